@@ -1,0 +1,76 @@
+"""scripts/lanes: one lane after the other, stop at the first failure, always the times."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+REPO = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def clone(tmp_path: Path) -> Path:
+    """A folder with the real scripts/lanes, a lint that works and tests that fail."""
+    (tmp_path / "scripts").mkdir()
+    (tmp_path / ".venv-3008/bin").mkdir(parents=True)
+    shutil.copy(REPO / "scripts/lanes", tmp_path / "scripts")
+    for name, script in {
+        "scripts/setup": "exit 0",
+        "scripts/lint": "echo linted",
+        ".venv-3008/bin/pytest": 'echo "pytest $*"; exit 5',
+    }.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{script}\n")
+        (tmp_path / name).chmod(0o755)
+    return tmp_path
+
+
+def lanes(clone: Path, *names: str, **env: str) -> subprocess.CompletedProcess[str]:
+    command = [clone / "scripts/lanes", *names]
+    return subprocess.run(
+        command, capture_output=True, text=True, env={"PATH": "/usr/bin:/bin", **env}
+    )
+
+
+def test_stops_at_the_first_failure_and_shows_the_times(clone):
+    done = lanes(clone, "lint", "unit", "functional")
+    assert done.returncode == 5
+    assert done.stdout.splitlines() == [
+        "== lint ...",
+        "linted",
+        "== lint ok in 0 s",
+        "== unit ...",
+        "pytest tests/unit",
+        "== unit FAILED in 0 s",
+        "",
+        "== times",
+        "   lint             ok         0 s",
+        "   unit             FAILED     0 s",
+        "   all                         0 s",
+    ]
+
+
+def test_a_failed_setup_fails_the_lane(clone):
+    (clone / "scripts/setup").write_text("#!/bin/sh\nexit 1\n")
+    done = lanes(clone, "unit")
+    assert done.returncode == 1
+    assert "pytest" not in done.stdout
+
+
+def test_a_caller_of_several_runs_shows_one_table(clone, tmp_path):
+    times = str(tmp_path / "times")
+    assert "== times" not in lanes(clone, "lint", LANE_TIMES=times).stdout
+    assert "== times" not in lanes(clone, "unit", LANE_TIMES=times).stdout
+    shown = lanes(clone, "--times", LANE_TIMES=times).stdout
+    assert [line.split()[:2] for line in shown.splitlines()[2:4]] == [
+        ["lint", "ok"],
+        ["unit", "FAILED"],
+    ]
+
+
+def test_unknown_lane(clone):
+    done = lanes(clone, "nonsense")
+    assert done.returncode == 2
+    assert done.stderr == "rocksalt: there is no lane 'nonsense': see scripts/lanes.\n"
