@@ -52,6 +52,7 @@ def setup(clone: Path, machine: object, tmp_path: Path) -> Setup:
         "HOME": str(tmp_path),
         "OS_RELEASE": str(tmp_path / "os-release"),
         "PATH": f"{tmp_path}/bin:/usr/bin:/bin",
+        "TMPDIR": str(tmp_path),
     }
 
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
