@@ -1,0 +1,110 @@
+"""The two states that every family is made of: compare, fix, look again; and refuse what could lock somebody out."""
+
+from salt.exceptions import CommandExecutionError
+
+
+def __virtual__():
+    if "hardening.settings" not in __salt__:
+        return (
+            False,
+            "hardening: the execution module hardening is not loaded: run saltutil.sync_all",
+        )
+    return True
+
+
+def _drifted(family, guarded):
+    """Findings of the family that are not as expected, of the guarded controls or of the others only."""
+    findings = __salt__[f"{family}.drift"]()
+    if guarded is not None:
+        chosen = set(__salt__["hardening.guarded"](family))
+        findings = [finding for finding in findings if (finding["id"] in chosen) == guarded]
+    return {
+        finding["id"]: finding for finding in findings if finding["status"] in ("drift", "error")
+    }
+
+
+def _lines(heading, findings):
+    return [heading, *(f"  {i} {f['title']}: {f['reason']}" for i, f in findings.items())]
+
+
+def _by_state(findings):
+    return {i: f for i, f in findings.items() if f["remedy"] == "state"}
+
+
+def enforced(name, family, guarded=None):
+    """
+    Every control of a family holds: difference, fix, and a second look. Success is what the second look shows.
+
+    family
+        The family, such as ``sshd``; its module offers ``drift`` and ``enforce``.
+
+    guarded
+        ``True`` for the controls that are enforced only while somebody keeps a way in, ``False`` for the others,
+        left out for all.
+
+    What no state can fix (``remedy`` manual or reboot) is a warning, not a failure.
+    """
+    ret = {"name": name, "result": True, "changes": {}, "comment": ""}
+    before = _drifted(family, guarded)
+    fixable = _by_state(before)
+    changes = {i: {"old": f["actual"], "new": f["expected"]} for i, f in fixable.items()}
+    if fixable and __opts__["test"]:
+        comment = _lines(f"{len(fixable)} control(s) of {family} would be enforced:", fixable)
+        return {**ret, "result": None, "changes": changes, "comment": "\n".join(comment)}
+    failure = ""
+    if fixable:
+        try:
+            __salt__[f"{family}.enforce"](sorted(fixable))
+        except CommandExecutionError as error:
+            failure = str(error)
+    after = _drifted(family, guarded) if fixable else before
+    residue = _by_state(after)
+    ret["changes"] = {i: change for i, change in changes.items() if i not in residue}
+    if ret["changes"] and family != "drift":
+        __context__["rocksalt.changed"] = True
+    ret["result"] = not residue and not failure
+    comment = [f"{len(ret['changes'])} control(s) of {family} enforced."] if ret["changes"] else []
+    comment += [failure] if failure else []
+    comment += (
+        _lines(f"{len(residue)} control(s) of {family} still differ:", residue) if residue else []
+    )
+    ret["comment"] = "\n".join(comment) or f"Every control of {family} holds."
+    others = {i: f for i, f in after.items() if i not in residue}
+    if others:
+        ret["warnings"] = _lines(f"{len(others)} control(s) of {family} need a person:", others)
+    return ret
+
+
+def safe(name, family):
+    """
+    Somebody keeps a way in when the dangerous controls of a family are enforced; otherwise this state fails, and so
+    does what requires it, before anything was touched. Nothing is changed here, in test mode neither.
+
+    family
+        The family, such as ``sshd``; its module offers ``safe``.
+    """
+    verdict = __salt__[f"{family}.safe"]()
+    return {"name": name, "result": verdict["safe"], "changes": {}, "comment": verdict["reason"]}
+
+
+def absent(name, family):
+    """
+    What the baseline put on this host for a family is gone; what others put there stays.
+
+    family
+        The family, such as ``sshd``; its module offers ``clean``.
+    """
+    found = __salt__[f"{family}.clean"](test=True)
+    ret = {
+        "name": name,
+        "result": True,
+        "changes": {},
+        "comment": f"Nothing of {family} is on this host.",
+    }
+    if not found:
+        return ret
+    ret["changes"] = {item: {"old": "ours", "new": None} for item in found}
+    if __opts__["test"]:
+        return {**ret, "result": None, "comment": f"{len(found)} thing(s) would be taken away."}
+    __salt__[f"{family}.clean"]()
+    return {**ret, "comment": f"{len(found)} thing(s) taken away."}

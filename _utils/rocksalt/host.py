@@ -1,0 +1,160 @@
+"""The host as the library touches it: run a command, read a file, replace a file in one step."""
+
+from __future__ import annotations
+
+import contextlib
+import glob
+import grp
+import os
+import pwd
+import stat
+import subprocess
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+ENVIRONMENT = {
+    "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+    "LC_ALL": "C",
+}
+_TEMPORARY = ".rocksalt-new"
+
+
+@dataclass(frozen=True)
+class Ran:
+    """A finished command; a program that does not exist gives status 127, one that took too long 124."""
+
+    status: int
+    out: str
+    err: str
+
+
+@dataclass(frozen=True)
+class Attributes:
+    """Who owns a file and what may be done with it: ``mode`` as ``0644``, ``changed`` in seconds since the epoch."""
+
+    mode: str
+    owner: str
+    group: str
+    changed: float
+
+    @property
+    def access(self) -> str:
+        return f"{self.owner}:{self.group} {self.mode}"
+
+
+class Host:
+    """The running host, or the tree below ``root`` in tests; commands always run on the running host."""
+
+    def __init__(self, root: str = "/"):
+        self.root = root.rstrip("/")
+
+    def path(self, path: str) -> Path:
+        return Path(self.root + path)
+
+    def run(self, *command: str, stdin: str = "", timeout: float = 30) -> Ran:
+        try:
+            done = subprocess.run(
+                command, input=stdin, capture_output=True, text=True, timeout=timeout,
+                errors="replace", env=ENVIRONMENT, check=False,
+            )  # fmt: skip
+        except FileNotFoundError:
+            return Ran(127, "", f"{command[0]} is not installed")
+        except subprocess.TimeoutExpired:
+            return Ran(124, "", f"{command[0]} took more than {timeout:.0f} s")
+        return Ran(done.returncode, done.stdout, done.stderr)
+
+    def read(self, path: str) -> str | None:
+        """The text of a file, None where there is none."""
+        try:
+            return self.path(path).read_text(errors="surrogateescape")
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+            return None
+
+    def glob(self, pattern: str) -> list[str]:
+        """Matching paths in the C locale's order, as sshd and cron sort them."""
+        return sorted(found[len(self.root) :] for found in glob.glob(self.root + pattern))
+
+    def attributes(self, path: str, follow: bool = True) -> Attributes | None:
+        try:
+            found = os.stat(self.path(path), follow_symlinks=follow)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        return Attributes(
+            mode=f"{stat.S_IMODE(found.st_mode):04o}",
+            owner=_name(pwd.getpwuid, found.st_uid, "pw_name"),
+            group=_name(grp.getgrgid, found.st_gid, "gr_name"),
+            changed=max(found.st_ctime, found.st_mtime),
+        )
+
+    def write(self, path: str, text: str, mode: str = "0644") -> None:
+        """Replaces a file as a whole: a reader, or a crash at any moment, sees the old text or the new one.
+
+        The temporary name is always the same, so that a killed run leaves at most one and the next run uses it up.
+        """
+        target = self.path(path)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary = target.with_name(f".{target.name}{_TEMPORARY}")
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW
+        with open(os.open(temporary, flags, 0o600), "w", errors="surrogateescape") as file:
+            file.write(text)
+            os.fchmod(file.fileno(), int(mode, 8))
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, target)
+        _sync_directory(target.parent)
+
+    def remove(self, path: str) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            self.path(path).unlink()
+
+    def rename(self, path: str, new: str) -> None:
+        os.replace(self.path(path), self.path(new))
+        _sync_directory(self.path(new).parent)
+
+    def secure(self, path: str, owner: str, group: str, mode: str) -> None:
+        target = self.path(path)
+        os.chown(target, pwd.getpwnam(owner).pw_uid, grp.getgrnam(group).gr_gid)
+        target.chmod(int(mode, 8))
+
+    @contextlib.contextmanager
+    def directory(self, path: str, mode: int = 0o755) -> Iterator[None]:
+        """The directory exists meanwhile; one made for the occasion goes again."""
+        target = self.path(path)
+        try:
+            target.mkdir(mode=mode)
+        except FileExistsError:
+            yield
+            return
+        try:
+            yield
+        finally:
+            with contextlib.suppress(OSError):
+                target.rmdir()
+
+    def installed(self, package: str) -> bool:
+        """Whether dpkg has the package unpacked and configured."""
+        status = self.run("dpkg-query", "-W", "-f", "${db:Status-Status}", package)
+        return status.status == 0 and status.out == "installed"
+
+
+def _name(lookup, number: int, attribute: str) -> str:  # type: ignore[no-untyped-def]
+    try:
+        return str(getattr(lookup(number), attribute))
+    except KeyError:
+        return str(number)
+
+
+def _sync_directory(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def commands(text: str) -> Sequence[str]:
+    """The lines of a text that are neither empty nor comments."""
+    return [
+        line for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")
+    ]

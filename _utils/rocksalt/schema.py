@@ -1,0 +1,119 @@
+"""The schema language of ``defaults.yaml``: one mapping per setting, checked with sentences a person can act on.
+
+A setting is ``{type, default, help}`` and, where it applies, ``min``, ``max``, ``choices``, ``pattern``, ``format``,
+``items`` (a list's elements), ``values`` (a mapping's values), ``secret`` and ``formerly`` (names it had before).
+"""
+
+from __future__ import annotations
+
+import difflib
+import ipaddress
+import re
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+Spec = Mapping[str, Any]
+
+TYPES: dict[str, tuple[type, str]] = {
+    "boolean": (bool, "true or false"),
+    "integer": (int, "a whole number"),
+    "string": (str, "a string (in quotes if YAML would read it as something else)"),
+    "list": (list, "a list"),
+    "mapping": (dict, "a mapping"),
+}
+SPEC_KEYS = {
+    *("type", "default", "help", "min", "max", "choices", "pattern", "format", "items", "values"),
+    *("secret", "formerly"),
+}
+
+
+def _is_group(value: str) -> bool:
+    return re.fullmatch(r"[a-z_][a-z0-9_-]*\$?", value) is not None
+
+
+def _parses(parse: Callable[[str], Any]) -> Callable[[str], bool]:
+    def attempt(value: str) -> bool:
+        try:
+            parse(value)
+        except ValueError:
+            return False
+        return True
+
+    return attempt
+
+
+FORMATS: dict[str, tuple[Callable[[str], bool], str]] = {
+    "address": (_parses(ipaddress.ip_address), "an IPv4 or IPv6 address"),
+    "network": (_parses(ipaddress.ip_network), "a network such as 10.0.0.0/8 (no host bits set)"),
+    "group": (_is_group, "a group name such as sudo"),
+}
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """``"; did you mean X?"`` for a name close to a known one, else the known names."""
+    known = sorted(known)
+    close = difflib.get_close_matches(name, known, n=1)
+    return f"; did you mean {close[0]!r}?" if close else f"; known are {', '.join(known)}"
+
+
+def shown(value: Any, spec: Spec) -> str:
+    """The value as an error may print it: never a secret."""
+    return "***" if spec.get("secret") else repr(value)
+
+
+def problems(value: Any, spec: Spec, path: str) -> list[str]:
+    """What is wrong with ``value`` at the pillar ``path`` (``hardening:sshd:ports``); empty when it fits."""
+    kind, words = TYPES[spec["type"]]
+    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+        return [f"{path}: {shown(value, spec)} is not {words}"]
+    found = [f"{path}: {shown(value, spec)} {fault}" for fault in _faults(value, spec)]
+    if isinstance(value, list):
+        for index, item in enumerate(value):
+            found += problems(item, _inherit(spec.get("items"), spec), f"{path}:{index}")
+        repeated = [item for index, item in enumerate(value) if item in value[:index]]
+        found += [f"{path}: {shown(item, spec)} is listed twice" for item in repeated]
+    if isinstance(value, dict) and "values" in spec:
+        for key, item in value.items():
+            found += problems(item, _inherit(spec["values"], spec), f"{path}:{key}")
+    return found
+
+
+def _inherit(child: Spec | None, parent: Spec) -> Spec:
+    return {"type": "string", **(child or {}), "secret": parent.get("secret", False)}
+
+
+def _faults(value: Any, spec: Spec) -> list[str]:
+    """Why a value of the right type still does not fit."""
+    size = len(value) if isinstance(value, (str, list, dict)) else value
+    unit = (
+        ""
+        if isinstance(value, int)
+        else " entries" if not isinstance(value, str) else " characters"
+    )
+    found = []
+    if "min" in spec and size < spec["min"]:
+        found.append(f"is less than {spec['min']}{unit}")
+    if "max" in spec and size > spec["max"]:
+        found.append(f"is more than {spec['max']}{unit}")
+    if "choices" in spec and value not in spec["choices"]:
+        found.append(f"is not known{nearest(str(value), map(str, spec['choices']))}")
+    if "pattern" in spec and not re.fullmatch(spec["pattern"], value):
+        found.append(f"does not match {spec['pattern']}")
+    if "format" in spec:
+        fits, words = FORMATS[spec["format"]]
+        if not fits(value):
+            found.append(f"is not {words}")
+    return found
+
+
+def spec_problems(name: str, spec: Any, path: str) -> list[str]:
+    """What is wrong with a setting's own description in ``defaults.yaml``."""
+    where = f"{path}: {name}"
+    if not isinstance(spec, dict) or spec.get("type") not in TYPES:
+        return [f"{where}: needs a type, one of {', '.join(TYPES)}"]
+    unknown = sorted(set(spec) - SPEC_KEYS)
+    if unknown:
+        return [f"{where}: unknown key {unknown[0]!r}{nearest(unknown[0], SPEC_KEYS)}"]
+    if "default" not in spec or not spec.get("help"):
+        return [f"{where}: needs a default and a help text"]
+    return problems(spec["default"], spec, where)

@@ -1,0 +1,131 @@
+"""Where the baseline of a host comes from: the master's files and pillar, or the snapshot of the last render.
+
+The modules hand their dunders in; everything they need to know about Salt is here.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+from collections.abc import Mapping, MutableMapping
+from pathlib import Path
+from typing import Any
+
+from rocksalt import catalogue, schema, settings
+from rocksalt.errors import InvalidSettings, RocksaltError
+from rocksalt.host import Host
+
+STATE_DIR = "/var/lib/rocksalt"
+_PREFIX = "hardening/"
+_CONTEXT = "rocksalt"
+
+
+def load(
+    salt: Mapping[str, Any],
+    opts: Mapping[str, Any],
+    pillar: Mapping[str, Any],
+    grains: Mapping[str, Any],
+    context: MutableMapping[str, Any],
+    saltenv: str | None = None,
+) -> settings.Baseline:
+    """The baseline of this minion, parsed once per job.
+
+    Live from the file server of ``saltenv``; where that has no catalogue (the master is away and the file client is
+    local), from the snapshot that the last render left. With neither there is no judgement: :class:`RocksaltError`.
+    """
+    saltenv = saltenv or opts.get("saltenv") or "base"
+    key = (saltenv, json.dumps(pillar.get("hardening"), sort_keys=True, default=str))
+    if context.get(_CONTEXT, (None,))[0] != key:
+        context[_CONTEXT] = (key, _load(salt, opts, pillar, grains, saltenv))
+    baseline: settings.Baseline = context[_CONTEXT][1]
+    return baseline
+
+
+def _load(
+    salt: Mapping[str, Any],
+    opts: Mapping[str, Any],
+    pillar: Mapping[str, Any],
+    grains: Mapping[str, Any],
+    saltenv: str,
+) -> settings.Baseline:
+    files = [path for path in salt["cp.list_master"](saltenv) if path.startswith(_PREFIX)]
+    names = [
+        path.split("/")[1]
+        for path in files
+        if path.count("/") == 2 and path.endswith("/controls.yaml")
+    ]
+    if not names:
+        return _cached(opts, saltenv)
+    if pillar.get("_errors"):
+        raise InvalidSettings(
+            ["the pillar did not render: " + " ".join(map(str, pillar["_errors"]))]
+        )
+
+    def fetch(path: str) -> Any:
+        local = salt["cp.cache_file"](f"salt://{_PREFIX}{path}", saltenv=saltenv)
+        if not local:
+            raise RocksaltError(
+                f"salt://{_PREFIX}{path} could not be fetched from saltenv {saltenv}"
+            )
+        return catalogue.parse_yaml(Path(local).read_text(), f"salt://{_PREFIX}{path}")
+
+    families = {
+        name: catalogue.family(name, fetch(f"{name}/controls.yaml"), fetch(f"{name}/defaults.yaml"))
+        for name in names
+    }
+    system = operating_system(grains)
+    own = opts.get("hardening") or {}
+    return settings.resolve(
+        families,
+        pillar.get("hardening") or {},
+        {name: fetch(_os_file(name, system, files)) or {} for name in families},
+        str(opts.get("id", "")),
+        own.get("roles", ()),
+    )
+
+
+def operating_system(grains: Mapping[str, Any]) -> str:
+    """``debian-12``: the name and major version that ``os/<this>.yaml`` of a family is called after."""
+    return f"{grains.get('os', 'unknown')}-{grains.get('osmajorrelease', 'unknown')}".lower()
+
+
+def _os_file(family: str, system: str, files: list[str]) -> str:
+    folder = f"{_PREFIX}{family}/os/"
+    known = [path[len(folder) : -len(".yaml")] for path in files if path.startswith(folder)]
+    if system not in known:
+        raise InvalidSettings(
+            [
+                f"the operating system {system} is not supported by the family {family}{schema.nearest(system, known)}"
+            ]
+        )
+    return f"{family}/os/{system}.yaml"
+
+
+def state_dir(opts: Mapping[str, Any]) -> str:
+    """Where the snapshot and the last report live; the minion's own configuration may move it."""
+    return str((opts.get("hardening") or {}).get("state_dir", STATE_DIR))
+
+
+def snapshot_path(opts: Mapping[str, Any], saltenv: str) -> str:
+    return f"{state_dir(opts)}/settings-{saltenv}.json"
+
+
+def store(baseline: settings.Baseline, opts: Mapping[str, Any], saltenv: str) -> None:
+    """Keeps the baseline, without secrets, for the day when the master is away."""
+    text = json.dumps(settings.to_snapshot(baseline), default=str)
+    Host().write(snapshot_path(opts, saltenv), text, mode="0600")
+
+
+def _cached(opts: Mapping[str, Any], saltenv: str) -> settings.Baseline:
+    path = snapshot_path(opts, saltenv)
+    text = Host().read(path)
+    if text is None:
+        raise RocksaltError(
+            f"there is no hardening/ in the file root of saltenv {saltenv} and no settings cached in {path}: "
+            "run state.apply hardening once, or set file_roots"
+        )
+    return settings.from_snapshot(json.loads(text))
+
+
+def age(baseline: settings.Baseline) -> dt.timedelta:
+    return dt.datetime.now(dt.timezone.utc) - baseline.time

@@ -1,0 +1,436 @@
+"""What each control of the family expects, what was seen, and the text of the files we want on disk.
+
+Most controls are directives and live in ``controls.yaml`` alone (``data: directives``). The others have a function
+each below, in :data:`CHECKS`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from rocksalt import findings, sshd, ways_in
+from rocksalt.errors import Refused
+from rocksalt.findings import Seen
+from rocksalt.host import Host
+from rocksalt.settings import Baseline
+from rocksalt.sshd import config
+from rocksalt.sshd.reading import Reading
+
+FILE_CONTROL, ADMINISTRATOR, HOST_KEYS = "SSHD-001", "SSHD-003", "SSHD-010"
+LEAST_MODULUS = 3071
+_NOT_INSTALLED = "openssh-server is not installed"
+HEADER = (
+    "# Written by rocksalt (state.apply hardening.sshd); a change here is drift and is overwritten.\n"
+    "# This file sorts first because sshd keeps the first value that it reads.\n"
+)
+CLOUD_INIT_TEXT = (
+    "# Written by rocksalt: cloud-init neither adds log-ins nor touches how sshd lets people in.\n"
+    "ssh_pwauth: unchanged\n"
+    "allow_public_ssh_keys: false\n"
+    "disable_root: true\n"
+    "users: []\n"
+)
+
+
+class Sshd:
+    """The comparison for one host: settings and a reading in, expected and seen values out."""
+
+    def __init__(self, baseline: Baseline, reading: Reading):
+        self.baseline = baseline
+        self.reading = reading
+        self.family = baseline.families["sshd"]
+        self.settings = self.family.settings
+        self.directives = {
+            control.id: self._directives(control.data["directives"])
+            for control in self.family.controls.values()
+            if "directives" in control.data
+        }
+        self.wanted = findings.wanted(baseline, "sshd", self.directives)
+
+    def _directives(self, described: Mapping[str, Any]) -> dict[str, Any]:
+        """Keyword -> value: a constant of the catalogue, or the setting it names as ``{setting: name}``."""
+        found = {}
+        for keyword, value in described.items():
+            if isinstance(value, Mapping):
+                value = self.settings[value["setting"]]
+            if keyword == "ListenAddress":
+                value = listen_addresses(self.settings)
+            if keyword.lower() in self.reading.offered:
+                value = self._offered(keyword, value)
+            elif keyword == "CASignatureAlgorithms":
+                value = self._offered("HostKeyAlgorithms", value)
+            found[keyword] = value
+        return found
+
+    def _offered(self, keyword: str, names: Sequence[str]) -> list[str]:
+        """The algorithms that the installed OpenSSH offers, in our order."""
+        offered = self.reading.offered.get(keyword.lower())
+        usable = [name for name in names if not offered or name in offered]
+        if not usable:
+            raise Refused(
+                f"the installed OpenSSH offers none of the configured {keyword}: {', '.join(names)}"
+            )
+        return usable
+
+    # Expected ------------------------------------------------------------------------------------------------------
+
+    def expected(self) -> dict[str, Any]:
+        """Control id -> what it expects. Directives are shown in the form of ``sshd -T``."""
+        plain = {
+            identifier: {k: _shown(config.canonical(k, v)) for k, v in directives.items()}
+            for identifier, directives in self.directives.items()
+        }
+        return {**plain, **{identifier: expect(self) for identifier, (expect, _) in CHECKS.items()}}
+
+    def render(self, only: Callable[[str], bool] = lambda _: True) -> str:
+        """The drop-in. Controls that ``only`` leaves out keep what the drop-in on disk says about them."""
+        current = {line.keyword: line.value for line in self._own_lines()}
+        parts = [HEADER]
+        for identifier, directives in self.wanted.items():
+            if not only(identifier):
+                directives = {k: current[k.lower()] for k in directives if k.lower() in current}
+            if directives:
+                title = f"# {identifier} {self.family.controls[identifier].title}"
+                parts.append("\n".join([title, *config.lines(directives), ""]))
+        return "\n".join(parts)
+
+    def _own_lines(self) -> list[config.Line]:
+        return [line for line in self.reading.lines if line.path == sshd.DROP_IN]
+
+    # Seen ----------------------------------------------------------------------------------------------------------
+
+    def seen(self, host: Host) -> dict[str, Seen]:
+        """Control id -> what the reading shows."""
+        if not self.reading.installed:
+            return {identifier: Seen(None, _NOT_INSTALLED) for identifier in self.family.controls}
+        found = {
+            identifier: self._effective(directives)
+            for identifier, directives in self.directives.items()
+        }
+        found.update((identifier, look(self)) for identifier, (_, look) in CHECKS.items())
+        found[ADMINISTRATOR] = self.administrator(host)
+        return found
+
+    def _effective(self, directives: Mapping[str, Any]) -> Seen:
+        if self.reading.problem:
+            return Seen(problem="error", reason=self.reading.problem)
+        actual, why = {}, []
+        for keyword, value in directives.items():
+            running = config.canonical(keyword, self.reading.effective.get(keyword.lower(), []))
+            wanted = config.canonical(keyword, value)
+            if [word.lower() for word in running] == [word.lower() for word in wanted]:
+                running = wanted
+            else:
+                why += self._culprits(keyword, wanted) or [
+                    f"{keyword} is set nowhere, so the default of OpenSSH applies"
+                ]
+            actual[keyword] = _shown(running)
+        return Seen(actual, "; ".join(why))
+
+    def _culprits(self, keyword: str, wanted: Sequence[str]) -> list[str]:
+        option = next(
+            (o for o in self.reading.daemon.options if keyword.lower() in o.lower()), None
+        )
+        if option:
+            return [f"the daemon was started with -o {option}"]
+        lines = [
+            line
+            for line in self.reading.lines
+            if line.keyword == keyword.lower()
+            and not line.match
+            and not config.same(line.keyword, line.value, wanted)
+        ]
+        if keyword.lower() not in config.ADDITIVE:
+            lines = lines[:1]
+        return [f"{keyword} {line.value} is set in {line.place}" for line in lines]
+
+    def contradictions(self, allowed: Callable[[str], bool] = lambda _: True) -> list[config.Line]:
+        """Lines of other people that say something else than the controls that we enforce."""
+        wanted = {
+            keyword.lower(): config.canonical(keyword, value)
+            for identifier, directives in self.wanted.items()
+            if allowed(identifier)
+            for keyword, value in directives.items()
+        }
+        return [
+            line
+            for line in self.reading.lines
+            if line.path != sshd.DROP_IN
+            and line.keyword in wanted
+            and not config.same(line.keyword, line.value, wanted[line.keyword])
+        ]
+
+    def has_effect(self, line: config.Line) -> bool:
+        """Whether sshd listens to a contradicting line, for everybody or for those its Match block is about."""
+        wanted = next(
+            config.canonical(k, v)
+            for d in self.directives.values()
+            for k, v in d.items()
+            if k.lower() == line.keyword
+        )
+        if line.match and line.match not in self.reading.matched:
+            return True
+        running = self.reading.matched[line.match] if line.match else self.reading.effective
+        return config.canonical(line.keyword, running.get(line.keyword, [])) != list(wanted)
+
+    # Ways in -------------------------------------------------------------------------------------------------------
+
+    def administrator(self, host: Host) -> Seen:
+        found, rejected = ways_in.find(host, self.door())
+        return Seen(bool(found), ways_in.explain(found, rejected))
+
+    def door(self) -> ways_in.Door:
+        """What sshd will demand of an account once our configuration is in force: waived controls stay as found."""
+        wanted = {k: v for directives in self.wanted.values() for k, v in directives.items()}
+
+        def words(keyword: str) -> list[str]:
+            if keyword in wanted:
+                return (
+                    list(wanted[keyword])
+                    if isinstance(wanted[keyword], list)
+                    else [wanted[keyword]]
+                )
+            return [
+                w
+                for value in self.reading.effective.get(keyword.lower(), [])
+                for w in value.split()
+            ]
+
+        algorithms = words("PubkeyAcceptedAlgorithms")
+        least = words("RequiredRSASize")
+        return ways_in.Door(
+            allow_groups=words("AllowGroups"),
+            allow_users=words("AllowUsers"),
+            deny_groups=words("DenyGroups"),
+            deny_users=words("DenyUsers"),
+            key_files=words("AuthorizedKeysFile") or [".ssh/authorized_keys"],
+            algorithms=[name for entry in algorithms for name in str(entry).split(",")] or None,
+            least_rsa=int(least[0]) if least else 1024,
+            management=self.baseline.networks.get("management", ()),
+        )
+
+
+def _shown(values: Sequence[str]) -> str:
+    return ", ".join(values) if values else "none"
+
+
+def listen_addresses(settings: Mapping[str, Any]) -> list[str]:
+    """``address:port`` for every address and port, IPv6 in brackets as ``sshd -T`` prints it."""
+    bracketed = [f"[{a}]" if ":" in a else a for a in settings["listen_addresses"]] or [
+        "0.0.0.0",
+        "[::]",
+    ]
+    return [f"{address}:{port}" for port in settings["ports"] for address in bracketed]
+
+
+# One pair of functions per control that is not a directive: expected(sshd), seen(sshd). --------------------------------
+
+
+def _drop_in_expected(it: Sshd) -> dict[str, str]:
+    return {"content": _digest(it.render()), "access": "root:root 0600"}
+
+
+def _drop_in_seen(it: Sshd) -> Seen:
+    text = it.reading.texts.get(sshd.DROP_IN)
+    if text is None:
+        return Seen(None, f"{sshd.DROP_IN} does not exist")
+    want, have = it.render().splitlines(), text.splitlines()
+    differs = [line for line in (*want, *have) if (line in want) != (line in have)]
+    reason = f"{sshd.DROP_IN} was edited: {'; '.join(differs[:3])}" if want != have else ""
+    return Seen({"content": _digest(text), "access": it.reading.access[sshd.DROP_IN]}, reason)
+
+
+def _digest(text: str) -> str:
+    return f"sha256 {hashlib.sha256(text.encode(errors='surrogateescape')).hexdigest()[:16]}"
+
+
+def _include_seen(it: Sshd) -> Seen:
+    own = [line for line in it.reading.lines if line.path == sshd.MAIN]
+    for line in own:
+        if line.keyword == "include" and covers(line.value):
+            if line is own[0]:
+                return Seen(sshd.INCLUDE)
+            first = own[0]
+            return Seen(
+                f"{first.keyword} {first.value}",
+                f"{first.place} is read before the Include of {line.place}",
+            )
+    return Seen(None, f"{sshd.MAIN} does not include {sshd.FOLDER}/*.conf, so our file is not read")
+
+
+def covers(pattern: str) -> bool:
+    """Whether an Include reads every file of the drop-in folder."""
+    return pattern in (f"{sshd.FOLDER}/*.conf", "sshd_config.d/*.conf")
+
+
+def _without_effect_seen(it: Sshd) -> Seen:
+    lines = [
+        line
+        for line in it.contradictions()
+        if not it.has_effect(line)
+        and not (line.path == sshd.MAIN and (line.keyword, line.value) in it.reading.stock)
+    ]
+    return _lines_seen(lines, "without effect as long as our file is read first")
+
+
+def _match_seen(it: Sshd) -> Seen:
+    lines = [line for line in it.contradictions() if line.match and it.has_effect(line)]
+    return _lines_seen(lines, "and weakens the baseline for the connections it matches")
+
+
+def _lines_seen(lines: Sequence[config.Line], consequence: str) -> Seen:
+    found = [f"{line.keyword} {line.value} ({line.place}{_within(line)})" for line in lines]
+    return Seen(found, f"{'; '.join(found)}: {consequence}" if found else "")
+
+
+def _within(line: config.Line) -> str:
+    return f", Match {line.match}" if line.match else ""
+
+
+def _current_seen(it: Sshd) -> Seen:
+    daemon, changed = it.reading.daemon, it.reading.changed
+    if not daemon.since:
+        return Seen(None, "sshd is not running")
+    if not daemon.reloaded:
+        return Seen(False, "the last reload failed, so sshd still runs on an older configuration")
+    newer = sorted(path for path, stamp in changed.items() if stamp > daemon.since)
+    if newer:
+        return Seen(False, f"sshd last read its configuration before {', '.join(newer)} changed")
+    return Seen(True)
+
+
+def _options_seen(it: Sshd) -> Seen:
+    daemon = it.reading.daemon
+    if daemon.strays:
+        pids = ", ".join(map(str, daemon.strays))
+        options = " ".join(daemon.options)
+        return Seen(list(daemon.options) or ["not started by systemd"], f"process {pids}, not started by systemd, "
+                    f"listens{f' with {options}' if options else ''}")  # fmt: skip
+    options = list(daemon.options)
+    return Seen(options, f"sshd was started with {' '.join(options)}" if options else "")
+
+
+def _config_files(it: Sshd) -> list[str]:
+    return sorted(
+        p
+        for p in it.reading.access
+        if p.startswith(sshd.MAIN) and p.endswith((".conf", "sshd_config"))
+    )
+
+
+def _access_seen(it: Sshd, paths: Sequence[str]) -> Seen:
+    found = {path: it.reading.access[path] for path in paths}
+    wrong = [f"{path} is {access}" for path, access in found.items() if access != "root:root 0600"]
+    return Seen(found, f"{'; '.join(wrong)}, expected root:root 0600" if wrong else "")
+
+
+def _key_files(it: Sshd) -> list[str]:
+    return [key.path for key in it.reading.host_keys]
+
+
+def host_key_paths(it: Sshd) -> list[str]:
+    return [f"/etc/ssh/ssh_host_{kind}_key" for kind in it.settings["host_key_types"]]
+
+
+def _host_keys_seen(it: Sshd) -> Seen:
+    served = sorted(it.reading.effective.get("hostkey", []))
+    weak = [key for key in it.reading.host_keys if key.weak]
+    present = [key.path for key in it.reading.host_keys]
+    why = [f"{key} is weak" for key in weak]
+    why += [f"{path} is missing" for path in host_key_paths(it) if path not in present]
+    why += [f"{path} is served as well" for path in served if path not in host_key_paths(it)]
+    actual = {
+        "served": [path for path in served if path in present],
+        "weak": [key.path for key in weak],
+    }
+    return Seen(actual, "; ".join(why))
+
+
+def moduli_strong(text: str) -> str:
+    """A moduli file without the groups that are too small; comments stay."""
+    kept = []
+    for line in text.splitlines():
+        fields = line.split()
+        if line.startswith("#") or (
+            len(fields) == 7 and fields[4].isdigit() and int(fields[4]) >= LEAST_MODULUS
+        ):
+            kept.append(line)
+    return "\n".join(kept) + "\n"
+
+
+def _moduli_seen(it: Sshd) -> Seen:
+    text = it.reading.texts.get(sshd.MODULI)
+    if text is None:
+        return Seen(0)
+    weak = len(text.splitlines()) - len(moduli_strong(text).splitlines())
+    return Seen(
+        weak,
+        f"{weak} groups of {sshd.MODULI} are smaller than {LEAST_MODULUS} bits" if weak else "",
+    )
+
+
+def _socket_seen(it: Sshd) -> Seen:
+    if not it.reading.daemon.socket:
+        return Seen("off")
+    return Seen("on", "ssh.socket starts sshd, which then ignores Port and ListenAddress")
+
+
+def _service_seen(it: Sshd) -> Seen:
+    daemon = it.reading.daemon
+    return Seen({"active": daemon.active, "enabled": daemon.enabled})
+
+
+def _cloud_init_seen(it: Sshd) -> Seen:
+    if not it.reading.cloud_init:
+        return Seen(problem="skipped", reason="cloud-init is not installed")
+    return _text_seen(it, sshd.CLOUD_INIT)
+
+
+def _text_seen(it: Sshd, path: str) -> Seen:
+    text = it.reading.texts.get(path)
+    if text is None:
+        return Seen(None, f"{path} does not exist")
+    return Seen(_digest(text), f"{path} was edited")
+
+
+def banner(it: Sshd) -> str:
+    return it.settings["banner"].rstrip("\n") + "\n"
+
+
+def _nothing(it: Sshd) -> list[str]:
+    return []
+
+
+def _true(it: Sshd) -> bool:
+    return True
+
+
+Check = tuple[Callable[[Sshd], Any], Callable[[Sshd], Seen]]
+CHECKS: dict[str, Check] = {
+    FILE_CONTROL: (_drop_in_expected, _drop_in_seen),
+    "SSHD-002": (lambda it: sshd.INCLUDE, _include_seen),
+    ADMINISTRATOR: (
+        _true,
+        lambda it: Seen(problem="error", reason="the accounts were not looked at"),
+    ),
+    "SSHD-004": (_nothing, _without_effect_seen),
+    "SSHD-005": (_nothing, _match_seen),
+    "SSHD-006": (_true, _current_seen),
+    "SSHD-007": (_nothing, _options_seen),
+    "SSHD-008": (
+        lambda it: {path: "root:root 0600" for path in _config_files(it)},
+        lambda it: _access_seen(it, _config_files(it)),
+    ),
+    "SSHD-009": (
+        lambda it: {path: "root:root 0600" for path in _key_files(it)},
+        lambda it: _access_seen(it, _key_files(it)),
+    ),
+    HOST_KEYS: (lambda it: {"served": sorted(host_key_paths(it)), "weak": []}, _host_keys_seen),
+    "SSHD-011": (lambda it: 0, _moduli_seen),
+    "SSHD-012": (lambda it: "off", _socket_seen),
+    "SSHD-013": (lambda it: {"active": True, "enabled": True}, _service_seen),
+    "SSHD-014": (lambda it: _digest(CLOUD_INIT_TEXT), _cloud_init_seen),
+    "SSHD-015": (lambda it: _digest(banner(it)), lambda it: _text_seen(it, sshd.BANNER)),
+}

@@ -1,0 +1,30 @@
+# What this site wants of the baseline. Everything left out has its default (salt/hardening/<family>/defaults.yaml);
+# `salt '*' hardening.validate` checks this file without touching anything.
+hardening:
+  schema: 1
+
+  # Named groups of addresses. `management` is where administrators come from.
+  # networks:
+  #   management: [10.0.0.0/24]
+
+  # Roles by minion id (or glob), never by grain: a grain is the minion's own claim. Later roles win.
+  # roles:
+  #   jump-host:
+  #     minions: ["jump*"]
+  #     settings:
+  #       sshd:
+  #         tcp_forwarding: local
+
+  # Settings of one family on every minion that gets this pillar.
+  # sshd:
+  #   allow_groups: [sudo]
+  #   controls:
+  #     SSHD-142: {off: "this fleet has graphical workstations"}
+
+  # A debt with an end: at most 90 days, approved by somebody else.
+  # waivers:
+  #   SSHD-131:
+  #     reason: the deploy tool offers eight keys
+  #     owner: platform team
+  #     approver: security team
+  #     expires: 2027-01-31

@@ -1,0 +1,3 @@
+this host no longer reports by itself:
+  hardening.absent:
+    - family: drift

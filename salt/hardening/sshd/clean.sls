@@ -1,0 +1,3 @@
+the baseline of sshd is gone:
+  hardening.absent:
+    - family: sshd

@@ -1,0 +1,38 @@
+{#- The settings of every family are validated before a single state exists. -#}
+{%- do salt["hardening.prepare"](saltenv) %}
+{%- if salt["hardening.enabled"]("sshd", saltenv) %}
+
+openssh-server is installed:
+  pkg.installed:
+    - name: openssh-server
+
+sshd is hardened where nobody can be locked out:
+  hardening.enforced:
+    - family: sshd
+    - guarded: false
+    - require:
+      - pkg: openssh-server is installed
+
+an administrator keeps a way in over ssh:
+  hardening.safe:
+    - family: sshd
+    - require:
+      - hardening: sshd is hardened where nobody can be locked out
+
+only administrators with keys log in over ssh:
+  hardening.enforced:
+    - family: sshd
+    - guarded: true
+    - require:
+      - hardening: an administrator keeps a way in over ssh
+
+sshd is hardened:
+  test.nop:
+    - require:
+      - hardening: only administrators with keys log in over ssh
+{%- else %}
+
+sshd is left as found:
+  test.nop:
+    - comment: the family is disabled by hardening:sshd:enabled, which drift.report shows
+{%- endif %}
