@@ -1,0 +1,45 @@
+"""Fixtures: one set of lab hosts per test session, used by all tests and removed at the end."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+
+import pytest
+from rocksalt_lab import Host, Lab
+from rocksalt_lab.image import RELEASES, SALT_LINES
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--lab-release", default="debian-12", choices=list(RELEASES))
+    parser.addoption("--lab-salt", default="3008", choices=list(SALT_LINES))
+
+
+@pytest.fixture(scope="session")
+def lab(request: pytest.FixtureRequest) -> Iterator[Lab]:
+    """A lab run without hosts; everything in it goes when the session ends, however it ends."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    option = request.config.getoption
+    with Lab.start(release=option("--lab-release"), salt=option("--lab-salt")) as lab:
+        yield lab
+
+
+@pytest.fixture(scope="session")
+def cluster(lab: Lab) -> dict[str, Host]:
+    """A Salt master (the management host too) and two minions, all answering."""
+    return lab.salt_cluster()
+
+
+@pytest.fixture(scope="session")
+def master(cluster: dict[str, Host]) -> Host:
+    return cluster["master"]
+
+
+@pytest.fixture(scope="session")
+def web1(cluster: dict[str, Host]) -> Host:
+    return cluster["web1"]
+
+
+@pytest.fixture(scope="session")
+def web2(cluster: dict[str, Host]) -> Host:
+    return cluster["web2"]

@@ -1,0 +1,7 @@
+"""The lab: real Debian hosts with systemd as PID 1, for tests and to play with. See docs/lab.md."""
+
+from .host import Host, SaltResult
+from .lab import Lab
+from .system import LabError
+
+__all__ = ["Host", "Lab", "LabError", "SaltResult"]

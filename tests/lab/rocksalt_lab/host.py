@@ -1,0 +1,307 @@
+"""One lab host: a Debian system with systemd as PID 1, booted by systemd-nspawn on an overlay."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import signal
+import subprocess
+import time
+import uuid
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from . import network
+from .system import REPO, LabError, mounts_below, sh
+
+if TYPE_CHECKING:
+    from testinfra.host import Host as TestinfraHost
+
+    from .lab import Lab
+
+# Without these services inside cannot touch iptables or raw sockets: nspawn drops them when it is
+# given a network namespace by path.
+CAPABILITIES = (
+    "CAP_NET_ADMIN,CAP_NET_RAW,CAP_SYS_ADMIN,CAP_AUDIT_CONTROL,CAP_AUDIT_WRITE,CAP_SYSLOG"
+)
+NSPAWN_ENV = {
+    "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY": "1",  # services inside stop cleanly
+    "SYSTEMD_NSPAWN_API_VFS_WRITABLE": "network",  # net.* sysctls, and no others, are writable
+}
+ENVIRONMENT = {
+    "PATH": "/opt/salt/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+    "HOME": "/root",
+    "USER": "root",
+    "LANG": "C.UTF-8",
+    "TERM": "dumb",
+}
+Command = str | Sequence[str]
+Finished = subprocess.CompletedProcess[str]
+
+
+class SaltResult(NamedTuple):
+    """What one salt-call gave: the function's return value, its exit code, and its log."""
+
+    value: Any
+    retcode: int
+    stderr: str
+
+
+class Host:
+    """A host of a lab run. Made by `Lab.host`; `name` and `ip` are how others reach it."""
+
+    def __init__(self, lab: Lab, name: str, ip: str) -> None:
+        if not re.fullmatch(r"[a-z][a-z0-9-]{0,11}", name):
+            raise LabError(f"{name!r} is no host name: use up to 12 letters, digits and hyphens.")
+        self.lab, self.name, self.ip = lab, name, ip
+        self.failed_units: list[str] = []
+        self._state = lab.state / name
+        self._disk = lab.disk / name
+        self._root = self._state / "root"
+        self._nspawn: subprocess.Popen[bytes] | None = None
+
+    def __repr__(self) -> str:
+        return f"<Host {self.name} {self.ip} of lab {self.lab.id}>"
+
+    # -- life ---------------------------------------------------------------------------------
+
+    def boot(self, timeout: float = 60) -> None:
+        """Boot and wait until systemd says that the system is running (or degraded)."""
+        if self.running:
+            raise LabError(f"{self.name} is running already; reboot or stop it first.")
+        if not mounts_below(self._root):
+            self._make_disk()
+        network.plug(self.lab.switch, self._state / "netns", self.name, self.ip)
+        self._start_nspawn()
+        deadline, state = time.monotonic() + timeout, ""
+        while state not in ("running", "degraded"):
+            if self._nspawn and self._nspawn.poll() is not None:
+                raise LabError(f"{self.name} did not boot: {self.console()[-1500:]}")
+            if time.monotonic() > deadline:
+                raise LabError(f"{self.name} is still {state!r} after {timeout:.0f} s of booting.")
+            time.sleep(0.05)
+            if self.running:
+                state = self.run(["systemctl", "is-system-running", "--wait"], False).stdout.strip()
+        failed = self.run("systemctl list-units --failed --plain --no-legend").stdout
+        self.failed_units = [line.split()[0] for line in failed.splitlines()]
+
+    def _make_disk(self) -> None:
+        """Mount the overlay; a new disk gets what is different on every host."""
+        new = not self._disk.exists()
+        for folder in (self._disk / "upper", self._disk / "work", self._root):
+            folder.mkdir(parents=True, exist_ok=True)
+        layers = f"upperdir={self._disk}/upper,workdir={self._disk}/work"
+        options = f"lowerdir={self.lab.image},{layers}"
+        sh("mount", "-t", "overlay", "rocksalt-lab", "-o", options, self._root)
+        if new:
+            (self._root / "etc/hostname").write_text(f"{self.name}\n")
+            (self._root / "etc/machine-id").write_text(f"{uuid.uuid4().hex}\n")
+            (self._root / "etc/hosts").write_text(self.lab.hosts_file())
+            sh("chroot", self._root, "ssh-keygen", "-A")
+            keys = self._root / "home/ops/.ssh"
+            keys.mkdir(mode=0o700)
+            (keys / "authorized_keys").write_text(self.lab.public_key)
+            sh("chroot", self._root, "chown", "-R", "ops:ops", "/home/ops/.ssh")
+
+    def _start_nspawn(self) -> None:
+        """Start systemd-nspawn in a control group of its own, away from our terminal."""
+        self._cgroup.mkdir(parents=True, exist_ok=True)
+        command = [
+            *("systemd-nspawn", "--quiet", "--boot", f"--directory={self._root}"),
+            *("--register=no", "--keep-unit", "--settings=no", "--link-journal=no"),
+            *("--resolv-conf=off", "--timezone=off", "--console=pipe"),
+            *(f"--machine=rocksalt-{self.lab.id}-{self.name}", f"--hostname={self.name}"),
+            f"--network-namespace-path={self._state / 'netns'}",
+            f"--capability={CAPABILITIES}",
+        ]
+        with (self._state / "console.log").open("ab") as console:
+            self._nspawn = subprocess.Popen(
+                ["sh", "-c", 'echo $$ >"$0/cgroup.procs" && exec "$@"', self._cgroup, *command],
+                stdin=subprocess.DEVNULL,
+                stdout=console,
+                stderr=subprocess.STDOUT,
+                env={**os.environ, **NSPAWN_ENV},
+                start_new_session=True,
+            )
+
+    @property
+    def _cgroup(self) -> Path:
+        return self.lab.cgroup / self.name
+
+    @property
+    def init(self) -> int | None:
+        """The pid of the host's systemd, seen from the machine; None when the host is down."""
+        for procs in self._cgroup.rglob("init.scope/cgroup.procs"):
+            for pid in procs.read_text().split():
+                status = Path(f"/proc/{pid}/status").read_text()
+                if re.search(r"^Name:\tsystemd$", status, re.M) and re.search(
+                    r"^NSpid:\t\d+\t1$", status, re.M
+                ):
+                    return int(pid)
+        return None
+
+    @property
+    def running(self) -> bool:
+        """Whether the host's systemd runs."""
+        return self.init is not None
+
+    def reboot(self, timeout: float = 60) -> None:
+        """Reboot for real: services stop, the system ends and boots again on the same disk."""
+        self.run("systemctl reboot", check=False)
+        self.wait_down(timeout)
+        self.boot(timeout)
+
+    def stop(self, timeout: float = 60) -> None:
+        """Shut down cleanly; the disk stays and `boot` starts the host again."""
+        if self.init:
+            os.kill(self.init, signal.SIGRTMIN + 4)
+        self.wait_down(timeout)
+
+    def kill(self) -> None:
+        """Cut the power: every process of the host ends at once."""
+        kill_cgroup(self._cgroup)
+        self.wait_down(10)
+
+    def wait_down(self, timeout: float = 60) -> None:
+        """Wait until the host has gone down."""
+        deadline = time.monotonic() + timeout
+        while any(path.read_text() for path in self._cgroup.rglob("cgroup.procs")):
+            if time.monotonic() > deadline:
+                raise LabError(f"{self.name} did not go down within {timeout:.0f} s.")
+            time.sleep(0.05)
+        if self._nspawn:
+            self._nspawn.wait(10)
+            self._nspawn = None
+
+    def console(self) -> str:
+        """What the host wrote to its console since it was made."""
+        return (self._state / "console.log").read_text(errors="replace")
+
+    # -- commands and files ---------------------------------------------------------------------
+
+    def argv(self, cmd: Command, env: Mapping[str, str] | None = None) -> list[str]:
+        """The command line that runs `cmd` (a shell line or a list) as root inside the host."""
+        if (init := self.init) is None:
+            raise LabError(f"{self.name} is not running; boot it first.")
+        words = ["bash", "-c", cmd] if isinstance(cmd, str) else [str(word) for word in cmd]
+        variables = [f"{key}={value}" for key, value in {**ENVIRONMENT, **(env or {})}.items()]
+        return ["nsenter", f"--target={init}", "--all", "--", "env", "-i", *variables, *words]
+
+    def run(
+        self,
+        cmd: Command,
+        check: bool = True,
+        timeout: float = 120,
+        input: str | None = None,
+        env: Mapping[str, str] | None = None,
+    ) -> Finished:
+        """Run a command as root; a failure is a LabError unless `check` is false.
+
+        A command still running after `timeout` seconds is killed, and that is always an error.
+        """
+        words = ["bash", "-c", cmd] if isinstance(cmd, str) else [str(word) for word in cmd]
+        limit = ["timeout", "--kill-after=5", str(timeout)]
+        feed: dict[str, Any] = {"stdin": subprocess.DEVNULL} if input is None else {"input": input}
+        done = subprocess.run(
+            self.argv([*limit, *words], env), capture_output=True, text=True, **feed
+        )
+        shown = cmd if isinstance(cmd, str) else shlex.join(words)
+        if done.returncode in (124, 137):
+            raise LabError(f"{self.name}: `{shown}` did not end within {timeout} s.")
+        if check and done.returncode:
+            output = f"{done.stdout[-2000:]}\n{done.stderr[-2000:]}".strip()
+            raise LabError(f"{self.name}: `{shown}` failed ({done.returncode}):\n{output}")
+        return done
+
+    def start(self, cmd: Command, **kwargs: Any) -> subprocess.Popen[str]:
+        """Start a command and return at once; keyword arguments go to Popen."""
+        kwargs = {"stdin": subprocess.DEVNULL, "text": True, **kwargs}
+        return subprocess.Popen(self.argv(cmd), **kwargs)
+
+    def write(self, path: str, text: str, mode: str = "0644", owner: str = "root:root") -> None:
+        """Write a file, its folder made if missing."""
+        script = 'mkdir -p "$(dirname "$1")" && cat >"$1" && chmod "$2" "$1" && chown "$3" "$1"'
+        self.run(["sh", "-c", script, "write", path, mode, owner], input=text)
+
+    def read(self, path: str) -> str:
+        """The text of a file."""
+        return self.run(["cat", path]).stdout
+
+    def copy_tree(self, source: Path, target: str, files: Sequence[str] = (".",)) -> None:
+        """Replace the folder `target` of the host by a folder of the machine (or some of it)."""
+        script = 'rm -rf "$1" && mkdir -p "$1" && tar -C "$1" --no-same-owner -xf -'
+        pack = ["tar", "-C", str(source), "--null", "--no-recursion", "-T", "-", "-cf", "-"]
+        if files == (".",):
+            pack.remove("--no-recursion")
+        tar = subprocess.run(pack, input="\0".join(files).encode(), capture_output=True, check=True)
+        unpack = self.argv(["sh", "-c", script, "copy", target])
+        subprocess.run(unpack, input=tar.stdout, capture_output=True, check=True)
+
+    def copy_repo(self, target: str = "/srv/rocksalt") -> None:
+        """Replace `target` by the repository as it is now: tracked and new files, not ignored."""
+        git = (
+            "git",
+            "-c",
+            "safe.directory=*",
+            "-C",
+            REPO,
+            "ls-files",
+            "-coz",
+            "--exclude-standard",
+        )
+        names = [name for name in sh(*git).stdout.split("\0") if name]
+        self.copy_tree(REPO, target, [name for name in names if os.path.lexists(REPO / name)])
+
+    def wait_for(self, cmd: Command, timeout: float = 30, every: float = 0.2) -> Finished:
+        """Repeat a command until it succeeds; after `timeout` seconds that is a LabError."""
+        deadline = time.monotonic() + timeout
+        while (done := self.run(cmd, check=False)).returncode:
+            if time.monotonic() > deadline:
+                said = (done.stderr or done.stdout).strip()[-1000:]
+                raise LabError(f"{self.name}: waited {timeout:.0f} s in vain for `{cmd}`: {said}")
+            time.sleep(every)
+        return done
+
+    def salt_call(
+        self,
+        fun: str,
+        *args: Any,
+        local: bool = False,
+        config: str = "/etc/salt",
+        timeout: float = 300,
+        **kwargs: Any,
+    ) -> SaltResult:
+        """Run a Salt function with salt-call; other keyword arguments go to the function."""
+        words = ["salt-call", f"--config-dir={config}", "--out=json", "--retcode-passthrough"]
+        words += ["--local"] if local else []
+        words += [fun, *(arg if isinstance(arg, str) else json.dumps(arg) for arg in args)]
+        words += [f"{key}={json.dumps(value)}" for key, value in kwargs.items()]
+        done = self.run(words, check=False, timeout=timeout)
+        try:
+            value = json.loads(done.stdout)["local"]
+        except (ValueError, KeyError):
+            said = f"{done.stdout}\n{done.stderr}".strip()[-2000:]
+            raise LabError(f"{self.name}: `salt-call {fun}` gave no JSON:\n{said}") from None
+        return SaltResult(value, done.returncode, done.stderr)
+
+    @cached_property
+    def testinfra(self) -> TestinfraHost:
+        """This host for testinfra."""
+        from .backend import testinfra_host  # people who only play need no testinfra
+
+        def execute(argv: list[str]) -> subprocess.CompletedProcess[bytes]:
+            return subprocess.run(
+                self.argv(argv), stdin=subprocess.DEVNULL, capture_output=True, timeout=120
+            )
+
+        return testinfra_host(self.name, execute)
+
+
+def kill_cgroup(cgroup: Path) -> None:
+    """End every process of a control group and below, at once."""
+    if cgroup.exists():
+        (cgroup / "cgroup.kill").write_text("1")

@@ -1,0 +1,288 @@
+"""One lab run: its hosts, its network, its key, and the promise to leave nothing behind."""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import json
+import os
+import shutil
+import time
+import uuid
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TypeVar
+
+from . import image, network
+from .host import Finished, Host, kill_cgroup
+from .system import RUN, LabError, cache, ensure_tools, locked, remove_tree, sh, start_time, step
+
+MASTER_IP = "10.79.0.1"
+KEY = "/root/.ssh/id_ed25519"
+T = TypeVar("T")
+
+
+class Lab:
+    """A lab run. State lives in /run/rocksalt-lab/<id>, disks in the cache folder.
+
+    A run belongs to the process that started it and ends with it, unless it is kept.
+    """
+
+    def __init__(self, id: str, release: str, salt: str, image: Path, disk: Path) -> None:
+        self.id, self.release, self.salt, self.image, self.disk = id, release, salt, image, disk
+        self.state = RUN / id
+        self.switch = self.state / "switch"
+        self.cgroup = cgroup_root() / f"rocksalt-lab-{id}"
+        self.hosts: dict[str, Host] = {}
+        self.public_key = ""
+        self.owner = 0
+        self.owner_start: str | None = None
+
+    @classmethod
+    def start(
+        cls,
+        id: str | None = None,
+        release: str = "debian-12",
+        salt: str = "3008",
+        keep: bool = False,
+    ) -> Lab:
+        """Start an empty lab: sweep away what dead runs left, get the image, make the network.
+
+        `keep`: the lab outlives this process and only `stop` (or `down`) ends it.
+        """
+        ensure_tools()
+        sweep()
+        root = image.ensure(release, salt)
+        id = id or uuid.uuid4().hex[:6]
+        lab = cls(id, release, salt, root, cache() / "disks" / id)
+        if not keep:
+            lab.owner, lab.owner_start = os.getpid(), start_time(os.getpid())
+        with locked(RUN / "lock"):
+            if lab.state.exists():
+                raise LabError(f"A lab named {id!r} exists; choose another name or take it down.")
+            lab.state.mkdir(parents=True)
+            lab._save()
+        atexit.register(lab._stop_if_owner)
+        lab.disk.mkdir(parents=True)
+        sh(
+            "ssh-keygen",
+            "-q",
+            "-t",
+            "ed25519",
+            "-N",
+            "",
+            "-C",
+            f"lab-{id}",
+            "-f",
+            lab.state / "key",
+        )
+        lab.public_key = (lab.state / "key.pub").read_text()
+        network.make_switch(lab.switch)
+        return lab
+
+    @classmethod
+    def load(cls, id: str) -> Lab:
+        """A lab that another process started."""
+        try:
+            data = json.loads((RUN / id / "lab.json").read_text())
+        except OSError:
+            raise LabError(f"There is no lab {id!r}; `status` lists those there are.") from None
+        lab = cls(id, data["release"], data["salt"], Path(data["image"]), Path(data["disk"]))
+        lab.owner, lab.owner_start = data["owner"], data["owner_start"]
+        lab.hosts = {name: Host(lab, name, ip) for name, ip in data["hosts"].items()}
+        key = lab.state / "key.pub"
+        lab.public_key = key.read_text() if key.exists() else ""
+        return lab
+
+    def _save(self) -> None:
+        """Write the state file; a reader sees the old or the new one, never half of it."""
+        data = {
+            "id": self.id,
+            "release": self.release,
+            "salt": self.salt,
+            "owner": self.owner,
+            "owner_start": self.owner_start,
+            "image": str(self.image),
+            "disk": str(self.disk),
+            "hosts": {host.name: host.ip for host in self.hosts.values()},
+        }
+        new = self.state / "lab.json.new"
+        new.write_text(json.dumps(data, indent=2))
+        new.rename(self.state / "lab.json")
+
+    @property
+    def abandoned(self) -> bool:
+        """Whether the process that this run belongs to has ended without cleaning up."""
+        return bool(self.owner) and start_time(self.owner) != self.owner_start
+
+    def __enter__(self) -> Lab:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def _stop_if_owner(self) -> None:
+        if self.owner == os.getpid() and self.state.exists():
+            self.stop()
+
+    def stop(self) -> None:
+        """End every host and remove all of this run: processes, mounts, namespaces, disks."""
+        remove(self.id, self.disk)
+
+    # -- hosts ----------------------------------------------------------------------------------
+
+    def host(self, name: str, ip: str) -> Host:
+        """Make a host and boot it."""
+        return self.boot({name: ip})[0]
+
+    def boot(self, hosts: dict[str, str]) -> list[Host]:
+        """Make hosts (name -> address) and boot them at the same time."""
+        if taken := sorted(set(hosts) & set(self.hosts)):
+            raise LabError(f"Host {taken[0]!r} exists in this lab; choose another name.")
+        others = list(self.hosts.values())
+        new = [Host(self, name, ip) for name, ip in hosts.items()]
+        self.hosts |= {host.name: host for host in new}
+        self._save()
+        with step(f"booting {', '.join(hosts)}"):
+            in_parallel(Host.boot, new)
+        for host in others:
+            if host.running:
+                host.write("/etc/hosts", self.hosts_file())
+        for host in new:
+            if host.failed_units:
+                print(f"lab: {host.name} is degraded: {', '.join(host.failed_units)}", flush=True)
+        return new
+
+    def hosts_file(self) -> str:
+        """/etc/hosts with every host of the lab."""
+        lines = ["127.0.0.1 localhost", "::1 localhost ip6-localhost ip6-loopback"]
+        lines += [f"{host.ip} {host.name}" for host in self.hosts.values()]
+        return "\n".join(lines) + "\n"
+
+    def ssh(
+        self,
+        from_host: Host,
+        user: str,
+        to_host: Host,
+        command: str,
+        key: str = KEY,
+        options: Sequence[str] = (),
+        timeout: float = 20,
+    ) -> Finished:
+        """Log in from one host to another over the network; returns whatever ssh gave."""
+        words = ["ssh", "-i", key, "-o", "BatchMode=yes", "-o", "IdentitiesOnly=yes"]
+        words += ["-o", "UserKnownHostsFile=/dev/null", "-o", "StrictHostKeyChecking=no"]
+        words += ["-o", "LogLevel=ERROR", "-o", "ConnectTimeout=5", *options]
+        return from_host.run(
+            [*words, f"{user}@{to_host.ip}", command], check=False, timeout=timeout
+        )
+
+    # -- the Salt cluster -----------------------------------------------------------------------
+
+    def salt_cluster(self, minions: Sequence[str] = ("web1", "web2")) -> dict[str, Host]:
+        """Boot a Salt master, which is the management host too, and minions; all answer.
+
+        The repository lies in /srv/rocksalt of the master, a copy of its pillar to play with in
+        /srv/rocksalt-pillar, the administrator's private key in /root/.ssh.
+        """
+        addresses = {name: f"10.79.0.{number}" for number, name in enumerate(minions, 11)}
+        master, *others = self.boot({"master": MASTER_IP, **addresses})
+        master.write(KEY, (self.state / "key").read_text(), mode="0600")
+        with step("starting Salt"):
+            self._configure_master(master)
+            in_parallel(lambda minion: self._configure_minion(master, minion), others)
+            starts = [(master, "salt-master"), *((minion, "salt-minion") for minion in others)]
+            in_parallel(lambda s: s[0].run(["systemctl", "enable", "--now", "-q", s[1]]), starts)
+        with step("waiting for every minion to answer"):
+            self._wait_for_minions(master, minions)
+        return {host.name: host for host in (master, *others)}
+
+    def _configure_master(self, master: Host) -> None:
+        """Write the master's configuration and give it the repository."""
+        master.copy_repo()
+        master.run(
+            "mkdir -p /srv/rocksalt/pillar && cp -rL /srv/rocksalt/pillar /srv/rocksalt-pillar"
+        )
+        config = {
+            "interface": master.ip,
+            "file_roots": {"base": ["/srv/rocksalt/salt"]},
+            "pillar_roots": {"base": ["/srv/rocksalt-pillar"]},
+            "worker_threads": 3,
+        }
+        master.write("/etc/salt/master.d/lab.conf", json.dumps(config, indent=2))
+
+    def _configure_minion(self, master: Host, minion: Host) -> None:
+        """Write a minion's configuration and make its key known to the master beforehand."""
+        config = {"master": master.ip, "id": minion.name}
+        minion.write("/etc/salt/minion.d/lab.conf", json.dumps(config, indent=2))
+        keys = "/etc/salt/pki/minion"
+        minion.run(f"mkdir -p {keys} && salt-key --gen-keys=minion --gen-keys-dir={keys}")
+        accepted = f"/etc/salt/pki/master/minions/{minion.name}"
+        master.write(accepted, minion.read(f"{keys}/minion.pub"))
+
+    def _wait_for_minions(self, master: Host, minions: Sequence[str], timeout: float = 60) -> None:
+        """Wait until every minion answers test.ping."""
+        deadline = time.monotonic() + timeout
+        answered: set[str] = set()
+        while not answered >= set(minions):
+            if time.monotonic() > deadline:
+                silent = ", ".join(sorted(set(minions) - answered))
+                raise LabError(f"{silent} did not answer test.ping within {timeout:.0f} s.")
+            ping = "salt --static --out=json --timeout=3 '*' test.ping"
+            text = master.run(ping, check=False).stdout
+            with contextlib.suppress(ValueError):
+                answered = {name for name, value in json.loads(text).items() if value is True}
+
+
+def in_parallel(function: Callable[[T], object], items: Iterable[T]) -> None:
+    """Call a function for several hosts at the same time; the first error is raised."""
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(function, items))
+
+
+def cgroup_root() -> Path:
+    """Where this machine has its control groups of version 2."""
+    for line in Path("/proc/self/mounts").read_text().splitlines():
+        if line.split()[2] == "cgroup2":
+            return Path(line.split()[1])
+    raise LabError("This kernel has no control groups of version 2; use a newer one.")
+
+
+# -- cleaning -----------------------------------------------------------------------------------
+
+
+def labs() -> list[Lab]:
+    """Every lab on this machine, running or left behind."""
+    return [Lab.load(path.parent.name) for path in sorted(RUN.glob("*/lab.json"))]
+
+
+def sweep() -> list[str]:
+    """Remove what runs left whose process is gone (killed, or the machine was restarted)."""
+    with locked(RUN / "lock"):
+        dead = [lab.id for lab in labs() if lab.abandoned]
+        dead += [path.name for path in RUN.glob("*/") if not (path / "lab.json").exists()]
+        dead += [path.name for path in cache().glob("disks/*") if not (RUN / path.name).exists()]
+        for id in dead:
+            print(f"lab: removing what run {id} left behind", flush=True)
+            remove(id)
+    return dead
+
+
+def remove(id: str, disk: Path | None = None) -> None:
+    """Remove a run: processes, control groups, mounts, namespaces, disks. Safe to repeat."""
+    cgroup = cgroup_root() / f"rocksalt-lab-{id}"
+    kill_cgroup(cgroup)
+    deadline = time.monotonic() + 10
+    while any(path.read_text() for path in cgroup.rglob("cgroup.procs")):
+        if time.monotonic() > deadline:
+            raise LabError(f"Processes in {cgroup} do not end; end them, then run `down` again.")
+        time.sleep(0.05)
+    for folder in sorted(cgroup.rglob("*/"), reverse=True):
+        folder.rmdir()
+    if cgroup.exists():
+        cgroup.rmdir()
+    remove_tree(RUN / id)
+    remove_tree(disk or cache() / "disks" / id)
+    for folder in Path("/run/systemd/nspawn").glob(f"*/rocksalt-{id}-*"):
+        shutil.rmtree(folder)
