@@ -1,7 +1,9 @@
-"""The grain ``hardening``: version, virtualisation and roles by the minion's own configuration; nothing else.
+"""The grain ``hardening``: version, virtualisation and roles by the minion's own configuration;
+nothing else.
 
-A grain is the minion's own claim, so nothing is targeted by it. The minion keeps grains loaded for as long as it
-runs, hence no import of the library here: an old copy of it in memory would break every job after an upgrade.
+A grain is the minion's own claim, so nothing is targeted by it. The minion keeps grains loaded for
+as long as it runs, hence no import of the library here: an old copy of it in memory would break
+every job after an upgrade.
 """
 
 import os

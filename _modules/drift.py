@@ -36,7 +36,9 @@ def _baseline(saltenv=None):
 
 
 def _look(family, entry, saltenv):
-    """The findings of one family; one that cannot be looked at gives an error for each of its controls."""
+    """The findings of one family; one that cannot be looked at gives an error for each of its
+    controls.
+    """
     function = f"{family}.drift"
     if function not in __salt__:
         return unknown(
@@ -65,8 +67,8 @@ def report(families=None, controls=None, severity=None, all=False, saltenv=None)
     saltenv
         The file server environment; the minion's own when left out.
 
-    Returns the report described by ``docs/drift-report.schema.json``. Return code: 0 no drift, 2 drift, 3 some check
-    could not run.
+    Returns the report described by ``docs/drift-report.schema.json``. Return code: 0 no drift, 2
+    drift, 3 some check could not run.
 
     CLI Example:
 
@@ -110,7 +112,8 @@ def controls(saltenv=None):
 
 def record(saltenv=None):
     """
-    Writes the full report to ``last.json`` for the agents that only read it. Run by the timer ``rocksalt-drift``.
+    Writes the full report to ``last.json`` for the agents that only read it. Run by the timer
+    ``rocksalt-drift``.
 
     Returns ``{"path": ..., "summary": ...}``; the return code is that of :func:`report`.
 
@@ -128,7 +131,8 @@ def record(saltenv=None):
 
 def drift(saltenv=None):
     """
-    Findings on the family ``drift`` itself: whether this host reports by itself and when it last did.
+    Findings on the family ``drift`` itself: whether this host reports by itself and when it last
+    did.
 
     CLI Example:
 

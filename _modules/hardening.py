@@ -1,4 +1,5 @@
-"""What the baseline expects of this host: its settings, its catalogue, and whether the pillar makes sense.
+"""What the baseline expects of this host: its settings, its catalogue, and whether the pillar makes
+sense.
 
 .. code-block:: bash
 
@@ -42,8 +43,8 @@ def version():
 
 def settings(family=None, saltenv=None):
     """
-    The effective settings of one family, or of all: defaults, operating system, roles and pillar put together.
-    Secrets are shown as ``***``.
+    The effective settings of one family, or of all: defaults, operating system, roles and pillar
+    put together. Secrets are shown as ``***``.
 
     family
         Name such as ``sshd``; all families when left out.
@@ -127,7 +128,8 @@ def enabled(family, saltenv=None):
 
 def guarded(family, saltenv=None):
     """
-    The ids of the controls of a family that are enforced only while an administrator keeps a way in.
+    The ids of the controls of a family that are enforced only while an administrator keeps a way
+    in.
 
     CLI Example:
 
@@ -149,8 +151,8 @@ def validate(saltenv=None):
     """
     Checks the pillar and the catalogue of this minion without touching anything.
 
-    Returns ``{"valid": bool, "problems": [sentences], "warnings": [...], "roles": [...], "waivers": {id: last day}}``;
-    the return code is 1 when there is a problem.
+    Returns ``{"valid": bool, "problems": [sentences], "warnings": [...], "roles": [...], "waivers":
+    {id: last day}}``; the return code is 1 when there is a problem.
 
     CLI Example:
 
@@ -174,8 +176,9 @@ def validate(saltenv=None):
 
 def prepare(saltenv=None):
     """
-    Called by every SLS of the baseline while it renders: validates the settings of all families together, so that a
-    mistake stops the run before anything is touched, and keeps them for the day when the master is away.
+    Called by every SLS of the baseline while it renders: validates the settings of all families
+    together, so that a mistake stops the run before anything is touched, and keeps them for the day
+    when the master is away.
 
     Returns the names of the families in the order in which they are enforced.
 

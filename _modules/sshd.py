@@ -77,8 +77,9 @@ def safe(saltenv=None):
 
 def enforce(ids, saltenv=None):
     """
-    Enforces controls of the family as one transaction. Meant for the state ``hardening.enforced``, which looks again
-    afterwards; calling it by hand skips the check that somebody keeps a way in, except for what it tries itself.
+    Enforces controls of the family as one transaction. Meant for the state ``hardening.enforced``,
+    which looks again afterwards; calling it by hand skips the check that somebody keeps a way in,
+    except for what it tries itself.
 
     ids
         The control ids, as a list.
@@ -100,7 +101,8 @@ def enforce(ids, saltenv=None):
 
 def clean(test=False):
     """
-    Takes away what the baseline put on this host for sshd and gives disabled lines back to their owners.
+    Takes away what the baseline put on this host for sshd and gives disabled lines back to their
+    owners.
 
     test
         Only say what would be taken away.

@@ -6,7 +6,8 @@ from rocksalt.report import text
 
 def output(data, **kwargs):
     """
-    The reports of one or many hosts as text. Anything that is not a report is printed as Salt would print it.
+    The reports of one or many hosts as text. Anything that is not a report is printed as Salt would
+    print it.
 
     CLI Example:
 

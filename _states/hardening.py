@@ -1,4 +1,6 @@
-"""The two states that every family is made of: compare, fix, look again; and refuse what could lock somebody out."""
+"""The two states that every family is made of: compare, fix, look again; and refuse what could lock
+somebody out.
+"""
 
 from salt.exceptions import CommandExecutionError
 
@@ -13,7 +15,9 @@ def __virtual__():
 
 
 def _drifted(family, guarded):
-    """Findings of the family that are not as expected, of the guarded controls or of the others only."""
+    """Findings of the family that are not as expected, of the guarded controls or of the others
+    only.
+    """
     findings = __salt__[f"{family}.drift"]()
     if guarded is not None:
         chosen = set(__salt__["hardening.guarded"](family))
@@ -33,14 +37,15 @@ def _by_state(findings):
 
 def enforced(name, family, guarded=None):
     """
-    Every control of a family holds: difference, fix, and a second look. Success is what the second look shows.
+    Every control of a family holds: difference, fix, and a second look. Success is what the second
+    look shows.
 
     family
         The family, such as ``sshd``; its module offers ``drift`` and ``enforce``.
 
     guarded
-        ``True`` for the controls that are enforced only while somebody keeps a way in, ``False`` for the others,
-        left out for all.
+        ``True`` for the controls that are enforced only while somebody keeps a way in, ``False``
+        for the others, left out for all.
 
     What no state can fix (``remedy`` manual or reboot) is a warning, not a failure.
     """
@@ -77,8 +82,9 @@ def enforced(name, family, guarded=None):
 
 def safe(name, family):
     """
-    Somebody keeps a way in when the dangerous controls of a family are enforced; otherwise this state fails, and so
-    does what requires it, before anything was touched. Nothing is changed here, in test mode neither.
+    Somebody keeps a way in when the dangerous controls of a family are enforced; otherwise this
+    state fails, and so does what requires it, before anything was touched. Nothing is changed here,
+    in test mode neither.
 
     family
         The family, such as ``sshd``; its module offers ``safe``.

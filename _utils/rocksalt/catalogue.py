@@ -28,7 +28,10 @@ def _mapping(loader: Any, node: Any) -> dict[Any, Any]:
         if key in keys[:index]:
             line = node.value[index][0].start_mark.line + 1
             raise yaml.YAMLError(f"the key {key!r} is written twice (line {line})")
-    return dict(zip(keys, (loader.construct_object(value, deep=True) for _, value in node.value)))
+    return {
+        key: loader.construct_object(value, deep=True)
+        for key, (_, value) in zip(keys, node.value, strict=True)
+    }
 
 
 _StrictLoader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
@@ -36,8 +39,9 @@ _StrictLoader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _m
 
 @dataclass(frozen=True)
 class Control:
-    """One promise. ``floor`` maps a setting to the weakest value it may have; ``guarded`` controls are enforced only
-    while an administrator keeps a way in; ``data`` is what the family itself needs to know (``directives``).
+    """One promise. ``floor`` maps a setting to the weakest value it may have; ``guarded`` controls
+    are enforced only while an administrator keeps a way in; ``data`` is what the family itself
+    needs to know (``directives``).
     """
 
     id: str
@@ -55,7 +59,9 @@ class Control:
 
 @dataclass(frozen=True)
 class FamilyCatalogue:
-    """One family as its files describe it, before any pillar: ``sources`` keeps the parsed files for the snapshot."""
+    """One family as its files describe it, before any pillar: ``sources`` keeps the parsed files
+    for the snapshot.
+    """
 
     name: str
     title: str
@@ -68,7 +74,7 @@ class FamilyCatalogue:
 def parse_yaml(text: str, path: str) -> Any:
     """One YAML document, or an error that names the file."""
     try:
-        return yaml.load(text, _StrictLoader)  # noqa: S506 - the loader derives from SafeLoader
+        return yaml.load(text, _StrictLoader)
     except yaml.YAMLError as error:
         raise InvalidSettings([f"{path}: not valid YAML: {' '.join(str(error).split())}"]) from None
 
@@ -76,7 +82,7 @@ def parse_yaml(text: str, path: str) -> Any:
 ENABLED: schema.Spec = {
     "type": "boolean",
     "default": True,
-    "help": "Whether the baseline looks after this family at all; without it every control of it is drift.",
+    "help": "Whether the baseline looks after this family; if not, its controls are drift.",
 }
 
 
@@ -145,7 +151,9 @@ def _control(identifier: str, family_name: str, entry: Mapping[str, Any]) -> Con
 
 
 def below_floor(value: Any, rule: Mapping[str, Any]) -> str:
-    """Why ``value`` is weaker than the weakest acceptable one, as the end of a sentence; empty when it is not."""
+    """Why ``value`` is weaker than the weakest acceptable one, as the end of a sentence; empty when
+    it is not.
+    """
     (kind, bound), *_ = rule.items()
     if kind == "equals" and value != bound:
         return f"the only acceptable value is {bound!r}"
@@ -163,7 +171,8 @@ def below_floor(value: Any, rule: Mapping[str, Any]) -> str:
 
 
 def in_order(families: Mapping[str, FamilyCatalogue]) -> list[str]:
-    """Family names so that each stands behind those it comes ``after``; alphabetical where that leaves a choice.
+    """Family names so that each stands behind those it comes ``after``; alphabetical where that
+    leaves a choice.
 
     ``after: ["*"]`` comes after every family that does not say so itself.
     """

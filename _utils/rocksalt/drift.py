@@ -1,4 +1,6 @@
-"""The host reports by itself: a systemd timer, and the last report that agents read without asking Salt."""
+"""The host reports by itself: a systemd timer, and the last report that agents read without asking
+Salt.
+"""
 
 from __future__ import annotations
 
@@ -19,12 +21,14 @@ UNIT = "rocksalt-drift"
 FOLDER = "/etc/systemd/system"
 AS_RENDERED = "as rendered"
 _CLOCK_TOLERANCE = 300
-_HEADER = "# Written by rocksalt (state.apply hardening.drift); a change here is drift and is overwritten.\n"
+_HEADER = "# Written by rocksalt; state.apply hardening.drift undoes a change here.\n"
 
 
 @dataclass(frozen=True)
 class Look:
-    """Unit texts as found, the timer's state, and the age of the last report in seconds (None: there is none)."""
+    """Unit texts as found, the timer's state, and the age of the last report in seconds (None:
+    there is none).
+    """
 
     texts: Mapping[str, str | None]
     timer: Mapping[str, Any]
@@ -32,18 +36,23 @@ class Look:
 
 
 def salt_call() -> str:
-    """The salt-call of the Salt that runs this code: beside its interpreter, else beside the running program."""
+    """The salt-call of the Salt that runs this code: beside its interpreter, else beside the
+    running program.
+    """
     folders = [os.path.dirname(sys.executable), os.path.dirname(os.path.abspath(sys.argv[0]))]
     candidates = [os.path.join(folder, "salt-call") for folder in folders]
     return next((path for path in candidates if os.access(path, os.X_OK)), "/usr/bin/salt-call")
 
 
 def paths() -> dict[str, str]:
+    """Where the units are: ``service`` and ``timer``."""
     return {kind: f"{FOLDER}/{UNIT}.{kind}" for kind in ("service", "timer")}
 
 
 def units(settings: Mapping[str, Any], config_dir: str, state_dir: str) -> dict[str, str]:
-    """The service and the timer: path -> text. It runs with ``--local``, so a host reports while the master is away."""
+    """The service and the timer: path -> text. It runs with ``--local``, so a host reports while
+    the master is away.
+    """
     service = f"""{_HEADER}
 [Unit]
 Description=Compare this host with its hardening baseline
@@ -72,14 +81,16 @@ WantedBy=timers.target
 
 
 def _calendar(minutes: int) -> str:
-    """systemd's expression for every so many minutes, from once a minute to once a day."""
+    """Systemd's expression for every so many minutes, from once a minute to once a day."""
     if minutes < 60:
         return f"*:0/{minutes}"
     return "daily" if minutes >= 1440 else f"0/{minutes // 60}:00"
 
 
 def record(host: Host, state_dir: str, text: str) -> str:
-    """Replaces the last report; the folder is closed to everybody but root and the monitoring group."""
+    """Replaces the last report; the folder is closed to everybody but root and the monitoring
+    group.
+    """
     path = f"{state_dir}/last.json"
     host.write(path, text, mode="0640")
     group = _monitoring_group()
@@ -96,6 +107,7 @@ def _monitoring_group() -> str:
 
 
 def look(host: Host, state_dir: str) -> Look:
+    """Reads units, timer and last report."""
     shown = host.run(
         "systemctl", "show", f"{UNIT}.timer", "-p", "ActiveState,UnitFileState,NeedDaemonReload"
     ).out
@@ -123,7 +135,7 @@ def expected(settings: Mapping[str, Any], texts: Mapping[str, str]) -> dict[str,
     """Control id -> what it expects, given the rendered units."""
     return {
         "DRIFT-001": {"timer": "active", "at boot": "enabled", "as on disk": True},
-        "DRIFT-002": {path: AS_RENDERED for path in texts},
+        "DRIFT-002": dict.fromkeys(texts, AS_RENDERED),
         "DRIFT-003": f"at most {settings['stale_after']} minutes old",
     }
 
@@ -131,7 +143,9 @@ def expected(settings: Mapping[str, Any], texts: Mapping[str, str]) -> dict[str,
 def actual(
     found: Look, settings: Mapping[str, Any], texts: Mapping[str, str], outdated: bool
 ) -> dict[str, Seen]:
-    """Control id -> what was seen; ``outdated`` says that the host was changed since its last report."""
+    """Control id -> what was seen; ``outdated`` says that the host was changed since its last
+    report.
+    """
     seen = {path: _compared(found.texts[path], text) for path, text in texts.items()}
     return {
         "DRIFT-001": Seen(dict(found.timer)),
@@ -165,7 +179,9 @@ def _last_report(age: float | None, stale_after: int, outdated: bool) -> Seen:
 
 
 def enforce(host: Host, texts: Mapping[str, str]) -> None:
-    """Writes the units and starts the timer; systemd is told every time, not only in the run that wrote them."""
+    """Writes the units and starts the timer; systemd is told every time, not only in the run that
+    wrote them.
+    """
     for path, text in texts.items():
         if host.read(path) != text:
             host.write(path, text)
@@ -180,6 +196,7 @@ def enforce(host: Host, texts: Mapping[str, str]) -> None:
 
 
 def clean(host: Host) -> None:
+    """Takes the units away; reports made so far stay."""
     host.run("systemctl", "disable", "--now", "--quiet", f"{UNIT}.timer")
     for path in leftovers(host):
         host.remove(path)
@@ -187,4 +204,5 @@ def clean(host: Host) -> None:
 
 
 def leftovers(host: Host) -> list[str]:
+    """The units that are on the host."""
     return [path for path in paths().values() if host.read(path) is not None]

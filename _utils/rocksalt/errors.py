@@ -1,4 +1,6 @@
-"""Errors that a user of the baseline can act on: one sentence each, naming the place, the value and what is right."""
+"""Errors that a user of the baseline can act on: one sentence each, naming the place, the value and
+what is right.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,9 @@ class RocksaltError(Exception):
 
 
 class InvalidSettings(RocksaltError):
-    """The pillar, the minion's configuration or a catalogue file is wrong; ``problems`` has one sentence for each."""
+    """The pillar, the minion's configuration or a catalogue file is wrong; ``problems`` has one
+    sentence for each.
+    """
 
     def __init__(self, problems: Iterable[str]):
         self.problems = list(problems)
@@ -20,7 +24,9 @@ class InvalidSettings(RocksaltError):
 
 
 class Refused(RocksaltError):
-    """A change was not made, or was undone, because it could have locked somebody out or broken a service."""
+    """A change was not made, or was undone, because it could have locked somebody out or broken a
+    service.
+    """
 
 
 class Unreadable(RocksaltError):

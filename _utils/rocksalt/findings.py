@@ -1,4 +1,6 @@
-"""The comparison at the heart of it: what is expected of a control against what a look at the host saw."""
+"""The comparison at the heart of it: what is expected of a control against what a look at the host
+saw.
+"""
 
 from __future__ import annotations
 
@@ -16,9 +18,11 @@ STATUSES = ("ok", "drift", "waived", "skipped", "error")
 
 @dataclass(frozen=True)
 class Seen:
-    """What a look at the host gave for one control: the effective value, and in words why it is not the expected one.
+    """What a look at the host gave for one control: the effective value, and in words why it is not
+    the expected one.
 
-    ``problem`` is ``error`` or ``skipped`` when the control could not be looked at; then ``reason`` says why.
+    ``problem`` is ``error`` or ``skipped`` when the control could not be looked at; then ``reason``
+    says why.
     """
 
     actual: Any = None
@@ -31,7 +35,9 @@ Finding = dict[str, Any]
 
 @dataclass(frozen=True)
 class Verdict:
-    """The part of a finding that is judged; ``remedy`` replaces the control's own where a state cannot help."""
+    """The part of a finding that is judged; ``remedy`` replaces the control's own where a state
+    cannot help.
+    """
 
     status: str
     expected: Any = None
@@ -45,7 +51,8 @@ def judge(
 ) -> list[Finding]:
     """A finding for every control of the family ``name``, whatever its status.
 
-    A control for which the family said nothing is an ``error``: a check that did not run is never ok.
+    A control for which the family said nothing is an ``error``: a check that did not run is never
+    ok.
     """
     family = baseline.families[name]
     today = _today()
@@ -65,7 +72,9 @@ def judge(
 
 
 def wanted(baseline: Baseline, name: str, expected: Mapping[str, Any]) -> dict[str, Any]:
-    """``expected`` without the controls that are waived or switched off: what enforcement and renderers may write."""
+    """``expected`` without the controls that are waived or switched off: what enforcement and
+    renderers may write.
+    """
     family = baseline.families[name]
     if not family.settings["enabled"]:
         return {}

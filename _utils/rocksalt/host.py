@@ -22,7 +22,9 @@ _TEMPORARY = ".rocksalt-new"
 
 @dataclass(frozen=True)
 class Ran:
-    """A finished command; a program that does not exist gives status 127, one that took too long 124."""
+    """A finished command; a program that does not exist gives status 127, one that took too long
+    124.
+    """
 
     status: int
     out: str
@@ -31,7 +33,9 @@ class Ran:
 
 @dataclass(frozen=True)
 class Attributes:
-    """Who owns a file and what may be done with it: ``mode`` as ``0644``, ``changed`` in seconds since the epoch."""
+    """Who owns a file and what may be done with it: ``mode`` as ``0644``, ``changed`` in seconds
+    since the epoch.
+    """
 
     mode: str
     owner: str
@@ -44,7 +48,9 @@ class Attributes:
 
 
 class Host:
-    """The running host, or the tree below ``root`` in tests; commands always run on the running host."""
+    """The running host, or the tree below ``root`` in tests; commands always run on the running
+    host.
+    """
 
     def __init__(self, root: str = "/"):
         self.root = root.rstrip("/")
@@ -88,9 +94,11 @@ class Host:
         )
 
     def write(self, path: str, text: str, mode: str = "0644") -> None:
-        """Replaces a file as a whole: a reader, or a crash at any moment, sees the old text or the new one.
+        """Replaces a file as a whole: a reader, or a crash at any moment, sees the old text or the
+        new one.
 
-        The temporary name is always the same, so that a killed run leaves at most one and the next run uses it up.
+        The temporary name is always the same, so that a killed run leaves at most one and the next
+        run uses it up.
         """
         target = self.path(path)
         target.parent.mkdir(parents=True, exist_ok=True)

@@ -23,7 +23,8 @@ def build(
 ) -> dict[str, Any]:
     """The report on ``host``: ``findings`` holds all but the ok ones unless ``everything`` is true.
 
-    The summary always counts every finding given, so a report on one family speaks of that family alone.
+    The summary always counts every finding given, so a report on one family speaks of that family
+    alone.
     """
     findings = list(findings)
     now = dt.datetime.now(dt.timezone.utc)
@@ -44,7 +45,9 @@ def build(
 
 
 def summary(findings: Iterable[Finding]) -> dict[str, Any]:
-    """Counts by status, the score in per cent (None when nothing counts) and the worst severity that drifted."""
+    """Counts by status, the score in per cent (None when nothing counts) and the worst severity
+    that drifted.
+    """
     findings = list(findings)
     counts = Counter(finding["status"] for finding in findings)
     counted = counts["ok"] + counts["drift"] + counts["error"] + counts["waived"]
@@ -70,7 +73,9 @@ def chosen(
     controls: Iterable[str] | str | None,
     severity: str | None,
 ) -> set[str]:
-    """The control ids a report is asked for; a name that does not exist is an error, not an empty report."""
+    """The control ids a report is asked for; a name that does not exist is an error, not an empty
+    report.
+    """
     names, ids = _listed(families), _listed(controls)
     known = {i: c for family in baseline.families.values() for i, c in family.controls.items()}
     found = [

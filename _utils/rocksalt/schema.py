@@ -1,7 +1,9 @@
-"""The schema language of ``defaults.yaml``: one mapping per setting, checked with sentences a person can act on.
+"""The schema language of ``defaults.yaml``: one mapping per setting, checked with sentences a
+person can act on.
 
-A setting is ``{type, default, help}`` and, where it applies, ``min``, ``max``, ``choices``, ``pattern``, ``format``,
-``items`` (a list's elements), ``values`` (a mapping's values), ``secret`` and ``formerly`` (names it had before).
+A setting is ``{type, default, help}`` and, where it applies, ``min``, ``max``, ``choices``,
+``pattern``, ``format``, ``items`` (a list's elements), ``values`` (a mapping's values), ``secret``
+and ``formerly`` (names it had before).
 """
 
 from __future__ import annotations
@@ -62,7 +64,9 @@ def shown(value: Any, spec: Spec) -> str:
 
 
 def problems(value: Any, spec: Spec, path: str) -> list[str]:
-    """What is wrong with ``value`` at the pillar ``path`` (``hardening:sshd:ports``); empty when it fits."""
+    """What is wrong with ``value`` at the pillar ``path`` (``hardening:sshd:ports``); empty when it
+    fits.
+    """
     kind, words = TYPES[spec["type"]]
     if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
         return [f"{path}: {shown(value, spec)} is not {words}"]

@@ -1,7 +1,9 @@
-"""Settings: defaults, operating system, roles and pillar become one validated baseline for one host.
+"""Settings: defaults, operating system, roles and pillar become one validated baseline for one
+host.
 
-``hardening.settings(family)`` = ``defaults.yaml`` -> ``os/<os>-<major>.yaml`` -> the host's roles -> pillar
-``hardening:<family>``. Mappings merge, lists replace. Everything is validated together, before anything is rendered.
+``hardening.settings(family)`` = ``defaults.yaml`` -> ``os/<os>-<major>.yaml`` -> the host's roles
+-> pillar ``hardening:<family>``. Mappings merge, lists replace. Everything is validated together,
+before anything is rendered.
 """
 
 from __future__ import annotations
@@ -38,7 +40,9 @@ class Waiver:
 
 @dataclass(frozen=True)
 class Family:
-    """One family as it applies to this host: its settings, and the controls switched off for good with their reason."""
+    """One family as it applies to this host: its settings, and the controls switched off for good
+    with their reason.
+    """
 
     catalogue: FamilyCatalogue
     settings: Mapping[str, Any]
@@ -55,7 +59,9 @@ class Family:
         return {k: SECRET if specs[k].get("secret") and v else v for k, v in self.settings.items()}
 
     def below_floor(self, control: Control) -> str:
-        """The sentence that says which setting asks for less than the baseline accepts; empty when none does."""
+        """The sentence that says which setting asks for less than the baseline accepts; empty when
+        none does.
+        """
         for setting, rule in control.floor.items():
             value = self.settings[setting]
             weaker = below_floor(value, rule)
@@ -66,7 +72,9 @@ class Family:
 
 @dataclass(frozen=True)
 class Baseline:
-    """Everything expected of one host. ``source`` is ``live`` or ``cached``; ``time`` is when it was put together."""
+    """Everything expected of one host. ``source`` is ``live`` or ``cached``; ``time`` is when it
+    was put together.
+    """
 
     families: Mapping[str, Family]
     networks: Mapping[str, list[str]]
@@ -77,7 +85,9 @@ class Baseline:
     source: str = "live"
 
     def excused(self, family: Family, today: dt.date) -> dict[str, tuple[str, str]]:
-        """Controls that are left as found: id -> (status, reason). An expired waiver excuses nothing."""
+        """Controls that are left as found: id -> (status, reason). An expired waiver excuses
+        nothing.
+        """
         excuses = {i: ("skipped", f"switched off: {reason}") for i, reason in family.off.items()}
         for identifier in family.controls:
             waiver = self.waivers.get(identifier)
@@ -104,13 +114,15 @@ def resolve(
 ) -> Baseline:
     """The baseline of one host, or :class:`InvalidSettings` with every problem found.
 
-    ``pillar`` is the value of the pillar key ``hardening``; ``os_settings`` the parsed ``os/<os>-<major>.yaml`` of each
-    family; ``extra_roles`` the roles that the minion's own configuration names.
+    ``pillar`` is the value of the pillar key ``hardening``; ``os_settings`` the parsed
+    ``os/<os>-<major>.yaml`` of each family; ``extra_roles`` the roles that the minion's own
+    configuration names.
     """
     now = now or dt.datetime.now(dt.timezone.utc)
     if not isinstance(pillar, Mapping):
         raise InvalidSettings([f"hardening: {pillar!r} is not a mapping of families and settings"])
-    found, warnings = _top_level(catalogue, pillar), []
+    warnings: list[str] = []
+    found = _top_level(catalogue, pillar)
     networks = pillar.get("networks") or {}
     found += _network_problems(networks)
     roles, role_layers, faults = _roles(
@@ -161,7 +173,9 @@ def _network_problems(networks: Any) -> list[str]:
 def _roles(
     roles: Any, catalogue: Mapping[str, FamilyCatalogue], minion_id: str, extra: Iterable[str]
 ) -> tuple[tuple[str, ...], list[Mapping[str, Any]], list[str]]:
-    """The roles of this minion in the order they are written, their settings, and what is wrong with any role."""
+    """The roles of this minion in the order they are written, their settings, and what is wrong
+    with any role.
+    """
     path = "hardening:roles"
     if not isinstance(roles, Mapping):
         return (), [], [f"{path}: {roles!r} is not a mapping of role names"]
@@ -289,14 +303,13 @@ def _waiver_problems(entry: Any, path: str, today: dt.date) -> list[str]:
     ]
     if entry.get("owner") and entry.get("owner") == entry.get("approver"):
         found.append(
-            f"{path}:approver: {entry['approver']!r} also owns the waiver; somebody else approves it"
+            f"{path}:approver: {entry['approver']!r} owns the waiver; somebody else approves it"
         )
     if entry.get("expires"):
         expires = as_date(entry["expires"])
         if expires is None:
-            found.append(
-                f"{path}:expires: {entry['expires']!r} is not a date such as {today + LONGEST_WAIVER}"
-            )
+            given, latest = entry["expires"], today + LONGEST_WAIVER
+            found.append(f"{path}:expires: {given!r} is not a date such as {latest}")
         elif expires > today + LONGEST_WAIVER:
             latest = today + LONGEST_WAIVER
             found.append(
@@ -320,7 +333,9 @@ def as_date(value: Any) -> dt.date | None:
 
 
 def to_snapshot(baseline: Baseline) -> dict[str, Any]:
-    """What ``salt-call --local`` needs to judge the host while the master is away: no secrets, plain JSON types."""
+    """What ``salt-call --local`` needs to judge the host while the master is away: no secrets,
+    plain JSON types.
+    """
     return {
         "schema": SCHEMA,
         "version": __version__,

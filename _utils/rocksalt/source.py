@@ -1,11 +1,11 @@
-"""Where the baseline of a host comes from: the master's files and pillar, or the snapshot of the last render.
+"""Where the baseline of a host comes from: the master's files and pillar, or the snapshot of the
+last render.
 
 The modules hand their dunders in; everything they need to know about Salt is here.
 """
 
 from __future__ import annotations
 
-import datetime as dt
 import json
 from collections.abc import Mapping, MutableMapping
 from pathlib import Path
@@ -30,8 +30,9 @@ def load(
 ) -> settings.Baseline:
     """The baseline of this minion, parsed once per job.
 
-    Live from the file server of ``saltenv``; where that has no catalogue (the master is away and the file client is
-    local), from the snapshot that the last render left. With neither there is no judgement: :class:`RocksaltError`.
+    Live from the file server of ``saltenv``; where that has no catalogue (the master is away and
+    the file client is local), from the snapshot that the last render left. With neither there is no
+    judgement: :class:`RocksaltError`.
     """
     saltenv = saltenv or opts.get("saltenv") or "base"
     key = (saltenv, json.dumps(pillar.get("hardening"), sort_keys=True, default=str))
@@ -85,7 +86,9 @@ def _load(
 
 
 def operating_system(grains: Mapping[str, Any]) -> str:
-    """``debian-12``: the name and major version that ``os/<this>.yaml`` of a family is called after."""
+    """``debian-12``: the name and major version that ``os/<this>.yaml`` of a family is called
+    after.
+    """
     return f"{grains.get('os', 'unknown')}-{grains.get('osmajorrelease', 'unknown')}".lower()
 
 
@@ -93,11 +96,8 @@ def _os_file(family: str, system: str, files: list[str]) -> str:
     folder = f"{_PREFIX}{family}/os/"
     known = [path[len(folder) : -len(".yaml")] for path in files if path.startswith(folder)]
     if system not in known:
-        raise InvalidSettings(
-            [
-                f"the operating system {system} is not supported by the family {family}{schema.nearest(system, known)}"
-            ]
-        )
+        hint = schema.nearest(system, known)
+        raise InvalidSettings([f"the family {family} does not support {system}{hint}"])
     return f"{family}/os/{system}.yaml"
 
 
@@ -107,6 +107,7 @@ def state_dir(opts: Mapping[str, Any]) -> str:
 
 
 def snapshot_path(opts: Mapping[str, Any], saltenv: str) -> str:
+    """The file that keeps the settings of one environment."""
     return f"{state_dir(opts)}/settings-{saltenv}.json"
 
 
@@ -121,11 +122,7 @@ def _cached(opts: Mapping[str, Any], saltenv: str) -> settings.Baseline:
     text = Host().read(path)
     if text is None:
         raise RocksaltError(
-            f"there is no hardening/ in the file root of saltenv {saltenv} and no settings cached in {path}: "
-            "run state.apply hardening once, or set file_roots"
+            f"there is no hardening/ in the file root of saltenv {saltenv} and no settings cached "
+            f"in {path}: run state.apply hardening once, or set file_roots"
         )
     return settings.from_snapshot(json.loads(text))
-
-
-def age(baseline: settings.Baseline) -> dt.timedelta:
-    return dt.datetime.now(dt.timezone.utc) - baseline.time

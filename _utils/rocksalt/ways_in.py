@@ -1,6 +1,7 @@
 """Ways in: accounts that can log in by key from the management networks and end as root.
 
-The contract of "never lock anyone out": an account counts only if every step from the connection to ``sudo`` works.
+The contract of "never lock anyone out": an account counts only if every step from the connection to
+``sudo`` works.
 """
 
 from __future__ import annotations
@@ -36,6 +37,8 @@ class Door:
 
 @dataclass(frozen=True)
 class Account:
+    """What passwd says of an account."""
+
     name: str
     uid: int
     gid: int
@@ -78,7 +81,8 @@ def shadow(text: str) -> dict[str, list[str]]:
 
 
 def find(host: Host, door: Door) -> tuple[list[str], dict[str, str]]:
-    """(accounts that are a way in, account -> why it is none) for every account that has an authorised key somewhere.
+    """(accounts that are a way in, account -> why it is none) for every account that has an
+    authorised key somewhere.
 
     Stops at the first way in: one is enough, and asking sudo costs a process.
     """

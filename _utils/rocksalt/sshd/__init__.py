@@ -1,7 +1,7 @@
 """The OpenSSH server: what is expected of it, what it does, and how one becomes the other.
 
-``config`` parses files and ``sshd -T``; ``reading`` looks at the host; ``checks`` says what each control expects and
-what was seen; ``enforce`` makes the change as one transaction.
+``config`` parses files and ``sshd -T``; ``reading`` looks at the host; ``checks`` says what each
+control expects and what was seen; ``enforce`` makes the change as one transaction.
 """
 
 MAIN = "/etc/ssh/sshd_config"

@@ -1,7 +1,8 @@
-"""What each control of the family expects, what was seen, and the text of the files we want on disk.
+"""What each control of the family expects, what was seen, and the text of the files we want on
+disk.
 
-Most controls are directives and live in ``controls.yaml`` alone (``data: directives``). The others have a function
-each below, in :data:`CHECKS`.
+Most controls are directives and live in ``controls.yaml`` alone (``data: directives``). The others
+have a function each below, in :data:`CHECKS`.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ FILE_CONTROL, ADMINISTRATOR, HOST_KEYS = "SSHD-001", "SSHD-003", "SSHD-010"
 LEAST_MODULUS = 3071
 _NOT_INSTALLED = "openssh-server is not installed"
 HEADER = (
-    "# Written by rocksalt (state.apply hardening.sshd); a change here is drift and is overwritten.\n"
+    "# Written by rocksalt; a change here is drift and state.apply hardening.sshd undoes it.\n"
     "# This file sorts first because sshd keeps the first value that it reads.\n"
 )
 CLOUD_INIT_TEXT = (
@@ -50,7 +51,9 @@ class Sshd:
         self.wanted = findings.wanted(baseline, "sshd", self.directives)
 
     def _directives(self, described: Mapping[str, Any]) -> dict[str, Any]:
-        """Keyword -> value: a constant of the catalogue, or the setting it names as ``{setting: name}``."""
+        """Keyword -> value: a constant of the catalogue, or the setting it names as ``{setting:
+        name}``.
+        """
         found = {}
         for keyword, value in described.items():
             if isinstance(value, Mapping):
@@ -74,7 +77,7 @@ class Sshd:
             )
         return usable
 
-    # Expected ------------------------------------------------------------------------------------------------------
+    # Expected ------------------------------------------------------------------------------------
 
     def expected(self) -> dict[str, Any]:
         """Control id -> what it expects. Directives are shown in the form of ``sshd -T``."""
@@ -85,7 +88,9 @@ class Sshd:
         return {**plain, **{identifier: expect(self) for identifier, (expect, _) in CHECKS.items()}}
 
     def render(self, only: Callable[[str], bool] = lambda _: True) -> str:
-        """The drop-in. Controls that ``only`` leaves out keep what the drop-in on disk says about them."""
+        """The drop-in. Controls that ``only`` leaves out keep what the drop-in on disk says about
+        them.
+        """
         current = {line.keyword: line.value for line in self._own_lines()}
         parts = [HEADER]
         for identifier, directives in self.wanted.items():
@@ -99,7 +104,7 @@ class Sshd:
     def _own_lines(self) -> list[config.Line]:
         return [line for line in self.reading.lines if line.path == sshd.DROP_IN]
 
-    # Seen ----------------------------------------------------------------------------------------------------------
+    # Seen ----------------------------------------------------------------------------------------
 
     def seen(self, host: Host) -> dict[str, Seen]:
         """Control id -> what the reading shows."""
@@ -163,7 +168,9 @@ class Sshd:
         ]
 
     def has_effect(self, line: config.Line) -> bool:
-        """Whether sshd listens to a contradicting line, for everybody or for those its Match block is about."""
+        """Whether sshd listens to a contradicting line, for everybody or for those its Match block
+        is about.
+        """
         wanted = next(
             config.canonical(k, v)
             for d in self.directives.values()
@@ -175,14 +182,16 @@ class Sshd:
         running = self.reading.matched[line.match] if line.match else self.reading.effective
         return config.canonical(line.keyword, running.get(line.keyword, [])) != list(wanted)
 
-    # Ways in -------------------------------------------------------------------------------------------------------
+    # Ways in -------------------------------------------------------------------------------------
 
     def administrator(self, host: Host) -> Seen:
         found, rejected = ways_in.find(host, self.door())
         return Seen(bool(found), ways_in.explain(found, rejected))
 
     def door(self) -> ways_in.Door:
-        """What sshd will demand of an account once our configuration is in force: waived controls stay as found."""
+        """What sshd will demand of an account once our configuration is in force: waived controls
+        stay as found.
+        """
         wanted = {k: v for directives in self.wanted.values() for k, v in directives.items()}
 
         def words(keyword: str) -> list[str]:
@@ -225,7 +234,8 @@ def listen_addresses(settings: Mapping[str, Any]) -> list[str]:
     return [f"{address}:{port}" for port in settings["ports"] for address in bracketed]
 
 
-# One pair of functions per control that is not a directive: expected(sshd), seen(sshd). --------------------------------
+# One pair of functions per control that is not a directive: expected(sshd), seen(sshd).
+# --------------------------------
 
 
 def _drop_in_expected(it: Sshd) -> dict[str, str]:
@@ -305,9 +315,9 @@ def _options_seen(it: Sshd) -> Seen:
     daemon = it.reading.daemon
     if daemon.strays:
         pids = ", ".join(map(str, daemon.strays))
-        options = " ".join(daemon.options)
-        return Seen(list(daemon.options) or ["not started by systemd"], f"process {pids}, not started by systemd, "
-                    f"listens{f' with {options}' if options else ''}")  # fmt: skip
+        given = " ".join(daemon.options) or "none"
+        stray = f"process {pids}, not started by systemd, listens with options {given}"
+        return Seen(list(daemon.options) or ["not started by systemd"], stray)
     options = list(daemon.options)
     return Seen(options, f"sshd was started with {' '.join(options)}" if options else "")
 
@@ -331,6 +341,7 @@ def _key_files(it: Sshd) -> list[str]:
 
 
 def host_key_paths(it: Sshd) -> list[str]:
+    """The private host keys that the settings declare."""
     return [f"/etc/ssh/ssh_host_{kind}_key" for kind in it.settings["host_key_types"]]
 
 
@@ -396,7 +407,8 @@ def _text_seen(it: Sshd, path: str) -> Seen:
 
 
 def banner(it: Sshd) -> str:
-    return it.settings["banner"].rstrip("\n") + "\n"
+    """The text before the log-in, ending in one newline."""
+    return str(it.settings["banner"]).rstrip("\n") + "\n"
 
 
 def _nothing(it: Sshd) -> list[str]:
@@ -420,11 +432,11 @@ CHECKS: dict[str, Check] = {
     "SSHD-006": (_true, _current_seen),
     "SSHD-007": (_nothing, _options_seen),
     "SSHD-008": (
-        lambda it: {path: "root:root 0600" for path in _config_files(it)},
+        lambda it: dict.fromkeys(_config_files(it), "root:root 0600"),
         lambda it: _access_seen(it, _config_files(it)),
     ),
     "SSHD-009": (
-        lambda it: {path: "root:root 0600" for path in _key_files(it)},
+        lambda it: dict.fromkeys(_key_files(it), "root:root 0600"),
         lambda it: _access_seen(it, _key_files(it)),
     ),
     HOST_KEYS: (lambda it: {"served": sorted(host_key_paths(it)), "weak": []}, _host_keys_seen),

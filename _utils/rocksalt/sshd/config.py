@@ -1,7 +1,9 @@
-"""Text of sshd_config files and of ``sshd -T`` to data, and back. Pure: reading files is the caller's business.
+"""Text of sshd_config files and of ``sshd -T`` to data, and back. Pure: reading files is the
+caller's business.
 
-Source: sshd_config(5). sshd takes the first value it reads of a keyword, except for the ones that add up; a Match
-block lasts to the next Match or to the end of its file; an included file starts in the context it is included from.
+Source: sshd_config(5). sshd takes the first value it reads of a keyword, except for the ones that
+add up; a Match block lasts to the next Match or to the end of its file; an included file starts in
+the context it is included from.
 """
 
 from __future__ import annotations
@@ -37,7 +39,9 @@ _DEEPEST_INCLUDE = 16
 
 @dataclass(frozen=True)
 class Line:
-    """One directive where it stands: ``match`` is the criteria of the Match block around it, empty outside of any."""
+    """One directive where it stands: ``match`` is the criteria of the Match block around it, empty
+    outside of any.
+    """
 
     path: str
     number: int
@@ -78,7 +82,9 @@ def parse(
 
 
 def split(text: str) -> tuple[str, str]:
-    """(keyword in lower case under today's name, value) of one line; ("", "") for a comment or an empty line."""
+    """(keyword in lower case under today's name, value) of one line; ("", "") for a comment or an
+    empty line.
+    """
     text = text.strip()
     if not text or text.startswith("#"):
         return "", ""
@@ -101,7 +107,9 @@ def effective(text: str) -> dict[str, list[str]]:
 
 
 def canonical(keyword: str, value: object) -> list[str]:
-    """A value in the form that ``sshd -T`` prints it, to be compared: ``yes``/``no``, plain numbers, sorted sets."""
+    """A value in the form that ``sshd -T`` prints it, to be compared: ``yes``/``no``, plain
+    numbers, sorted sets.
+    """
     keyword = keyword.lower()
     items = list(value) if isinstance(value, (list, tuple)) else [value]
     words = [
@@ -129,7 +137,9 @@ SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 
 
 def same(keyword: str, value: str, wanted: Sequence[str]) -> bool:
-    """Whether a line's value means what is wanted, which is in canonical form (``1m`` is ``60``)."""
+    """Whether a line's value means what is wanted, which is in canonical form (``1m`` is
+    ``60``).
+    """
     found = re.fullmatch(r"(?:\d+[smhdw])+", value.lower())
     if found and keyword in ("logingracetime", "clientaliveinterval"):
         value = str(
@@ -143,7 +153,8 @@ def same(keyword: str, value: str, wanted: Sequence[str]) -> bool:
 
 
 def connection(match: str, member_of: Callable[[str], str | None]) -> str | None:
-    """A connection for ``sshd -T -C`` that a Match block applies to; None where none can be made up.
+    """A connection for ``sshd -T -C`` that a Match block applies to; None where none can be made
+    up.
 
     ``member_of`` gives a user for a group, None when the group has no member.
     """
@@ -164,7 +175,7 @@ def connection(match: str, member_of: Callable[[str], str | None]) -> str | None
         "localaddress": "laddr",
         "localport": "lport",
     }
-    for criterion, patterns in zip(words[::2], words[1::2]):
+    for criterion, patterns in zip(words[::2], words[1::2], strict=False):
         pattern = next((p for p in patterns.split(",") if not p.startswith("!")), None)
         if pattern is None:
             return None

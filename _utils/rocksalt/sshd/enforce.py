@@ -1,7 +1,8 @@
-"""Makes the host what the checks expect, as one transaction: validated, reloaded, tried by a new connection, or undone.
+"""Makes the host what the checks expect, as one transaction: validated, reloaded, tried by a new
+connection, or undone.
 
-Every file is replaced as a whole, and in an order in which each prefix of the changes is a configuration that works,
-so a run that is killed leaves nothing half done.
+Every file is replaced as a whole, and in an order in which each prefix of the changes is a
+configuration that works, so a run that is killed leaves nothing half done.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from pathlib import Path
 from rocksalt import sshd
 from rocksalt.errors import Refused
 from rocksalt.host import Host
-from rocksalt.sshd import checks, reading
+from rocksalt.sshd import checks, config, reading
 
 DISABLED = "# disabled by rocksalt: "
 RETIRED = ".retired-by-rocksalt"
@@ -34,7 +35,9 @@ class Transaction:
         self._before: dict[str, tuple[str, str] | None] = {}
 
     def write(self, path: str, text: str, mode: str | None = None) -> None:
-        """Replaces ``path`` (or the file it links to); the mode stays as it was unless one is given."""
+        """Replaces ``path`` (or the file it links to); the mode stays as it was unless one is
+        given.
+        """
         path = str(Path(self.host.path(path)).resolve())[len(self.host.root) :]
         attributes, old = self.host.attributes(path), self.host.read(path)
         if attributes is None or old is None:
@@ -56,7 +59,9 @@ class Transaction:
 
 
 def enforce(host: Host, it: checks.Sshd, ids: Sequence[str]) -> None:
-    """Enforces the controls ``ids``. Raises :class:`Refused` after everything was put back as it was."""
+    """Enforces the controls ``ids``. Raises :class:`Refused` after everything was put back as it
+    was.
+    """
     guarded = {control.id for control in it.family.controls.values() if control.guarded}
     full = bool(guarded & set(ids))
 
@@ -84,7 +89,9 @@ def enforce(host: Host, it: checks.Sshd, ids: Sequence[str]) -> None:
 def _configure(
     host: Host, it: checks.Sshd, change: Transaction, allowed: Callable[[str], bool]
 ) -> None:
-    """The drop-in first, then the Include that makes it count, then the lines of others that contradict it."""
+    """The drop-in first, then the Include that makes it count, then the lines of others that
+    contradict it.
+    """
     text = it.render(allowed)
     if text != it.reading.texts.get(sshd.DROP_IN):
         change.write(sshd.DROP_IN, text, "0600")
@@ -96,8 +103,10 @@ def _configure(
         change.write(sshd.MAIN, _include_first(host.read(sshd.MAIN) or ""), "0600")
 
 
-def _stock(it: checks.Sshd, line) -> bool:  # type: ignore[no-untyped-def]
-    """The distribution's own line in its own file, overruled by ours: not worth a conflict at the next upgrade."""
+def _stock(it: checks.Sshd, line: config.Line) -> bool:
+    """The distribution's own line in its own file, overruled by ours: not worth a conflict at the
+    next upgrade.
+    """
     ours_wins = not line.match and not it.has_effect(line)
     return line.path == sshd.MAIN and (line.keyword, line.value) in it.reading.stock and ours_wins
 
@@ -113,7 +122,7 @@ def _include_first(text: str) -> str:
     """The Include of the drop-in folder above everything else, and nowhere a second time."""
     kept = []
     for line in text.splitlines():
-        keyword, value = checks.config.split(line)
+        keyword, value = config.split(line)
         if not (keyword == "include" and checks.covers(value)):
             kept.append(line)
     return "\n".join([sshd.INCLUDE, *kept]) + "\n"
@@ -138,7 +147,9 @@ def _make_host_keys(host: Host, paths: Iterable[str]) -> None:
 
 
 def _retire_weak_keys(host: Host, it: checks.Sshd) -> bool:
-    """Weak keys go aside (nothing is lost) and a strong one of that type is made, after a stronger one is served."""
+    """Weak keys go aside (nothing is lost) and a strong one of that type is made, after a stronger
+    one is served.
+    """
     weak = [key.path for key in it.reading.host_keys if key.weak]
     for path in weak:
         host.rename(path, path + RETIRED)
@@ -160,7 +171,9 @@ def _secure(host: Host, look: reading.Reading, ids: Sequence[str]) -> None:
 
 
 def _without_options(host: Host, change: Transaction) -> None:
-    """SSHD_OPTS of Debian's defaults file goes; a listener that systemd did not start ends (its sessions stay)."""
+    """SSHD_OPTS of Debian's defaults file goes; a listener that systemd did not start ends (its
+    sessions stay).
+    """
     lines = (host.read(_DEFAULTS_FILE) or "").splitlines()
     numbers = [
         n
@@ -178,12 +191,15 @@ def _needs_restart(host: Host, ids: Sequence[str]) -> bool:
 
 
 def _take_effect(host: Host, change: Transaction, restart: bool) -> None:
-    """Validate, reload, and talk to the server by a new connection; anything that fails puts the files back."""
+    """Validate, reload, and talk to the server by a new connection; anything that fails puts the
+    files back.
+    """
     try:
         with host.directory(sshd.PRIVILEGE_SEPARATION):
             _must(host, "the new configuration is not valid", "/usr/sbin/sshd", "-t")
         if restart:
-            _must(host, "ssh.socket cannot be switched off", "systemctl", "--quiet", "disable", "--now", "ssh.socket",
+            _must(host, "ssh.socket cannot be switched off", "systemctl", "--quiet", "disable",
+            "--now", "ssh.socket",
                   unless="not loaded|does not exist|not found")  # fmt: skip
             _must(
                 host,
@@ -211,7 +227,9 @@ def _must(host: Host, failure: str, *command: str, unless: str = "") -> None:
 
 
 def _must_answer(host: Host) -> None:
-    """A new connection gets as far as a complete key exchange, on every address that sshd listens on."""
+    """A new connection gets as far as a complete key exchange, on every address that sshd listens
+    on.
+    """
     effective, problem = reading.test_mode(host)
     if problem:
         raise Refused(problem)
@@ -233,7 +251,9 @@ def _has_ipv6(host: Host) -> bool:
 
 
 def leftovers(host: Host) -> list[str]:
-    """What the baseline put on the host: its files, and the files of others in which it disabled lines."""
+    """What the baseline put on the host: its files, and the files of others in which it disabled
+    lines.
+    """
     own = [
         path for path in (sshd.DROP_IN, sshd.BANNER, sshd.CLOUD_INIT) if host.read(path) is not None
     ]
@@ -241,7 +261,9 @@ def leftovers(host: Host) -> list[str]:
 
 
 def clean(host: Host) -> None:
-    """Takes it away again; disabled lines of others come back, retired keys and moduli stay as they are."""
+    """Takes it away again; disabled lines of others come back, retired keys and moduli stay as they
+    are.
+    """
     change = Transaction(host)
     for path in _with_disabled_lines(host):
         change.write(

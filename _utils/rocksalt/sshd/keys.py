@@ -22,7 +22,9 @@ _KINDS = ("ssh-", "ecdsa-", "sk-ssh-", "sk-ecdsa-")
 
 @dataclass(frozen=True)
 class Key:
-    """One public key. ``bits`` is the modulus of an RSA key, 0 for other kinds; ``options`` is name -> value."""
+    """One public key. ``bits`` is the modulus of an RSA key, 0 for other kinds; ``options`` is name
+    -> value.
+    """
 
     kind: str
     bits: int
@@ -32,7 +34,9 @@ class Key:
 
 
 def parse(text: str) -> list[Key]:
-    """The keys of an authorized_keys file; lines that sshd would not understand are left out, as sshd does."""
+    """The keys of an authorized_keys file; lines that sshd would not understand are left out, as
+    sshd does.
+    """
     return [key for key in map(_line, text.splitlines()) if key is not None]
 
 
@@ -84,7 +88,8 @@ def _end_of_options(line: str) -> int:
 
 
 def _options(text: str) -> dict[str, str]:
-    found, quoted, part = [], False, ""
+    found: list[str] = []
+    quoted, part = False, ""
     for index, character in enumerate(text):
         if character == '"' and text[index - 1] != "\\":
             quoted = not quoted
@@ -101,7 +106,8 @@ def refused(
 ) -> str:
     """Why this key gives nobody a shell from the management networks; empty when it does.
 
-    ``algorithms`` are the accepted signature algorithms (None: any), ``least_rsa`` the smallest RSA modulus in bits.
+    ``algorithms`` are the accepted signature algorithms (None: any), ``least_rsa`` the smallest RSA
+    modulus in bits.
     """
     accepted = None if algorithms is None else set(algorithms)
     if accepted is not None and not accepted & set(_SIGNATURES.get(key.kind, (key.kind,))):

@@ -1,4 +1,6 @@
-"""One look at the host: everything about its SSH server that the checks need, and nothing decided yet."""
+"""One look at the host: everything about its SSH server that the checks need, and nothing decided
+yet.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,9 @@ _LISTENER = re.compile(r"sshd: (?P<command>.*?) \[listener\]")
 
 @dataclass(frozen=True)
 class HostKey:
-    """A private host key on disk: ``kind`` as ssh-keygen calls it (``ED25519``), size in ``bits``."""
+    """A private host key on disk: ``kind`` as ssh-keygen calls it (``ED25519``), size in
+    ``bits``.
+    """
 
     path: str
     kind: str
@@ -45,8 +49,9 @@ class HostKey:
 
 @dataclass(frozen=True)
 class Daemon:
-    """The running server. ``since`` is when it last read its configuration (seconds since the epoch, 0 if never);
-    ``options`` is what it was started with beyond ``-D``; ``strays`` are listeners that systemd did not start.
+    """The running server. ``since`` is when it last read its configuration (seconds since the
+    epoch, 0 if never); ``options`` is what it was started with beyond ``-D``; ``strays`` are
+    listeners that systemd did not start.
     """
 
     active: bool = False
@@ -60,7 +65,9 @@ class Daemon:
 
 @dataclass(frozen=True)
 class Reading:
-    """``effective`` is ``sshd -T`` as the running daemon would answer it; ``problem`` says why there is none."""
+    """``effective`` is ``sshd -T`` as the running daemon would answer it; ``problem`` says why
+    there is none.
+    """
 
     installed: bool
     lines: Sequence[config.Line] = ()
@@ -114,9 +121,11 @@ def read(host: Host) -> Reading:
 def test_mode(
     host: Host, options: Sequence[str] = (), spec: str = ""
 ) -> tuple[dict[str, list[str]], str]:
-    """(``sshd -T`` with the daemon's own options, why it failed), for the connection ``spec`` where one is given.
+    """(``sshd -T`` with the daemon's own options, why it failed), for the connection ``spec`` where
+    one is given.
 
-    Without its privilege separation directory, which systemd makes when it starts the daemon, sshd refuses to answer.
+    Without its privilege separation directory, which systemd makes when it starts the daemon, sshd
+    refuses to answer.
     """
     with host.directory(sshd.PRIVILEGE_SEPARATION):
         ran = host.run("/usr/sbin/sshd", "-T", *options, *(("-C", spec) if spec else ()))
@@ -152,7 +161,7 @@ def _matched(
         ]
         return next((member for member in members if member), None)
 
-    found = {}
+    found: dict[str, Mapping[str, list[str]]] = {}
     for criteria in dict.fromkeys(line.match for line in lines if line.match):
         spec = config.connection(criteria, member_of)
         if spec is not None:
@@ -163,6 +172,7 @@ def _matched(
 
 
 def daemon(host: Host) -> Daemon:
+    """The SSH server as systemd and the process list show it."""
     shown = host.run("systemctl", "show", "ssh.service", "ssh.socket", "-p", _UNIT_PROPERTIES).out
     blocks = [
         dict(li.split("=", 1) for li in block.splitlines() if "=" in li)
@@ -187,7 +197,9 @@ def daemon(host: Host) -> Daemon:
 
 
 def _listeners() -> dict[int, tuple[str, ...]]:
-    """Listening sshd processes of this host, not of its containers: pid -> options beyond ``-D``."""
+    """Listening sshd processes of this host, not of its containers: pid -> options beyond
+    ``-D``.
+    """
     mine, found = os.readlink("/proc/self/ns/pid"), {}
     for name in filter(str.isdigit, os.listdir("/proc")):
         try:
