@@ -1,8 +1,6 @@
 # Each target sets up what it needs first, once: see scripts/setup. The test lanes are in scripts/lanes.
 
 SHELL := bash
-python := .venv-3008/bin/python
-lab := PYTHONPATH=tests/lab:_utils $(python) -m rocksalt_lab
 
 .PHONY: help demo test test-fast test-all lab lab-down lint bench docs clean
 
@@ -10,8 +8,7 @@ help: ## Show this list
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
 
 demo: ## Boot a master and two minions, break them, report the drift, heal them (root)
-	@scripts/setup 3008 lab
-	@$(lab) demo
+	@scripts/lab demo
 
 test: ## Run everything on Debian 12 and Salt 3008: lint, unit, functional, lab (root)
 	@scripts/setup 3008 lab
@@ -26,23 +23,21 @@ test-all: ## Run test, then Salt 3006, Debian 13 and the benchmarks as well (roo
 	@scripts/lanes lint unit functional lab functional-3006 lab-debian-13 bench
 
 lab: ## Boot the lab and leave it running to play in; prints how to log in (root)
-	@scripts/setup 3008 lab
-	@$(lab) up
+	@scripts/lab up
 
 lab-down: ## Stop that lab (root)
-	@scripts/setup 3008 lab
-	@$(lab) down
+	@scripts/lab down
 
 lint: ## Check style and types
 	@scripts/lint
 
 bench: ## Measure time and memory against the limits we promise (root)
 	@scripts/setup 3008 lab
-	@$(python) tests/bench.py
+	@scripts/lanes bench
 
 docs: ## Write the generated pages under docs/
 	@scripts/setup 3008
-	@$(python) scripts/docs.py
+	@PYTHONPATH=_utils .venv-3008/bin/python scripts/docs.py
 
 clean: ## Remove what make put in this folder (the lab's images stay in your cache folder)
 	rm -rf .venv-* .cache .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist

@@ -20,6 +20,7 @@ def clone(tmp_path: Path) -> Path:
     for name, script in {
         "scripts/setup": "exit 0",
         "scripts/lint": "echo linted",
+        "scripts/lab": 'echo "lab $*"',
         ".venv-3008/bin/pytest": 'echo "pytest $*"; exit 5',
     }.items():
         (tmp_path / name).write_text(f"#!/bin/sh\n{script}\n")
@@ -74,3 +75,11 @@ def test_unknown_lane(clone):
     done = lanes(clone, "nonsense")
     assert done.returncode == 2
     assert done.stderr == "rocksalt: there is no lane 'nonsense': see scripts/lanes.\n"
+
+
+def test_a_lab_lane_makes_the_image_before_the_tests_need_it(clone):
+    (clone / ".venv-3008/bin/pytest").write_text('#!/bin/sh\necho "pytest $*"\n')
+    assert lanes(clone, "smoke-debian-13").stdout.splitlines()[1:3] == [
+        "lab image --release debian-13 --salt 3008",
+        "pytest tests/lab --lab-release debian-13 --lab-salt 3008 -m smoke",
+    ]
