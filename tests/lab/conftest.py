@@ -7,12 +7,24 @@ from collections.abc import Iterator
 
 import pytest
 from rocksalt_lab import Host, Lab
-from rocksalt_lab.image import RELEASES, SALT_LINES
+from rocksalt_lab.image import RELEASES, SALT_LINES, ensure
+from rocksalt_lab.system import ensure_tools
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--lab-release", default="debian-12", choices=list(RELEASES))
     parser.addoption("--lab-salt", default="3008", choices=list(SALT_LINES))
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Build the image before the first test starts: its minutes are no test's time."""
+    needs_lab = any("lab" in getattr(item, "fixturenames", ()) for item in session.items)
+    if needs_lab and not session.config.option.collectonly:
+        option = session.config.getoption
+        capture = session.config.pluginmanager.getplugin("capturemanager")
+        with capture.global_and_fixture_disabled():
+            ensure_tools()
+            ensure(option("--lab-release"), option("--lab-salt"))
 
 
 @pytest.fixture(scope="session")

@@ -12,6 +12,7 @@ from .host import Host
 from .lab import Lab, labs, remove, sweep
 from .system import LabError, ensure_tools
 
+NAME = "lab"
 WELCOME = """
 The lab is up: {hosts}. Log in and play:
 
@@ -56,12 +57,12 @@ def _parser() -> argparse.ArgumentParser:
             sub.add_argument("--release", default="debian-12", choices=image.RELEASES)
             sub.add_argument("--salt", default="3008", choices=image.SALT_LINES)
         else:
-            sub.add_argument("--id", help="which lab, if there are several")
+            sub.add_argument("--id", default=NAME, help=f"which lab (default: {NAME})")
         return sub
 
     command("image", _image, "build the base image if it is not there yet", made=True)
     up = command("up", _up, "start a Salt master and minions and leave them running", made=True)
-    up.add_argument("--id", default="lab", help="the name of the lab (default: lab)")
+    up.add_argument("--id", default=NAME, help=f"the name of the lab (default: {NAME})")
     up.add_argument("--minions", default="web1,web2", help="names (default: web1,web2)")
     run = command("exec", _exec, "run a command as root: exec HOST -- COMMAND ...")
     run.add_argument("host")
@@ -69,7 +70,7 @@ def _parser() -> argparse.ArgumentParser:
     command("shell", _shell, "open a root shell on a host").add_argument("host")
     command("ssh", _ssh, "log in to a host as ops, from the master").add_argument("host")
     command("status", _status, "list the labs of this machine")
-    down = command("down", _down, "remove the lab that `up` left running, and leftovers")
+    down = command("down", _down, "remove a lab that `up` left running, and leftovers of dead runs")
     down.add_argument("--all", action="store_true", help="remove every lab, tests in progress too")
     return parser
 
@@ -88,19 +89,8 @@ def _up(args: argparse.Namespace) -> None:
     print(WELCOME.format(hosts=", ".join(hosts), me="python -m rocksalt_lab"))
 
 
-def _find(args: argparse.Namespace) -> Lab:
-    """The lab that is meant: the one named, else the only one."""
-    if args.id:
-        return Lab.load(args.id)
-    found = [lab for lab in labs() if not lab.abandoned]
-    if len(found) != 1:
-        names = ", ".join(lab.id for lab in found)
-        raise LabError(f"Say which lab with --id: {names}." if found else "No lab runs; try `up`.")
-    return found[0]
-
-
 def _host(args: argparse.Namespace) -> Host:
-    lab = _find(args)
+    lab = Lab.load(args.id)
     if args.host not in lab.hosts:
         raise LabError(f"Lab {lab.id} has no host {args.host!r}, only {', '.join(lab.hosts)}.")
     return lab.hosts[args.host]
@@ -135,7 +125,7 @@ def _status(_: argparse.Namespace) -> None:
 def _down(args: argparse.Namespace) -> None:
     removed = sweep()
     for lab in labs():
-        if args.all or lab.id == args.id or (not args.id and not lab.owner):
+        if args.all or lab.id == args.id:
             remove(lab.id, lab.disk)
             removed.append(lab.id)
     print(f"Removed: {', '.join(removed)}." if removed else "There was nothing to remove.")

@@ -189,7 +189,10 @@ class Host:
             raise LabError(f"{self.name} is not running; boot it first.")
         words = ["bash", "-c", cmd] if isinstance(cmd, str) else [str(word) for word in cmd]
         variables = [f"{key}={value}" for key, value in {**ENVIRONMENT, **(env or {})}.items()]
-        return ["nsenter", f"--target={init}", "--all", "--", "env", "-i", *variables, *words]
+        enter = ["nsenter", f"--target={init}", "--all", "--", "env", "-i", *variables, *words]
+        # In a control group of the host the command is one of its own processes for systemd too.
+        procs = self._cgroup / "payload/init.scope/cgroup.procs"
+        return ["sh", "-c", 'echo $$ >"$0" && exec "$@"', str(procs), *enter]
 
     def run(
         self,

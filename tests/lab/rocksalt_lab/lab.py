@@ -33,7 +33,7 @@ class Lab:
         self.id, self.release, self.salt, self.image, self.disk = id, release, salt, image, disk
         self.state = RUN / id
         self.switch = self.state / "switch"
-        self.cgroup = cgroup_root() / f"rocksalt-lab-{id}"
+        self.cgroup = cgroup_roots("cgroup2")[0] / f"rocksalt-lab-{id}"
         self.hosts: dict[str, Host] = {}
         self.public_key = ""
         self.owner = 0
@@ -87,7 +87,9 @@ class Lab:
         try:
             data = json.loads((RUN / id / "lab.json").read_text())
         except OSError:
-            raise LabError(f"There is no lab {id!r}; `status` lists those there are.") from None
+            raise LabError(
+                f"There is no lab {id!r}: `up` starts one, `status` lists those there are."
+            ) from None
         lab = cls(id, data["release"], data["salt"], Path(data["image"]), Path(data["disk"]))
         lab.owner, lab.owner_start = data["owner"], data["owner_start"]
         lab.hosts = {name: Host(lab, name, ip) for name, ip in data["hosts"].items()}
@@ -191,9 +193,10 @@ class Lab:
         master.write(KEY, (self.state / "key").read_text(), mode="0600")
         with step("starting Salt"):
             self._configure_master(master)
+            master.run("systemctl enable --now --quiet salt-master")
             in_parallel(lambda minion: self._configure_minion(master, minion), others)
-            starts = [(master, "salt-master"), *((minion, "salt-minion") for minion in others)]
-            in_parallel(lambda s: s[0].run(["systemctl", "enable", "--now", "-q", s[1]]), starts)
+            master.wait_for(["nc", "-z", master.ip, "4506"])
+            in_parallel(lambda m: m.run("systemctl enable --now --quiet salt-minion"), others)
         with step("waiting for every minion to answer"):
             self._wait_for_minions(master, minions)
         return {host.name: host for host in (master, *others)}
@@ -214,7 +217,9 @@ class Lab:
 
     def _configure_minion(self, master: Host, minion: Host) -> None:
         """Write a minion's configuration and make its key known to the master beforehand."""
-        config = {"master": master.ip, "id": minion.name}
+        # Salt waits up to ten seconds between attempts to connect; tests should not.
+        reconnect = {"recon_default": 100, "recon_max": 500, "recon_randomize": False}
+        config = {"master": master.ip, "id": minion.name, **reconnect}
         minion.write("/etc/salt/minion.d/lab.conf", json.dumps(config, indent=2))
         keys = "/etc/salt/pki/minion"
         minion.run(f"mkdir -p {keys} && salt-key --gen-keys=minion --gen-keys-dir={keys}")
@@ -223,16 +228,19 @@ class Lab:
 
     def _wait_for_minions(self, master: Host, minions: Sequence[str], timeout: float = 60) -> None:
         """Wait until every minion answers test.ping."""
+        # A ping that nobody hears takes over ten seconds: first let everybody subscribe.
+        subscribed = "ss -Htn state established sport = :4505 | wc -l"
+        master.wait_for(f'[ "$({subscribed})" -ge {len(minions)} ]', timeout)
         deadline = time.monotonic() + timeout
-        answered: set[str] = set()
+        answered, said = set[str](), ""
         while not answered >= set(minions):
             if time.monotonic() > deadline:
                 silent = ", ".join(sorted(set(minions) - answered))
-                raise LabError(f"{silent} did not answer test.ping within {timeout:.0f} s.")
-            ping = "salt --static --out=json --timeout=3 '*' test.ping"
-            text = master.run(ping, check=False).stdout
+                raise LabError(f"{silent} did not answer test.ping in {timeout:.0f} s: {said}")
+            done = master.run("salt --static --out=json '*' test.ping", check=False)
+            said = f"{done.stdout}{done.stderr}".strip()[-1000:]
             with contextlib.suppress(ValueError):
-                answered = {name for name, value in json.loads(text).items() if value is True}
+                answered = {name for name, yes in json.loads(done.stdout).items() if yes is True}
 
 
 def in_parallel(function: Callable[[T], object], items: Iterable[T]) -> None:
@@ -241,12 +249,13 @@ def in_parallel(function: Callable[[T], object], items: Iterable[T]) -> None:
         list(pool.map(function, items))
 
 
-def cgroup_root() -> Path:
-    """Where this machine has its control groups of version 2."""
-    for line in Path("/proc/self/mounts").read_text().splitlines():
-        if line.split()[2] == "cgroup2":
-            return Path(line.split()[1])
-    raise LabError("This kernel has no control groups of version 2; use a newer one.")
+def cgroup_roots(kind: str) -> list[Path]:
+    """Where this machine has control groups of a kind: "cgroup2", or the old "cgroup"."""
+    mounts = [line.split() for line in Path("/proc/self/mounts").read_text().splitlines()]
+    roots = [Path(fields[1]) for fields in mounts if fields[2] == kind]
+    if kind == "cgroup2" and not roots:
+        raise LabError("This machine has no control groups of version 2; use a newer kernel.")
+    return roots
 
 
 # -- cleaning -----------------------------------------------------------------------------------
@@ -271,18 +280,28 @@ def sweep() -> list[str]:
 
 def remove(id: str, disk: Path | None = None) -> None:
     """Remove a run: processes, control groups, mounts, namespaces, disks. Safe to repeat."""
-    cgroup = cgroup_root() / f"rocksalt-lab-{id}"
+    roots = [*cgroup_roots("cgroup2"), *cgroup_roots("cgroup")]
+    cgroup, *_ = cgroups = [root / f"rocksalt-lab-{id}" for root in roots]
     kill_cgroup(cgroup)
     deadline = time.monotonic() + 10
     while any(path.read_text() for path in cgroup.rglob("cgroup.procs")):
         if time.monotonic() > deadline:
             raise LabError(f"Processes in {cgroup} do not end; end them, then run `down` again.")
         time.sleep(0.05)
-    for folder in sorted(cgroup.rglob("*/"), reverse=True):
-        folder.rmdir()
-    if cgroup.exists():
-        cgroup.rmdir()
+    for group in filter(Path.exists, cgroups):
+        for folder in sorted(group.rglob("*/"), reverse=True):
+            folder.rmdir()
+        group.rmdir()
+    forget_nspawn(RUN / id)
     remove_tree(RUN / id)
     remove_tree(disk or cache() / "disks" / id)
-    for folder in Path("/run/systemd/nspawn").glob(f"*/rocksalt-{id}-*"):
+
+
+def forget_nspawn(state: Path) -> None:
+    """Remove the lock files and folders that a killed systemd-nspawn leaves in /run."""
+    nspawn = Path("/run/systemd/nspawn")
+    for root in state.glob("*/root"):
+        status = root.stat()
+        (nspawn / f"locks/inode-{status.st_dev}:{status.st_ino}").unlink(missing_ok=True)
+    for folder in nspawn.glob(f"*/rocksalt-{state.name}-*"):
         shutil.rmtree(folder)

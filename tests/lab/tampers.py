@@ -1,0 +1,66 @@
+"""Tamper cases: how a control is broken on a real host, and exactly which controls must drift then.
+
+A case of ``tampers/<family>.yaml`` is a mapping with
+
+- ``name`` and ``break`` (a shell line), or ``line`` (a directive put into a drop-in of sshd that
+  sorts before ours; ``with`` adds a second one);
+- ``drifts``: the ids that must be in the report, no more and no less;
+- ``undo``: what the default way back does not cover (files, see ``on_host/look.py``);
+- ``alone: true`` where it does not go together with the other cases of its family;
+- ``needs_a_person: true`` where no state may heal it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+FOLDER = Path(__file__).parent / "tampers"
+DROP_IN = "/etc/ssh/sshd_config.d/00-aaa.conf"
+
+
+@dataclass(frozen=True)
+class Case:
+    """One way to break a host."""
+
+    family: str
+    name: str
+    command: str
+    drifts: frozenset[str]
+    undo: str = ""
+    alone: bool = False
+    needs_a_person: bool = False
+
+
+def families() -> list[str]:
+    """The families that have tamper cases."""
+    return sorted(path.stem for path in FOLDER.glob("*.yaml"))
+
+
+def cases(family: str) -> list[Case]:
+    """The tamper cases of one family."""
+    text = (FOLDER / f"{family}.yaml").read_text()
+    return [_case(family, entry) for entry in yaml.safe_load(text)]
+
+
+def _case(family: str, entry: dict[str, Any]) -> Case:
+    name, command = entry.get("name", ""), entry.get("break", "")
+    if "line" in entry:
+        name = f"a drop-in before ours says {entry['line']}"
+        lines = "".join(f"{line}\\n" for line in (entry["line"], entry.get("with")) if line)
+        command = (
+            f"touch {DROP_IN}; chmod 600 {DROP_IN}; printf '{lines}' >> {DROP_IN}; "
+            "sshd -t && systemctl reload ssh"
+        )
+    return Case(
+        family=family,
+        name=name,
+        command=command,
+        drifts=frozenset(entry["drifts"]),
+        undo=entry.get("undo", ""),
+        alone=entry.get("alone", False),
+        needs_a_person=entry.get("needs_a_person", False),
+    )
