@@ -89,9 +89,9 @@ ENABLED: schema.Spec = {
 def family(name: str, controls: Any, defaults: Any) -> FamilyCatalogue:
     """The catalogue of one family from its parsed ``controls.yaml`` and ``defaults.yaml``."""
     path = f"hardening/{name}/controls.yaml"
-    if not isinstance(controls, dict) or not isinstance(controls.get("controls"), dict):
-        raise InvalidSettings([f"{path}: needs the keys title and controls"])
-    found = []
+    found = _file_problems(controls, defaults, name)
+    if found:
+        raise InvalidSettings(found)
     for setting, spec in (defaults or {}).items():
         found += schema.spec_problems(setting, spec, f"hardening/{name}/defaults.yaml")
     for identifier, entry in controls["controls"].items():
@@ -108,6 +108,24 @@ def family(name: str, controls: Any, defaults: Any) -> FamilyCatalogue:
     )
 
 
+def _file_problems(controls: Any, defaults: Any, name: str) -> list[str]:
+    """What is wrong with the two files as a whole."""
+    path = f"hardening/{name}/controls.yaml"
+    if not isinstance(controls, dict) or not isinstance(controls.get("controls"), dict):
+        return [f"{path}: needs the keys title and controls"]
+    known = ("title", "after", "controls")
+    found = [
+        f"{path}: unknown key {k!r}{schema.nearest(k, known)}" for k in set(controls) - {*known}
+    ]
+    if not controls.get("title"):
+        found.append(f"{path}: title is missing")
+    if not isinstance(controls.get("after", []), list):
+        found.append(f"{path}: after is a list of families")
+    if not isinstance(defaults or {}, dict):
+        found.append(f"hardening/{name}/defaults.yaml: is a mapping of settings")
+    return found
+
+
 _REQUIRED = ("title", "severity", "rationale", "references")
 _OPTIONAL = ("remedy", "floor", "guarded", "waivable", "data")
 
@@ -118,12 +136,16 @@ def _entry_problems(
     where = f"{path}: {identifier}"
     if not _CONTROL_ID.fullmatch(str(identifier)):
         return [f"{where}: a control's id looks like SSHD-001"]
+    if not isinstance(entry, dict):
+        return [f"{where}: is a mapping with {', '.join(_REQUIRED)}"]
     missing = [key for key in _REQUIRED if not entry.get(key)]
     unknown = sorted(set(entry) - {*_REQUIRED, *_OPTIONAL})
     found = [f"{where}: {key} is missing" for key in missing]
     found += [
         f"{where}: unknown key {k!r}{schema.nearest(k, _REQUIRED + _OPTIONAL)}" for k in unknown
     ]
+    if not isinstance(entry.get("references", []), list):
+        found.append(f"{where}: references is a list")
     if entry.get("severity") not in SEVERITIES:
         found.append(f"{where}: severity is one of {', '.join(SEVERITIES)}")
     if entry.get("remedy", "state") not in REMEDIES:
@@ -133,8 +155,9 @@ def _entry_problems(
             found.append(
                 f"{where}: floor names an unknown setting{schema.nearest(setting, defaults)}"
             )
-        if len(rule) != 1 or set(rule) - _FLOOR_RULES:
-            found.append(f"{where}: floor of {setting} is one of {', '.join(sorted(_FLOOR_RULES))}")
+        if not isinstance(rule, dict) or not rule or set(rule) - _FLOOR_RULES:
+            rules = ", ".join(sorted(_FLOOR_RULES))
+            found.append(f"{where}: floor of {setting} is a mapping with some of {rules}")
     return found
 
 
@@ -154,7 +177,10 @@ def below_floor(value: Any, rule: Mapping[str, Any]) -> str:
     """Why ``value`` is weaker than the weakest acceptable one, as the end of a sentence; empty when
     it is not.
     """
-    (kind, bound), *_ = rule.items()
+    return next(filter(None, (_weaker(value, kind, bound) for kind, bound in rule.items())), "")
+
+
+def _weaker(value: Any, kind: str, bound: Any) -> str:
     if kind == "equals" and value != bound:
         return f"the only acceptable value is {bound!r}"
     if kind == "min" and value < bound:

@@ -83,6 +83,7 @@ def problems(value: Any, spec: Spec, path: str) -> list[str]:
 
 
 def _inherit(child: Spec | None, parent: Spec) -> Spec:
+    """The description of an element; what is in a secret is secret."""
     return {"type": "string", **(child or {}), "secret": parent.get("secret", False)}
 
 
@@ -120,4 +121,22 @@ def spec_problems(name: str, spec: Any, path: str) -> list[str]:
         return [f"{where}: unknown key {unknown[0]!r}{nearest(unknown[0], SPEC_KEYS)}"]
     if "default" not in spec or not spec.get("help"):
         return [f"{where}: needs a default and a help text"]
-    return problems(spec["default"], spec, where)
+    found = _nested_problems(spec, where)
+    return found or problems(spec["default"], spec, where)
+
+
+def _nested_problems(spec: Spec, where: str) -> list[str]:
+    """What is wrong with the description of a list's elements or a mapping's values."""
+    found = []
+    for key in ("items", "values"):
+        inner = spec.get(key)
+        if inner is None:
+            continue
+        if not isinstance(inner, dict) or inner.get("type") not in TYPES:
+            found.append(f"{where}: {key} needs a type, one of {', '.join(TYPES)}")
+            continue
+        allowed = SPEC_KEYS - {"default", "help", "secret", "formerly"}
+        unknown = sorted(set(inner) - allowed)
+        found += [f"{where}: {key}: unknown key {k!r}{nearest(k, allowed)}" for k in unknown]
+        found += _nested_problems(inner, f"{where}: {key}")
+    return found

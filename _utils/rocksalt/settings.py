@@ -126,13 +126,17 @@ def resolve(
     networks = pillar.get("networks") or {}
     found += _network_problems(networks)
     roles, role_layers, faults = _roles(
-        pillar.get("roles") or {}, catalogue, minion_id, extra_roles
+        pillar.get("roles") or {}, catalogue, minion_id, extra_roles, warnings
     )
     found += faults
     families = {}
     for name in in_order(catalogue):
-        over = _renamed(catalogue[name], pillar.get(name, {}), warnings)
-        found += _family_problems(catalogue[name], over, f"hardening:{name}")
+        path = f"hardening:{name}"
+        over = _renamed(catalogue[name], pillar.get(name, {}), path, warnings)
+        found += _family_problems(catalogue[name], over, path)
+        found += _family_problems(
+            catalogue[name], os_settings.get(name, {}), f"hardening/{name}/os of this system"
+        )
         if isinstance(over, Mapping) and not found:
             layers = (
                 os_settings.get(name, {}),
@@ -171,7 +175,11 @@ def _network_problems(networks: Any) -> list[str]:
 
 
 def _roles(
-    roles: Any, catalogue: Mapping[str, FamilyCatalogue], minion_id: str, extra: Iterable[str]
+    roles: Any,
+    catalogue: Mapping[str, FamilyCatalogue],
+    minion_id: str,
+    extra: Iterable[str],
+    warnings: list[str],
 ) -> tuple[tuple[str, ...], list[Mapping[str, Any]], list[str]]:
     """The roles of this minion in the order they are written, their settings, and what is wrong
     with any role.
@@ -185,13 +193,18 @@ def _roles(
         for name in extra
         if name not in roles
     ]
-    mine = []
+    mine = {}
     for name, role in roles.items():
         faults = _role_problems(role, catalogue, f"{path}:{name}")
         found += faults
         if not faults and (name in extra or _matches(minion_id, role.get("minions", []))):
-            mine.append(name)
-    return tuple(mine), [roles[name].get("settings", {}) for name in mine], found
+            mine[name] = {
+                family: _renamed(
+                    catalogue[family], over, f"{path}:{name}:settings:{family}", warnings
+                )
+                for family, over in role.get("settings", {}).items()
+            }
+    return tuple(mine), list(mine.values()), found
 
 
 def _matches(minion_id: str, patterns: Iterable[str]) -> bool:
@@ -212,22 +225,28 @@ def _role_problems(role: Any, catalogue: Mapping[str, FamilyCatalogue], path: st
         if name not in catalogue:
             found.append(f"{where}: no such family{schema.nearest(str(name), catalogue)}")
             continue
+        values = _renamed(catalogue[name], values, where, [])
         found += _family_problems(catalogue[name], values, where)
+        if not isinstance(values, Mapping):
+            continue
         secret = [key for key in values if catalogue[name].schema.get(key, {}).get("secret")]
         found += [f"{where}:{key}: a secret belongs into its minion's own pillar" for key in secret]
     return found
 
 
-def _renamed(family: FamilyCatalogue, over: Any, warnings: list[str]) -> Any:
-    """The pillar of a family with names it had before replaced by today's."""
+def _renamed(family: FamilyCatalogue, over: Any, path: str, warnings: list[str]) -> Any:
+    """The pillar of a family with names it had before replaced by today's, which win if both are
+    there.
+    """
     if not isinstance(over, Mapping):
         return over
     today = {old: name for name, spec in family.schema.items() for old in spec.get("formerly", ())}
     result = {}
     for key, value in over.items():
-        if key in today and today[key] not in over:
-            path = f"hardening:{family.name}:{key}"
-            warnings.append(f"{path} is now called hardening:{family.name}:{today[key]}")
+        if key in today:
+            warnings.append(f"{path}:{key} is now called {path}:{today[key]}")
+            if today[key] in over:
+                continue
         result[today.get(key, key)] = value
     return result
 
@@ -298,6 +317,11 @@ def _waiver_problems(entry: Any, path: str, today: dt.date) -> list[str]:
     if not isinstance(entry, Mapping):
         return [f"{path}: {entry!r} is not a mapping with {', '.join(keys)}"]
     found = [f"{path}:{key}: is missing" for key in keys if not entry.get(key)]
+    found += [
+        f"{path}:{key}: {entry[key]!r} is not a text"
+        for key in keys[:3]
+        if entry.get(key) and not isinstance(entry[key], str)
+    ]
     found += [
         f"{path}:{k}: no such key{schema.nearest(str(k), keys)}" for k in entry if k not in keys
     ]

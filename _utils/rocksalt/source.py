@@ -125,4 +125,9 @@ def _cached(opts: Mapping[str, Any], saltenv: str) -> settings.Baseline:
             f"there is no hardening/ in the file root of saltenv {saltenv} and no settings cached "
             f"in {path}: run state.apply hardening once, or set file_roots"
         )
-    return settings.from_snapshot(json.loads(text))
+    try:
+        return settings.from_snapshot(json.loads(text))
+    except (ValueError, KeyError, TypeError):
+        raise RocksaltError(
+            f"{path} is damaged: run state.apply hardening once to write it again"
+        ) from None

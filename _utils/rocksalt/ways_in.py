@@ -17,7 +17,7 @@ from rocksalt.sshd import keys
 
 _NO_SHELL = ("nologin", "false", "sync", "shutdown", "halt")
 _SUDO_GRANT = re.compile(
-    r"^\s*\(\s*(?:ALL|root)\b[^)]*\)\s*(?P<tags>(?:[A-Z_]+:\s*)*)ALL\s*$", re.MULTILINE
+    r"^\s*\(\s*(?:ALL|root)\b[^)!]*\)\s*(?P<tags>(?:[A-Z_]+:\s*)*)ALL\s*$", re.MULTILINE
 )
 
 
@@ -139,8 +139,9 @@ def _no_login(host: Host, account: Account, secret: list[str] | None) -> str:
         or host.attributes(account.shell or "/bin/sh") is None
     ):
         return f"its shell is {account.shell}"
-    if host.attributes("/etc/nologin") is not None:
-        return "/etc/nologin keeps everybody out"
+    for path in ("/etc/nologin", "/run/nologin"):
+        if host.attributes(path) is not None:
+            return f"{path} keeps everybody out"
     if secret is None:
         return "it has no shadow entry"
     today = (dt.datetime.now(dt.timezone.utc).date() - dt.date(1970, 1, 1)).days
@@ -205,14 +206,16 @@ def _loose(host: Host, account: Account, path: str) -> str:
 
 
 def _not_root(host: Host, account: Account, secret: list[str] | None) -> str:
-    """Whether sudo makes the account root without a password that nobody has."""
+    """Whether sudo makes the account root without a password that nobody has. The last grant
+    counts, as in sudoers(5).
+    """
     asked = host.run("sudo", "-n", "-l", "-U", account.name)
     if asked.status == 127:
         return "sudo is not installed, so it cannot become root"
     grants = [found.group("tags") for found in _SUDO_GRANT.finditer(asked.out)]
     if not grants:
         return "sudo does not let it become root"
-    if any("NOPASSWD:" in tags for tags in grants):
+    if "NOPASSWD:" in grants[-1]:
         return ""
     if secret is None or not re.match(r"\$|_|[./0-9A-Za-z]{13}$", secret[1]):
         return "sudo asks for a password and it has none"

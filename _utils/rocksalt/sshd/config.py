@@ -76,7 +76,7 @@ def parse(
         if keyword == "include" and depth < _DEEPEST_INCLUDE:
             for pattern in value.split():
                 absolute = pattern if pattern.startswith("/") else f"/etc/ssh/{pattern}"
-                for included in glob(absolute.strip('"')):
+                for included in glob(absolute):
                     found += parse(included, read, glob, match, depth + 1)
     return found
 
@@ -94,6 +94,7 @@ def split(text: str) -> tuple[str, str]:
     keyword, value = found.group(1).lower(), re.sub(r"\s+#.*$", "", found.group(2)).strip()
     if value.startswith('"') and value.endswith('"') and value.count('"') == 2:
         value = value[1:-1]
+    value = re.sub(r'"(\S+?)"', r"\1", value)
     return _SYNONYMS.get(keyword, keyword), value
 
 
@@ -168,6 +169,8 @@ def connection(match: str, member_of: Callable[[str], str | None]) -> str | None
     words = match.split()
     if [word.lower() for word in words] == ["all"]:
         return ",".join(f"{key}={value}" for key, value in spec.items())
+    if len(words) % 2:
+        return None
     names = {
         "user": "user",
         "host": "host",
@@ -175,7 +178,7 @@ def connection(match: str, member_of: Callable[[str], str | None]) -> str | None
         "localaddress": "laddr",
         "localport": "lport",
     }
-    for criterion, patterns in zip(words[::2], words[1::2], strict=False):
+    for criterion, patterns in zip(words[::2], words[1::2], strict=True):
         pattern = next((p for p in patterns.split(",") if not p.startswith("!")), None)
         if pattern is None:
             return None

@@ -48,8 +48,7 @@ def _line(line: str) -> Key | None:
     if not line.startswith(_KINDS):
         end = _end_of_options(line)
         options, line = _options(line[:end]), line[end:].strip()
-    kind, _, rest = line.partition(" ")
-    blob, _, comment = rest.strip().partition(" ")
+    kind, blob, comment = (*line.split(maxsplit=2), "", "", "")[:3]
     try:
         raw = base64.b64decode(blob, validate=True)
         fields = _fields(raw)
@@ -118,17 +117,21 @@ def refused(
         return "its key is a certificate authority, not a log-in key"
     if "command" in key.options:
         return "its key is bound to one command"
-    if _expired(key.options.get("expiry-time", "")):
+    if "expiry-time" in key.options and _expired(key.options["expiry-time"]):
         return f"its key expired ({key.options['expiry-time']})"
     return _wrong_origin(key.options.get("from"), management)
 
 
 def _expired(when: str) -> bool:
+    """Local time unless it ends in Z; sshd does not accept a key whose time it cannot read."""
     layouts = {8: "%Y%m%d", 12: "%Y%m%d%H%M", 14: "%Y%m%d%H%M%S"}
     stamp = when.rstrip("Zz")
-    if len(stamp) not in layouts:
-        return False
-    return dt.datetime.strptime(stamp, layouts[len(stamp)]) < dt.datetime.now()
+    try:
+        end = dt.datetime.strptime(stamp, layouts[len(stamp)])
+    except (KeyError, ValueError):
+        return True
+    now = dt.datetime.now(dt.timezone.utc)
+    return (end.astimezone() if stamp == when else end.replace(tzinfo=dt.timezone.utc)) < now
 
 
 def _wrong_origin(patterns: str | None, management: Sequence[str]) -> str:
@@ -136,11 +139,10 @@ def _wrong_origin(patterns: str | None, management: Sequence[str]) -> str:
         return ""
     if not management:
         return f"its key is limited to {patterns} and hardening:networks:management is not set"
-    allowed = [
-        p for p in (part.strip() for part in patterns.split(",")) if p and not p.startswith("!")
-    ]
+    listed = [part.strip() for part in patterns.split(",") if part.strip()]
     for network in map(ipaddress.ip_network, management):
-        if any(pattern == "*" or _covers(pattern, network) for pattern in allowed):
+        covering = [p for p in listed if p.lstrip("!") == "*" or _covers(p.lstrip("!"), network)]
+        if covering and not any(pattern.startswith("!") for pattern in covering):
             return ""
     return f"its key is limited to {patterns}, outside the management networks"
 

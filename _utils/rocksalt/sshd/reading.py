@@ -180,7 +180,7 @@ def daemon(host: Host) -> Daemon:
     ]
     service, socket = ([*blocks, {}, {}])[:2]
     pid = int(service.get("MainPID") or 0)
-    listeners = _listeners()
+    listeners = _listeners(host)
     strays = tuple(number for number in listeners if number != pid)
     speaking = strays[0] if strays else pid
     stamp = int(service.get("StateChangeTimestampMonotonic") or 0) / 1e6
@@ -196,18 +196,19 @@ def daemon(host: Host) -> Daemon:
     )
 
 
-def _listeners() -> dict[int, tuple[str, ...]]:
+def _listeners(host: Host) -> dict[int, tuple[str, ...]]:
     """Listening sshd processes of this host, not of its containers: pid -> options beyond
     ``-D``.
     """
-    mine, found = os.readlink("/proc/self/ns/pid"), {}
-    for name in filter(str.isdigit, os.listdir("/proc")):
+    processes, found = host.path("/proc"), {}
+    mine = os.readlink(processes / "self/ns/pid")
+    for name in filter(str.isdigit, os.listdir(processes)):
         try:
-            with open(f"/proc/{name}/cmdline", "rb") as file:
+            with open(processes / name / "cmdline", "rb") as file:
                 title = _LISTENER.match(
                     file.read(4096).replace(b"\0", b" ").decode(errors="replace")
                 )
-            if title and os.readlink(f"/proc/{name}/ns/pid") == mine:
+            if title and os.readlink(processes / name / "ns/pid") == mine:
                 words = shlex.split(title.group("command"))[1:]
                 found[int(name)] = tuple(word for word in words if word != "-D")
         except (OSError, ValueError):
