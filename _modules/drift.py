@@ -8,6 +8,7 @@
 
 import json
 import logging
+import os
 
 from rocksalt import drift as library
 from rocksalt import report as reports
@@ -164,7 +165,8 @@ def render(saltenv=None):
 
 def _units(baseline):
     settings = baseline.families["drift"].settings
-    return library.units(settings, __opts__["config_dir"], source.state_dir(__opts__))
+    folder = os.path.dirname(os.path.abspath(__opts__["conf_file"]))
+    return library.units(settings, folder)
 
 
 def enforce(ids, saltenv=None):

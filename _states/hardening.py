@@ -35,6 +35,14 @@ def _by_state(findings):
     return {i: f for i, f in findings.items() if f["remedy"] == "state"}
 
 
+def _change(old, new):
+    """The two sides of a difference, without what is the same on both."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        keys = [key for key in {**old, **new} if old.get(key) != new.get(key)]
+        old, new = ({key: side.get(key) for key in keys} for side in (old, new))
+    return {"old": old, "new": new}
+
+
 def enforced(name, family, guarded=None):
     """
     Every control of a family holds: difference, fix, and a second look. Success is what the second
@@ -52,7 +60,7 @@ def enforced(name, family, guarded=None):
     ret = {"name": name, "result": True, "changes": {}, "comment": ""}
     before = _drifted(family, guarded)
     fixable = _by_state(before)
-    changes = {i: {"old": f["actual"], "new": f["expected"]} for i, f in fixable.items()}
+    changes = {i: _change(finding["actual"], finding["expected"]) for i, finding in fixable.items()}
     if fixable and __opts__["test"]:
         comment = _lines(f"{len(fixable)} control(s) of {family} would be enforced:", fixable)
         return {**ret, "result": None, "changes": changes, "comment": "\n".join(comment)}

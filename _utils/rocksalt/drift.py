@@ -49,7 +49,7 @@ def paths() -> dict[str, str]:
     return {kind: f"{FOLDER}/{UNIT}.{kind}" for kind in ("service", "timer")}
 
 
-def units(settings: Mapping[str, Any], config_dir: str, state_dir: str) -> dict[str, str]:
+def units(settings: Mapping[str, Any], config_dir: str) -> dict[str, str]:
     """The service and the timer: path -> text. It runs with ``--local``, so a host reports while
     the master is away.
     """
@@ -125,10 +125,11 @@ def look(host: Host, state_dir: str) -> Look:
 
 def _age(text: str | None) -> float | None:
     try:
-        stamp = dt.datetime.fromisoformat(json.loads(text or "")["time"].replace("Z", "+00:00"))
+        stamp = dt.datetime.strptime(json.loads(text or "")["time"], "%Y-%m-%dT%H:%M:%SZ")
     except (ValueError, KeyError, TypeError):
         return None
-    return (dt.datetime.now(dt.timezone.utc) - stamp).total_seconds()
+    now = dt.datetime.now(dt.timezone.utc)
+    return (now - stamp.replace(tzinfo=dt.timezone.utc)).total_seconds()
 
 
 def expected(settings: Mapping[str, Any], texts: Mapping[str, str]) -> dict[str, Any]:

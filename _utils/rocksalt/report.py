@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import textwrap
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from rocksalt import __version__, schema
@@ -123,8 +123,8 @@ def text(report: Mapping[str, Any], colour: bool = False, width: int = 100) -> s
         report["findings"],
         key=lambda f: (_ORDER.index(f["status"]), SEVERITIES.index(f["severity"]), f["id"]),
     )
-    for finding in ranked:
-        lines += _finding_lines(finding, colour, width)
+    for same in _alike(ranked):
+        lines += _finding_lines(same, colour, width)
     fixes = sorted({f["fix"] for f in ranked if f["status"] == "drift" and f["remedy"] == "state"})
     if fixes:
         lines += ["", f"To fix: {', '.join(fixes)}"]
@@ -149,7 +149,18 @@ def _age(seconds: int) -> str:
     return f"{seconds} seconds"
 
 
-def _finding_lines(finding: Finding, colour: bool, width: int) -> list[str]:
+def _alike(findings: Iterable[Finding]) -> list[list[Finding]]:
+    """Findings in groups to be told together: what could not be looked at for the same reason."""
+    groups: dict[Any, list[Finding]] = {}
+    for finding in findings:
+        told_alone = finding["status"] == "drift" or not finding["reason"]
+        key = finding["id"] if told_alone else (finding["status"], finding["reason"])
+        groups.setdefault(key, []).append(finding)
+    return list(groups.values())
+
+
+def _finding_lines(same: Sequence[Finding], colour: bool, width: int) -> list[str]:
+    finding, others = same[0], same[1:]
     status = finding["status"]
     label = f"{status:<7}"
     if colour:
@@ -158,6 +169,9 @@ def _finding_lines(finding: Finding, colour: bool, width: int) -> list[str]:
     if status == "drift":
         differing = _differing(finding["expected"], finding["actual"])
         lines += [_wrapped(f"{key}: {show(value)}", width) for key, value in differing]
+    if others:
+        ids = ", ".join(other["id"] for other in others)
+        lines.append(_wrapped(f"and {len(others)} more: {ids}", width))
     if finding["reason"]:
         lines.append(_wrapped(f"why: {finding['reason']}", width))
     if status == "drift" and finding["remedy"] != "state":

@@ -91,7 +91,9 @@ class Sshd:
         """The drop-in. Controls that ``only`` leaves out keep what the drop-in on disk says about
         them.
         """
-        current = {line.keyword: line.value for line in self._own_lines()}
+        current: dict[str, list[str]] = {}
+        for line in self._own_lines():
+            current.setdefault(line.keyword, []).append(line.value)
         parts = [HEADER]
         for identifier, directives in self.wanted.items():
             if not only(identifier):
@@ -164,8 +166,20 @@ class Sshd:
             for line in self.reading.lines
             if line.path != sshd.DROP_IN
             and line.keyword in wanted
+            and not self._stock(line)
             and not config.same(line.keyword, line.value, wanted[line.keyword])
         ]
+
+    def _stock(self, line: config.Line) -> bool:
+        """The distribution's own line in its own file, which ours overrules: nobody's decision, and
+        not worth a conflict at the next upgrade.
+        """
+        overruled = not line.match and line.keyword not in config.ADDITIVE
+        return (
+            overruled
+            and line.path == sshd.MAIN
+            and (line.keyword, line.value) in self.reading.stock
+        )
 
     def has_effect(self, line: config.Line) -> bool:
         """Whether sshd listens to a contradicting line, for everybody or for those its Match block
@@ -276,12 +290,7 @@ def covers(pattern: str) -> bool:
 
 
 def _without_effect_seen(it: Sshd) -> Seen:
-    lines = [
-        line
-        for line in it.contradictions()
-        if not it.has_effect(line)
-        and not (line.path == sshd.MAIN and (line.keyword, line.value) in it.reading.stock)
-    ]
+    lines = [line for line in it.contradictions() if not it.has_effect(line)]
     return _lines_seen(lines, "without effect as long as our file is read first")
 
 
@@ -346,6 +355,8 @@ def host_key_paths(it: Sshd) -> list[str]:
 
 
 def _host_keys_seen(it: Sshd) -> Seen:
+    if it.reading.problem:
+        return Seen(problem="error", reason=it.reading.problem)
     served = sorted(it.reading.effective.get("hostkey", []))
     weak = [key for key in it.reading.host_keys if key.weak]
     present = [key.path for key in it.reading.host_keys]

@@ -33,6 +33,7 @@ class Transaction:
     def __init__(self, host: Host):
         self.host = host
         self._before: dict[str, tuple[str, str] | None] = {}
+        self._renamed: list[tuple[str, str]] = []
 
     def write(self, path: str, text: str, mode: str | None = None) -> None:
         """Replaces ``path`` (or the file it links to); the mode stays as it was unless one is
@@ -46,16 +47,27 @@ class Transaction:
             self._before.setdefault(path, (old, attributes.mode))
         self.host.write(path, text, mode or (attributes.mode if attributes else "0600"))
 
+    def remove(self, path: str) -> None:
+        """Removes a file that can be put back."""
+        attributes, old = self.host.attributes(path), self.host.read(path)
+        if attributes is not None and old is not None:
+            self._before.setdefault(path, (old, attributes.mode))
+            self.host.remove(path)
+
+    def rename(self, path: str, new: str) -> None:
+        """Renames a file that can be renamed back."""
+        self.host.rename(path, new)
+        self._renamed.append((path, new))
+
     def undo(self) -> None:
+        """Puts everything back as it was before the first change."""
+        for path, new in reversed(self._renamed):
+            self.host.rename(new, path)
         for path, before in reversed(self._before.items()):
             if before is None:
                 self.host.remove(path)
             else:
                 self.host.write(path, before[0], before[1])
-
-    @property
-    def changed(self) -> bool:
-        return bool(self._before)
 
 
 def enforce(host: Host, it: checks.Sshd, ids: Sequence[str]) -> None:
@@ -82,7 +94,7 @@ def enforce(host: Host, it: checks.Sshd, ids: Sequence[str]) -> None:
         _without_options(host, change)
     _secure(host, it.reading, ids)
     _take_effect(host, change, restart=_needs_restart(host, ids))
-    if checks.HOST_KEYS in ids and _retire_weak_keys(host, it):
+    if checks.HOST_KEYS in ids and _retire_weak_keys(change, it):
         _take_effect(host, change, restart=False)
 
 
@@ -96,19 +108,11 @@ def _configure(
     if text != it.reading.texts.get(sshd.DROP_IN):
         change.write(sshd.DROP_IN, text, "0600")
     lines = it.contradictions(allowed)
-    for path in dict.fromkeys(line.path for line in lines if not _stock(it, line)):
-        numbers = [line.number for line in lines if line.path == path and not _stock(it, line)]
+    for path in dict.fromkeys(line.path for line in lines):
+        numbers = [line.number for line in lines if line.path == path]
         change.write(path, _disabled(host.read(path) or "", numbers))
     if it.expected()["SSHD-002"] != checks.CHECKS["SSHD-002"][1](it).actual:
         change.write(sshd.MAIN, _include_first(host.read(sshd.MAIN) or ""), "0600")
-
-
-def _stock(it: checks.Sshd, line: config.Line) -> bool:
-    """The distribution's own line in its own file, overruled by ours: not worth a conflict at the
-    next upgrade.
-    """
-    ours_wins = not line.match and not it.has_effect(line)
-    return line.path == sshd.MAIN and (line.keyword, line.value) in it.reading.stock and ours_wins
 
 
 def _disabled(text: str, numbers: Iterable[int]) -> str:
@@ -146,15 +150,16 @@ def _make_host_keys(host: Host, paths: Iterable[str]) -> None:
         host.rename(fresh, path)
 
 
-def _retire_weak_keys(host: Host, it: checks.Sshd) -> bool:
-    """Weak keys go aside (nothing is lost) and a strong one of that type is made, after a stronger
-    one is served.
+def _retire_weak_keys(change: Transaction, it: checks.Sshd) -> bool:
+    """Weak keys go aside, and a strong one of that type is made, after a stronger one is served.
+
+    Nothing is lost: the retired key stays beside the new one under another name.
     """
     weak = [key.path for key in it.reading.host_keys if key.weak]
     for path in weak:
-        host.rename(path, path + RETIRED)
-        host.remove(f"{path}.pub")
-    _make_host_keys(host, (path for path in weak if path in checks.host_key_paths(it)))
+        change.rename(path, path + RETIRED)
+        change.remove(f"{path}.pub")
+    _make_host_keys(change.host, (path for path in weak if path in checks.host_key_paths(it)))
     return bool(weak)
 
 
@@ -209,6 +214,7 @@ def _take_effect(host: Host, change: Transaction, restart: bool) -> None:
                 "enable",
                 "ssh.service",
             )
+            host.run("systemctl", "reset-failed", "ssh.service")
             _must(host, "ssh.service does not start", "systemctl", "restart", "ssh.service")
         else:
             _must(host, "ssh.service does not reload", "systemctl", "reload", "ssh.service")
@@ -272,12 +278,11 @@ def clean(host: Host) -> None:
             + "\n",
         )
     for path in (sshd.DROP_IN, sshd.BANNER, sshd.CLOUD_INIT):
-        if host.read(path) is not None:
-            change.write(path, "")
-            host.remove(path)
+        change.remove(path)
     _take_effect(host, change, restart=False)
 
 
 def _with_disabled_lines(host: Host) -> list[str]:
-    paths = [sshd.MAIN, *host.glob(f"{sshd.FOLDER}/*.conf"), _DEFAULTS_FILE]
-    return [path for path in paths if DISABLED in (host.read(path) or "")]
+    included = [line.path for line in config.parse(sshd.MAIN, host.read, host.glob)]
+    paths = [sshd.MAIN, *host.glob(f"{sshd.FOLDER}/*.conf"), *included, _DEFAULTS_FILE]
+    return [path for path in dict.fromkeys(paths) if DISABLED in (host.read(path) or "")]

@@ -9,6 +9,7 @@ import json
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import salt.client
@@ -66,6 +67,7 @@ def main() -> None:
     caller = salt.client.Caller(mopts=opts)
     save()
     for case in json.load(sys.stdin):
+        time.sleep(0.05)  # file times are a few ms coarse: not in the same tick as the last reload
         shell(case["break"])
         found = look(caller)
         if case["undo"]:
