@@ -113,19 +113,6 @@ def families(saltenv=None):
     return list(_baseline(saltenv).families)
 
 
-def enabled(family, saltenv=None):
-    """
-    Whether the baseline looks after a family on this host (``hardening:<family>:enabled``).
-
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' hardening.enabled sshd
-    """
-    return _family(family, saltenv).settings["enabled"]
-
-
 def guarded(family, saltenv=None):
     """
     The ids of the controls of a family that are enforced only while an administrator keeps a way
@@ -180,7 +167,8 @@ def prepare(saltenv=None):
     together, so that a mistake stops the run before anything is touched, and keeps them for the day
     when the master is away.
 
-    Returns the names of the families in the order in which they are enforced.
+    Returns ``{family: whether it is enabled}`` in the order in which they are enforced; empty when
+    the settings are invalid, whereupon the SLS includes ``hardening.refused``.
 
     CLI Example:
 
@@ -188,12 +176,30 @@ def prepare(saltenv=None):
 
         salt '*' hardening.prepare
     """
-    baseline = _baseline(saltenv)
+    try:
+        baseline = _baseline(saltenv)
+    except CommandExecutionError as error:
+        __context__["rocksalt.refused"] = str(error)
+        return {}
     name = saltenv or __opts__.get("saltenv") or "base"
     if baseline.source == "live" and __context__.get("rocksalt.stored") != (name, baseline.time):
         source.store(baseline, __opts__, name)
         __context__["rocksalt.stored"] = (name, baseline.time)
-    return list(baseline.families)
+    return {name: family.settings["enabled"] for name, family in baseline.families.items()}
+
+
+def refused():
+    """
+    Why :func:`prepare` gave nothing in this run. For ``hardening.refused``; a person asks
+    :func:`validate`.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' hardening.refused
+    """
+    return __context__.get("rocksalt.refused", "")
 
 
 def waivers(saltenv=None):

@@ -1,6 +1,8 @@
 {#- The settings of every family are validated before a single state exists. -#}
-{%- do salt["hardening.prepare"](saltenv) %}
-{%- if salt["hardening.enabled"]("drift", saltenv) %}
+{%- set families = salt["hardening.prepare"](saltenv) %}
+{%- if not families %}
+include: [hardening.refused]
+{%- elif families["drift"] %}
 
 this host reports its drift by itself:
   hardening.enforced:
