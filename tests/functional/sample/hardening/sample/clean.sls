@@ -1,0 +1,3 @@
+the sample is gone:
+  hardening.absent:
+    - family: sample
