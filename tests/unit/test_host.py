@@ -1,0 +1,143 @@
+"""rocksalt.host: files are replaced in one step, commands always end in an answer."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import stat
+
+import pytest
+
+from rocksalt.host import Host
+
+
+@pytest.fixture
+def host(tmp_path) -> Host:
+    return Host(f"{tmp_path}/")
+
+
+def mode(path) -> str:
+    return f"{stat.S_IMODE(os.stat(path).st_mode):04o}"
+
+
+@pytest.mark.parametrize("wanted", ["0644", "0600", "0755"])
+def test_write(host, tmp_path, wanted):
+    old = os.umask(0o077)
+    try:
+        host.write("/etc/deep/file", "new\n", wanted)
+    finally:
+        os.umask(old)
+    assert (tmp_path / "etc/deep/file").read_text() == "new\n"
+    assert mode(tmp_path / "etc/deep/file") == wanted
+    assert os.listdir(tmp_path / "etc/deep") == ["file"]
+
+
+def test_write_uses_up_what_a_killed_run_left(host, tmp_path):
+    (tmp_path / "file").write_text("old")
+    leftover = tmp_path / ".file.rocksalt-new"
+    leftover.write_text("half of something that is longer than the new text")
+    leftover.chmod(0o666)
+    host.write("/file", "new", "0600")
+    assert (tmp_path / "file").read_text() == "new"
+    assert mode(tmp_path / "file") == "0600"
+    assert not leftover.exists()
+
+
+def test_write_replaces_a_link_and_leaves_its_target(host, tmp_path):
+    (tmp_path / "target").write_text("old")
+    (tmp_path / "link").symlink_to("target")
+    host.write("/link", "new")
+    assert (tmp_path / "target").read_text() == "old"
+    assert not (tmp_path / "link").is_symlink()
+
+
+def test_write_follows_no_planted_link(host, tmp_path):
+    (tmp_path / "victim").write_text("old")
+    (tmp_path / ".file.rocksalt-new").symlink_to("victim")
+    with pytest.raises(OSError):
+        host.write("/file", "new")
+    assert (tmp_path / "victim").read_text() == "old"
+    assert not (tmp_path / "file").exists()
+
+
+def test_a_reader_of_the_old_file_keeps_the_old_text(host, tmp_path):
+    (tmp_path / "file").write_text("old")
+    with open(tmp_path / "file") as reader:
+        host.write("/file", "new")
+        assert reader.read() == "old"
+
+
+def test_bytes_that_are_no_text_survive(host, tmp_path):
+    (tmp_path / "file").write_bytes(b"caf\xe9\n")
+    host.write("/copy", host.read("/file"))
+    assert (tmp_path / "copy").read_bytes() == b"caf\xe9\n"
+
+
+def test_read(host, tmp_path):
+    (tmp_path / "file").write_text("text")
+    assert host.read("/file") == "text"
+    assert [host.read(path) for path in ("/none", "/file/below", "/")] == [None, None, None]
+
+
+def test_glob_sorts_as_sshd_does(host, tmp_path):
+    for name in ("b.conf", "B.conf", "10.conf", "9.conf", ".hidden.conf", "a.txt"):
+        (tmp_path / name).touch()
+    assert host.glob("/*.conf") == ["/10.conf", "/9.conf", "/B.conf", "/b.conf"]
+
+
+def test_attributes(host, tmp_path):
+    (tmp_path / "file").touch()
+    (tmp_path / "file").chmod(0o640)
+    (tmp_path / "link").symlink_to("file")
+    os.utime(tmp_path / "file", (1, 1))
+    found = host.attributes("/link")
+    me = pwd.getpwuid(os.getuid()).pw_name
+    assert (found.mode, found.owner) == ("0640", me)
+    assert found.access == f"{me}:{found.group} 0640"
+    assert found.changed > 1, "the time of the last change of mode or owner counts as well"
+    assert host.attributes("/link", follow=False).mode == "0777"
+    assert host.attributes("/none") is host.attributes("/file/below") is None
+
+
+def test_remove_and_rename(host, tmp_path):
+    (tmp_path / "a").write_text("text")
+    host.rename("/a", "/b")
+    assert os.listdir(tmp_path) == ["b"]
+    host.remove("/b")
+    host.remove("/b")
+    assert os.listdir(tmp_path) == []
+
+
+def test_secure(host, tmp_path):
+    (tmp_path / "file").touch()
+    found = host.attributes("/file")
+    host.secure("/file", found.owner, found.group, "0400")
+    assert host.attributes("/file").access == f"{found.owner}:{found.group} 0400"
+
+
+def test_a_directory_for_the_occasion(host, tmp_path):
+    with host.directory("/run"):
+        assert (tmp_path / "run").is_dir()
+    assert not (tmp_path / "run").exists()
+    (tmp_path / "run").mkdir()
+    with host.directory("/run"):
+        pass
+    assert (tmp_path / "run").is_dir(), "it was there before"
+
+
+def test_a_directory_that_somebody_filled_meanwhile_stays(host, tmp_path):
+    with host.directory("/run"):
+        (tmp_path / "run/sshd.pid").touch()
+    assert (tmp_path / "run/sshd.pid").exists()
+
+
+def test_run(host):
+    done = host.run("sh", "-c", 'cat; echo "$LC_ALL$HOME" >&2; exit 3', stdin="text")
+    assert (done.status, done.out, done.err) == (3, "text", "C\n")
+
+
+def test_run_what_is_not_there_or_takes_too_long(host):
+    missing = host.run("no-such-program")
+    assert (missing.status, missing.err) == (127, "no-such-program is not installed")
+    late = host.run("sleep", "5", timeout=0.05)
+    assert (late.status, late.err) == (124, "sleep took more than 0 s")

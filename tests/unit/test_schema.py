@@ -1,0 +1,126 @@
+"""rocksalt.schema: values against their description, in sentences."""
+
+from __future__ import annotations
+
+import pytest
+
+from rocksalt import schema
+
+PORTS = {"type": "list", "items": {"type": "integer", "min": 1, "max": 65535}, "min": 1}
+GROUPS = {"type": "list", "items": {"type": "string", "format": "group"}}
+CIPHERS = {"type": "list", "items": {"type": "string", "choices": ["aes256-ctr", "aes128-ctr"]}}
+HOURS = {"type": "mapping", "values": {"type": "integer"}}
+
+
+@pytest.mark.parametrize(
+    ("spec", "value"),
+    [
+        ({"type": "boolean"}, False),
+        ({"type": "integer", "min": 0, "max": 0}, 0),
+        ({"type": "string", "min": 3, "max": 3}, "abc"),
+        ({"type": "string", "pattern": "none|/.+"}, "/bin/true"),
+        ({"type": "string", "format": "address"}, "2001:db8::1"),
+        ({"type": "string", "format": "network"}, "10.0.0.0/8"),
+        (PORTS, [1, 65535]),
+        (GROUPS, ["sudo", "_admins"]),
+        (CIPHERS, []),
+        (HOURS, {"mon": 8}),
+    ],
+)
+def test_right(spec, value):
+    assert schema.problems(value, spec, "p") == []
+
+
+@pytest.mark.parametrize(
+    ("spec", "value", "sentences"),
+    [
+        ({"type": "boolean"}, "yes", ["p: 'yes' is not true or false"]),
+        ({"type": "boolean"}, 1, ["p: 1 is not true or false"]),
+        ({"type": "integer"}, True, ["p: True is not a whole number"]),
+        ({"type": "integer"}, "22", ["p: '22' is not a whole number"]),
+        ({"type": "integer", "min": 5}, 4, ["p: 4 is less than 5"]),
+        ({"type": "integer", "max": 5}, 6, ["p: 6 is more than 5"]),
+        ({"type": "string", "min": 1}, "", ["p: '' is less than 1 characters"]),
+        ({"type": "string", "pattern": "a+"}, "aab", ["p: 'aab' does not match a+"]),
+        ({"type": "list"}, "a", ["p: 'a' is not a list"]),
+        ({"type": "list"}, [1], ["p:0: 1 is not a string"]),
+        ({"type": "mapping"}, [], ["p: [] is not a mapping"]),
+        (PORTS, [], ["p: [] is less than 1 entries"]),
+        (PORTS, [22, 70000], ["p:1: 70000 is more than 65535"]),
+        (PORTS, [22, 22], ["p: 22 is listed twice"]),
+        (GROUPS, ["Domain Users"], ["p:0: 'Domain Users' is not a group name"]),
+        (CIPHERS, ["aes256-crt"], ["p:0: 'aes256-crt' is not known; did you mean 'aes256-ctr'?"]),
+        (CIPHERS, ["rot13"], ["p:0: 'rot13' is not known; known are aes128-ctr, aes256-ctr"]),
+        (HOURS, {"mon": "eight"}, ["p:mon: 'eight' is not a whole number"]),
+        ({"type": "string", "format": "address"}, "10.0.0.256", ["is not an IPv4 or IPv6"]),
+        ({"type": "string", "format": "network"}, "10.0.0.1/8", ["is not a network such as"]),
+    ],
+)
+def test_wrong(spec, value, sentences):
+    found = schema.problems(value, spec, "p")
+    assert len(found) == len(sentences)
+    assert all(sentence in problem for sentence, problem in zip(sentences, found, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("spec", "value"),
+    [
+        ({"type": "string"}, 4711),
+        ({"type": "integer"}, "4711"),
+        ({"type": "string", "max": 1}, "4711"),
+        ({"type": "string", "pattern": "[a-z]+"}, "4711"),
+        ({"type": "string", "choices": ["a"]}, "4711"),
+        ({"type": "string", "format": "address"}, "4711"),
+        ({"type": "list"}, ["4711", "4711"]),
+        ({"type": "list", "items": {"type": "integer"}}, ["4711"]),
+        ({"type": "mapping", "values": {"type": "integer"}}, {"door": "4711"}),
+        (
+            {"type": "mapping", "values": {"type": "list", "items": {"type": "boolean"}}},
+            {"door": ["4711"]},
+        ),
+    ],
+)
+def test_a_secret_is_in_no_error(spec, value):
+    found = schema.problems(value, {**spec, "secret": True}, "p")
+    assert found
+    assert "4711" not in " ".join(found)
+    assert "***" in " ".join(found)
+
+
+@pytest.mark.parametrize(
+    ("spec", "words"),
+    [
+        ("text", "needs a type"),
+        ({"type": "text"}, "needs a type, one of boolean, integer, string, list, mapping"),
+        ({"type": "string", "defualt": ""}, "unknown key 'defualt'; did you mean 'default'?"),
+        ({"type": "string", "default": ""}, "needs a default and a help text"),
+        ({"type": "string", "help": "h"}, "needs a default and a help text"),
+        ({"type": "integer", "default": 0, "min": 1, "help": "h"}, "0 is less than 1"),
+        (
+            {"type": "list", "items": {"type": "strnig"}, "default": [], "help": "h"},
+            "items needs a type",
+        ),
+        (
+            {"type": "list", "items": "string", "default": [], "help": "h"},
+            "items needs a type",
+        ),
+        (
+            {
+                "type": "mapping",
+                "values": {"type": "list", "items": {"type": "string", "secret": True}},
+                "default": {},
+                "help": "h",
+            },
+            "values: items: unknown key 'secret'",
+        ),
+    ],
+)
+def test_a_description_is_checked_itself(spec, words):
+    (problem,) = schema.spec_problems("size", spec, "defaults.yaml")
+    assert problem.startswith("defaults.yaml: size")
+    assert words in problem
+
+
+def test_a_good_description():
+    spec = {**PORTS, "default": [22], "help": "Ports.", "formerly": ["port"]}
+    assert schema.spec_problems("ports", spec, "defaults.yaml") == []
