@@ -6,9 +6,12 @@
     salt-call drift.report families=sshd severity=high --out=json
 """
 
+import dataclasses
 import json
 import logging
 import os
+
+from salt.exceptions import CommandExecutionError
 
 from rocksalt import drift as library
 from rocksalt import report as reports
@@ -16,7 +19,6 @@ from rocksalt import source
 from rocksalt.errors import RocksaltError
 from rocksalt.findings import judge, unknown
 from rocksalt.host import Host
-from salt.exceptions import CommandExecutionError
 
 log = logging.getLogger(__name__)
 
@@ -125,7 +127,11 @@ def record(saltenv=None):
         salt-call --local drift.record
     """
     __context__["rocksalt.changed"] = False
-    result = report(all=True, saltenv=saltenv)
+    __context__["rocksalt.recording"] = True
+    try:
+        result = report(all=True, saltenv=saltenv)
+    finally:
+        __context__["rocksalt.recording"] = False
     path = library.record(Host(), source.state_dir(__opts__), json.dumps(result))
     return {"path": path, "summary": result["summary"]}
 
@@ -144,6 +150,8 @@ def drift(saltenv=None):
     baseline = _baseline(saltenv)
     settings, texts = baseline.families["drift"].settings, _units(baseline)
     look = library.look(Host(), source.state_dir(__opts__))
+    if __context__.get("rocksalt.recording"):
+        look = dataclasses.replace(look, age=0)
     seen = library.actual(
         look, settings, texts, outdated=__context__.get("rocksalt.changed", False)
     )

@@ -10,9 +10,10 @@ sense.
 
 import datetime as dt
 
+from salt.exceptions import CommandExecutionError
+
 from rocksalt import __version__, report, source
 from rocksalt.errors import RocksaltError
-from salt.exceptions import CommandExecutionError
 
 
 def __virtual__():
@@ -165,7 +166,7 @@ def prepare(saltenv=None):
     """
     Called by every SLS of the baseline while it renders: validates the settings of all families
     together, so that a mistake stops the run before anything is touched, and keeps them for the day
-    when the master is away.
+    when the master is away (except in test mode, which changes nothing).
 
     Returns ``{family: whether it is enabled}`` in the order in which they are enforced; empty when
     the settings are invalid, whereupon the SLS includes ``hardening.refused``.
@@ -182,7 +183,8 @@ def prepare(saltenv=None):
         __context__["rocksalt.refused"] = str(error)
         return {}
     name = saltenv or __opts__.get("saltenv") or "base"
-    if baseline.source == "live" and __context__.get("rocksalt.stored") != (name, baseline.time):
+    stored = __context__.get("rocksalt.stored") == (name, baseline.time)
+    if baseline.source == "live" and not stored and not __opts__.get("test"):
         source.store(baseline, __opts__, name)
         __context__["rocksalt.stored"] = (name, baseline.time)
     return {name: family.settings["enabled"] for name, family in baseline.families.items()}

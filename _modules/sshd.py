@@ -6,13 +6,14 @@
     salt '*' sshd.render
 """
 
+from salt.exceptions import CommandExecutionError
+
 from rocksalt import source
 from rocksalt.errors import RocksaltError
 from rocksalt.findings import judge
 from rocksalt.host import Host
 from rocksalt.sshd import checks, reading
 from rocksalt.sshd import enforce as enforcement
-from salt.exceptions import CommandExecutionError
 
 
 def __virtual__():

@@ -114,6 +114,7 @@ def snapshot_path(opts: Mapping[str, Any], saltenv: str) -> str:
 def store(baseline: settings.Baseline, opts: Mapping[str, Any], saltenv: str) -> None:
     """Keeps the baseline, without secrets, for the day when the master is away."""
     text = json.dumps(settings.to_snapshot(baseline), default=str)
+    Path(state_dir(opts)).mkdir(mode=0o750, parents=True, exist_ok=True)
     Host().write(snapshot_path(opts, saltenv), text, mode="0600")
 
 

@@ -28,7 +28,7 @@ HEADER = (
 )
 CLOUD_INIT_TEXT = (
     "# Written by rocksalt: cloud-init neither adds log-ins nor touches how sshd lets people in.\n"
-    "ssh_pwauth: unchanged\n"
+    "ssh_pwauth: false\n"
     "allow_public_ssh_keys: false\n"
     "disable_root: true\n"
     "users: []\n"

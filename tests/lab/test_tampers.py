@@ -1,0 +1,67 @@
+"""Break it, see exactly that, heal it: every tamper case on a real host."""
+
+from __future__ import annotations
+
+import pytest
+
+import runs
+import tampers
+from rocksalt_lab import Host, Lab
+
+FAMILIES = tampers.families()
+
+
+@pytest.fixture(scope="module")
+def host(web1: Host) -> Host:
+    runs.harden(web1)
+    return web1
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_case_is_seen_exactly(host: Host, family: str) -> None:
+    cases = tampers.cases(family)
+    found = runs.look_after_each(host, cases)
+    wrong = {case.name: found[case.name] for case in cases if set(found[case.name]) != case.drifts}
+    assert not wrong
+    assert found[""] == {}, "the host was not put back"
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_one_run_heals_all_cases_at_once(lab: Lab, master: Host, host: Host, family: str) -> None:
+    cases = [c for c in tampers.cases(family) if not c.alone and not c.needs_a_person]
+    for case in cases:
+        runs.shell(host, case.command)
+    broken = set().union(*(case.drifts for case in cases))
+    assert set(runs.differing(host)) >= broken
+    run = runs.apply(host)
+    assert not run.failed
+    assert run.controls >= broken
+    assert not runs.differing(host)
+    assert not runs.apply(host).changes
+    assert "uid=0(root)" in lab.ssh(master, "ops", host, "sudo -n id").stdout
+
+
+@pytest.mark.parametrize(
+    "case", [c for f in FAMILIES for c in tampers.cases(f) if c.alone], ids=lambda c: c.name
+)
+def test_one_run_heals_a_case_of_its_own(
+    lab: Lab, master: Host, host: Host, case: tampers.Case
+) -> None:
+    runs.shell(host, case.command)
+    run = runs.apply(host, f"hardening.{case.family}")
+    assert not run.failed
+    assert run.controls >= case.drifts
+    assert not runs.differing(host, families=case.family)
+    assert "uid=0(root)" in lab.ssh(master, "ops", host, "sudo -n id").stdout
+
+
+def test_what_needs_a_person_is_a_warning(host: Host) -> None:
+    (case,) = [c for c in tampers.cases("sshd") if c.needs_a_person]
+    runs.shell(host, case.command)
+    try:
+        run = runs.apply(host, "hardening.sshd")
+        assert set(run.failed) >= {"an administrator keeps a way in over ssh"}
+        assert set(runs.differing(host)) == case.drifts
+    finally:
+        runs.shell(host, case.undo)
+    assert not runs.differing(host)
