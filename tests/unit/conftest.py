@@ -45,8 +45,8 @@ controls:
 """
 DEFAULTS = """
 size: {type: integer, min: 1, max: 9, default: 6, help: Teeth of the key.}
-kinds: {type: list, items: {type: string, choices: [disc, pin, wafer]}, default: [disc], help: Kinds.}
-shop: {type: mapping, values: {type: integer}, default: {mon: 8}, help: Opening hours.}
+kinds: {type: list, items: {type: string, choices: [disc, pin, wafer]}, default: [disc], help: Pin.}
+shop: {type: mapping, values: {type: integer}, default: {mon: 8}, help: Hours.}
 code: {type: string, secret: true, default: "", help: The code., formerly: [pin_code]}
 """
 WATCH = """

@@ -168,5 +168,5 @@ def test_order_in_a_circle():
 
 
 def test_order_after_an_unknown_family():
-    with pytest.raises(InvalidSettings, match="after: no family 'wacth'; did you mean 'watch'?"):
+    with pytest.raises(InvalidSettings, match="after: no family 'wacth'; did you mean 'watch'"):
         ordered(lock=["wacth"], watch=[])
