@@ -7,14 +7,16 @@ import dataclasses
 import datetime as dt
 import os
 import struct
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from rocksalt import catalogue, settings
+from rocksalt import catalogue, settings, sshd
 from rocksalt.host import Attributes, Host, Ran
+from rocksalt.sshd import checks, reading
 
 REPO = Path(__file__).resolve().parents[2]
 NOW = dt.datetime.now(dt.timezone.utc)
@@ -178,3 +180,105 @@ def public_key() -> Callable[..., str]:
         return f"{kind} {base64.b64encode(blob).decode()} {comment}"
 
     return make
+
+
+# An SSH server that is as the baseline wants it ---------------------------------------------------
+
+STOCK = "\n# The distribution's own file.\nKbdInteractiveAuthentication no\nX11Forwarding yes\n"
+OFFERED = {
+    "ciphers": "3des-cbc aes128-ctr aes256-ctr aes128-gcm@openssh.com aes256-gcm@openssh.com "
+    "chacha20-poly1305@openssh.com",
+    "macs": "hmac-md5 umac-128-etm@openssh.com hmac-sha2-256-etm@openssh.com "
+    "hmac-sha2-512-etm@openssh.com",
+    "kexalgorithms": "diffie-hellman-group14-sha1 diffie-hellman-group16-sha512 "
+    "diffie-hellman-group18-sha512 diffie-hellman-group-exchange-sha256 curve25519-sha256 "
+    "curve25519-sha256@libssh.org sntrup761x25519-sha512 sntrup761x25519-sha512@openssh.com",
+    "hostkeyalgorithms": "ssh-ed25519 sk-ssh-ed25519@openssh.com ecdsa-sha2-nistp256 "
+    "ecdsa-sha2-nistp384 ecdsa-sha2-nistp521 sk-ecdsa-sha2-nistp256@openssh.com ssh-dss ssh-rsa "
+    "rsa-sha2-256 rsa-sha2-512",
+}
+UNITS = """\
+Id=ssh.service
+LoadState=loaded
+ActiveState=active
+UnitFileState=enabled
+MainPID=100
+StateChangeTimestampMonotonic={stamp}
+ReloadResult=success
+
+Id=ssh.socket
+LoadState=loaded
+ActiveState=inactive
+UnitFileState=disabled
+"""
+
+
+class SshHost(FakeHost):
+    """A host with OpenSSH."""
+
+    def effective(self, old: str = "", new: str = "") -> None:
+        """``sshd -T`` as recorded from OpenSSH 9.2, with one text replaced."""
+        text = (Path(__file__).parent / "data/sshd-T-hardened.txt").read_text()
+        assert old in text
+        self.answer("/usr/sbin/sshd -T", text.replace(old, new))
+
+    def units(self, old: str = "", new: str = "", started_in: float = 60) -> None:
+        """What systemd shows, with one text replaced; sshd read its configuration in so many
+        seconds from now, which is after every file that a test writes.
+        """
+        stamp = int((time.monotonic() + started_in) * 1e6)
+        assert old in UNITS
+        self.answer("systemctl show ssh.service", UNITS.format(stamp=stamp).replace(old, new))
+
+    def process(self, pid: int, title: str, namespace: str = "pid:[1]") -> None:
+        folder = self.path(f"/proc/{pid}/ns")
+        folder.mkdir(parents=True)
+        (folder / "pid").symlink_to(namespace)
+        (folder.parent / "cmdline").write_bytes(title.replace(" ", "\0").encode())
+
+    def host_key(self, kind: str, name: str, bits: int, mode: int = 0o600) -> None:
+        path = f"/etc/ssh/ssh_host_{name}_key"
+        self.put(path, "private", mode)
+        self.put(f"{path}.pub", "public")
+        self.answer(f"ssh-keygen -l -f {self.path(path)}", f"{bits} SHA256:x root@web1 ({kind})\n")
+
+
+@pytest.fixture
+def ssh_host(tmp_path, shipped, public_key) -> SshHost:
+    """A host on which every control of sshd is ok, except for cloud-init, which it has not."""
+    root = tmp_path / "ssh"
+    root.mkdir()
+    host = SshHost(root)
+    for path in ("/run/lock", "/usr/sbin/sshd", "/bin/bash"):
+        host.put(path)
+    host.process(100, "sshd: /usr/sbin/sshd -D [listener] 0 of 10-60 startups")
+    (root / "proc/self/ns").mkdir(parents=True)
+    (root / "proc/self/ns/pid").symlink_to("pid:[1]")
+    host.units()
+    host.effective()
+    for query, names in OFFERED.items():
+        host.answer(f"ssh -Q {query}", names.replace(" ", "\n"))
+    for kind, bits in (("ED25519", 256), ("ECDSA", 256), ("RSA", 3072)):
+        host.host_key(kind, kind.lower(), bits)
+    host.put("/usr/share/openssh/sshd_config", f"Include sshd_config.d/*.conf\n{STOCK}")
+    host.put(sshd.MAIN, f"{sshd.INCLUDE}\n{STOCK}", 0o600)
+    host.put(sshd.MODULI, "# moduli\n20230101000000 2 6 100 3071 2 ABC\n")
+    host.put("/etc/passwd", "ann:x:1000:1000::/home/ann:/bin/bash\n")
+    host.put("/etc/group", "sudo:x:27:ann\n")
+    host.put("/etc/shadow", "ann:!:20000:0:99999:7:::\n")
+    host.put("/home/ann/.ssh/authorized_keys", public_key(), 0o600, owner="ann")
+    host.answer("sudo -n -l -U ann", "    (ALL) NOPASSWD: ALL\n")
+    it = checks.Sshd(settings.resolve(shipped, {}, {}, "web1"), reading.read(host))
+    host.put(sshd.BANNER, checks.banner(it))
+    host.put(sshd.DROP_IN, it.render(), 0o600)
+    return host
+
+
+@pytest.fixture
+def look(shipped) -> Callable[..., checks.Sshd]:
+    """The comparison of a host with the baseline of a pillar."""
+
+    def call(host: Host, **pillar: Any) -> checks.Sshd:
+        return checks.Sshd(settings.resolve(shipped, pillar, {}, "web1"), reading.read(host))
+
+    return call
