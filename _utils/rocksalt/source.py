@@ -11,7 +11,7 @@ from collections.abc import Mapping, MutableMapping
 from pathlib import Path
 from typing import Any
 
-from rocksalt import catalogue, schema, settings
+from rocksalt import catalogue, settings
 from rocksalt.errors import InvalidSettings, RocksaltError
 from rocksalt.host import Host
 
@@ -96,8 +96,10 @@ def _os_file(family: str, system: str, files: list[str]) -> str:
     folder = f"{_PREFIX}{family}/os/"
     known = [path[len(folder) : -len(".yaml")] for path in files if path.startswith(folder)]
     if system not in known:
-        hint = schema.nearest(system, known)
-        raise InvalidSettings([f"the family {family} does not support {system}{hint}"])
+        supported = ", ".join(sorted(known)) or "no system yet"
+        raise InvalidSettings(
+            [f"the family {family} does not support {system}; it supports {supported}"]
+        )
     return f"{family}/os/{system}.yaml"
 
 
