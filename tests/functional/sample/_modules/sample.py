@@ -4,9 +4,10 @@
 
 from pathlib import Path
 
+from salt.exceptions import CommandExecutionError
+
 from rocksalt import source
 from rocksalt.findings import Seen, judge
-from salt.exceptions import CommandExecutionError
 
 OURS = ("greeting", "password", "door")
 
