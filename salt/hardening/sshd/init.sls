@@ -1,6 +1,8 @@
 {#- The settings of every family are validated before a single state exists. -#}
-{%- do salt["hardening.prepare"](saltenv) %}
-{%- if salt["hardening.enabled"]("sshd", saltenv) %}
+{%- set families = salt["hardening.prepare"](saltenv) %}
+{%- if not families %}
+include: [hardening.refused]
+{%- elif families["sshd"] %}
 
 openssh-server is installed:
   pkg.installed:
