@@ -6,6 +6,7 @@ import signal
 from collections.abc import Iterator
 
 import pytest
+
 from rocksalt_lab import Host, Lab
 from rocksalt_lab.image import RELEASES, SALT_LINES, ensure
 from rocksalt_lab.system import ensure_tools

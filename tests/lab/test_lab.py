@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from rocksalt_lab import Host, Lab, LabError
 from rocksalt_lab.cli import main
 from rocksalt_lab.lab import cgroup_roots, sweep
@@ -83,8 +84,8 @@ def test_salt_works(master: Host, web1: Host) -> None:
     assert '"web1": true' in ping.stdout and '"web2": true' in ping.stdout
     assert web1.salt_call("grains.get", "id").value == "web1"
     result = web1.salt_call("test.arg", 1, "two", local=True, three=[4])
-    assert result.value == {"args": [1, "two"], "kwargs": {"three": [4]}}
-    assert web1.salt_call("cmd.retcode", "exit 3", local=True).retcode == 0
+    assert result.value["args"] == [1, "two"] and result.value["kwargs"]["three"] == [4]
+    assert web1.salt_call("test.ping", local=True).retcode == 0
     assert web1.salt_call("cmd.run", "exit 3", local=True).retcode != 0
 
 
@@ -117,11 +118,11 @@ def test_apt_works_offline(other: Host) -> None:
     update = other.run("apt-get update")
     assert "file:/srv/apt" in update.stdout and update.stderr == ""
     other.run("apt-get install -y hello && hello")
-    other.run("apt-get purge -y --auto-remove openssh-server cloud-init")
+    other.run("apt-get purge -y --auto-remove openssh-server")
     assert not other.testinfra.package("openssh-server").is_installed
-    other.run("apt-get install -y openssh-server cloud-init")
+    other.run("apt-get install -y openssh-server")
     other.wait_for("nc -z 127.0.0.1 22")
-    assert "trusted" not in other.run("cat /etc/apt/sources.list /etc/apt/sources.list.d/*").stdout
+    assert "trusted" not in other.run("grep -r . /etc/apt/sources.list*").stdout
 
 
 def test_unsigned_packages_are_refused(other: Host) -> None:

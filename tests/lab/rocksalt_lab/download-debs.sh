@@ -1,15 +1,13 @@
 #!/bin/bash
-# mmdebstrap hook: download $REPO_PACKAGES and what they need into /srv/apt of the new system.
-# Packages that every Debian has (priority above optional) are left out: nothing removes those.
+# mmdebstrap hook: fill /srv/apt of the new system with $REPO_PACKAGES, what those need, and every
+# installed package that could be removed (all but priority required).
 set -euo pipefail
 
-mkdir -p "$1/srv/apt"
+mkdir -p "$1/srv/apt/partial"
 # shellcheck disable=SC2016,SC2086  # expanded inside the new system; lists of plain words
 chroot "$1" bash -euo pipefail -c '
-    cd /srv/apt
-    needed=$(apt-cache depends --recurse --no-recommends --no-suggests --no-conflicts \
-        --no-breaks --no-replaces --no-enhances --installed "$@" | grep "^[a-z0-9]" | sort -u)
-    optional=$(dpkg-query -Wf "\${Package} \${Priority}\n" | sed -n "s/ optional$//p" |
-        grep -Fxf <(printf "%s\n" $needed))
-    apt-get download -qq $(printf "%s\n" "$@" $optional | sort -u)
+    removable=$(dpkg-query -Wf "\${Package} \${Priority}\n" | sed -n "/ required$/! s/ .*//p")
+    apt-get install -qq --download-only --reinstall --no-install-recommends \
+        -o Dir::Cache::archives=/srv/apt $removable "$@"
+    rm -r /srv/apt/lock /srv/apt/partial
 ' download ${REPO_PACKAGES:?}

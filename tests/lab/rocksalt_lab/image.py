@@ -123,7 +123,7 @@ def _mirrors(suite: str) -> list[str]:
 
 
 def _debian(root: Path, suite: str) -> None:
-    """Install the Debian packages and download those of the offline repository."""
+    """Install the Debian packages and download what the offline repository offers."""
     options = APT_OPTIONS.findall(sh("apt-config", "dump").stdout)
     sh(
         "mmdebstrap",
@@ -223,4 +223,5 @@ def _finish(root: Path) -> None:
     for path in [*(root / name for name in leftovers), *root.glob("etc/ssh/ssh_host_*")]:
         path.unlink(missing_ok=True)
     (root / "etc/machine-id").write_text("")
+    (root / "etc/salt").mkdir()
     sh("chroot", root, "apt-get", "update", "-qq")

@@ -269,13 +269,14 @@ def labs() -> list[Lab]:
 def sweep() -> list[str]:
     """Remove what runs left whose process is gone (killed, or the machine was restarted)."""
     with locked(RUN / "lock"):
-        dead = [lab.id for lab in labs() if lab.abandoned]
-        dead += [path.name for path in RUN.glob("*/") if not (path / "lab.json").exists()]
-        dead += [path.name for path in cache().glob("disks/*") if not (RUN / path.name).exists()]
-        for id in dead:
+        dead: dict[str, Path | None] = {lab.id: lab.disk for lab in labs() if lab.abandoned}
+        dead |= {path.name: None for path in RUN.glob("*/") if not (path / "lab.json").exists()}
+        disks = cache().glob("disks/*")
+        dead |= {path.name: path for path in disks if not (RUN / path.name).exists()}
+        for id, disk in dead.items():
             print(f"lab: removing what run {id} left behind", flush=True)
-            remove(id)
-    return dead
+            remove(id, disk)
+    return list(dead)
 
 
 def remove(id: str, disk: Path | None = None) -> None:
