@@ -104,7 +104,8 @@ class Sshd:
         return "\n".join(parts)
 
     def _own_lines(self) -> list[config.Line]:
-        return [line for line in self.reading.lines if line.path == sshd.DROP_IN]
+        """The drop-in on disk, whether sshd reads it or not."""
+        return config.parse(sshd.DROP_IN, self.reading.texts.get, lambda _: ())
 
     # Seen ----------------------------------------------------------------------------------------
 

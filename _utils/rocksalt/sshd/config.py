@@ -74,11 +74,15 @@ def parse(
             match = value
         found.append(Line(path, number, keyword, value, match))
         if keyword == "include" and depth < _DEEPEST_INCLUDE:
-            for pattern in value.split():
-                absolute = pattern if pattern.startswith("/") else f"/etc/ssh/{pattern}"
-                for included in glob(absolute):
-                    found += parse(included, read, glob, match, depth + 1)
+            for file in included(value, glob):
+                found += parse(file, read, glob, match, depth + 1)
     return found
+
+
+def included(value: str, glob: Callable[[str], Sequence[str]]) -> list[str]:
+    """The files that an Include brings, in the order in which sshd reads them."""
+    patterns = [p if p.startswith("/") else f"/etc/ssh/{p}" for p in value.split()]
+    return [path for pattern in patterns for path in glob(pattern)]
 
 
 def split(text: str) -> tuple[str, str]:

@@ -283,6 +283,8 @@ def clean(host: Host) -> None:
 
 
 def _with_disabled_lines(host: Host) -> list[str]:
-    included = [line.path for line in config.parse(sshd.MAIN, host.read, host.glob)]
-    paths = [sshd.MAIN, *host.glob(f"{sshd.FOLDER}/*.conf"), *included, _DEFAULTS_FILE]
+    lines = config.parse(sshd.MAIN, host.read, host.glob)
+    includes = [line.value for line in lines if line.keyword == "include"]
+    paths = [sshd.MAIN, *host.glob(f"{sshd.FOLDER}/*.conf"), _DEFAULTS_FILE]
+    paths += [path for value in includes for path in config.included(value, host.glob)]
     return [path for path in dict.fromkeys(paths) if DISABLED in (host.read(path) or "")]
