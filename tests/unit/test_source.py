@@ -89,9 +89,7 @@ def test_parsed_once_per_job_and_again_for_another_pillar(minion, root):
 
 def test_an_unknown_operating_system(minion, root):
     minion.grains["osmajorrelease"] = 11
-    with pytest.raises(
-        InvalidSettings, match=r"does not support debian-11; it supports debian-1"
-    ):
+    with pytest.raises(InvalidSettings, match=r"does not support debian-11; it supports debian-1"):
         minion.load()
 
 
