@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from rocksalt_lab import Host, Lab, LabError
+from rocksalt_lab import Host, Lab, LabError, image, system
 from rocksalt_lab.cli import main
 from rocksalt_lab.lab import cgroup_roots, sweep
 from rocksalt_lab.system import RUN, cache, mounts_below, sh
@@ -217,3 +217,21 @@ def test_a_kept_lab_stays_until_down(lab: Lab, capfd: pytest.CaptureFixture[str]
     assert traces(id) == []
     assert main(["exec", f"--id={id}", "toy", "true"]) == 1
     assert f"There is no lab '{id}'" in capfd.readouterr().err
+
+
+def test_what_is_missing_is_said_in_one_sentence(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(system.TOOLS, "no-such-tool", "its-package")
+    assert main(["status"]) == 1
+    assert capfd.readouterr().err.count("apt-get install --yes") == 1
+    monkeypatch.delitem(system.TOOLS, "no-such-tool")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(image, "NEEDED_BYTES", 2**60)
+    assert main(["image"]) == 1
+    assert "needs 6 GB free" in capfd.readouterr().err
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    assert main(["up"]) == 1
+    assert "needs root; run it with sudo." in capfd.readouterr().err
+    with pytest.raises(LabError, match=r"no image for 'debian-9'; choose one of debian-12"):
+        image.ensure("debian-9")

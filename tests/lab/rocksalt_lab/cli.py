@@ -34,7 +34,7 @@ def main(arguments: list[str] | None = None) -> int:
     args = _parser().parse_args(arguments)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        ensure_tools()
+        ensure_tools(install=args.made)
         return int(args.function(args) or 0)
     except LabError as error:
         print(f"lab: {error}", file=sys.stderr)
@@ -52,7 +52,7 @@ def _parser() -> argparse.ArgumentParser:
         name: str, function: object, help: str, made: bool = False
     ) -> argparse.ArgumentParser:
         sub = commands.add_parser(name, help=help, description=help)
-        sub.set_defaults(function=function)
+        sub.set_defaults(function=function, made=made)
         if made:
             sub.add_argument("--release", default="debian-12", choices=image.RELEASES)
             sub.add_argument("--salt", default="3008", choices=image.SALT_LINES)
