@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -30,7 +31,8 @@ logging.root.setLevel(logging.WARNING)
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Salt is deprecated all over when it runs in this process, and that is Salt's to mend."""
+    """What Salt says to its own developers while it runs in this process is not for us."""
+    config.option.log_level = "WARNING"
     config.addinivalue_line("filterwarnings", "ignore::DeprecationWarning")
 
 
@@ -138,3 +140,22 @@ def minion(tmp_path: Path) -> Minion:
 def shared_minion(tmp_path_factory: pytest.TempPathFactory) -> Minion:
     """One for tests that change nothing about it."""
     return Minion(tmp_path_factory.mktemp("minion"))
+
+
+def clone(target: Path) -> Path:
+    """A clone of the repository as it is in the working tree, with one commit on ``main``."""
+    listed = git("ls-files", "--cached", "--others", "--exclude-standard", "-z", cwd=REPOSITORY)
+    for name in filter(None, listed.split("\0")):
+        if (REPOSITORY / name).exists():
+            (target / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(REPOSITORY / name, target / name, follow_symlinks=False)
+    git("init", "--quiet", "--initial-branch=main", cwd=target)
+    git("add", "--all", cwd=target)
+    git("commit", "--quiet", "--message=Everything", cwd=target)
+    return target
+
+
+def git(*words: str, cwd: Path) -> str:
+    author = ["-c", "user.name=Tests", "-c", "user.email=tests@example.invalid"]
+    command = ["git", *author, *words]
+    return subprocess.run(command, cwd=cwd, check=True, capture_output=True, text=True).stdout
