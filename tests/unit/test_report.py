@@ -70,6 +70,8 @@ def test_the_document(found, validator):
 def test_without_what_is_ok_the_summary_is_the_same(found, validator):
     full, short = (report.build(*found[:1], "web1", found[1], everything=e) for e in (True, False))
     validator.validate(short)
+    default = report.build(found[0], "web1", found[1])
+    assert default["findings"] == short["findings"]
     assert short["summary"] == full["summary"]
     assert [f for f in full["findings"] if f["status"] != "ok"] == short["findings"]
 
@@ -284,6 +286,14 @@ def test_what_could_not_be_looked_at_for_one_reason_is_told_once():
 def test_text_says_that_settings_are_cached(seconds, age):
     text = told(settings="cached", settings_age=seconds)
     assert text.endswith(f"no score, judged by settings cached {age} ago")
+
+
+def test_drift_is_told_one_by_one_and_so_is_what_has_no_reason():
+    drifts = (entry("drift", id=f"D{n}", reason="the wind") for n in range(2))
+    fine = (entry("ok", id=f"O{n}") for n in range(2))
+    text = told(*drifts, *fine)
+    assert "more:" not in text
+    assert all(identifier in text for identifier in ("D0", "D1", "O0", "O1"))
 
 
 def test_warnings_and_long_lines():

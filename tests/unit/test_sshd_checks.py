@@ -355,6 +355,12 @@ def test_the_drop_in_follows_the_settings(ssh_host, look):
     assert dict(found)["ciphers"] == "aes256-ctr,chacha20-poly1305@openssh.com", "none but offered"
 
 
+def test_signatures_of_authorities_are_those_that_are_offered(ssh_host, look):
+    names = ["ssh-ed25519", "ssh-ed25519-cert-v01@openssh.com"]
+    found = dict(directives(look(ssh_host, sshd={"ca_signature_algorithms": names}).render()))
+    assert found["casignaturealgorithms"] == "ssh-ed25519"
+
+
 def test_no_cipher_is_left(ssh_host, look):
     with pytest.raises(Refused, match="offers none of the configured Ciphers: aes192-cbc"):
         look(ssh_host, sshd={"ciphers": ["aes192-cbc"]})
@@ -450,7 +456,7 @@ def test_moduli():
     ("group", "passwd", "answer"),
     [
         ("ops:x:50:bob,eve", "", "bob"),
-        ("ops:x:50:", "ann:x:1:50::/home/ann:/bin/sh\n", "ann"),
+        ("ops:x:50:", "bad:x:1:50\nann:x:1:50::/home/ann:/bin/sh\n", "ann"),
     ],
 )
 def test_a_match_of_a_group_is_tried_with_a_member(ssh_host, group, passwd, answer):

@@ -124,6 +124,7 @@ def test_rsa_keys_sign_by_several_algorithms(public_key, algorithms, accepted):
         ('expiry-time="200102030405"', "its key expired (200102030405)"),
         ('expiry-time="20010203040506Z"', "its key expired (20010203040506Z)"),
         ('expiry-time="29990203"', ""),
+        ('expiry-time="299902030405"', ""),
         ('expiry-time="20261399"', "its key expired (20261399)"),
         ('expiry-time="tomorrow"', "its key expired (tomorrow)"),
         ('from="*"', ""),
