@@ -1,6 +1,7 @@
 """Prints a drift report for people; ``--out=json`` gives the document itself."""
 
 import salt.output.nested
+
 from rocksalt.report import text
 
 
