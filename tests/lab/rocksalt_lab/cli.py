@@ -1,4 +1,4 @@
-"""The lab for people: `python -m rocksalt_lab up` and friends. See docs/lab.md."""
+"""The lab for people: `scripts/lab up` and friends. See docs/lab.md."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 
-from . import image
+from . import demo, image
 from .host import Host
 from .lab import Lab, labs, remove, sweep
 from .system import LabError, ensure_tools
@@ -61,6 +61,7 @@ def _parser() -> argparse.ArgumentParser:
         return sub
 
     command("image", _image, "build the base image if it is not there yet", made=True)
+    command("demo", _demo, "harden, break and heal real hosts before your eyes", made=True)
     up = command("up", _up, "start a Salt master and minions and leave them running", made=True)
     up.add_argument("--id", default=NAME, help=f"the name of the lab (default: {NAME})")
     up.add_argument("--minions", default="web1,web2", help="names (default: web1,web2)")
@@ -79,6 +80,10 @@ def _image(args: argparse.Namespace) -> None:
     print(image.ensure(args.release, args.salt))
 
 
+def _demo(args: argparse.Namespace) -> None:
+    demo.show(args.release, args.salt)
+
+
 def _up(args: argparse.Namespace) -> None:
     lab = Lab.start(args.id, args.release, args.salt, keep=True)
     try:
@@ -86,7 +91,7 @@ def _up(args: argparse.Namespace) -> None:
     except BaseException:
         lab.stop()
         raise
-    print(WELCOME.format(hosts=", ".join(hosts), me="python -m rocksalt_lab"))
+    print(WELCOME.format(hosts=", ".join(hosts), me="scripts/lab"))
 
 
 def _host(args: argparse.Namespace) -> Host:
