@@ -108,9 +108,10 @@ class Minion:
         return salt.client.Caller(mopts=salt.config.minion_config(str(self.config / "minion")))
 
     def call(self, *words: str, out: str = "json", cwd: Path | None = None) -> Result:
-        """``salt-call`` as a person would run it."""
+        """``salt-call`` as a person would run it; with ``out=""`` Salt chooses the outputter."""
+        form = [f"--out={out}"] if out else []
         done = subprocess.run(
-            [program("salt-call"), "-c", str(self.config), f"--out={out}", *words],
+            [program("salt-call"), "-c", str(self.config), *form, *words],
             capture_output=True, text=True, timeout=120, check=False, cwd=cwd, env=ENVIRONMENT,
         )  # fmt: skip
         value = json.loads(done.stdout)["local"] if out == "json" and done.stdout else None

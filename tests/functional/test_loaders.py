@@ -6,10 +6,8 @@ import datetime as dt
 import json
 import re
 import stat
-import sys
 
 import pytest
-import salt.loader
 from salt.exceptions import CommandExecutionError
 
 from conftest import Minion, states
@@ -168,15 +166,3 @@ def test_the_whole_baseline_in_test_mode_touches_nothing(minion: Minion) -> None
     assert result["the sample is enforced where nobody can be locked out"]["result"] is None
     assert minion.looks == {"greeting": "tampered", "key": ""}
     assert not minion.state_dir.exists()
-
-
-def test_the_names_shadow_neither_salt_nor_python(shared_minion: Minion) -> None:
-    options = {**shared_minion.caller().opts, "module_dirs": [], "states_dirs": []}
-    options["utils_dirs"] = []
-    modules = salt.loader.minion_mods(options)
-    shipped = {name.split(".")[0] for name in modules}
-    shipped |= {name.split(".")[0] for name in salt.loader.states(options, modules, None, None)}
-    ours = {"drift", "hardening", "sshd"}
-
-    assert not ours & shipped
-    assert not ours & sys.stdlib_module_names
