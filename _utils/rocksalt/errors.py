@@ -27,7 +27,3 @@ class Refused(RocksaltError):
     """A change was not made, or was undone, because it could have locked somebody out or broken a
     service.
     """
-
-
-class Unreadable(RocksaltError):
-    """The host could not be read, so nothing can be said about it."""

@@ -9,7 +9,7 @@ import os
 import pwd
 import stat
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -140,11 +140,6 @@ class Host:
             with contextlib.suppress(OSError):
                 target.rmdir()
 
-    def installed(self, package: str) -> bool:
-        """Whether dpkg has the package unpacked and configured."""
-        status = self.run("dpkg-query", "-W", "-f", "${db:Status-Status}", package)
-        return status.status == 0 and status.out == "installed"
-
 
 def _name(lookup, number: int, attribute: str) -> str:  # type: ignore[no-untyped-def]
     try:
@@ -159,10 +154,3 @@ def _sync_directory(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
-
-
-def commands(text: str) -> Sequence[str]:
-    """The lines of a text that are neither empty nor comments."""
-    return [
-        line for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")
-    ]

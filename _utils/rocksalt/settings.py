@@ -325,7 +325,8 @@ def _waiver_problems(entry: Any, path: str, today: dt.date) -> list[str]:
     found += [
         f"{path}:{k}: no such key{schema.nearest(str(k), keys)}" for k in entry if k not in keys
     ]
-    if entry.get("owner") and entry.get("owner") == entry.get("approver"):
+    owner, approver = (str(entry.get(key, "")).strip().casefold() for key in ("owner", "approver"))
+    if owner and owner == approver:
         found.append(
             f"{path}:approver: {entry['approver']!r} owns the waiver; somebody else approves it"
         )

@@ -159,6 +159,7 @@ def test_clean_takes_away_what_is_ours_and_nothing_else(fresh: Host) -> None:
         assert run.changes and not run.failed
         assert not runs.apply(fresh, f"hardening.{family}.clean").changes
     assert fresh.read(foreign) == "X11Forwarding yes\n"
-    assert not fresh.run("grep -rl rocksalt /etc --exclude-dir=salt --exclude-dir=apt", False).stdout
+    ours = fresh.run("grep -rl rocksalt /etc --exclude-dir=salt --exclude-dir=apt", check=False)
+    assert not ours.stdout
     fresh.run(f"rm {foreign}")
     runs.harden(fresh)

@@ -13,7 +13,7 @@ FAMILIES = tampers.families()
 
 @pytest.fixture(scope="module")
 def host(web1: Host) -> Host:
-    runs.harden(web1)
+    runs.conform(web1)
     return web1
 
 

@@ -58,8 +58,8 @@ class Sshd:
         for keyword, value in described.items():
             if isinstance(value, Mapping):
                 value = self.settings[value["setting"]]
-            if keyword == "ListenAddress":
-                value = listen_addresses(self.settings)
+            if keyword in _COMPUTED:
+                value = _COMPUTED[keyword](self.settings)
             if keyword.lower() in self.reading.offered:
                 value = self._offered(keyword, value)
             elif keyword == "CASignatureAlgorithms":
@@ -350,25 +350,17 @@ def _key_files(it: Sshd) -> list[str]:
     return [key.path for key in it.reading.host_keys]
 
 
-def host_key_paths(it: Sshd) -> list[str]:
+def host_key_paths(settings: Mapping[str, Any]) -> list[str]:
     """The private host keys that the settings declare."""
-    return [f"/etc/ssh/ssh_host_{kind}_key" for kind in it.settings["host_key_types"]]
+    return [f"/etc/ssh/ssh_host_{kind}_key" for kind in settings["host_key_types"]]
 
 
 def _host_keys_seen(it: Sshd) -> Seen:
-    if it.reading.problem:
-        return Seen(problem="error", reason=it.reading.problem)
-    served = sorted(it.reading.effective.get("hostkey", []))
     weak = [key for key in it.reading.host_keys if key.weak]
     present = [key.path for key in it.reading.host_keys]
-    why = [f"{key} is weak" for key in weak]
-    why += [f"{path} is missing" for path in host_key_paths(it) if path not in present]
-    why += [f"{path} is served as well" for path in served if path not in host_key_paths(it)]
-    actual = {
-        "served": [path for path in served if path in present],
-        "weak": [key.path for key in weak],
-    }
-    return Seen(actual, "; ".join(why))
+    missing = [path for path in host_key_paths(it.settings) if path not in present]
+    why = [f"{key} is weak" for key in weak] + [f"{path} is missing" for path in missing]
+    return Seen({"missing": missing, "weak": [key.path for key in weak]}, "; ".join(why))
 
 
 def moduli_strong(text: str) -> str:
@@ -431,6 +423,10 @@ def _true(it: Sshd) -> bool:
     return True
 
 
+_COMPUTED: dict[str, Callable[[Mapping[str, Any]], list[str]]] = {
+    "ListenAddress": listen_addresses,
+    "HostKey": host_key_paths,
+}
 Check = tuple[Callable[[Sshd], Any], Callable[[Sshd], Seen]]
 CHECKS: dict[str, Check] = {
     FILE_CONTROL: (_drop_in_expected, _drop_in_seen),
@@ -451,7 +447,7 @@ CHECKS: dict[str, Check] = {
         lambda it: dict.fromkeys(_key_files(it), "root:root 0600"),
         lambda it: _access_seen(it, _key_files(it)),
     ),
-    HOST_KEYS: (lambda it: {"served": sorted(host_key_paths(it)), "weak": []}, _host_keys_seen),
+    HOST_KEYS: (lambda it: {"missing": [], "weak": []}, _host_keys_seen),
     "SSHD-011": (lambda it: 0, _moduli_seen),
     "SSHD-012": (lambda it: "off", _socket_seen),
     "SSHD-013": (lambda it: {"active": True, "enabled": True}, _service_seen),

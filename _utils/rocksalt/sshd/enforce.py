@@ -82,14 +82,14 @@ def enforce(host: Host, it: checks.Sshd, ids: Sequence[str]) -> None:
 
     change = Transaction(host)
     if checks.HOST_KEYS in ids:
-        _make_host_keys(host, checks.host_key_paths(it))
+        _make_host_keys(host, checks.host_key_paths(it.settings))
     if "SSHD-014" in ids:
         change.write(sshd.CLOUD_INIT, checks.CLOUD_INIT_TEXT, "0644")
     if "SSHD-011" in ids:
         change.write(sshd.MODULI, checks.moduli_strong(host.read(sshd.MODULI) or ""))
     if "SSHD-015" in ids:
         change.write(sshd.BANNER, checks.banner(it), "0644")
-    _configure(host, it, change, allowed)
+    _configure(host, it, change, allowed, again=checks.FILE_CONTROL in ids)
     if "SSHD-007" in ids:
         _without_options(host, change)
     _secure(host, it.reading, ids)
@@ -99,13 +99,17 @@ def enforce(host: Host, it: checks.Sshd, ids: Sequence[str]) -> None:
 
 
 def _configure(
-    host: Host, it: checks.Sshd, change: Transaction, allowed: Callable[[str], bool]
+    host: Host,
+    it: checks.Sshd,
+    change: Transaction,
+    allowed: Callable[[str], bool],
+    again: bool,
 ) -> None:
     """The drop-in first, then the Include that makes it count, then the lines of others that
     contradict it.
     """
     text = it.render(allowed)
-    if text != it.reading.texts.get(sshd.DROP_IN):
+    if again or text != it.reading.texts.get(sshd.DROP_IN):
         change.write(sshd.DROP_IN, text, "0600")
     lines = it.contradictions(allowed)
     for path in dict.fromkeys(line.path for line in lines):
@@ -159,7 +163,9 @@ def _retire_weak_keys(change: Transaction, it: checks.Sshd) -> bool:
     for path in weak:
         change.rename(path, path + RETIRED)
         change.remove(f"{path}.pub")
-    _make_host_keys(change.host, (path for path in weak if path in checks.host_key_paths(it)))
+    _make_host_keys(
+        change.host, (path for path in weak if path in checks.host_key_paths(it.settings))
+    )
     return bool(weak)
 
 
@@ -176,8 +182,8 @@ def _secure(host: Host, look: reading.Reading, ids: Sequence[str]) -> None:
 
 
 def _without_options(host: Host, change: Transaction) -> None:
-    """SSHD_OPTS of Debian's defaults file goes; a listener that systemd did not start ends (its
-    sessions stay).
+    """SSHD_OPTS of Debian's defaults file goes; a listener that no unit started ends (its sessions
+    stay). One that another unit looks after is left to a person: it would come back.
     """
     lines = (host.read(_DEFAULTS_FILE) or "").splitlines()
     numbers = [
@@ -188,7 +194,9 @@ def _without_options(host: Host, change: Transaction) -> None:
     if numbers:
         change.write(_DEFAULTS_FILE, _disabled("\n".join(lines), numbers))
     for pid in reading.daemon(host).strays:
-        host.run("kill", str(pid))
+        unit = (host.read(f"/proc/{pid}/cgroup") or "").strip().rsplit("/", 1)[-1]
+        if host.run("systemctl", "show", "-P", "MainPID", unit).out.strip() != str(pid):
+            host.run("kill", str(pid))
 
 
 def _needs_restart(host: Host, ids: Sequence[str]) -> bool:
