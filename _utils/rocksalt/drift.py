@@ -14,12 +14,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from rocksalt.errors import Refused
-from rocksalt.findings import Seen
+from rocksalt.findings import AS_RENDERED, Seen
 from rocksalt.host import Host
 
 UNIT = "rocksalt-drift"
 FOLDER = "/etc/systemd/system"
-AS_RENDERED = "as rendered"
 _CLOCK_TOLERANCE = 300
 _HEADER = "# Written by rocksalt; state.apply hardening.drift undoes a change here.\n"
 

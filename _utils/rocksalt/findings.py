@@ -13,6 +13,7 @@ from typing import Any
 from rocksalt.catalogue import Control
 from rocksalt.settings import Baseline, Family
 
+AS_RENDERED = "as rendered"
 STATUSES = ("ok", "drift", "waived", "skipped", "error")
 
 

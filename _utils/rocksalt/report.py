@@ -128,7 +128,7 @@ def text(report: Mapping[str, Any], colour: bool = False, width: int = 100) -> s
     fixes = sorted({f["fix"] for f in ranked if f["status"] == "drift" and f["remedy"] == "state"})
     if fixes:
         lines += ["", f"To fix: {', '.join(fixes)}"]
-    return "\n".join(lines)
+    return "\n".join([*lines, ""] if ranked else lines)
 
 
 def _headline(report: Mapping[str, Any]) -> str:

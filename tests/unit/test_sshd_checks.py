@@ -82,7 +82,7 @@ def matched(old, new):
 CASES = {
     "drop-in edited": (
         append(sshd.DROP_IN, "X11Forwarding yes\n"),
-        {"SSHD-001": "00-rocksalt.conf was edited: X11Forwarding yes"},
+        {"SSHD-001": "00-rocksalt.conf was edited: 'X11Forwarding yes' was added"},
     ),
     "drop-in readable": (
         reown(sshd.DROP_IN, 0o644),
@@ -98,7 +98,7 @@ CASES = {
     "line above the Include": (
         both(
             main_file(f"PermitRootLogin yes\n{sshd.INCLUDE}\n"),
-            effective("permitrootlogin no", "permitrootlogin yes"),
+            effective("permitrootlogin no", "PermitRootLogin yes"),
         ),
         {
             "SSHD-002": "/etc/ssh/sshd_config line 1 is read before the Include of",
@@ -121,7 +121,7 @@ CASES = {
     ),
     "foreign line without effect": (
         write(FOREIGN, "# cloud\nPasswordAuthentication yes\n"),
-        {"SSHD-004": f"passwordauthentication yes ({FOREIGN} line 2"},
+        {"SSHD-004": f"PasswordAuthentication yes ({FOREIGN} line 2"},
     ),
     "foreign line that agrees": (write(FOREIGN, "PasswordAuthentication no\n"), {}),
     "foreign line that adds up": (
@@ -136,18 +136,18 @@ CASES = {
             append(sshd.MAIN, "Match User git\nPasswordAuthentication yes\n"),
             matched("passwordauthentication no", "passwordauthentication yes"),
         ),
-        {"SSHD-005": "Match User git): and weakens the baseline for the connections it matches"},
+        {"SSHD-005": "Match User git), weakening the baseline for the connections it matches"},
     ),
     "Match block without effect": (
         both(
             append(sshd.MAIN, "Match User git\nPasswordAuthentication yes\n"),
             matched("", ""),
         ),
-        {"SSHD-004": "Match User git): without effect as long as our file is read first"},
+        {"SSHD-004": "Match User git), without effect as long as our file is read first"},
     ),
     "Match block for which no connection can be made up": (
         append(sshd.MAIN, "Match Group empty\nPermitRootLogin yes\n"),
-        {"SSHD-005": "permitrootlogin yes"},
+        {"SSHD-005": "PermitRootLogin yes"},
     ),
     "Match block about something else": (
         append(sshd.MAIN, "Match User git\nForceCommand /bin/git\n"),
@@ -226,7 +226,7 @@ CASES = {
                 f"ssh-keygen -l -f {host.path('/srv/key')}", "256 SHA256:x no comment (ED25519)"
             ),
         ),
-        {"SSHD-010": "/srv/key is served as well"},
+        {"SSHD-127": "HostKey is set nowhere"},
     ),
     "small groups": (
         append(sshd.MODULI, "20230101000000 2 6 100 2047 2 ABC\n"),
@@ -290,7 +290,7 @@ def test_must_change(ssh_host, look, change, drift):
 
 def test_options_on_the_command_line(ssh_host, look):
     (ssh_host.path("/proc/100/cmdline")).write_bytes(OPTION.replace(" ", "\0").encode())
-    ssh_host.effective("permitrootlogin no", "permitrootlogin yes")
+    ssh_host.effective("permitrootlogin no", "PermitRootLogin yes")
     found = judged(ssh_host, look(ssh_host))
     assert found["SSHD-007"][1] == "sshd was started with -o PermitRootLogin=yes"
     assert found["SSHD-101"][1] == "the daemon was started with -o PermitRootLogin=yes"
@@ -300,7 +300,7 @@ def test_options_on_the_command_line(ssh_host, look):
 def test_a_configuration_that_sshd_refuses_is_an_error_not_ok(ssh_host, look):
     ssh_host.answer("/usr/sbin/sshd -T", status=255, err="line 3: Bad\n configuration option\n")
     found = judged(ssh_host, look(ssh_host))
-    directives = {i for i in found if i.startswith(DIRECTIVES)} | {"SSHD-010"}
+    directives = {i for i in found if i.startswith(DIRECTIVES)}
     assert len(directives) > 25
     assert {found[i] for i in directives} == {
         ("error", "sshd -T fails: line 3: Bad configuration option")

@@ -7,13 +7,12 @@ have a function each below, in :data:`CHECKS`.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from rocksalt import findings, sshd, ways_in
 from rocksalt.errors import Refused
-from rocksalt.findings import Seen
+from rocksalt.findings import AS_RENDERED, Seen
 from rocksalt.host import Host
 from rocksalt.settings import Baseline
 from rocksalt.sshd import config
@@ -76,6 +75,11 @@ class Sshd:
                 f"the installed OpenSSH offers none of the configured {keyword}: {', '.join(names)}"
             )
         return usable
+
+    def proper(self, keyword: str) -> str:
+        """A keyword as sshd_config(5) writes it."""
+        known = (name for directives in self.directives.values() for name in directives)
+        return next((name for name in known if name.lower() == keyword), keyword)
 
     # Expected ------------------------------------------------------------------------------------
 
@@ -254,21 +258,26 @@ def listen_addresses(settings: Mapping[str, Any]) -> list[str]:
 
 
 def _drop_in_expected(it: Sshd) -> dict[str, str]:
-    return {"content": _digest(it.render()), "access": "root:root 0600"}
+    return {"content": AS_RENDERED, "access": "root:root 0600"}
 
 
 def _drop_in_seen(it: Sshd) -> Seen:
-    text = it.reading.texts.get(sshd.DROP_IN)
+    access = it.reading.access.get(sshd.DROP_IN)
+    text, rendered = _text_seen(it, sshd.DROP_IN, it.render()), it.render().splitlines()
+    if access is None or text.actual is None:
+        return text
+    have = (it.reading.texts[sshd.DROP_IN] or "").splitlines()
+    lost = [f"{line!r} is missing" for line in rendered if line not in have]
+    added = [f"{line!r} was added" for line in have if line not in rendered]
+    reason = f"{text.reason}: {', '.join([*lost, *added][:4])}" if lost or added else text.reason
+    return Seen({"content": text.actual, "access": access}, reason)
+
+
+def _text_seen(it: Sshd, path: str, wanted: str) -> Seen:
+    text = it.reading.texts.get(path)
     if text is None:
-        return Seen(None, f"{sshd.DROP_IN} does not exist")
-    want, have = it.render().splitlines(), text.splitlines()
-    differs = [line for line in (*want, *have) if (line in want) != (line in have)]
-    reason = f"{sshd.DROP_IN} was edited: {'; '.join(differs[:3])}" if want != have else ""
-    return Seen({"content": _digest(text), "access": it.reading.access[sshd.DROP_IN]}, reason)
-
-
-def _digest(text: str) -> str:
-    return f"sha256 {hashlib.sha256(text.encode(errors='surrogateescape')).hexdigest()[:16]}"
+        return Seen(None, f"{path} does not exist")
+    return Seen(AS_RENDERED) if text == wanted else Seen("edited", f"{path} was edited")
 
 
 def _include_seen(it: Sshd) -> Seen:
@@ -279,7 +288,7 @@ def _include_seen(it: Sshd) -> Seen:
                 return Seen(sshd.INCLUDE)
             first = own[0]
             return Seen(
-                f"{first.keyword} {first.value}",
+                f"{it.proper(first.keyword)} {first.value}",
                 f"{first.place} is read before the Include of {line.place}",
             )
     return Seen(None, f"{sshd.MAIN} does not include {sshd.FOLDER}/*.conf, so our file is not read")
@@ -292,17 +301,19 @@ def covers(pattern: str) -> bool:
 
 def _without_effect_seen(it: Sshd) -> Seen:
     lines = [line for line in it.contradictions() if not it.has_effect(line)]
-    return _lines_seen(lines, "without effect as long as our file is read first")
+    return _lines_seen(it, lines, "without effect as long as our file is read first")
 
 
 def _match_seen(it: Sshd) -> Seen:
     lines = [line for line in it.contradictions() if line.match and it.has_effect(line)]
-    return _lines_seen(lines, "and weakens the baseline for the connections it matches")
+    return _lines_seen(it, lines, "weakening the baseline for the connections it matches")
 
 
-def _lines_seen(lines: Sequence[config.Line], consequence: str) -> Seen:
-    found = [f"{line.keyword} {line.value} ({line.place}{_within(line)})" for line in lines]
-    return Seen(found, f"{'; '.join(found)}: {consequence}" if found else "")
+def _lines_seen(it: Sshd, lines: Sequence[config.Line], consequence: str) -> Seen:
+    found = [
+        f"{it.proper(line.keyword)} {line.value} ({line.place}{_within(line)})" for line in lines
+    ]
+    return Seen(found, f"{'; '.join(found)}, {consequence}" if found else "")
 
 
 def _within(line: config.Line) -> str:
@@ -400,14 +411,7 @@ def _service_seen(it: Sshd) -> Seen:
 def _cloud_init_seen(it: Sshd) -> Seen:
     if not it.reading.cloud_init:
         return Seen(problem="skipped", reason="cloud-init is not installed")
-    return _text_seen(it, sshd.CLOUD_INIT)
-
-
-def _text_seen(it: Sshd, path: str) -> Seen:
-    text = it.reading.texts.get(path)
-    if text is None:
-        return Seen(None, f"{path} does not exist")
-    return Seen(_digest(text), f"{path} was edited")
+    return _text_seen(it, sshd.CLOUD_INIT, CLOUD_INIT_TEXT)
 
 
 def banner(it: Sshd) -> str:
@@ -451,6 +455,9 @@ CHECKS: dict[str, Check] = {
     "SSHD-011": (lambda it: 0, _moduli_seen),
     "SSHD-012": (lambda it: "off", _socket_seen),
     "SSHD-013": (lambda it: {"active": True, "enabled": True}, _service_seen),
-    "SSHD-014": (lambda it: _digest(CLOUD_INIT_TEXT), _cloud_init_seen),
-    "SSHD-015": (lambda it: _digest(banner(it)), lambda it: _text_seen(it, sshd.BANNER)),
+    "SSHD-014": (lambda it: AS_RENDERED, _cloud_init_seen),
+    "SSHD-015": (
+        lambda it: AS_RENDERED,
+        lambda it: _text_seen(it, sshd.BANNER, banner(it)),
+    ),
 }

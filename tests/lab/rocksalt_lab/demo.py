@@ -11,8 +11,11 @@ from .lab import KEY, Lab
 from .system import LabError
 
 TAMPERS = (
-    ("web1", "let root in", "echo 'PermitRootLogin yes' > /etc/ssh/sshd_config.d/00-aaa.conf"),
-    ("web1", "read it", "systemctl reload ssh"),
+    (
+        "web1",
+        "let root in",
+        "echo 'PermitRootLogin yes' > /etc/ssh/sshd_config.d/00-aaa.conf; systemctl reload ssh",
+    ),
     ("web1", "edit our file", "sed -i 's/^MaxAuthTries.*/MaxAuthTries 20/' {drop_in}"),
     ("web1", "a host key that others can read", "chmod 644 /etc/ssh/ssh_host_ecdsa_key"),
     ("web1", "stop the reports", "systemctl disable -q --now rocksalt-drift.timer"),
@@ -58,7 +61,7 @@ class Demo:
         self._promise("no drift is left", self._drift() == {"web1": set(), "web2": set()})
         self._log_in()
 
-        act("3. Somebody breaks them, in eight ways.")
+        act("3. Somebody breaks them, in seven ways.")
         for name, what, command in TAMPERS:
             line = command.format(drop_in=DROP_IN)
             print(f"  {name}: {what}\n      # {line}")
