@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import shutil
 import stat
 from typing import Any
 
@@ -91,7 +92,11 @@ def test_an_error_instead_of_a_report_is_printed_as_it_is(minion: Minion) -> Non
 
 
 def master_away(minion: Minion) -> None:
-    """Neither files nor pillar, as for ``salt-call --local`` on a minion whose master is away."""
+    """Neither files nor pillar, as for ``salt-call --local`` on a minion whose master is away.
+
+    Such a minion never had a list of local files; Salt keeps this one's for twenty seconds.
+    """
+    shutil.rmtree(minion.folder / "root", ignore_errors=True)
     minion.configure(file_roots={"base": []})
     minion.pillar_text("{}")
 
