@@ -50,7 +50,7 @@ def paths() -> dict[str, str]:
 
 def units(settings: Mapping[str, Any], config_dir: str) -> dict[str, str]:
     """The service and the timer: path -> text. It runs with ``--local``, so a host reports while
-    the master is away.
+    the master is away, and in the folder above its configuration, to which a clone's is relative.
     """
     service = f"""{_HEADER}
 [Unit]
@@ -58,7 +58,9 @@ Description=Compare this host with its hardening baseline
 
 [Service]
 Type=oneshot
-ExecStart={salt_call()} --local --config-dir={config_dir} --out=quiet drift.record
+WorkingDirectory={os.path.dirname(config_dir)}
+ExecStart={salt_call()} --local --config-dir={config_dir} drift.record
+StandardOutput=null
 SuccessExitStatus=1 2 3
 Nice=10
 IOSchedulingClass=idle
