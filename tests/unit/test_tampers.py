@@ -1,0 +1,37 @@
+"""A control without a tamper case does not exist."""
+
+import collections
+from pathlib import Path
+
+import pytest
+import yaml
+
+import tampers
+
+FAMILIES = sorted(path.parent.name for path in Path("salt/hardening").glob("*/controls.yaml"))
+
+
+def controls(family):
+    return set(
+        yaml.safe_load(Path(f"salt/hardening/{family}/controls.yaml").read_text())["controls"]
+    )
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_control_is_broken_by_some_case(family):
+    broken = set().union(*(case.drifts for case in tampers.cases(family)))
+    assert controls(family) - broken == set()
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_cases_speak_of_controls_that_exist_and_have_names_of_their_own(family):
+    cases = tampers.cases(family)
+    known = set().union(*map(controls, FAMILIES))
+    assert {i for case in cases for i in case.drifts} <= known
+    names = collections.Counter(case.name for case in cases)
+    assert [name for name, count in names.items() if count > 1 or not name] == []
+    assert all(case.command and case.drifts for case in cases)
+
+
+def test_no_case_is_of_a_family_that_does_not_exist():
+    assert tampers.families() == FAMILIES
