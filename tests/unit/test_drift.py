@@ -124,9 +124,7 @@ def test_the_timer(minutes, calendar):
 
 def test_the_service_runs_without_the_master(texts):
     (command,) = re.findall(r"^ExecStart=(.*)$", texts[SERVICE], re.MULTILINE)
-    assert command == (
-        f"{drift.salt_call()} --local --config-dir=/etc/salt drift.record"
-    )
+    assert command == (f"{drift.salt_call()} --local --config-dir=/etc/salt drift.record")
     assert "\nSuccessExitStatus=1 2 3\n" in texts[SERVICE], "drift is no failure of the service"
 
 
