@@ -1,4 +1,5 @@
-"""Writes docs/controls.md and docs/settings.md from the YAML files of every family.
+"""Writes docs/controls.md, docs/settings.md and the bundle that minions fetch from the YAML files
+of every family.
 
 With ``--check`` nothing is written, and the exit code is 1 when a page is not what it would be.
 """
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
+SALT = ROOT / "salt"
 sys.path.insert(0, str(ROOT / "_utils"))
 
 from rocksalt import catalogue, schema  # noqa: E402
@@ -50,16 +52,30 @@ replaced."""
 WRITTEN_BY = "<!-- Written by scripts/docs.py: change the YAML files and run `make docs`. -->"
 
 
-def families() -> dict[str, catalogue.FamilyCatalogue]:
-    """Every family below salt/hardening, in the order in which they are enforced."""
-    found = {}
-    for folder in sorted(path.parent for path in ROOT.glob("salt/hardening/*/controls.yaml")):
-        parsed = [
-            catalogue.parse_yaml((folder / name).read_text(), f"{folder}/{name}")
-            for name in ("controls.yaml", "defaults.yaml")
-        ]
-        found[folder.name] = catalogue.family(folder.name, *parsed)
-    return {name: found[name] for name in catalogue.in_order(found)}
+def sources() -> dict[str, Any]:
+    """What the YAML files of every family below salt/hardening say."""
+    return {
+        folder.name: {
+            "controls": parsed(folder / "controls.yaml"),
+            "defaults": parsed(folder / "defaults.yaml"),
+            "os": {path.stem: parsed(path) for path in sorted(folder.glob("os/*.yaml"))},
+        }
+        for folder in sorted(path.parent for path in SALT.glob("hardening/*/controls.yaml"))
+    }
+
+
+def parsed(path: Path) -> Any:
+    """One YAML file; an error names it."""
+    return catalogue.parse_yaml(path.read_text(), str(path.relative_to(ROOT)))
+
+
+def families(found: Mapping[str, Any]) -> dict[str, catalogue.FamilyCatalogue]:
+    """The families in the order in which they are enforced."""
+    described = {
+        name: catalogue.family(name, source["controls"], source["defaults"])
+        for name, source in found.items()
+    }
+    return {name: described[name] for name in catalogue.in_order(described)}
 
 
 def wrapped(text: str, indent: str = "") -> str:
@@ -178,15 +194,22 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument("--check", action="store_true", help="write nothing, exit 1 when stale")
     parser.add_argument("--folder", type=Path, default=ROOT / "docs", help="where the pages are")
+    parser.add_argument(
+        "--bundle", type=Path, default=SALT / catalogue.BUNDLE, help="where the bundle is"
+    )
     options = parser.parse_args(arguments)
-    described = families()
-    pages = {"controls.md": controls_page(described), "settings.md": settings_page(described)}
+    found = sources()
+    described = families(found)
+    pages = {
+        options.folder / "controls.md": "\n\n".join(controls_page(described)) + "\n",
+        options.folder / "settings.md": "\n\n".join(settings_page(described)) + "\n",
+        options.bundle: json.dumps(found, separators=(",", ":")) + "\n",
+    }
     stale = []
-    for name, paragraphs in pages.items():
-        page, text = options.folder / name, "\n\n".join(paragraphs) + "\n"
+    for page, text in pages.items():
         if page.is_file() and page.read_text() == text:
             continue
-        stale.append(name)
+        stale.append(page.name)
         if not options.check:
             page.write_text(text)
     if options.check and stale:

@@ -12,6 +12,7 @@ import yaml
 from rocksalt import schema
 from rocksalt.errors import InvalidSettings
 
+BUNDLE = "hardening/catalogue.json"
 SEVERITIES = ("critical", "high", "medium", "low")
 REMEDIES = ("state", "manual", "reboot")
 _CONTROL_ID = re.compile(r"[A-Z][A-Z0-9]*-[0-9]{3}")

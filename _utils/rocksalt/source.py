@@ -62,27 +62,51 @@ def _load(
             ["the pillar did not render: " + " ".join(map(str, pillar["_errors"]))]
         )
 
-    def fetch(path: str) -> Any:
-        local = salt["cp.cache_file"](f"salt://{_PREFIX}{path}", saltenv=saltenv)
-        if not local:
-            raise RocksaltError(
-                f"salt://{_PREFIX}{path} could not be fetched from saltenv {saltenv}"
-            )
-        return catalogue.parse_yaml(Path(local).read_text(), f"salt://{_PREFIX}{path}")
-
-    families = {
-        name: catalogue.family(name, fetch(f"{name}/controls.yaml"), fetch(f"{name}/defaults.yaml"))
-        for name in names
-    }
+    shipped = {} if opts.get("file_client") == "local" else _bundle(salt, saltenv, files)
+    sources = {n: shipped.get(n) or _from_yaml(n, files, salt, saltenv) for n in names}
     system = operating_system(grains)
     own = opts.get("hardening") or {}
     return settings.resolve(
-        families,
+        {n: catalogue.family(n, s["controls"], s["defaults"]) for n, s in sources.items()},
         pillar.get("hardening") or {},
-        {name: fetch(_os_file(name, system, files)) or {} for name in families},
+        {n: _for_system(n, system, s["os"]) for n, s in sources.items()},
         str(opts.get("id", "")),
         own.get("roles", ()),
     )
+
+
+def _fetch(path: str, salt: Mapping[str, Any], saltenv: str) -> str:
+    local = salt["cp.cache_file"](f"salt://{path}", saltenv=saltenv)
+    if not local:
+        raise RocksaltError(f"salt://{path} could not be fetched from saltenv {saltenv}")
+    return Path(local).read_text()
+
+
+def _bundle(salt: Mapping[str, Any], saltenv: str, files: list[str]) -> dict[str, Any]:
+    """The shipped families from one file: a request to the master costs a minion a tenth of a
+    second, and a baseline is some dozens of files.
+    """
+    if catalogue.BUNDLE not in files:
+        return {}
+    found: dict[str, Any] = json.loads(_fetch(catalogue.BUNDLE, salt, saltenv))
+    return found
+
+
+def _from_yaml(
+    name: str, files: list[str], salt: Mapping[str, Any], saltenv: str
+) -> dict[str, Any]:
+    """A family that is not in the bundle (a site's own), or any family on a host without master."""
+
+    def read(path: str) -> Any:
+        return catalogue.parse_yaml(_fetch(path, salt, saltenv), f"salt://{path}")
+
+    folder = f"{_PREFIX}{name}/"
+    systems = [path for path in files if path.startswith(f"{folder}os/")]
+    return {
+        "controls": read(f"{folder}controls.yaml"),
+        "defaults": read(f"{folder}defaults.yaml"),
+        "os": {path.rsplit("/", 1)[-1].removesuffix(".yaml"): read(path) for path in systems},
+    }
 
 
 def operating_system(grains: Mapping[str, Any]) -> str:
@@ -92,15 +116,13 @@ def operating_system(grains: Mapping[str, Any]) -> str:
     return f"{grains.get('os', 'unknown')}-{grains.get('osmajorrelease', 'unknown')}".lower()
 
 
-def _os_file(family: str, system: str, files: list[str]) -> str:
-    folder = f"{_PREFIX}{family}/os/"
-    known = [path[len(folder) : -len(".yaml")] for path in files if path.startswith(folder)]
+def _for_system(family: str, system: str, known: Mapping[str, Any]) -> Any:
     if system not in known:
         supported = ", ".join(sorted(known)) or "no system yet"
         raise InvalidSettings(
             [f"the family {family} does not support {system}; it supports {supported}"]
         )
-    return f"{family}/os/{system}.yaml"
+    return known[system] or {}
 
 
 def state_dir(opts: Mapping[str, Any]) -> str:

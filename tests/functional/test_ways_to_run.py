@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,7 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     git("checkout", "--quiet", "-b", "staging", cwd=path)
     defaults = path / "salt/hardening/drift/defaults.yaml"
     defaults.write_text(defaults.read_text().replace("default: 60", "default: 120"))
+    subprocess.run([sys.executable, path / "scripts/docs.py"], check=True)
     git("commit", "--quiet", "--all", "--message=Report every two hours", cwd=path)
     git("checkout", "--quiet", "main", cwd=path)
     return path

@@ -146,3 +146,18 @@ def test_a_damaged_snapshot(minion, text):
 def test_where_the_state_is():
     assert source.state_dir({}) == "/var/lib/rocksalt"
     assert source.state_dir({"hardening": {"state_dir": "/srv"}}) == "/srv"
+
+
+def test_with_a_master_the_shipped_families_come_in_one_file(minion):
+    minion.opts["file_client"] = "remote"
+    bundled = minion.load()
+    assert minion.fetched == ["salt://hardening/catalogue.json"]
+    minion.context.clear()
+    minion.opts["file_client"] = "local"
+    assert minion.load().families == bundled.families
+
+
+def test_with_a_master_a_family_of_the_site_comes_beside_it(minion, root):
+    (minion.root / "hardening/catalogue.json").write_text("{}")
+    minion.opts["file_client"] = "remote"
+    assert set(minion.load().families) == {"lock"}
