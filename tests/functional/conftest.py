@@ -12,6 +12,8 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -130,6 +132,17 @@ def states(result: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """The states of a run by their ids."""
     assert isinstance(result, dict), result
     return {state["__id__"]: state for state in result.values()}
+
+
+@pytest.fixture(scope="session")
+def salt_factories_default_root_dir() -> Iterator[Path]:
+    """Where pytest-salt-factories puts its daemons: by default one folder for all runs on a machine,
+    in which the scripts of one Salt line start the daemons of the other.
+
+    The path is short because sockets below it may have no more than 107 characters.
+    """
+    with tempfile.TemporaryDirectory(prefix="salt-", ignore_cleanup_errors=True) as folder:
+        yield Path(folder)
 
 
 @pytest.fixture

@@ -156,7 +156,7 @@ def test_files_are_healed_and_the_rest_stays(answering, look):
         f"{off}MaxAuthTries 9\nPrintMotd no\nmatch user git\n{off} X11Forwarding yes\n"
     )
     assert answering.read(sshd.MODULI) == "2023 2 6 100 4095 2 B\n"
-    assert answering.read(sshd.CLOUD_INIT) == checks.CLOUD_INIT_TEXT
+    assert answering.read(sshd.CLOUD_INIT) == checks.cloud_init(look(answering))
     assert RELOAD in answering.ran
     assert RESTART not in answering.ran, "sessions and connections that are under way would end"
 

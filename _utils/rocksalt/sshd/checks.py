@@ -25,13 +25,6 @@ HEADER = (
     "# Written by rocksalt; a change here is drift and state.apply hardening.sshd undoes it.\n"
     "# This file sorts first because sshd keeps the first value that it reads.\n"
 )
-CLOUD_INIT_TEXT = (
-    "# Written by rocksalt: cloud-init neither adds log-ins nor touches how sshd lets people in.\n"
-    "ssh_pwauth: false\n"
-    "allow_public_ssh_keys: false\n"
-    "disable_root: true\n"
-    "users: []\n"
-)
 
 
 class Sshd:
@@ -411,7 +404,19 @@ def _service_seen(it: Sshd) -> Seen:
 def _cloud_init_seen(it: Sshd) -> Seen:
     if not it.reading.cloud_init:
         return Seen(problem="skipped", reason="cloud-init is not installed")
-    return _text_seen(it, sshd.CLOUD_INIT, CLOUD_INIT_TEXT)
+    return _text_seen(it, sshd.CLOUD_INIT, cloud_init(it))
+
+
+def cloud_init(it: Sshd) -> str:
+    """What keeps cloud-init from adding log-ins, and from making host keys that nobody declared."""
+    return (
+        "# Written by rocksalt; a change here is drift and state.apply hardening.sshd undoes it.\n"
+        "allow_public_ssh_keys: false\n"
+        "disable_root: true\n"
+        f"ssh_genkeytypes: [{', '.join(it.settings['host_key_types'])}]\n"
+        "ssh_pwauth: false\n"
+        "users: []\n"
+    )
 
 
 def banner(it: Sshd) -> str:

@@ -84,7 +84,7 @@ def enforce(host: Host, it: checks.Sshd, ids: Sequence[str]) -> None:
     if checks.HOST_KEYS in ids:
         _make_host_keys(host, checks.host_key_paths(it.settings))
     if "SSHD-014" in ids:
-        change.write(sshd.CLOUD_INIT, checks.CLOUD_INIT_TEXT, "0644")
+        change.write(sshd.CLOUD_INIT, checks.cloud_init(it), "0644")
     if "SSHD-011" in ids:
         change.write(sshd.MODULI, checks.moduli_strong(host.read(sshd.MODULI) or ""))
     if "SSHD-015" in ids:
