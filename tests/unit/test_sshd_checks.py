@@ -252,7 +252,8 @@ CASES = {
             write("/etc/cloud/cloud.cfg", ""),
             write(
                 "/etc/cloud/cloud.cfg.d/99-rocksalt-sshd.cfg",
-                "# Written by rocksalt; a change here is drift and state.apply hardening.sshd undoes it.\n"
+                "# Written by rocksalt; a change here is drift and state.apply hardening.sshd"
+                " undoes it.\n"
                 "allow_public_ssh_keys: false\ndisable_root: true\n"
                 "ssh_genkeytypes: [ed25519, ecdsa, rsa]\nssh_pwauth: false\nusers: []\n",
             ),
