@@ -136,7 +136,7 @@ def states(result: dict[str, Any]) -> dict[str, dict[str, Any]]:
 
 @pytest.fixture(scope="session")
 def salt_factories_default_root_dir() -> Iterator[Path]:
-    """Where pytest-salt-factories puts its daemons: by default one folder for all runs on a machine,
+    """Where pytest-salt-factories puts its daemons: by default one folder for all runs there are,
     in which the scripts of one Salt line start the daemons of the other.
 
     The path is short because sockets below it may have no more than 107 characters.
