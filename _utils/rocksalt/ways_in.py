@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import datetime as dt
 import fnmatch
+import ipaddress
+import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from rocksalt.host import Host
@@ -33,6 +35,9 @@ class Door:
     algorithms: Sequence[str] | None
     least_rsa: int
     management: Sequence[str]
+    public_keys: bool = True
+    forced_command: str = "none"
+    chroot: str = "none"
 
 
 @dataclass(frozen=True)
@@ -80,11 +85,14 @@ def shadow(text: str) -> dict[str, list[str]]:
     }
 
 
-def find(host: Host, door: Door) -> tuple[list[str], dict[str, str]]:
+def find(
+    host: Host, door: Door, door_for: Callable[[str], Door]
+) -> tuple[list[str], dict[str, str]]:
     """(accounts that are a way in, account -> why it is none) for every account that has an
     authorised key somewhere.
 
-    Stops at the first way in: one is enough, and asking sudo costs a process.
+    ``door`` is what holds for everybody, ``door_for`` says what holds for one account; it is asked
+    last. Stops at the first way in: one is enough, and asking sudo and sshd costs processes.
     """
     people = accounts(host.read("/etc/passwd") or "")
     groups = memberships(host.read("/etc/group") or "", people)
@@ -95,9 +103,9 @@ def find(host: Host, door: Door) -> tuple[list[str], dict[str, str]]:
             continue
         reason = (
             _no_login(host, account, secrets.get(account.name))
-            or _not_let_in(account, groups[account.name], door)
-            or _no_key(host, account, door)
+            or _shut(host, account, groups[account.name], door)
             or _not_root(host, account, secrets.get(account.name))
+            or _shut(host, account, groups[account.name], door_for(account.name))
         )
         if not reason:
             return [account.name], rejected
@@ -130,7 +138,17 @@ def _key_paths(account: Account, patterns: Sequence[str]) -> list[str]:
 
 def _has_keys(host: Host, account: Account, door: Door) -> bool:
     elsewhere = (".ssh/authorized_keys", ".ssh/authorized_keys2")
-    return any(host.read(path) for path in _key_paths(account, (*door.key_files, *elsewhere)))
+    return any(_text(host, path) for path in _key_paths(account, (*door.key_files, *elsewhere)))
+
+
+def _text(host: Host, path: str) -> str:
+    """A key file; like sshd, this takes regular files only. Users choose what is there, and a pipe
+    would never end.
+    """
+    try:
+        return (host.read(path) or "") if host.path(path).is_file() else ""
+    except OSError:
+        return ""
 
 
 def _no_login(host: Host, account: Account, secret: list[str] | None) -> str:
@@ -155,31 +173,87 @@ def _no_login(host: Host, account: Account, secret: list[str] | None) -> str:
     return ""
 
 
-def _not_let_in(account: Account, groups: set[str], door: Door) -> str:
-    def listed(names: Sequence[str], patterns: Sequence[str]) -> bool:
-        plain = [pattern.split("@")[0] for pattern in patterns]
-        return any(fnmatch.fnmatchcase(name, pattern) for name in names for pattern in plain)
+def _shut(host: Host, account: Account, groups: set[str], door: Door) -> str:
+    return _not_let_in(account, sorted(groups), door) or _no_key(host, account, door)
 
-    if listed([account.name], door.deny_users):
+
+def _not_let_in(account: Account, groups: Sequence[str], door: Door) -> str:
+    if not door.public_keys:
+        return "sshd does not let it log in by key"
+    if door.forced_command != "none":
+        return f"sshd binds it to one command, {door.forced_command}"
+    if door.chroot != "none":
+        return f"sshd locks it into {door.chroot}"
+    if any(_denies(entry, account, door.management) for entry in door.deny_users):
         return "DenyUsers keeps it out"
-    if door.allow_users and not listed([account.name], door.allow_users):
-        return "it is not in AllowUsers"
-    if listed(sorted(groups), door.deny_groups):
+    if door.allow_users and not any(
+        _allows(entry, account, door.management) for entry in door.allow_users
+    ):
+        return "AllowUsers does not let it in from the management networks"
+    if _listed(groups, door.deny_groups):
         return "DenyGroups keeps it out"
-    if door.allow_groups and not listed(sorted(groups), door.allow_groups):
+    if door.allow_groups and not _listed(groups, door.allow_groups):
         return f"it is in none of the groups {', '.join(door.allow_groups)}"
     return ""
+
+
+def _listed(names: Sequence[str], patterns: Sequence[str]) -> bool:
+    return any(fnmatch.fnmatchcase(name, pattern) for name in names for pattern in patterns)
+
+
+def _allows(entry: str, account: Account, management: Sequence[str]) -> bool:
+    """Whether an entry of AllowUsers, ``user`` or ``user@origins``, is sure to let some management
+    address in.
+    """
+    user, origins = _user_and_origins(entry)
+    barred = [origin[1:] for origin in origins if origin.startswith("!")]
+    return _listed([account.name], [user]) and (
+        origins == ["*"]
+        or any(
+            _overlap(origins, network, unsure=False) and not _overlap(barred, network, unsure=True)
+            for network in management
+        )
+    )
+
+
+def _denies(entry: str, account: Account, management: Sequence[str]) -> bool:
+    """Whether an entry of DenyUsers might keep some management address out."""
+    user, origins = _user_and_origins(entry)
+    barred = [origin for origin in origins if not origin.startswith("!")]
+    return _listed([account.name], [user]) and (
+        not management or any(_overlap(barred, network, unsure=True) for network in management)
+    )
+
+
+def _user_and_origins(entry: str) -> tuple[str, list[str]]:
+    user, at, origins = entry.rpartition("@")
+    return (user, origins.split(",")) if at else (origins, ["*"])
+
+
+def _overlap(origins: Sequence[str], network: str, unsure: bool) -> bool:
+    """Whether one of the origins has an address of the network; ``unsure`` is the answer for names
+    and wildcards.
+    """
+
+    def one(origin: str) -> bool:
+        try:
+            found = ipaddress.ip_network(origin, strict=False)
+        except ValueError:
+            return origin == "*" or unsure
+        return found.overlaps(ipaddress.ip_network(network))
+
+    return any(map(one, origins))
 
 
 def _no_key(host: Host, account: Account, door: Door) -> str:
     reason = f"its keys are not in {' or '.join(door.key_files)}"
     for path in _key_paths(account, door.key_files):
-        found = keys.parse(host.read(path) or "")
+        found = keys.parse(_text(host, path))
         if not found:
             continue
-        loose = _loose(host, account, path)
-        if loose:
-            reason = loose
+        unusable = _loose(host, account, path) or _unreadable(host, account, path)
+        if unusable:
+            reason = unusable
             continue
         reasons = [
             keys.refused(key, door.algorithms, door.least_rsa, door.management) for key in found
@@ -191,7 +265,10 @@ def _no_key(host: Host, account: Account, door: Door) -> str:
 
 
 def _loose(host: Host, account: Account, path: str) -> str:
-    """What StrictModes would object to between the key file and the home folder."""
+    """What StrictModes would object to between the key file and the home folder, or the root for a
+    file outside of it. Like sshd, this looks at where links lead to.
+    """
+    home, path = _real(host, account.home or "/"), _real(host, path)
     while True:
         found = host.attributes(path)
         if found is None:
@@ -200,9 +277,24 @@ def _loose(host: Host, account: Account, path: str) -> str:
             return f"{path} belongs to {found.owner}"
         if int(found.mode, 8) & 0o022:
             return f"{path} can be written by others ({found.mode})"
-        if path in (account.home, "/", ""):
+        if path in (home, "/"):
             return ""
-        path = path.rsplit("/", 1)[0] or "/"
+        path = os.path.dirname(path)
+
+
+def _real(host: Host, path: str) -> str:
+    return os.path.realpath(host.path(path)).removeprefix(host.root) or "/"
+
+
+def _unreadable(host: Host, account: Account, path: str) -> str:
+    """Whether the account can read its key file: sshd opens it as that user. Not knowing counts as
+    no. ``setpriv`` rather than ``runuser``, which opens a session that is logged.
+    """
+    ids = ("--reuid", str(account.uid), "--regid", str(account.gid), "--init-groups")
+    asked = host.run("setpriv", *ids, "test", "-r", str(host.path(path)))
+    if asked.status == 127:
+        return f"setpriv is not installed, so nothing shows that it can read {path}"
+    return f"it cannot read {path}" if asked.status else ""
 
 
 def _not_root(host: Host, account: Account, secret: list[str] | None) -> str:

@@ -268,6 +268,7 @@ def ssh_host(tmp_path, shipped, public_key) -> SshHost:
     host.put("/etc/shadow", "ann:!:20000:0:99999:7:::\n")
     host.put("/home/ann/.ssh/authorized_keys", public_key(), 0o600, owner="ann")
     host.answer("sudo -n -l -U ann", "    (ALL) NOPASSWD: ALL\n")
+    host.answer("setpriv --reuid 1000")
     it = checks.Sshd(settings.resolve(shipped, {}, {}, "web1"), reading.read(host))
     host.put(sshd.BANNER, checks.banner(it))
     host.put(sshd.DROP_IN, it.render(), 0o600)

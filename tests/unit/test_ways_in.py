@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
+import os
 
 import pytest
 
@@ -27,6 +28,7 @@ DOOR = ways_in.Door(
     management=["10.0.0.0/8"],
 )
 KEYS = "/home/ann/.ssh/authorized_keys"
+ASK_READABLE = "setpriv --reuid 1000 --regid 1000 --init-groups test -r"
 TODAY = (dt.datetime.now(dt.timezone.utc).date() - dt.date(1970, 1, 1)).days
 MAY = "Matching Defaults entries for ann on web1:\n    env_reset\n\nUser ann may run:\n"
 
@@ -52,29 +54,34 @@ def good(host, public_key):
     host.put(KEYS, public_key(), 0o600, owner="ann")
     host.owners.update({"/home/ann": "ann", "/home/ann/.ssh": "ann"})
     sudo(host, "(ALL : ALL) ALL")
+    host.answer(ASK_READABLE)
     return host
+
+
+def find(host, door=DOOR):
+    return ways_in.find(host, door, lambda _: door)
 
 
 def verdict(host, **door) -> str:
     """The reason why ann is no way in; empty when she is one."""
-    found, rejected = ways_in.find(host, dataclasses.replace(DOOR, **door))
+    found, rejected = find(host, dataclasses.replace(DOOR, **door))
     assert (found == ["ann"]) != bool(rejected.get("ann")) or not (found or rejected)
     return rejected.get("ann", "") if not found else ""
 
 
 def test_a_way_in(good):
-    assert ways_in.find(good, DOOR) == (["ann"], {})
+    assert find(good) == (["ann"], {})
 
 
 def test_nobody_has_a_key(good):
     good.put(KEYS, "")
-    assert ways_in.find(good, DOOR) == ([], {})
+    assert find(good) == ([], {})
 
 
 def test_root_is_no_way_in(good, public_key):
     good.remove(KEYS)
     good.put("/root/.ssh/authorized_keys", public_key())
-    assert ways_in.find(good, DOOR) == ([], {})
+    assert find(good) == ([], {})
 
 
 KEY_CASES = {
@@ -155,10 +162,55 @@ def test_strict_modes_of_a_file_outside_of_the_home_go_up_to_the_root(good):
     assert verdict(good, key_files=["/srv/keys/%u"]) == "/srv can be written by others (0775)"
 
 
+def test_strict_modes_look_at_where_links_lead_to(good):
+    good.put("/srv/keys/ann", good.read(KEYS))
+    good.remove(KEYS)
+    good.path(KEYS).symlink_to("../../../srv/keys/ann")
+    assert verdict(good) == ""
+    good.path("/srv").chmod(0o777)
+    assert verdict(good) == "/srv can be written by others (0777)"
+
+
+def test_strict_modes_stop_at_a_home_that_is_a_link(good):
+    good.path("/data").mkdir(mode=0o777)
+    good.path("/data").chmod(0o777)
+    good.rename("/home/ann", "/data/ann")
+    good.path("/home/ann").symlink_to("../data/ann")
+    good.owners.update(dict.fromkeys(("/data/ann/.ssh/authorized_keys", "/data/ann"), "ann"))
+    assert verdict(good) == ""
+    good.path("/data/ann").chmod(0o777)
+    assert verdict(good) == "/data/ann can be written by others (0777)"
+
+
+def test_a_key_that_its_user_cannot_read(good):
+    good.answer(ASK_READABLE, status=1)
+    assert verdict(good) == f"it cannot read {KEYS}"
+    good.answers.pop(tuple(ASK_READABLE.split()))
+    assert verdict(good) == f"setpriv is not installed, so nothing shows that it can read {KEYS}"
+
+
+def test_the_file_that_its_user_reads_is_the_one_with_the_key(good):
+    good.answer(f"{ASK_READABLE} {good.path(KEYS)}", status=1)
+    good.put("/etc/keys/ann", good.read(KEYS))
+    assert verdict(good, key_files=[".ssh/authorized_keys", "/etc/keys/%u"]) == ""
+    assert verdict(good) == f"it cannot read {KEYS}"
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir, lambda path: path.symlink_to(path.name)])
+def test_what_is_no_file_holds_no_key(good, make):
+    good.remove(KEYS)
+    make(good.path(KEYS))
+    assert find(good) == ([], {})
+
+
 def test_a_loose_file_does_not_spoil_another(good):
     good.put("/etc/keys/ann", good.read(KEYS))
     good.path(KEYS).chmod(0o666)
     assert verdict(good, key_files=[".ssh/authorized_keys", "/etc/keys/%u"]) == ""
+
+
+NOT_ALLOWED = "AllowUsers does not let it in from the management networks"
+DENIED = "DenyUsers keeps it out"
 
 
 @pytest.mark.parametrize(
@@ -168,16 +220,62 @@ def test_a_loose_file_does_not_spoil_another(good):
         ({"allow_groups": ["ops", "su*"]}, ""),
         ({"allow_groups": []}, ""),
         ({"allow_groups": ["ann"]}, ""),
-        ({"allow_users": ["bob"]}, "it is not in AllowUsers"),
+        ({"allow_users": ["bob"]}, NOT_ALLOWED),
         ({"allow_users": ["bob", "an?"]}, ""),
         ({"deny_users": ["ann"]}, "DenyUsers keeps it out"),
-        ({"deny_users": ["ann@192.0.2.1"]}, "DenyUsers keeps it out"),
+        ({"public_keys": False}, "sshd does not let it log in by key"),
+        ({"forced_command": "internal-sftp -R"}, "sshd binds it to one command, internal-sftp -R"),
+        ({"chroot": "/srv/%u"}, "sshd locks it into /srv/%u"),
         ({"deny_groups": ["sudo"]}, "DenyGroups keeps it out"),
         ({"deny_groups": ["ops"], "deny_users": ["bob"]}, ""),
     ],
 )
 def test_who_is_let_in(good, door, reason):
     assert verdict(good, **door) == reason
+
+
+@pytest.mark.parametrize(
+    ("origins", "allowed", "denied"),
+    [
+        ("*", True, True),
+        ("10.0.0.0/8", True, True),
+        ("10.1.2.3", True, True),
+        ("192.0.2.9", False, False),
+        ("2001:db8::/32", False, False),
+        ("192.0.2.9,10.0.0.0/24", True, True),
+        ("*,!10.0.0.0/24", False, True),
+        ("*,!192.0.2.0/24", True, True),
+        ("!10.0.0.0/8,192.0.2.0/24", False, False),
+        ("10.*", False, True),
+        ("desk.example", False, True),
+        ("10.0.0.0/8,!desk.example", False, True),
+    ],
+)
+def test_users_from_somewhere(good, origins, allowed, denied):
+    entry = f"an*@{origins}"
+    assert verdict(good, allow_users=["bob", entry]) == ("" if allowed else NOT_ALLOWED)
+    assert verdict(good, deny_users=["bob", entry]) == (DENIED if denied else "")
+    assert verdict(good, allow_users=["ann"], deny_users=[f"bob@{origins}"]) == ""
+
+
+def test_users_from_somewhere_without_management_networks(good):
+    assert verdict(good, allow_users=["ann@10.0.0.1"], management=[]) == NOT_ALLOWED
+    assert verdict(good, allow_users=["ann@*"], management=[]) == ""
+    assert verdict(good, deny_users=["ann@10.0.0.1"], management=[]) == DENIED
+
+
+def test_what_holds_for_one_account_is_asked_last(good):
+    asked = []
+
+    def door_for(user):
+        asked.append(user)
+        return dataclasses.replace(DOOR, forced_command="/bin/backup")
+
+    reason = "sshd binds it to one command, /bin/backup"
+    assert ways_in.find(good, DOOR, door_for) == ([], {"ann": reason})
+    sudo(good)
+    assert ways_in.find(good, DOOR, door_for) == ([], {"ann": "sudo does not let it become root"})
+    assert asked == ["ann"]
 
 
 @pytest.mark.parametrize(
@@ -255,16 +353,16 @@ def test_sudo(good, grants, secret, reason):
 
 
 def test_sudo_is_missing(good):
-    good.answers.clear()
+    good.answers.pop(("sudo", "-n", "-l", "-U", "ann"))
     assert verdict(good) == "sudo is not installed, so it cannot become root"
 
 
 def test_one_way_in_is_enough(good, public_key):
     good.put("/etc/passwd", PASSWD + "bob:x:1001:1001::/home/bob:/bin/bash\n")
     good.put("/home/bob/.ssh/authorized_keys", public_key())
-    assert ways_in.find(good, DOOR) == (["ann"], {})
+    assert find(good) == (["ann"], {})
     good.put("/etc/group", GROUP.replace(":ann", ":"))
-    assert ways_in.find(good, DOOR) == (
+    assert find(good) == (
         [],
         {"ann": "it is in none of the groups sudo", "bob": "it has no shadow entry"},
     )

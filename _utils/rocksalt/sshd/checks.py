@@ -7,6 +7,7 @@ have a function each below, in :data:`CHECKS`.
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -16,7 +17,7 @@ from rocksalt.findings import AS_RENDERED, Seen
 from rocksalt.host import Host
 from rocksalt.settings import Baseline
 from rocksalt.sshd import config
-from rocksalt.sshd.reading import Reading
+from rocksalt.sshd.reading import Reading, test_mode
 
 FILE_CONTROL, ADMINISTRATOR, HOST_KEYS = "SSHD-001", "SSHD-003", "SSHD-010"
 LEAST_MODULUS = 3071
@@ -197,13 +198,29 @@ class Sshd:
     # Ways in -------------------------------------------------------------------------------------
 
     def administrator(self, host: Host) -> Seen:
-        found, rejected = ways_in.find(host, self.door())
+        found, rejected = ways_in.find(host, self.door(), lambda user: self.door_for(host, user))
         return Seen(bool(found), ways_in.explain(found, rejected))
 
-    def door(self) -> ways_in.Door:
-        """What sshd will demand of an account once our configuration is in force: waived controls
-        stay as found.
+    def door_for(self, host: Host, user: str) -> ways_in.Door:
+        """The door for one user who comes from the management networks, Match blocks included.
+
+        It is the common one where sshd is missing or finds its configuration wrong.
         """
+        if not self.reading.installed or self.reading.problem:
+            return self.door()
+        networks = self.baseline.networks.get("management", ())
+        address = next(iter(ipaddress.ip_network(networks[0]).hosts())) if networks else "192.0.2.1"
+        spec = f"user={user},host=management.invalid,addr={address},laddr=192.0.2.2,lport="
+        effective, problem = test_mode(
+            host, self.reading.daemon.options, f"{spec}{self.settings['ports'][0]}"
+        )
+        return self.door(None if problem else effective)
+
+    def door(self, effective: Mapping[str, list[str]] | None = None) -> ways_in.Door:
+        """What sshd will demand of an account once our configuration is in force: what we do not
+        set stays as it is in ``effective``, for want of which the answer for everybody counts.
+        """
+        effective = self.reading.effective if effective is None else effective
         wanted = {k: v for directives in self.wanted.values() for k, v in directives.items()}
 
         def words(keyword: str) -> list[str]:
@@ -213,11 +230,7 @@ class Sshd:
                     if isinstance(wanted[keyword], list)
                     else [wanted[keyword]]
                 )
-            return [
-                w
-                for value in self.reading.effective.get(keyword.lower(), [])
-                for w in value.split()
-            ]
+            return [w for value in effective.get(keyword.lower(), []) for w in value.split()]
 
         algorithms = words("PubkeyAcceptedAlgorithms")
         least = words("RequiredRSASize")
@@ -230,6 +243,9 @@ class Sshd:
             algorithms=[name for entry in algorithms for name in str(entry).split(",")] or None,
             least_rsa=int(least[0]) if least else 1024,
             management=self.baseline.networks.get("management", ()),
+            public_keys="no" not in words("PubkeyAuthentication"),
+            forced_command=" ".join(words("ForceCommand")) or "none",
+            chroot=" ".join(words("ChrootDirectory")) or "none",
         )
 
 
