@@ -72,7 +72,7 @@ def safe(saltenv=None):
         salt '*' sshd.safe
     """
     host, it = _look(saltenv)
-    seen = it.administrator(host)
+    seen = it.safe(host)
     return {"safe": seen.actual, "reason": seen.reason}
 
 

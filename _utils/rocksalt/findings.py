@@ -23,12 +23,13 @@ class Seen:
     the expected one.
 
     ``problem`` is ``error`` or ``skipped`` when the control could not be looked at; then ``reason``
-    says why.
+    says why. ``remedy`` is set where the control's own does not help this time.
     """
 
     actual: Any = None
     reason: str = ""
     problem: str = ""
+    remedy: str = ""
 
 
 Finding = dict[str, Any]
@@ -106,7 +107,8 @@ def _verdict(
     if look.problem:
         return Verdict(look.problem, want, None, look.reason)
     if want != look.actual:
-        return Verdict("drift", want, look.actual, look.reason or _in_words(want, look.actual))
+        reason = look.reason or _in_words(want, look.actual)
+        return Verdict("drift", want, look.actual, reason, look.remedy)
     weak = family.below_floor(control)
     if weak:
         return Verdict("drift", want, look.actual, weak, remedy="manual")

@@ -85,7 +85,11 @@ def test_from_outside(lab: Lab, fresh: Host, master: Host) -> None:
     assert lab.ssh(master, "root", fresh, "id").returncode == 255
     offered = lab.ssh(master, "ops", fresh, "id", options=["-o", "PreferredAuthentications=none"])
     assert "Permission denied (publickey)" in offered.stderr
-    weak = ["KexAlgorithms=diffie-hellman-group14-sha256", "Ciphers=aes128-ctr", "MACs=hmac-sha1"]
+    weak = [
+        "KexAlgorithms=diffie-hellman-group14-sha256",
+        "Ciphers=aes128-ctr",
+        "MACs=hmac-sha1 -c aes256-ctr",
+    ]
     for option in weak:
         refused = master.run(f"{plain} -o {option} ops@{fresh.ip} id", check=False)
         assert "no matching" in refused.stderr, option

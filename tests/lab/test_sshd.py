@@ -69,14 +69,46 @@ def test_without_a_way_in_only_the_dangerous_part_is_refused(fresh: Host, name: 
     assert not runs.apply(fresh, "hardening.sshd").failed
 
 
-def test_a_configuration_that_cuts_the_way_in_is_undone(
+def test_an_emergency_door_stays_open_while_there_is_no_way_in(hardened: Host) -> None:
+    breaks, heals = NO_WAY_IN["the key is in a file that is not read"]
+    runs.shell(hardened, breaks)
+    runs.shell(hardened, "sed -i '/^Include/d' /etc/ssh/sshd_config; systemctl reload ssh")
+    try:
+        assert WAY_IN in runs.apply(hardened, "hardening.sshd").failed
+        assert "passwordauthentication yes" in hardened.run("sshd -T").stdout
+        hardened.run("systemctl reload ssh")
+        assert "passwordauthentication yes" in hardened.run("sshd -T").stdout
+    finally:
+        runs.shell(hardened, heals)
+
+
+def test_a_configuration_that_does_not_answer_is_undone(
     lab: Lab, pillar: Host, hardened: Host
 ) -> None:
     before = hardened.read(DROP_IN)
+    hardened.run("systemd-run --unit=other nc -lk 2222")
+    try:
+        runs.set_pillar(pillar, {"sshd": {"ports": [22, 2222]}})
+        run = runs.apply(hardened, "hardening.sshd")
+        assert "port 2222 gets no answer" in run.failed["sshd is hardened"]
+        assert "the old configuration is back" in run.failed["sshd is hardened"]
+        assert hardened.read(DROP_IN) == before
+        assert administrator_gets_in(lab, pillar, hardened)
+    finally:
+        hardened.run("systemctl stop other")
+
+
+def test_what_cannot_end_well_is_refused_before_anything_is_touched(
+    lab: Lab, pillar: Host, hardened: Host
+) -> None:
+    before = runs.fingerprint(hardened)
     runs.set_pillar(pillar, {"sshd": {"listen_addresses": ["10.79.0.99"]}})
-    run = runs.apply(hardened, "hardening.sshd")
-    assert "the old configuration is back" in run.failed["sshd is hardened"]
-    assert hardened.read(DROP_IN) == before
+    failed = runs.apply(hardened, "hardening.sshd").failed["sshd is hardened"]
+    assert "hardening:sshd:listen_addresses: 10.79.0.99 is no address of this host" in failed
+    runs.set_pillar(pillar, {"sshd": {"ports": [2222]}})
+    failed = runs.apply(hardened, "hardening.sshd").failed[WAY_IN]
+    assert "sshd listens on port 22 alone, which hardening:sshd:ports does not name" in failed
+    assert runs.fingerprint(hardened) == before
     assert administrator_gets_in(lab, pillar, hardened)
 
 

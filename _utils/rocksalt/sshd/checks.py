@@ -8,7 +8,7 @@ have a function each below, in :data:`CHECKS`.
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from rocksalt import findings, sshd, ways_in
@@ -21,6 +21,8 @@ from rocksalt.sshd.reading import Reading, test_mode
 
 FILE_CONTROL, ADMINISTRATOR, HOST_KEYS = "SSHD-001", "SSHD-003", "SSHD-010"
 LEAST_MODULUS = 3071
+PROGRAMS = ("/usr/sbin/sshd", "/usr/bin/sshd")
+_PRIVATE = "root:root 0600"
 _NOT_INSTALLED = "openssh-server is not installed"
 HEADER = (
     "# Written by rocksalt; a change here is drift and state.apply hardening.sshd undoes it.\n"
@@ -51,14 +53,24 @@ class Sshd:
         for keyword, value in described.items():
             if isinstance(value, Mapping):
                 value = self.settings[value["setting"]]
-            if keyword in _COMPUTED:
-                value = _COMPUTED[keyword](self.settings)
+            if keyword == "HostKey":
+                value = host_key_paths(self.settings)
+            if keyword == "ListenAddress":
+                value = listen_addresses(self.settings, self._address_family())
             if keyword.lower() in self.reading.offered:
                 value = self._offered(keyword, value)
             elif keyword == "CASignatureAlgorithms":
                 value = self._offered("HostKeyAlgorithms", value)
             found[keyword] = value
         return found
+
+    def _address_family(self) -> str:
+        return (self.reading.effective.get("addressfamily") or ["any"])[0]
+
+    def excused_keywords(self) -> set[str]:
+        """Keywords, in lower case, that are left as found."""
+        excused = (d for i, d in self.directives.items() if i not in self.wanted)
+        return {keyword.lower() for directives in excused for keyword in directives}
 
     def _offered(self, keyword: str, names: Sequence[str]) -> list[str]:
         """The algorithms that the installed OpenSSH offers, in our order."""
@@ -126,16 +138,15 @@ class Sshd:
         for keyword, value in directives.items():
             running = config.canonical(keyword, self.reading.effective.get(keyword.lower(), []))
             wanted = config.canonical(keyword, value)
-            if [word.lower() for word in running] == [word.lower() for word in wanted]:
+            if config.equal(keyword, running, wanted):
                 running = wanted
             else:
-                why += self._culprits(keyword, wanted) or [
-                    f"{keyword} is set nowhere, so the default of OpenSSH applies"
-                ]
+                why += self._culprits(keyword, wanted)
             actual[keyword] = _shown(running)
         return Seen(actual, "; ".join(why))
 
     def _culprits(self, keyword: str, wanted: Sequence[str]) -> list[str]:
+        """What makes the effective value differ, with file and line."""
         option = next(
             (o for o in self.reading.daemon.options if keyword.lower() in o.lower()), None
         )
@@ -144,13 +155,18 @@ class Sshd:
         lines = [
             line
             for line in self.reading.lines
-            if line.keyword == keyword.lower()
-            and not line.match
-            and not config.same(line.keyword, line.value, wanted)
+            if line.keyword == keyword.lower() and not line.match
         ]
+        wrong = [li for li in lines if not config.same(li.keyword, li.value, wanted)]
         if keyword.lower() not in config.ADDITIVE:
-            lines = lines[:1]
-        return [f"{keyword} {line.value} is set in {line.place}" for line in lines]
+            wrong = wrong[:1]
+        found = [f"{keyword} {line.value} is set in {line.place}" for line in wrong]
+        if found:
+            return found
+        if not lines:
+            return [f"{keyword} is set nowhere, so the default of OpenSSH applies"]
+        places = ", ".join(line.place for line in lines)
+        return [f"{keyword} is right in {places}, yet sshd answers otherwise"]
 
     def contradictions(self, allowed: Callable[[str], bool] = lambda _: True) -> list[config.Line]:
         """Lines of other people that say something else than the controls that we enforce."""
@@ -195,7 +211,36 @@ class Sshd:
         running = self.reading.matched[line.match] if line.match else self.reading.effective
         return config.canonical(line.keyword, running.get(line.keyword, [])) != list(wanted)
 
+    def changed_by_match(self) -> Iterator[tuple[str, str, list[str]]]:
+        """(criteria, keyword, value) for all that differs for the connections of a Match block,
+        whichever way it is written.
+        """
+        for criteria, effective in self.reading.matched.items():
+            for directives in self.wanted.values():
+                for keyword, value in directives.items():
+                    usual, special = (
+                        config.canonical(keyword, found.get(keyword.lower(), []))
+                        for found in (self.reading.effective, effective)
+                    )
+                    if special != usual and not config.equal(
+                        keyword, special, config.canonical(keyword, value)
+                    ):
+                        yield criteria, keyword, special
+
     # Ways in -------------------------------------------------------------------------------------
+
+    def safe(self, host: Host) -> Seen:
+        """Whether the guarded controls may be enforced: a way in stays, at a door that stays."""
+        served = set(self.reading.effective.get("port", []))
+        declared = set(map(str, self.settings["ports"]))
+        if self.reading.daemon.active and "SSHD-160" in self.wanted and not served & declared:
+            return Seen(
+                False,
+                f"sshd listens on port {', '.join(sorted(served))} alone, which "
+                "hardening:sshd:ports does not name: a firewall may let nothing else in. Name both "
+                "until the new one is seen to work",
+            )
+        return self.administrator(host)
 
     def administrator(self, host: Host) -> Seen:
         found, rejected = ways_in.find(host, self.door(), lambda user: self.door_for(host, user))
@@ -253,13 +298,14 @@ def _shown(values: Sequence[str]) -> str:
     return ", ".join(values) if values else "none"
 
 
-def listen_addresses(settings: Mapping[str, Any]) -> list[str]:
-    """``address:port`` for every address and port, IPv6 in brackets as ``sshd -T`` prints it."""
-    bracketed = [f"[{a}]" if ":" in a else a for a in settings["listen_addresses"]] or [
-        "0.0.0.0",
-        "[::]",
-    ]
-    return [f"{address}:{port}" for port in settings["ports"] for address in bracketed]
+def listen_addresses(settings: Mapping[str, Any], family: str) -> list[str]:
+    """``address:port`` for every address and port, IPv6 in brackets as ``sshd -T`` prints it.
+
+    ``family`` is sshd's AddressFamily: where it excludes one, that wildcard would be an error.
+    """
+    wildcards = {"inet": ["0.0.0.0"], "inet6": ["[::]"]}.get(family, ["0.0.0.0", "[::]"])
+    declared = [f"[{a}]" if ":" in a else a for a in settings["listen_addresses"]]
+    return [f"{address}:{port}" for port in settings["ports"] for address in declared or wildcards]
 
 
 # One pair of functions per control that is not a directive: expected(sshd), seen(sshd).
@@ -292,7 +338,7 @@ def _text_seen(it: Sshd, path: str, wanted: str) -> Seen:
 def _include_seen(it: Sshd) -> Seen:
     own = [line for line in it.reading.lines if line.path == sshd.MAIN]
     for line in own:
-        if line.keyword == "include" and covers(line.value):
+        if line.keyword == "include" and config.includes_folder(line.value, sshd.FOLDER):
             if line is own[0]:
                 return Seen(sshd.INCLUDE)
             first = own[0]
@@ -303,9 +349,9 @@ def _include_seen(it: Sshd) -> Seen:
     return Seen(None, f"{sshd.MAIN} does not include {sshd.FOLDER}/*.conf, so our file is not read")
 
 
-def covers(pattern: str) -> bool:
-    """Whether an Include reads every file of the drop-in folder."""
-    return pattern in (f"{sshd.FOLDER}/*.conf", "sshd_config.d/*.conf")
+def include_is_first(it: Sshd) -> bool:
+    """Whether our drop-in is read before anything else."""
+    return bool(_include_seen(it).actual == sshd.INCLUDE)
 
 
 def _without_effect_seen(it: Sshd) -> Seen:
@@ -315,7 +361,15 @@ def _without_effect_seen(it: Sshd) -> Seen:
 
 def _match_seen(it: Sshd) -> Seen:
     lines = [line for line in it.contradictions() if line.match and it.has_effect(line)]
-    return _lines_seen(it, lines, "weakening the baseline for the connections it matches")
+    told = {(line.match, line.keyword) for line in lines}
+    seen = _lines_seen(it, lines, "weakening the baseline for the connections it matches")
+    hidden = [
+        f"{keyword} {', '.join(running)} (Match {criteria})"
+        for criteria, keyword, running in it.changed_by_match()
+        if (criteria, keyword.lower()) not in told
+    ]
+    reason = "; ".join([*filter(None, [seen.reason]), *hidden])
+    return Seen([*seen.actual, *hidden], reason)
 
 
 def _lines_seen(it: Sshd, lines: Sequence[config.Line], consequence: str) -> Seen:
@@ -329,45 +383,65 @@ def _within(line: config.Line) -> str:
     return f", Match {line.match}" if line.match else ""
 
 
+def unread(reading: Reading) -> list[str]:
+    """The files that changed after sshd last read them."""
+    since = reading.daemon.since
+    return sorted(path for path, stamp in reading.changed.items() if since and stamp > since)
+
+
 def _current_seen(it: Sshd) -> Seen:
-    daemon, changed = it.reading.daemon, it.reading.changed
-    if not daemon.since:
+    if not it.reading.daemon.since:
         return Seen(None, "sshd is not running")
-    if not daemon.reloaded:
+    if not it.reading.daemon.reloaded:
         return Seen(False, "the last reload failed, so sshd still runs on an older configuration")
-    newer = sorted(path for path, stamp in changed.items() if stamp > daemon.since)
+    newer = unread(it.reading)
     if newer:
         return Seen(False, f"sshd last read its configuration before {', '.join(newer)} changed")
     return Seen(True)
 
 
 def _options_seen(it: Sshd) -> Seen:
-    daemon = it.reading.daemon
-    if daemon.strays:
-        pids = ", ".join(map(str, daemon.strays))
-        given = " ".join(daemon.options) or "none"
-        stray = f"process {pids}, not started by systemd, listens with options {given}"
-        return Seen(list(daemon.options) or ["not started by systemd"], stray)
-    options = list(daemon.options)
-    return Seen(options, f"sshd was started with {' '.join(options)}" if options else "")
+    daemon, why = it.reading.daemon, []
+    if daemon.options:
+        why.append(f"sshd was started with {' '.join(daemon.options)}")
+    if daemon.program and daemon.program not in PROGRAMS:
+        why.append(f"ssh.service runs {daemon.program}")
+    for stray in daemon.strays:
+        owner = f"started by {stray.unit}" if stray.unit else "not started by systemd"
+        options = " ".join(stray.options) or "none"
+        why.append(f"process {stray.pid}, {owner}, listens with options {options}")
+    ours = daemon.options or any(not stray.unit for stray in daemon.strays)
+    return Seen(why, "; ".join(why), remedy="" if ours or not why else "manual")
 
 
-def _config_files(it: Sshd) -> list[str]:
-    return sorted(
-        p
-        for p in it.reading.access
-        if p.startswith(sshd.MAIN) and p.endswith((".conf", "sshd_config"))
-    )
+def _config_files(it: Sshd) -> dict[str, str]:
+    """Every file that sshd reads its configuration from, and the folder of drop-ins -> access."""
+    paths = {sshd.MAIN, *(line.path for line in it.reading.lines)}
+    paths |= {path for path in it.reading.access if path.startswith(f"{sshd.FOLDER}/")}
+    found = {path: _PRIVATE for path in sorted(paths) if path in it.reading.access}
+    folder = {sshd.FOLDER: "root:root 0755"} if sshd.FOLDER in it.reading.access else {}
+    return {**folder, **found}
 
 
-def _access_seen(it: Sshd, paths: Sequence[str]) -> Seen:
-    found = {path: it.reading.access[path] for path in paths}
-    wrong = [f"{path} is {access}" for path, access in found.items() if access != "root:root 0600"]
-    return Seen(found, f"{'; '.join(wrong)}, expected root:root 0600" if wrong else "")
+def _key_files(it: Sshd) -> dict[str, str]:
+    return {key.path: _PRIVATE for key in it.reading.host_keys}
 
 
-def _key_files(it: Sshd) -> list[str]:
-    return [key.path for key in it.reading.host_keys]
+def _access_seen(it: Sshd, wanted: Mapping[str, str]) -> Seen:
+    access, links = it.reading.access, it.reading.links
+    found = {p: f"link to {links[p]}" if p in links else access[p] for p in wanted}
+    wrong = [f"{p} is {found[p]}, expected {wanted[p]}" for p in wanted if found[p] != wanted[p]]
+    return Seen(found, "; ".join(wrong))
+
+
+def wrong_access(it: Sshd, ids: Sequence[str]) -> list[tuple[str, str]]:
+    """The files whose access is to be set, with what it shall be; links are left to a person."""
+    wanted = {
+        **(_config_files(it) if "SSHD-008" in ids else {}),
+        **(_key_files(it) if "SSHD-009" in ids else {}),
+    }
+    found = [(p, access) for p, access in wanted.items() if it.reading.access[p] != access]
+    return [(path, access) for path, access in found if path not in it.reading.links]
 
 
 def host_key_paths(settings: Mapping[str, Any]) -> list[str]:
@@ -448,10 +522,6 @@ def _true(it: Sshd) -> bool:
     return True
 
 
-_COMPUTED: dict[str, Callable[[Mapping[str, Any]], list[str]]] = {
-    "ListenAddress": listen_addresses,
-    "HostKey": host_key_paths,
-}
 Check = tuple[Callable[[Sshd], Any], Callable[[Sshd], Seen]]
 CHECKS: dict[str, Check] = {
     FILE_CONTROL: (_drop_in_expected, _drop_in_seen),
@@ -464,14 +534,8 @@ CHECKS: dict[str, Check] = {
     "SSHD-005": (_nothing, _match_seen),
     "SSHD-006": (_true, _current_seen),
     "SSHD-007": (_nothing, _options_seen),
-    "SSHD-008": (
-        lambda it: dict.fromkeys(_config_files(it), "root:root 0600"),
-        lambda it: _access_seen(it, _config_files(it)),
-    ),
-    "SSHD-009": (
-        lambda it: dict.fromkeys(_key_files(it), "root:root 0600"),
-        lambda it: _access_seen(it, _key_files(it)),
-    ),
+    "SSHD-008": (_config_files, lambda it: _access_seen(it, _config_files(it))),
+    "SSHD-009": (_key_files, lambda it: _access_seen(it, _key_files(it))),
     HOST_KEYS: (lambda it: {"missing": [], "weak": []}, _host_keys_seen),
     "SSHD-011": (lambda it: 0, _moduli_seen),
     "SSHD-012": (lambda it: "off", _socket_seen),

@@ -7,6 +7,9 @@ configuration that works, so a run that is killed leaves nothing half done.
 
 from __future__ import annotations
 
+import itertools
+import os
+import socket
 import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -16,6 +19,7 @@ from rocksalt.errors import Refused
 from rocksalt.host import Host
 from rocksalt.sshd import checks, config, reading
 
+_CANDIDATE = "/run/rocksalt-sshd-candidate.conf"
 DISABLED = "# disabled by rocksalt: "
 RETIRED = ".retired-by-rocksalt"
 _DEFAULTS_FILE = "/etc/default/ssh"
@@ -28,46 +32,49 @@ _KEY_ARGUMENTS = {
 
 
 class Transaction:
-    """Writes files and remembers what they were, so that everything can be put back."""
+    """Changes files and remembers what they were, so that everything can be put back."""
 
     def __init__(self, host: Host):
         self.host = host
-        self._before: dict[str, tuple[str, str] | None] = {}
-        self._renamed: list[tuple[str, str]] = []
+        self._undo: list[Callable[[], object]] = []
 
     def write(self, path: str, text: str, mode: str | None = None) -> None:
-        """Replaces ``path`` (or the file it links to); the mode stays as it was unless one is
-        given.
+        """Replaces a file of our own, or, without a ``mode``, one of others: its mode stays and a
+        link stays a link.
         """
-        path = str(Path(self.host.path(path)).resolve())[len(self.host.root) :]
-        attributes, old = self.host.attributes(path), self.host.read(path)
-        if attributes is None or old is None:
-            self._before.setdefault(path, None)
-        else:
-            self._before.setdefault(path, (old, attributes.mode))
+        if mode is None:
+            path = str(Path(self.host.path(path)).resolve())[len(self.host.root) :]
+        attributes = self.host.attributes(path)
+        self._remember(path)
         self.host.write(path, text, mode or (attributes.mode if attributes else "0600"))
 
     def remove(self, path: str) -> None:
-        """Removes a file that can be put back."""
+        """Removes a file."""
+        self._remember(path)
+        self.host.remove(path)
+
+    def _remember(self, path: str) -> None:
         attributes, old = self.host.attributes(path), self.host.read(path)
-        if attributes is not None and old is not None:
-            self._before.setdefault(path, (old, attributes.mode))
-            self.host.remove(path)
+        if attributes is None or old is None:
+            self._undo.append(lambda: self.host.remove(path))
+        else:
+            text, mode = old, attributes.mode
+            self._undo.append(lambda: self.host.write(path, text, mode))
 
-    def rename(self, path: str, new: str) -> None:
-        """Renames a file that can be renamed back."""
-        self.host.rename(path, new)
-        self._renamed.append((path, new))
+    def do(self, *command: str, undo: Sequence[str]) -> None:
+        """Runs a command that another one takes back."""
+        self._undo.append(lambda: self.host.run(*undo))
+        _must(self.host, f"{' '.join(command)} failed", *command)
 
-    def undo(self) -> None:
-        """Puts everything back as it was before the first change."""
-        for path, new in reversed(self._renamed):
-            self.host.rename(new, path)
-        for path, before in reversed(self._before.items()):
-            if before is None:
-                self.host.remove(path)
-            else:
-                self.host.write(path, before[0], before[1])
+    def undo(self) -> list[str]:
+        """Puts everything back as it was before the first change; what could not be put back."""
+        failures = []
+        while self._undo:
+            try:
+                self._undo.pop()()
+            except OSError as error:
+                failures.append(str(error))
+        return failures
 
 
 def enforce(host: Host, it: checks.Sshd, ids: Sequence[str]) -> None:
@@ -80,9 +87,65 @@ def enforce(host: Host, it: checks.Sshd, ids: Sequence[str]) -> None:
     def allowed(identifier: str) -> bool:
         return full or identifier not in guarded
 
+    _refuse_early(host, it, full, it.render(allowed))
     change = Transaction(host)
+    try:
+        _change(host, it, change, ids, allowed)
+        _take_effect(host, change, ids)
+        if checks.HOST_KEYS in ids and _retire_weak_keys(change, it):
+            _take_effect(host, change, ())
+    except (Refused, OSError) as error:
+        raise Refused(f"{error}; {_back(host, change)}") from None
+
+
+def _refuse_early(host: Host, it: checks.Sshd, full: bool, text: str) -> None:
+    """What cannot end well is refused before anything is touched."""
+    if not full and checks.unread(it.reading):
+        raise Refused(
+            "files of sshd changed since it last read them, and nobody has a way in: "
+            "they are not put into force"
+        )
+    for address in it.settings["listen_addresses"]:
+        with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET) as attempt:
+            try:
+                attempt.bind((address, 0))
+            except OSError as error:
+                path = "hardening:sshd:listen_addresses"
+                raise Refused(f"{path}: {address} is no address of this host: {error}") from None
+    host.write(_CANDIDATE, text, "0600")
+    try:
+        with host.directory(sshd.PRIVILEGE_SEPARATION, unless=lambda: reading.starting(host)):
+            command = ("/usr/sbin/sshd", "-t", "-f", str(host.path(_CANDIDATE)))
+            _must(host, "sshd does not accept what the baseline would write", *command)
+    finally:
+        host.remove(_CANDIDATE)
+
+
+def _back(host: Host, change: Transaction) -> str:
+    """Undoes a change and says how that went."""
+    failures = change.undo()
+    host.run("systemctl", "reset-failed", "ssh.service")
+    host.run("systemctl", "reload-or-restart", "ssh.service")
+    try:
+        _must_answer(host)
+    except Refused as error:
+        failures.append(str(error))
+    if failures:
+        return f"and going back to the old configuration failed, too: {'; '.join(failures)}"
+    return "the old configuration is back"
+
+
+def _change(
+    host: Host,
+    it: checks.Sshd,
+    change: Transaction,
+    ids: Sequence[str],
+    allowed: Callable[[str], bool],
+) -> None:
+    """The files, each a step that leaves a configuration which works."""
     if checks.HOST_KEYS in ids:
-        _make_host_keys(host, checks.host_key_paths(it.settings))
+        present = [key.path for key in it.reading.host_keys]
+        _make_host_keys(host, (p for p in checks.host_key_paths(it.settings) if p not in present))
     if "SSHD-014" in ids:
         change.write(sshd.CLOUD_INIT, checks.cloud_init(it), "0644")
     if "SSHD-011" in ids:
@@ -92,10 +155,9 @@ def enforce(host: Host, it: checks.Sshd, ids: Sequence[str]) -> None:
     _configure(host, it, change, allowed, again=checks.FILE_CONTROL in ids)
     if "SSHD-007" in ids:
         _without_options(host, change)
-    _secure(host, it.reading, ids)
-    _take_effect(host, change, restart=_needs_restart(host, ids))
-    if checks.HOST_KEYS in ids and _retire_weak_keys(change, it):
-        _take_effect(host, change, restart=False)
+    for path, access in checks.wrong_access(it, ids):
+        user, group, mode = access.replace(":", " ").split()
+        host.secure(path, user, group, mode)
 
 
 def _configure(
@@ -106,137 +168,154 @@ def _configure(
     again: bool,
 ) -> None:
     """The drop-in first, then the Include that makes it count, then the lines of others that
-    contradict it.
+    contradict it. Lines disabled for a control that is excused now come back.
     """
     text = it.render(allowed)
     if again or text != it.reading.texts.get(sshd.DROP_IN):
         change.write(sshd.DROP_IN, text, "0600")
     lines = it.contradictions(allowed)
     for path in dict.fromkeys(line.path for line in lines):
-        numbers = [line.number for line in lines if line.path == path]
+        numbers = sorted({line.number for line in lines if line.path == path})
         change.write(path, _disabled(host.read(path) or "", numbers))
-    if it.expected()["SSHD-002"] != checks.CHECKS["SSHD-002"][1](it).actual:
-        change.write(sshd.MAIN, _include_first(host.read(sshd.MAIN) or ""), "0600")
+    excused = it.excused_keywords()
+    for path in _with_disabled_lines(host) if excused else ():
+        old = host.read(path) or ""
+        new = _enabled(old, lambda keyword: keyword in excused)
+        if new != old:
+            change.write(path, new)
+    if allowed("SSHD-002") and not checks.include_is_first(it):
+        change.write(sshd.MAIN, _include_first(host.read(sshd.MAIN) or ""))
 
 
 def _disabled(text: str, numbers: Iterable[int]) -> str:
-    lines = text.splitlines()
+    lines = text.split("\n")
     for number in numbers:
         lines[number - 1] = DISABLED + lines[number - 1]
-    return "\n".join(lines) + "\n"
+    return "\n".join(lines)
+
+
+def _enabled(text: str, which: Callable[[str], bool] = lambda _: True) -> str:
+    """The text with the disabled lines of some keywords given back."""
+    lines = []
+    for line in text.split("\n"):
+        original = line.removeprefix(DISABLED)
+        lines.append(original if which(config.split(original)[0]) else line)
+    return "\n".join(lines)
 
 
 def _include_first(text: str) -> str:
     """The Include of the drop-in folder above everything else, and nowhere a second time."""
     kept = []
-    for line in text.splitlines():
+    for line in text.split("\n"):
         keyword, value = config.split(line)
-        if not (keyword == "include" and checks.covers(value)):
-            kept.append(line)
-    return "\n".join([sshd.INCLUDE, *kept]) + "\n"
+        if keyword == "include" and config.includes_folder(value, sshd.FOLDER):
+            value = config.without_folder(value, sshd.FOLDER)
+            line = f"Include {value}" if value else ""
+            if not line:
+                continue
+        kept.append(line)
+    return "\n".join([sshd.INCLUDE, *kept])
 
 
 def _make_host_keys(host: Host, paths: Iterable[str]) -> None:
-    """Missing host keys, made under another name first: sshd never sees half a key."""
+    """Host keys under their names in one step each: sshd never sees half a key, and one that was
+    there before lies beside it under another name.
+    """
     for path in paths:
-        if host.read(path) is not None:
-            continue
         kind = path.removeprefix("/etc/ssh/ssh_host_").removesuffix("_key")
         fresh = f"{path}.rocksalt-new"
         for name in (fresh, f"{fresh}.pub"):
             host.remove(name)
         made = host.run(
-            "ssh-keygen", "-q", "-t", *_KEY_ARGUMENTS[kind], "-N", "", "-C", "", "-f", fresh
+            *("ssh-keygen", "-q", "-t", *_KEY_ARGUMENTS[kind], "-N", "", "-C", ""),
+            *("-f", fresh),
         )
         if made.status:
             raise Refused(f"no host key {path}: {made.err.strip()}")
+        _set_aside(host, path)
         host.rename(f"{fresh}.pub", f"{path}.pub")
         host.rename(fresh, path)
 
 
-def _retire_weak_keys(change: Transaction, it: checks.Sshd) -> bool:
-    """Weak keys go aside, and a strong one of that type is made, after a stronger one is served.
+def _set_aside(host: Host, path: str) -> None:
+    """A second name for an old key, which survives when its own name gets a new one."""
+    if host.read(path) is None:
+        return
+    number = next(n for n in itertools.count(1) if host.read(f"{path}{RETIRED}.{n}") is None)
+    os.link(host.path(path), host.path(f"{path}{RETIRED}.{number}"))
 
-    Nothing is lost: the retired key stays beside the new one under another name.
-    """
+
+def _retire_weak_keys(change: Transaction, it: checks.Sshd) -> bool:
+    """Weak keys make place for strong ones, or go, after stronger ones are served."""
     weak = [key.path for key in it.reading.host_keys if key.weak]
+    declared = checks.host_key_paths(it.settings)
+    _make_host_keys(change.host, (path for path in weak if path in declared))
     for path in weak:
-        change.rename(path, path + RETIRED)
-        change.remove(f"{path}.pub")
-    _make_host_keys(
-        change.host, (path for path in weak if path in checks.host_key_paths(it.settings))
-    )
+        if path not in declared:
+            _set_aside(change.host, path)
+            change.remove(path)
+            change.remove(f"{path}.pub")
     return bool(weak)
 
 
-def _secure(host: Host, look: reading.Reading, ids: Sequence[str]) -> None:
-    files = (
-        [p for p in look.access if p.startswith(sshd.MAIN) and p != sshd.FOLDER]
-        if "SSHD-008" in ids
-        else []
-    )
-    files += [key.path for key in look.host_keys] if "SSHD-009" in ids else []
-    for path in files:
-        if host.attributes(path) is not None:
-            host.secure(path, "root", "root", "0600")
-
-
 def _without_options(host: Host, change: Transaction) -> None:
-    """SSHD_OPTS of Debian's defaults file goes; a listener that no unit started ends (its sessions
-    stay). One that another unit looks after is left to a person: it would come back.
-    """
-    lines = (host.read(_DEFAULTS_FILE) or "").splitlines()
+    """SSHD_OPTS of Debian's defaults file goes."""
+    text = host.read(_DEFAULTS_FILE) or ""
     numbers = [
         n
-        for n, line in enumerate(lines, 1)
+        for n, line in enumerate(text.split("\n"), 1)
         if line.startswith("SSHD_OPTS=") and line != "SSHD_OPTS="
     ]
     if numbers:
-        change.write(_DEFAULTS_FILE, _disabled("\n".join(lines), numbers))
-    for pid in reading.daemon(host).strays:
-        unit = (host.read(f"/proc/{pid}/cgroup") or "").strip().rsplit("/", 1)[-1]
-        if host.run("systemctl", "show", "-P", "MainPID", unit).out.strip() != str(pid):
-            host.run("kill", str(pid))
+        change.write(_DEFAULTS_FILE, _disabled(text, numbers))
 
 
-def _needs_restart(host: Host, ids: Sequence[str]) -> bool:
-    return bool({"SSHD-007", "SSHD-012", "SSHD-013"} & set(ids)) or not reading.daemon(host).active
+def _take_effect(host: Host, change: Transaction, ids: Sequence[str]) -> None:
+    """Validate, reload or restart, and talk to the server by a new connection."""
+    running = reading.daemon(host)
+    with host.directory(sshd.PRIVILEGE_SEPARATION, unless=lambda: reading.starting(host)):
+        _must(host, "the new configuration is not valid", "/usr/sbin/sshd", "-t")
+    if not running.enabled:
+        _must(host, "ssh.service cannot be enabled", "systemctl", "-q", "enable", "ssh.service")
+    strays = [listener for listener in running.strays if not listener.unit]
+    for listener in strays if "SSHD-007" in ids else ():
+        _end(host, listener.pid)
+    host.run("systemctl", "reset-failed", "ssh.service")
+    if "SSHD-012" in ids and running.socket:
+        _leave_socket(change)
+    elif not running.active or ("SSHD-007" in ids and (running.options or strays)):
+        _must(host, "ssh.service does not start", "systemctl", "restart", "ssh.service")
+    else:
+        _must(host, "ssh.service does not reload", "systemctl", "reload", "ssh.service")
+    _must_answer(host)
 
 
-def _take_effect(host: Host, change: Transaction, restart: bool) -> None:
-    """Validate, reload, and talk to the server by a new connection; anything that fails puts the
-    files back.
+def _end(host: Host, pid: int) -> None:
+    """Ends a listener (its sessions stay) and waits until its port is free."""
+    host.run("kill", str(pid))
+    deadline = time.monotonic() + _PATIENCE
+    while host.attributes(f"/proc/{pid}") is not None and time.monotonic() < deadline:
+        time.sleep(0.05)
+
+
+def _leave_socket(change: Transaction) -> None:
+    """From ssh.socket to ssh.service by systemd itself: a run killed meanwhile changes nothing.
+
+    The service starts at boot before the socket no longer does, so a reboot finds one of them.
     """
-    try:
-        with host.directory(sshd.PRIVILEGE_SEPARATION):
-            _must(host, "the new configuration is not valid", "/usr/sbin/sshd", "-t")
-        if restart:
-            _must(host, "ssh.socket cannot be switched off", "systemctl", "--quiet", "disable",
-            "--now", "ssh.socket",
-                  unless="not loaded|does not exist|not found")  # fmt: skip
-            _must(
-                host,
-                "ssh.service cannot be enabled",
-                "systemctl",
-                "--quiet",
-                "enable",
-                "ssh.service",
-            )
-            host.run("systemctl", "reset-failed", "ssh.service")
-            _must(host, "ssh.service does not start", "systemctl", "restart", "ssh.service")
-        else:
-            _must(host, "ssh.service does not reload", "systemctl", "reload", "ssh.service")
-        _must_answer(host)
-    except Refused as error:
-        change.undo()
-        host.run("systemctl", "reload-or-restart", "ssh.service")
-        raise Refused(f"{error}; the old configuration is back") from None
+    back = ("systemctl", "--quiet", "enable", "--now", "ssh.socket")
+    change.do("systemctl", "--quiet", "disable", "ssh.socket", undo=back)
+    switch = "systemctl stop ssh.socket; systemctl restart ssh.service"
+    _must(
+        change.host,
+        "ssh.service does not take over from ssh.socket",
+        *("systemd-run", "--quiet", "--wait", "--collect", "sh", "-c", switch),
+    )
 
 
-def _must(host: Host, failure: str, *command: str, unless: str = "") -> None:
+def _must(host: Host, failure: str, *command: str) -> None:
     ran = host.run(*command)
-    harmless = any(words in ran.err for words in unless.split("|")) if unless else False
-    if ran.status and not harmless:
+    if ran.status:
         raise Refused(f"{failure}: {' '.join((ran.err or ran.out).split())}")
 
 
@@ -279,15 +358,14 @@ def clean(host: Host) -> None:
     are.
     """
     change = Transaction(host)
-    for path in _with_disabled_lines(host):
-        change.write(
-            path,
-            "\n".join(li.removeprefix(DISABLED) for li in (host.read(path) or "").splitlines())
-            + "\n",
-        )
-    for path in (sshd.DROP_IN, sshd.BANNER, sshd.CLOUD_INIT):
-        change.remove(path)
-    _take_effect(host, change, restart=False)
+    try:
+        for path in _with_disabled_lines(host):
+            change.write(path, _enabled(host.read(path) or ""))
+        for path in (sshd.DROP_IN, sshd.BANNER, sshd.CLOUD_INIT):
+            change.remove(path)
+        _take_effect(host, change, ())
+    except (Refused, OSError) as error:
+        raise Refused(f"{error}; {_back(host, change)}") from None
 
 
 def _with_disabled_lines(host: Host) -> list[str]:

@@ -8,7 +8,7 @@ import os
 import re
 import shlex
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from rocksalt import sshd
@@ -26,6 +26,7 @@ QUERIES = (
 _UNIT_PROPERTIES = (
     "Id,LoadState,ActiveState,UnitFileState,MainPID,StateChangeTimestampMonotonic,ReloadResult"
 )
+_WITH_VALUE = ("-o", "-p", "-f", "-h", "-c")
 _LISTENER = re.compile(r"sshd: (?P<command>.*?) \[listener\]")
 
 
@@ -48,10 +49,21 @@ class HostKey:
 
 
 @dataclass(frozen=True)
+class Listener:
+    """A listening sshd that systemd did not start as ssh.service; ``unit`` is another unit whose
+    main process it is, empty when nothing looks after it.
+    """
+
+    pid: int
+    options: tuple[str, ...]
+    unit: str = ""
+
+
+@dataclass(frozen=True)
 class Daemon:
     """The running server. ``since`` is when it last read its configuration (seconds since the
-    epoch, 0 if never); ``options`` is what it was started with beyond ``-D``; ``strays`` are
-    listeners that systemd did not start.
+    epoch, 0 if never); ``options`` is what it was started with beyond ``-D``; ``program`` is what
+    runs, empty when nothing does; ``strays`` are other listeners.
     """
 
     active: bool = False
@@ -60,7 +72,8 @@ class Daemon:
     since: float = 0.0
     reloaded: bool = True
     options: tuple[str, ...] = ()
-    strays: tuple[int, ...] = ()
+    program: str = ""
+    strays: tuple[Listener, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -77,6 +90,7 @@ class Reading:
     offered: Mapping[str, list[str]] = field(default_factory=dict)
     daemon: Daemon = field(default_factory=Daemon)
     access: Mapping[str, str] = field(default_factory=dict)
+    links: Mapping[str, str] = field(default_factory=dict)
     changed: Mapping[str, float] = field(default_factory=dict)
     host_keys: Sequence[HostKey] = ()
     texts: Mapping[str, str | None] = field(default_factory=dict)
@@ -107,6 +121,7 @@ def read(host: Host) -> Reading:
         offered={query: host.run("ssh", "-Q", query).out.split() for query in QUERIES[:4]},
         daemon=running,
         access={path: found.access for path, found in attributes.items() if found},
+        links=_links(host, attributes),
         changed={path: found.changed for path, found in attributes.items() if found},
         host_keys=host_keys,
         texts={
@@ -127,11 +142,41 @@ def test_mode(
     Without its privilege separation directory, which systemd makes when it starts the daemon, sshd
     refuses to answer.
     """
-    with host.directory(sshd.PRIVILEGE_SEPARATION):
-        ran = host.run("/usr/sbin/sshd", "-T", *options, *(("-C", spec) if spec else ()))
+    with host.directory(sshd.PRIVILEGE_SEPARATION, unless=lambda: starting(host)):
+        ran = host.run("/usr/sbin/sshd", "-T", *_judged(options), *(("-C", spec) if spec else ()))
     if ran.status:
         return {}, f"sshd -T fails: {' '.join(ran.err.split()) or f'status {ran.status}'}"
     return config.effective(ran.out), ""
+
+
+def starting(host: Host) -> bool:
+    """Whether sshd runs or is about to: its runtime folder is then systemd's business."""
+    ran = host.run("systemctl", "is-active", "ssh.service", "ssh.socket")
+    return any(word in ("active", "activating", "reloading") for word in ran.out.split())
+
+
+def _judged(options: Sequence[str]) -> list[str]:
+    """The options of a daemon that change what it does, and none that would write somewhere."""
+    found, rest = [], list(options)
+    while rest:
+        option = rest.pop(0)
+        if option in ("-4", "-6"):
+            found.append(option)
+        elif option in _WITH_VALUE and rest:
+            found += [option, rest.pop(0)]
+        elif option[:2] in _WITH_VALUE and len(option) > 2:
+            found += [option[:2], option[2:]]
+    return found
+
+
+def _links(host: Host, paths: Iterable[str]) -> dict[str, str]:
+    """Configuration files that are links out of /etc/ssh: path -> where they lead."""
+    targets = {path: os.path.realpath(host.path(path))[len(host.root) :] for path in paths}
+    return {
+        path: target
+        for path, target in targets.items()
+        if target != path and not target.startswith("/etc/ssh/")
+    }
 
 
 def _stock(host: Host) -> frozenset[tuple[str, str]]:
@@ -180,9 +225,6 @@ def daemon(host: Host) -> Daemon:
     ]
     service, socket = ([*blocks, {}, {}])[:2]
     pid = int(service.get("MainPID") or 0)
-    listeners = _listeners(host)
-    strays = tuple(number for number in listeners if number != pid)
-    speaking = strays[0] if strays else pid
     stamp = int(service.get("StateChangeTimestampMonotonic") or 0) / 1e6
     active = service.get("ActiveState") in ("active", "reloading")
     return Daemon(
@@ -191,29 +233,69 @@ def daemon(host: Host) -> Daemon:
         socket=socket.get("ActiveState") == "active" or socket.get("UnitFileState") == "enabled",
         since=time.time() - (time.monotonic() - stamp) if active and stamp else 0.0,
         reloaded=service.get("ReloadResult", "success") == "success",
-        options=listeners.get(speaking, ()),
-        strays=strays,
+        options=_options(host, pid) if pid else (),
+        program=_program(host, pid) if pid else "",
+        strays=_strays(host, pid),
     )
 
 
-def _listeners(host: Host) -> dict[int, tuple[str, ...]]:
-    """Listening sshd processes of this host, not of its containers: pid -> options beyond
-    ``-D``.
+def _strays(host: Host, main: int) -> tuple[Listener, ...]:
+    """Listening sshd processes of root on this host, not of its containers, beside ``main``.
+
+    The process list is written by whoever runs a process: only root's, and only sshd, counts.
     """
-    processes, found = host.path("/proc"), {}
+    processes, found = host.path("/proc"), []
     mine = os.readlink(processes / "self/ns/pid")
-    for name in filter(str.isdigit, os.listdir(processes)):
+    for pid in sorted(int(name) for name in os.listdir(processes) if name.isdigit()):
+        folder = processes / str(pid)
         try:
-            with open(processes / name / "cmdline", "rb") as file:
-                title = _LISTENER.match(
-                    file.read(4096).replace(b"\0", b" ").decode(errors="replace")
-                )
-            if title and os.readlink(processes / name / "ns/pid") == mine:
-                words = shlex.split(title.group("command"))[1:]
-                found[int(name)] = tuple(word for word in words if word != "-D")
-        except (OSError, ValueError):
+            if pid == main or not _LISTENER.match(_title(host, pid)):
+                continue
+            if folder.stat().st_uid or os.readlink(folder / "ns/pid") != mine:
+                continue
+        except OSError:
             continue
-    return found
+        if os.path.basename(_program(host, pid)) == "sshd":
+            found.append(Listener(pid, _options(host, pid), _unit(host, pid)))
+    return tuple(found)
+
+
+def _title(host: Host, pid: int) -> str:
+    with open(host.path(f"/proc/{pid}/cmdline"), "rb") as file:
+        return file.read().replace(b"\0", b" ").decode(errors="replace")
+
+
+def _options(host: Host, pid: int) -> tuple[str, ...]:
+    """What a listener was started with beyond ``-D``. sshd shows it in its title, unless the
+    command line is too long for that; then it is the command line itself.
+    """
+    try:
+        title = _title(host, pid)
+    except OSError:
+        return ()
+    listener = _LISTENER.match(title)
+    try:
+        words = shlex.split(listener.group("command") if listener else title)
+    except ValueError:
+        words = title.split()
+    return tuple(word for word in words[1:] if word != "-D")
+
+
+def _program(host: Host, pid: int) -> str:
+    """The program that a process runs; one replaced by an upgrade counts as the same."""
+    try:
+        return os.readlink(host.path(f"/proc/{pid}/exe")).removesuffix(" (deleted)")
+    except OSError:
+        return ""
+
+
+def _unit(host: Host, pid: int) -> str:
+    """The unit whose main process this is."""
+    unit = (host.read(f"/proc/{pid}/cgroup") or "").strip().rsplit("/", 1)[-1]
+    if not unit.endswith(".service"):
+        return ""
+    main = host.run("systemctl", "show", "--property=MainPID", "--value", unit).out.strip()
+    return unit if main == str(pid) else ""
 
 
 def _host_keys(host: Host, effective: Mapping[str, list[str]]) -> list[HostKey]:
