@@ -7,9 +7,12 @@ from __future__ import annotations
 import datetime as dt
 import grp
 import json
+import math
 import os
+import re
+import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,18 +22,22 @@ from rocksalt.host import Host
 
 UNIT = "rocksalt-drift"
 FOLDER = "/etc/systemd/system"
+DISABLED = ".disabled-by-rocksalt"
 _CLOCK_TOLERANCE = 300
+_OF_OUR_UNITS = re.compile(r"/rocksalt-(?:drift)?\.(?:service|timer)(?:\.d/[^/]+)?$")
+_PROPERTIES = "ActiveState,UnitFileState,NeedDaemonReload,FragmentPath,DropInPaths"
 _HEADER = "# Written by rocksalt; state.apply hardening.drift undoes a change here.\n"
 
 
 @dataclass(frozen=True)
 class Look:
-    """Unit texts as found, the timer's state, and the age of the last report in seconds (None:
-    there is none).
+    """Unit texts as found, the timer's state, the files by which systemd overrides the units, and
+    the age of the last report in seconds (None: there is none).
     """
 
     texts: Mapping[str, str | None]
     timer: Mapping[str, Any]
+    overrides: Sequence[str]
     age: float | None
 
 
@@ -109,19 +116,45 @@ def _monitoring_group() -> str:
 
 def look(host: Host, state_dir: str) -> Look:
     """Reads units, timer and last report."""
-    shown = host.run(
-        "systemctl", "show", f"{UNIT}.timer", "-p", "ActiveState,UnitFileState,NeedDaemonReload"
-    ).out
-    properties = dict(line.split("=", 1) for line in shown.splitlines() if "=" in line)
+    service, timer = _shown(host)
     return Look(
         texts={path: host.read(path) for path in paths().values()},
         timer={
-            "timer": properties.get("ActiveState", "unknown"),
-            "at boot": properties.get("UnitFileState") or "not there",
-            "as on disk": properties.get("NeedDaemonReload") == "no",
+            "timer": timer.get("ActiveState", "unknown"),
+            "at boot": timer.get("UnitFileState") or "not there",
+            "as on disk": all(unit.get("NeedDaemonReload") == "no" for unit in (service, timer)),
         },
+        overrides=_overrides(host, service, timer),
         age=_age(host.read(f"{state_dir}/last.json")),
     )
+
+
+def _shown(host: Host) -> tuple[dict[str, str], dict[str, str]]:
+    """What systemd knows of the service and of the timer."""
+    names = [os.path.basename(path) for path in paths().values()]
+    blocks = host.run("systemctl", "show", *names, "-p", _PROPERTIES).out.split("\n\n")
+    units = [
+        dict(line.split("=", 1) for line in block.splitlines() if "=" in line) for block in blocks
+    ]
+    service, timer = [*units, {}, {}][:2]
+    return service, timer
+
+
+def _overrides(host: Host, *units: Mapping[str, str]) -> list[str]:
+    """What systemd reads instead of our units or on top of them, and what it will read from beside
+    them after its next reload. A drop-in for every service of the host (``service.d``) is not about
+    us, and containers come with some.
+    """
+    found = [path for own in paths().values() for path in host.glob(f"{own}.d/*.conf")]
+    for unit in units:
+        found += [unit.get("FragmentPath", ""), *shlex.split(unit.get("DropInPaths", ""))]
+    return [
+        path
+        for path in dict.fromkeys(found)
+        if path
+        and path not in paths().values()
+        and not path.rpartition("/")[0].endswith(("/service.d", "/timer.d"))
+    ]
 
 
 def _age(text: str | None) -> float | None:
@@ -137,8 +170,8 @@ def expected(settings: Mapping[str, Any], texts: Mapping[str, str]) -> dict[str,
     """Control id -> what it expects, given the rendered units."""
     return {
         "DRIFT-001": {"timer": "active", "at boot": "enabled", "as on disk": True},
-        "DRIFT-002": dict.fromkeys(texts, AS_RENDERED),
-        "DRIFT-003": f"at most {settings['stale_after']} minutes old",
+        "DRIFT-002": {**dict.fromkeys(texts, AS_RENDERED), "overrides": []},
+        "DRIFT-003": f"at most {_stale_after(settings)} minutes old",
     }
 
 
@@ -149,14 +182,18 @@ def actual(
     report.
     """
     seen = {path: _compared(found.texts[path], text) for path, text in texts.items()}
+    why = [f"{path} {state}" for path, state in seen.items() if state != AS_RENDERED]
+    why += [f"{path} overrides {UNIT}" for path in found.overrides]
     return {
         "DRIFT-001": Seen(dict(found.timer)),
-        "DRIFT-002": Seen(
-            seen,
-            "; ".join(f"{path} {state}" for path, state in seen.items() if state != AS_RENDERED),
-        ),
-        "DRIFT-003": _last_report(found.age, settings["stale_after"], outdated),
+        "DRIFT-002": Seen({**seen, "overrides": list(found.overrides)}, "; ".join(why)),
+        "DRIFT-003": _last_report(found.age, _stale_after(settings), outdated),
     }
+
+
+def _stale_after(settings: Mapping[str, Any]) -> int:
+    """Minutes in which two reports were due, as late as the timer may make them."""
+    return int(2 * settings["interval"] + math.ceil(settings["jitter"] / 60))
 
 
 def _compared(text: str | None, wanted: str) -> str:
@@ -181,20 +218,32 @@ def _last_report(age: float | None, stale_after: int, outdated: bool) -> Seen:
 
 
 def enforce(host: Host, texts: Mapping[str, str]) -> None:
-    """Writes the units and starts the timer; systemd is told every time, not only in the run that
-    wrote them.
+    """Writes the units, moves away what overrides them, and starts the timer; systemd is told every
+    time, not only in the run that wrote them.
     """
     for path, text in texts.items():
-        if host.read(path) != text:
-            host.write(path, text)
-    for command in (
-        ("daemon-reload",),
-        ("enable", "--quiet", f"{UNIT}.timer"),
-        ("restart", f"{UNIT}.timer"),
-    ):
-        ran = host.run("systemctl", *command)
-        if ran.status:
-            raise Refused(f"systemctl {' '.join(command)}: {' '.join(ran.err.split())}")
+        host.write(path, text)
+    _systemctl(host, "daemon-reload")
+    if _move_overrides(host):
+        _systemctl(host, "daemon-reload")
+    _systemctl(host, "enable", "--quiet", f"{UNIT}.timer")
+    _systemctl(host, "restart", f"{UNIT}.timer")
+
+
+def _systemctl(host: Host, *command: str) -> None:
+    ran = host.run("systemctl", *command)
+    if ran.status:
+        raise Refused(f"systemctl {' '.join(command)}: {' '.join(ran.err.split())}")
+
+
+def _move_overrides(host: Host) -> bool:
+    """Renames what overrides our units, so that systemd passes over it and nothing is lost. A file
+    that another unit owns, for which ours was made an alias, stays as it is.
+    """
+    found = [path for path in _overrides(host, *_shown(host)) if _OF_OUR_UNITS.search(path)]
+    for path in found:
+        host.rename(path, path + DISABLED)
+    return bool(found)
 
 
 def clean(host: Host) -> None:

@@ -9,7 +9,8 @@ import os
 import pwd
 import stat
 import subprocess
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -58,10 +59,10 @@ class Host:
     def path(self, path: str) -> Path:
         return Path(self.root + path)
 
-    def run(self, *command: str, stdin: str = "", timeout: float = 30) -> Ran:
+    def run(self, *command: str, timeout: float = 30) -> Ran:
         try:
             done = subprocess.run(
-                command, input=stdin, capture_output=True, text=True, timeout=timeout,
+                command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=timeout,
                 errors="replace", env=ENVIRONMENT, check=False,
             )  # fmt: skip
         except FileNotFoundError:
@@ -71,9 +72,9 @@ class Host:
         return Ran(done.returncode, done.stdout, done.stderr)
 
     def read(self, path: str) -> str | None:
-        """The text of a file, None where there is none."""
+        """The text of a file with the line ends that it has, None where there is none."""
         try:
-            return self.path(path).read_text(errors="surrogateescape")
+            return self.path(path).read_bytes().decode(errors="surrogateescape")
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
             return None
 
@@ -97,15 +98,15 @@ class Host:
         """Replaces a file as a whole: a reader, or a crash at any moment, sees the old text or the
         new one.
 
-        The temporary name is always the same, so that a killed run leaves at most one and the next
-        run uses it up.
+        Two writers at a time do not meet, for each has a temporary file of its own; what a killed
+        one left goes first.
         """
         target = self.path(path)
         target.parent.mkdir(parents=True, exist_ok=True)
-        temporary = target.with_name(f".{target.name}{_TEMPORARY}")
-        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW
-        with open(os.open(temporary, flags, 0o600), "w", errors="surrogateescape") as file:
-            file.write(text)
+        temporary = _temporary(target)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+        with open(os.open(temporary, flags, 0o600), "wb") as file:
+            file.write(text.encode(errors="surrogateescape"))
             os.fchmod(file.fileno(), int(mode, 8))
             file.flush()
             os.fsync(file.fileno())
@@ -126,8 +127,12 @@ class Host:
         target.chmod(int(mode, 8))
 
     @contextlib.contextmanager
-    def directory(self, path: str, mode: int = 0o755) -> Iterator[None]:
-        """The directory exists meanwhile; one made for the occasion goes again."""
+    def directory(
+        self, path: str, mode: int = 0o755, unless: Callable[[], bool] = lambda: False
+    ) -> Iterator[None]:
+        """The directory exists meanwhile; one made for the occasion goes again ``unless`` somebody
+        else relies on it by then.
+        """
         target = self.path(path)
         try:
             target.mkdir(mode=mode)
@@ -137,8 +142,19 @@ class Host:
         try:
             yield
         finally:
-            with contextlib.suppress(OSError):
-                target.rmdir()
+            if not unless():
+                with contextlib.suppress(OSError):
+                    target.rmdir()
+
+
+def _temporary(target: Path) -> Path:
+    """A name that only this thread writes, beside which no dead thread's file is left."""
+    prefix, mine = f".{target.name}{_TEMPORARY}.", str(threading.get_native_id())
+    for path in target.parent.glob(f"{glob.escape(prefix)}*"):
+        writer = path.name.removeprefix(prefix)
+        if writer == mine or not os.path.exists(f"/proc/{writer}"):
+            path.unlink(missing_ok=True)
+    return target.with_name(prefix + mine)
 
 
 def _name(lookup, number: int, attribute: str) -> str:  # type: ignore[no-untyped-def]

@@ -15,13 +15,31 @@ from rocksalt import drift
 from rocksalt.errors import Refused
 from rocksalt.findings import Seen
 
-SETTINGS = {"interval": 60, "jitter": 300, "stale_after": 150}
+SETTINGS = {"interval": 60, "jitter": 300}
 SERVICE, TIMER = (
     "/etc/systemd/system/rocksalt-drift.service",
     "/etc/systemd/system/rocksalt-drift.timer",
 )
-SHOW = "systemctl show rocksalt-drift.timer"
-RUNNING = "ActiveState=active\nUnitFileState=enabled\nNeedDaemonReload=no\n"
+SHOW = "systemctl show rocksalt-drift.service rocksalt-drift.timer"
+RUNNING = f"""\
+ActiveState=inactive
+UnitFileState=static
+NeedDaemonReload=no
+FragmentPath={SERVICE}
+DropInPaths=
+
+ActiveState=active
+UnitFileState=enabled
+NeedDaemonReload=no
+FragmentPath={TIMER}
+DropInPaths=
+"""
+DROP_IN = f"{SERVICE}.d/x.conf"
+OVERRIDDEN = RUNNING.replace("DropInPaths=\n", f"DropInPaths={DROP_IN}\n", 1)
+ASKED = (
+    *SHOW.split(),
+    *("-p", "ActiveState,UnitFileState,NeedDaemonReload,FragmentPath,DropInPaths"),
+)
 STATE = "/var/lib/rocksalt"
 
 
@@ -64,17 +82,26 @@ def test_as_expected(healthy, texts):
             lambda h: h.put(SERVICE, "[Service]\nExecStart=/bin/true\n"),
             {"DRIFT-002": f"{SERVICE} was edited"},
         ),
-        (lambda h: h.answer(SHOW, RUNNING.replace("=active", "=inactive")), {"DRIFT-001": ""}),
+        (lambda h: h.answer(SHOW, RUNNING.replace("=active", "=failed")), {"DRIFT-001": ""}),
         (lambda h: h.answer(SHOW, RUNNING.replace("enabled", "disabled")), {"DRIFT-001": ""}),
+        (lambda h: h.answer(SHOW, RUNNING.replace("=no", "=yes", 1)), {"DRIFT-001": ""}),
         (lambda h: h.answer(SHOW, RUNNING.replace("=no", "=yes")), {"DRIFT-001": ""}),
+        (
+            lambda h: h.answer(SHOW, OVERRIDDEN),
+            {"DRIFT-002": f"{DROP_IN} overrides rocksalt-drift"},
+        ),
+        (
+            lambda h: h.answer(SHOW, RUNNING.replace(TIMER, "/run/systemd/other.timer")),
+            {"DRIFT-002": "/run/systemd/other.timer overrides rocksalt-drift"},
+        ),
         (lambda h: h.answer(SHOW, "", status=1), {"DRIFT-001": ""}),
         (
             lambda h: h.remove(f"{STATE}/last.json"),
             {"DRIFT-003": "there is no last report, so agents that read it see nothing"},
         ),
         (
-            lambda h: h.put(f"{STATE}/last.json", report(minutes=151)),
-            {"DRIFT-003": "the last report is 151 minutes old"},
+            lambda h: h.put(f"{STATE}/last.json", report(minutes=126)),
+            {"DRIFT-003": "the last report is 126 minutes old"},
         ),
         (
             lambda h: h.put(f"{STATE}/last.json", report(minutes=-6)),
@@ -90,9 +117,29 @@ def test_must_change(healthy, texts, change, reasons):
     assert differing(healthy, texts) == reasons
 
 
-@pytest.mark.parametrize("minutes", [149, 0, -4])
+@pytest.mark.parametrize("minutes", [124, 0, -4])
 def test_recent_enough(healthy, texts, minutes):
     healthy.put(f"{STATE}/last.json", report(minutes))
+    assert differing(healthy, texts) == {}
+
+
+@pytest.mark.parametrize(
+    ("interval", "jitter", "minutes"), [(240, 300, 485), (5, 0, 10), (60, 61, 122), (1440, 0, 2880)]
+)
+def test_a_report_may_be_as_old_as_two_intervals(interval, jitter, minutes):
+    expected = drift.expected({"interval": interval, "jitter": jitter}, {})
+    assert expected["DRIFT-003"] == f"at most {minutes} minutes old"
+
+
+@pytest.mark.parametrize(
+    "drop_in",
+    [
+        "/run/systemd/system/service.d/zzz-lxc-service.conf",
+        "/usr/lib/systemd/system/timer.d/x.conf",
+    ],
+)
+def test_a_drop_in_for_every_service_is_not_about_ours(healthy, texts, drop_in):
+    healthy.answer(SHOW, RUNNING.replace("DropInPaths=", f"DropInPaths={drop_in}"))
     assert differing(healthy, texts) == {}
 
 
@@ -173,10 +220,58 @@ def test_enforce_tells_systemd_every_time(host, texts):
         drift.enforce(host, texts)
         assert host.ran == [
             ("systemctl", "daemon-reload"),
+            ASKED,
             ("systemctl", "enable", "--quiet", "rocksalt-drift.timer"),
             ("systemctl", "restart", "rocksalt-drift.timer"),
         ]
     assert {path: host.read(path) for path in texts} == texts
+
+
+def test_enforce_moves_away_what_overrides_our_units(healthy, texts):
+    healthy.answer("systemctl")
+    healthy.answer(SHOW, OVERRIDDEN)
+    healthy.put(DROP_IN, "[Service]\nExecStart=/bin/true\n")
+    drift.enforce(healthy, texts)
+    assert healthy.glob(f"{SERVICE}.d/*") == [f"{DROP_IN}.disabled-by-rocksalt"]
+    assert [command[1] for command in healthy.ran] == [
+        *("daemon-reload", "show", "daemon-reload", "enable", "restart")
+    ]
+
+
+def test_a_drop_in_that_systemd_has_not_read_yet(healthy, texts):
+    healthy.put(DROP_IN, "[Service]\n")
+    assert differing(healthy, texts) == {"DRIFT-002": f"{DROP_IN} overrides rocksalt-drift"}
+
+
+def test_drop_ins_from_elsewhere_and_with_a_blank(healthy, texts):
+    paths = ["/run/systemd/system/rocksalt-.service.d/p.conf", f"{TIMER}.d/x y.conf"]
+    healthy.answer("systemctl")
+    for path in paths:
+        healthy.put(path)
+    shown = f'DropInPaths={paths[0]} "{paths[1]}"\n'
+    healthy.answer(SHOW, RUNNING.replace("DropInPaths=\n", shown, 1))
+    assert sorted(drift.look(healthy, STATE).overrides) == sorted(paths)
+    drift.enforce(healthy, texts)
+    assert [healthy.read(path) for path in paths] == [None, None]
+    assert [healthy.read(f"{path}.disabled-by-rocksalt") for path in paths] == ["", ""]
+
+
+def test_enforce_leaves_the_files_of_other_units(healthy, texts):
+    other = "/usr/lib/systemd/system/ssh.service"
+    healthy.answer("systemctl")
+    healthy.answer(SHOW, RUNNING.replace(SERVICE, other))
+    healthy.put(other, "[Service]\n")
+    drift.enforce(healthy, texts)
+    assert healthy.read(other) == "[Service]\n"
+    assert "DRIFT-002" in differing(healthy, texts)
+
+
+def test_enforce_replaces_a_link_to_another_unit(healthy, texts):
+    healthy.answer("systemctl")
+    healthy.rename(SERVICE, "/opt.service")
+    healthy.path(SERVICE).symlink_to(healthy.path("/opt.service"))
+    drift.enforce(healthy, texts)
+    assert not healthy.path(SERVICE).is_symlink()
 
 
 def test_enforce_refuses_when_systemd_does(host, texts):
@@ -202,8 +297,13 @@ def test_clean_takes_the_units_and_leaves_the_reports(healthy):
 
 
 def test_a_timer_that_systemd_does_not_know(host):
-    host.answer(SHOW, "ActiveState=inactive\nUnitFileState=\nNeedDaemonReload=no\n")
+    host.answer(
+        SHOW,
+        "NeedDaemonReload=no\nFragmentPath=\n\n"
+        "ActiveState=inactive\nUnitFileState=\nNeedDaemonReload=no\nFragmentPath=\n",
+    )
     found = drift.look(host, STATE)
     assert found.timer == {"timer": "inactive", "at boot": "not there", "as on disk": True}
+    assert found.overrides == []
     assert found.age is None
     assert isinstance(drift.actual(found, SETTINGS, {}, False)["DRIFT-001"], Seen)

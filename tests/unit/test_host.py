@@ -5,10 +5,15 @@ from __future__ import annotations
 import os
 import pwd
 import stat
+import subprocess
+import threading
+from concurrent import futures
 
 import pytest
 
 from rocksalt.host import Host
+
+ME = threading.get_native_id()
 
 
 @pytest.fixture
@@ -32,15 +37,40 @@ def test_write(host, tmp_path, wanted):
     assert os.listdir(tmp_path / "etc/deep") == ["file"]
 
 
-def test_write_uses_up_what_a_killed_run_left(host, tmp_path):
+def test_write_takes_away_what_killed_runs_left(host, tmp_path):
     (tmp_path / "file").write_text("old")
-    leftover = tmp_path / ".file.rocksalt-new"
-    leftover.write_text("half of something that is longer than the new text")
-    leftover.chmod(0o666)
+    dead = subprocess.Popen(["true"])
+    dead.wait()
+    for leftover in (f".file.rocksalt-new.{dead.pid}", f".file.rocksalt-new.{ME}"):
+        (tmp_path / leftover).write_text("half of something that is longer than the new text")
+        (tmp_path / leftover).chmod(0o666)
     host.write("/file", "new", "0600")
     assert (tmp_path / "file").read_text() == "new"
     assert mode(tmp_path / "file") == "0600"
-    assert not leftover.exists()
+    assert os.listdir(tmp_path) == ["file"]
+
+
+def test_write_leaves_what_another_writer_is_writing(host, tmp_path):
+    others = tmp_path / f".file.rocksalt-new.{os.getppid()}"
+    others.write_text("half")
+    host.write("/file", "new")
+    assert others.read_text() == "half"
+
+
+def test_two_writers_at_a_time(host):
+    texts = [letter * 300_000 for letter in "abcd"]
+
+    def write(text: str) -> set[str | None]:
+        seen = set()
+        for _ in range(10):
+            host.write("/file", text)
+            seen.add(host.read("/file"))
+        return seen
+
+    with futures.ThreadPoolExecutor(len(texts)) as pool:
+        seen = set().union(*pool.map(write, texts))
+    assert seen <= set(texts), "a reader saw something that nobody wrote"
+    assert host.glob("/.file*") == []
 
 
 def test_write_replaces_a_link_and_leaves_its_target(host, tmp_path):
@@ -53,11 +83,10 @@ def test_write_replaces_a_link_and_leaves_its_target(host, tmp_path):
 
 def test_write_follows_no_planted_link(host, tmp_path):
     (tmp_path / "victim").write_text("old")
-    (tmp_path / ".file.rocksalt-new").symlink_to("victim")
-    with pytest.raises(OSError):
-        host.write("/file", "new")
+    (tmp_path / f".file.rocksalt-new.{ME}").symlink_to("victim")
+    host.write("/file", "new")
     assert (tmp_path / "victim").read_text() == "old"
-    assert not (tmp_path / "file").exists()
+    assert (tmp_path / "file").read_text() == "new"
 
 
 def test_a_reader_of_the_old_file_keeps_the_old_text(host, tmp_path):
@@ -68,9 +97,9 @@ def test_a_reader_of_the_old_file_keeps_the_old_text(host, tmp_path):
 
 
 def test_bytes_that_are_no_text_survive(host, tmp_path):
-    (tmp_path / "file").write_bytes(b"caf\xe9\n")
+    (tmp_path / "file").write_bytes(b"caf\xe9\r\n\r\n")
     host.write("/copy", host.read("/file"))
-    assert (tmp_path / "copy").read_bytes() == b"caf\xe9\n"
+    assert (tmp_path / "copy").read_bytes() == b"caf\xe9\r\n\r\n"
 
 
 def test_read(host, tmp_path):
@@ -131,9 +160,22 @@ def test_a_directory_that_somebody_filled_meanwhile_stays(host, tmp_path):
     assert (tmp_path / "run/sshd.pid").exists()
 
 
+def test_a_directory_that_somebody_relies_on_by_now_stays(host, tmp_path):
+    asked = []
+
+    def starting() -> bool:
+        asked.append((tmp_path / "run").is_dir())
+        return True
+
+    with host.directory("/run", unless=starting):
+        assert asked == [], "it is asked at the end"
+    assert asked == [True]
+    assert (tmp_path / "run").is_dir()
+
+
 def test_run(host):
-    done = host.run("sh", "-c", 'cat; echo "$LC_ALL$HOME" >&2; exit 3', stdin="text")
-    assert (done.status, done.out, done.err) == (3, "text", "C\n")
+    done = host.run("sh", "-c", 'cat; echo text; echo "$LC_ALL$HOME" >&2; exit 3')
+    assert (done.status, done.out, done.err) == (3, "text\n", "C\n")
 
 
 def test_run_what_is_not_there_or_takes_too_long(host):

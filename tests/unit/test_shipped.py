@@ -104,7 +104,9 @@ def test_every_directive_has_one_control_and_an_existing_setting(shipped):
 
 
 def test_every_control_of_drift_has_a_check(shipped):
-    assert set(drift_expected({"stale_after": 1}, {})) == set(shipped["drift"].controls)
+    assert set(drift_expected({"interval": 60, "jitter": 300}, {})) == set(
+        shipped["drift"].controls
+    )
 
 
 @pytest.mark.parametrize(

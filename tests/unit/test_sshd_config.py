@@ -34,7 +34,25 @@ def parsed(**files: str) -> list[tuple[str, str, str]]:
         ("PermitRootLogin no # for now", "permitrootlogin", "no"),
         ("AuthorizedKeysFile .ssh/a#b", "authorizedkeysfile", ".ssh/a#b"),
         ('AllowGroups "sudo" "wheel"', "allowgroups", "sudo wheel"),
-        ('Banner "/etc/my banner"', "banner", "/etc/my banner"),
+        ('Banner "/etc/my banner"', "banner", '"/etc/my banner"'),
+        ("Banner /etc/my\\ banner", "banner", '"/etc/my banner"'),
+        ("Banner 'it''s'", "banner", "its"),
+        ('Banner "it\'s"', "banner", '"it\'s"'),
+        (r'Banner "a\"b\\c"', "banner", r'"a\"b\\c"'),
+        ('Banner "#1"', "banner", '"#1"'),
+        ('Banner ""', "banner", '""'),
+        ("PermitRootLogin 'yes' 'now", "permitrootlogin", "yes now"),
+        ('"PermitRootLogin" yes', "permitrootlogin", "yes"),
+        ('"PermitRootLogin"yes', "permitrootlogin", "yes"),
+        ('Permit"RootLogin" yes', "permitrootlogin", "yes"),
+        ('"Match" User git', "match", "User git"),
+        ("=PermitRootLogin yes", "permitrootlogin", "yes"),
+        (" = PermitRootLogin = yes", "permitrootlogin", "yes"),
+        ("PermitRootLogin\ryes", "permitrootlogin", "yes"),
+        ("PermitRootLogin yes\f\r", "permitrootlogin", "yes"),
+        ("\fPermitRootLogin yes", "\fpermitrootlogin", "yes"),
+        ('"PermitRootLogin yes', "", ""),
+        ('"#PermitRootLogin" yes', "", ""),
         ("ChallengeResponseAuthentication no", "kbdinteractiveauthentication", "no"),
         ("PubkeyAcceptedKeyTypes ssh-rsa", "pubkeyacceptedalgorithms", "ssh-rsa"),
         ("UsePAM", "usepam", ""),
@@ -50,6 +68,16 @@ def test_lines_know_their_place():
     assert (line.path, line.number, line.place) == (MAIN, 3, f"{MAIN} line 3")
 
 
+def test_lines_end_where_sshd_ends_them():
+    text = "# a\fMatch all\n# b\x85Match all\r# c\u2028Match all\nPort 1\r\nPort 2"
+    found = config.parse(MAIN, {MAIN: text}.get, lambda pattern: [])
+    assert [(line.number, line.keyword, line.value) for line in found] == [
+        (3, "port", "1"),
+        (4, "port", "2"),
+    ]
+    assert config.effective("banner /a\fb\n") == {"banner": ["/a\fb"]}
+
+
 def test_includes_stand_where_they_are_read():
     found = parsed(
         main="Port 1\nInclude sshd_config.d/b.conf /etc/ssh/sshd_config.d/a.conf\nPort 4\n",
@@ -60,10 +88,48 @@ def test_includes_stand_where_they_are_read():
     assert found[1][0] == "include"
 
 
-@pytest.mark.parametrize("quoted", ['"/etc/ssh/sshd_config.d/*.conf"', "sshd_config.d/[a-b].conf"])
+@pytest.mark.parametrize(
+    "quoted",
+    [
+        '"/etc/ssh/sshd_config.d/*.conf"',
+        "'sshd_config.d/*.conf'",
+        "sshd_config.d/[a-b].conf",
+        '/none "sshd_config.d/[a-b].conf" # all',
+    ],
+)
 def test_includes_by_pattern(quoted):
     found = parsed(main=f"Include {quoted}\n", b="Port 2\n", a="Port 1\n")
     assert [value for keyword, value, _ in found if keyword == "port"] == ["1", "2"]
+
+
+def test_an_include_of_a_path_with_a_blank():
+    (line,) = config.parse(MAIN, {MAIN: 'Include "my files/*" b\n'}.get, lambda pattern: [])
+    assert config.included(line.value, lambda pattern: [pattern]) == [
+        "/etc/ssh/my files/*",
+        "/etc/ssh/b",
+    ]
+
+
+FOLDER = "/etc/ssh/sshd_config.d"
+
+
+@pytest.mark.parametrize(
+    ("value", "includes", "rest"),
+    [
+        (f"{FOLDER}/*.conf", True, ""),
+        ("sshd_config.d/*.conf", True, ""),
+        ("sshd_config.d/*", True, ""),
+        (f'"{FOLDER}/*.conf"', True, ""),
+        (f"/etc/a.conf 'sshd_config.d/*.conf' {FOLDER}/*.conf b", True, "/etc/a.conf b"),
+        ('"/my files/*" sshd_config.d/*', True, '"/my files/*"'),
+        (f"{FOLDER}/a*.conf", False, f"{FOLDER}/a*.conf"),
+        ("/sshd_config.d/*.conf", False, "/sshd_config.d/*.conf"),
+        ("", False, ""),
+    ],
+)
+def test_an_include_of_a_folder(value, includes, rest):
+    assert config.includes_folder(value, FOLDER) is includes
+    assert config.without_folder(value, FOLDER) == rest
 
 
 def test_an_include_of_itself_ends():
@@ -162,10 +228,37 @@ def test_lines():
         ("ciphers", "b,a", ["a,b"], False),
         ("ciphers", "+a", ["a"], False),
         ("authorizedkeysfile", ".ssh/a  .ssh/b", [".ssh/a .ssh/b"], False),
+        ("authorizedkeysfile", ".SSH/a", [".ssh/a"], False),
+        ("authorizedkeysfile", '".ssh/a .ssh/b"', [".ssh/a .ssh/b"], False),
+        ("allowgroups", "Sudo", ["sudo"], False),
+        ("listenaddress", "[FD00::1]:22", ["0.0.0.0:22", "[fd00::1]:22"], True),
+        ("loglevel", "verbose", ["VERBOSE"], True),
     ],
 )
 def test_same(keyword, value, wanted, same):
     assert config.same(keyword, value, wanted) is same
+
+
+@pytest.mark.parametrize(
+    ("keyword", "running", "wanted", "equal"),
+    [
+        ("PermitUserEnvironment", ["NO"], ["no"], True),
+        ("AuthorizedKeysCommand", ["NONE"], ["none"], True),
+        ("LogLevel", ["VERBOSE"], ["verbose"], True),
+        ("AllowTcpForwarding", ["local"], ["Local"], True),
+        ("ListenAddress", ["[fd00::1]:22"], ["[FD00::1]:22"], True),
+        ("AuthorizedKeysFile", [".ssh/authorized_keys"], [".SSH/authorized_keys"], False),
+        ("AuthorizedKeysCommand", ["/usr/bin/Keys"], ["/usr/bin/keys"], False),
+        ("HostKey", ["/etc/ssh/A"], ["/etc/ssh/a"], False),
+        ("AllowGroups", ["No"], ["no"], False),
+        ("AllowGroups", ["ops"], ["ops", "sudo"], False),
+        ("Ciphers", ["AES256-ctr"], ["aes256-ctr"], False),
+        ("Banner", [], ["none"], False),
+    ],
+)
+def test_equal(keyword, running, wanted, equal):
+    assert config.equal(keyword, running, wanted) is equal
+    assert config.equal(keyword.lower(), wanted, running) is equal
 
 
 @pytest.mark.parametrize(

@@ -27,6 +27,12 @@ COMMA_SEPARATED = {
     *("casignaturealgorithms", "authenticationmethods"),
 }
 UNORDERED = ADDITIVE
+_WITHOUT_CASE = {
+    *("addressfamily", "allowstreamlocalforwarding", "allowtcpforwarding", "compression"),
+    *("fingerprinthash", "gatewayports", "ignorerhosts", "listenaddress", "loglevel"),
+    *("permitrootlogin", "syslogfacility"),
+}
+_CONSTANTS = {"yes", "true", "no", "false", "none"}
 _SYNONYMS = {
     "challengeresponseauthentication": "kbdinteractiveauthentication",
     "skeyauthentication": "kbdinteractiveauthentication",
@@ -35,6 +41,12 @@ _SYNONYMS = {
     "keepalive": "tcpkeepalive",
 }
 _DEEPEST_INCLUDE = 16
+
+# sshd's own idea of a keyword and of a word, in which a part may be quoted and a blank escaped.
+_KEYWORD = re.compile(
+    r"""([^ \t\r\n"=]*)(?:"([^"]*)"[ \t\r\n]*|=[ \t\r\n]*|[ \t\r\n]+(?:=[ \t\r\n]*)?|$)(.*)"""
+)
+_PART = r"""\\['"\\ ]|"(?:\\['"\\]|[^"])*"|'(?:\\['"\\]|[^'])*'|[^ \t"']"""
 
 
 @dataclass(frozen=True)
@@ -66,7 +78,7 @@ def parse(
     An Include is listed itself, in front of what it brings.
     """
     found: list[Line] = []
-    for number, text in enumerate((read(path) or "").splitlines(), start=1):
+    for number, text in enumerate((read(path) or "").split("\n"), start=1):
         keyword, value = split(text)
         if not keyword:
             continue
@@ -81,31 +93,80 @@ def parse(
 
 def included(value: str, glob: Callable[[str], Sequence[str]]) -> list[str]:
     """The files that an Include brings, in the order in which sshd reads them."""
-    patterns = [p if p.startswith("/") else f"/etc/ssh/{p}" for p in value.split()]
-    return [path for pattern in patterns for path in glob(pattern)]
+    return [path for pattern in words(value) for path in glob(_absolute(pattern))]
+
+
+def includes_folder(value: str, folder: str) -> bool:
+    """Whether an Include reads every file of a folder."""
+    return any(_is_folder(pattern, folder) for pattern in words(value))
+
+
+def without_folder(value: str, folder: str) -> str:
+    """The other patterns of an Include as its new value, empty when there is none."""
+    return _joined(pattern for pattern in words(value) if not _is_folder(pattern, folder))
+
+
+def _is_folder(pattern: str, folder: str) -> bool:
+    return _absolute(pattern) in (f"{folder}/*.conf", f"{folder}/*")
+
+
+def _absolute(pattern: str) -> str:
+    return pattern if pattern.startswith("/") else f"/etc/ssh/{pattern}"
 
 
 def split(text: str) -> tuple[str, str]:
-    """(keyword in lower case under today's name, value) of one line; ("", "") for a comment or an
-    empty line.
+    """(keyword in lower case under today's name, value) of one line; ("", "") for what sshd skips:
+    a comment, an empty line, a keyword whose quotes do not end.
+
+    Words of the value are separated by one blank, and in quotes only where they need them.
     """
-    text = text.strip()
-    if not text or text.startswith("#"):
+    keyword, rest = _keyword(text.rstrip(" \t\r\n\f"))
+    if not keyword:
+        keyword, rest = _keyword(rest)  # in front of it was a blank, or sshd's one optional "="
+    if not keyword or keyword.startswith("#"):
         return "", ""
-    found = re.match(r"([A-Za-z0-9]+)(?:\s*=\s*|\s+)?(.*)", text)
-    if not found:
-        return text.lower(), ""
-    keyword, value = found.group(1).lower(), re.sub(r"\s+#.*$", "", found.group(2)).strip()
-    if value.startswith('"') and value.endswith('"') and value.count('"') == 2:
-        value = value[1:-1]
-    value = re.sub(r'"(\S+?)"', r"\1", value)
-    return _SYNONYMS.get(keyword, keyword), value
+    keyword = keyword.lower()
+    return _SYNONYMS.get(keyword, keyword), _joined(words(rest))
+
+
+def _keyword(text: str) -> tuple[str, str]:
+    """(first word, what follows) of a line, as sshd takes it off."""
+    found = _KEYWORD.fullmatch(text)
+    return (found[1] + (found[2] or ""), found[3]) if found else ("", "")
+
+
+def words(value: str) -> list[str]:
+    """The words of a value without their quotes, up to a comment."""
+    found = []
+    for token in re.findall(f"(?:{_PART})+", value):
+        if token.startswith("#"):
+            break
+        found.append("".join(_plain(part) for part in re.findall(_PART, token)))
+    return found
+
+
+def _plain(part: str) -> str:
+    if part[0] in "\"'":
+        return re.sub(r"""\\(['"\\])""", r"\1", part[1:-1])
+    return part[-1]
+
+
+def _joined(plain: Iterable[str]) -> str:
+    """The value that has these words."""
+    return " ".join(
+        (
+            '"' + re.sub(r'(["\\])', r"\\\1", word) + '"'
+            if not word or re.search(r"""[ \t"'\\]|^#""", word)
+            else word
+        )
+        for word in plain
+    )
 
 
 def effective(text: str) -> dict[str, list[str]]:
     """Output of ``sshd -T``: keyword -> its values, in the order printed."""
     found: dict[str, list[str]] = {}
-    for line in text.splitlines():
+    for line in filter(None, text.split("\n")):
         keyword, _, value = line.partition(" ")
         found.setdefault(keyword.lower(), []).append(value.strip())
     return found
@@ -117,15 +178,30 @@ def canonical(keyword: str, value: object) -> list[str]:
     """
     keyword = keyword.lower()
     items = list(value) if isinstance(value, (list, tuple)) else [value]
-    words = [
+    texts = [
         {True: "yes", False: "no"}.get(item, str(item)) if isinstance(item, bool) else str(item)
         for item in items
     ]
     if keyword in COMMA_SEPARATED:
-        return [",".join(words)]
+        return [",".join(texts)]
     if keyword in UNORDERED:
-        return sorted(word for entry in words for word in entry.split())
-    return [" ".join(words)]
+        return sorted(word for text in texts for word in text.split())
+    return [" ".join(texts)]
+
+
+def equal(keyword: str, running: Sequence[str], wanted: Sequence[str]) -> bool:
+    """Whether two canonical values mean the same. Case counts, as in paths and names, except where
+    sshd itself does not care: ``yes`` and ``no``, ``none``, enumerations, addresses.
+    """
+    keyword = keyword.lower()
+
+    def folded(value: str) -> str:
+        low = value.lower()
+        if keyword in _WITHOUT_CASE or (low in _CONSTANTS and keyword not in UNORDERED):
+            return {"true": "yes", "false": "no"}.get(low, low)
+        return value
+
+    return [folded(value) for value in running] == [folded(value) for value in wanted]
 
 
 def lines(directives: Mapping[str, object]) -> Iterable[str]:
@@ -151,10 +227,8 @@ def same(keyword: str, value: str, wanted: Sequence[str]) -> bool:
             sum(int(n) * SECONDS[u] for n, u in re.findall(r"(\d+)([smhdw])", value.lower()))
         )
     if keyword in UNORDERED:
-        return all(word in wanted for word in value.split())
-    if value.lower() in ("true", "false"):
-        value = {"true": "yes", "false": "no"}[value.lower()]
-    return [value.lower()] == [word.lower() for word in wanted] or [value] == list(wanted)
+        return all(any(equal(keyword, [word], [item]) for item in wanted) for word in words(value))
+    return equal(keyword, [value], wanted)
 
 
 def connection(match: str, member_of: Callable[[str], str | None]) -> str | None:
@@ -170,10 +244,10 @@ def connection(match: str, member_of: Callable[[str], str | None]) -> str | None
         "laddr": "192.0.2.2",
         "lport": "22",
     }
-    words = match.split()
-    if [word.lower() for word in words] == ["all"]:
+    parts = words(match)
+    if [part.lower() for part in parts] == ["all"]:
         return ",".join(f"{key}={value}" for key, value in spec.items())
-    if len(words) % 2:
+    if len(parts) % 2:
         return None
     names = {
         "user": "user",
@@ -182,7 +256,7 @@ def connection(match: str, member_of: Callable[[str], str | None]) -> str | None
         "localaddress": "laddr",
         "localport": "lport",
     }
-    for criterion, patterns in zip(words[::2], words[1::2], strict=True):
+    for criterion, patterns in zip(parts[::2], parts[1::2], strict=True):
         pattern = next((p for p in patterns.split(",") if not p.startswith("!")), None)
         if pattern is None:
             return None
