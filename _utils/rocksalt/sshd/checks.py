@@ -304,7 +304,8 @@ def listen_addresses(settings: Mapping[str, Any], family: str) -> list[str]:
     ``family`` is sshd's AddressFamily: where it excludes one, that wildcard would be an error.
     """
     wildcards = {"inet": ["0.0.0.0"], "inet6": ["[::]"]}.get(family, ["0.0.0.0", "[::]"])
-    declared = [f"[{a}]" if ":" in a else a for a in settings["listen_addresses"]]
+    addresses = [str(ipaddress.ip_address(a)) for a in settings["listen_addresses"]]
+    declared = [f"[{a}]" if ":" in a else a for a in addresses]
     return [f"{address}:{port}" for port in settings["ports"] for address in declared or wildcards]
 
 
@@ -318,10 +319,10 @@ def _drop_in_expected(it: Sshd) -> dict[str, str]:
 
 def _drop_in_seen(it: Sshd) -> Seen:
     access = it.reading.access.get(sshd.DROP_IN)
-    text, rendered = _text_seen(it, sshd.DROP_IN, it.render()), it.render().splitlines()
+    text, rendered = _text_seen(it, sshd.DROP_IN, it.render()), it.render().split("\n")
     if access is None or text.actual is None:
         return text
-    have = (it.reading.texts[sshd.DROP_IN] or "").splitlines()
+    have = (it.reading.texts[sshd.DROP_IN] or "").split("\n")
     lost = [f"{line!r} is missing" for line in rendered if line not in have]
     added = [f"{line!r} was added" for line in have if line not in rendered]
     reason = f"{text.reason}: {', '.join([*lost, *added][:4])}" if lost or added else text.reason
