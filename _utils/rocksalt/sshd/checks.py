@@ -431,8 +431,10 @@ def _key_files(it: Sshd) -> dict[str, str]:
 def _access_seen(it: Sshd, wanted: Mapping[str, str]) -> Seen:
     access, links = it.reading.access, it.reading.links
     found = {p: f"link to {links[p]}" if p in links else access[p] for p in wanted}
-    wrong = [f"{p} is {found[p]}, expected {wanted[p]}" for p in wanted if found[p] != wanted[p]]
-    return Seen(found, "; ".join(wrong))
+    wrong = [p for p in wanted if found[p] != wanted[p]]
+    why = "; ".join(f"{p} is {found[p]}, expected {wanted[p]}" for p in wrong)
+    manual = wrong and all(p in links and p != sshd.DROP_IN for p in wrong)
+    return Seen(found, why, remedy="manual" if manual else "")
 
 
 def wrong_access(it: Sshd, ids: Sequence[str]) -> list[tuple[str, str]]:

@@ -45,15 +45,16 @@ class Transaction:
         if mode is None:
             path = str(Path(self.host.path(path)).resolve())[len(self.host.root) :]
         attributes = self.host.attributes(path)
-        self._remember(path)
+        self.remember(path)
         self.host.write(path, text, mode or (attributes.mode if attributes else "0600"))
 
     def remove(self, path: str) -> None:
         """Removes a file."""
-        self._remember(path)
+        self.remember(path)
         self.host.remove(path)
 
-    def _remember(self, path: str) -> None:
+    def remember(self, path: str) -> None:
+        """Has a file put back that is about to change by other means."""
         attributes, old = self.host.attributes(path), self.host.read(path)
         if attributes is None or old is None:
             self._undo.append(lambda: self.host.remove(path))
@@ -106,12 +107,15 @@ def _refuse_early(host: Host, it: checks.Sshd, full: bool, text: str) -> None:
             "they are not put into force"
         )
     for address in it.settings["listen_addresses"]:
-        with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET) as attempt:
-            try:
+        try:
+            with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET) as attempt:
                 attempt.bind((address, 0))
-            except OSError as error:
-                path = "hardening:sshd:listen_addresses"
-                raise Refused(f"{path}: {address} is no address of this host: {error}") from None
+        except OSError as error:
+            path = "hardening:sshd:listen_addresses"
+            raise Refused(f"{path}: {address} is no address of this host: {error}") from None
+    present = {key.path for key in it.reading.host_keys}
+    if present.isdisjoint(checks.host_key_paths(it.settings)):
+        return  # without any of its host keys, which are yet to be made, sshd accepts nothing
     host.write(_CANDIDATE, text, "0600")
     try:
         with host.directory(sshd.PRIVILEGE_SEPARATION, unless=lambda: reading.starting(host)):
@@ -128,7 +132,7 @@ def _back(host: Host, change: Transaction) -> str:
     host.run("systemctl", "reload-or-restart", "ssh.service")
     try:
         _must_answer(host)
-    except Refused as error:
+    except (Refused, OSError) as error:
         failures.append(str(error))
     if failures:
         return f"and going back to the old configuration failed, too: {'; '.join(failures)}"
@@ -171,7 +175,8 @@ def _configure(
     contradict it. Lines disabled for a control that is excused now come back.
     """
     text = it.render(allowed)
-    if again or text != it.reading.texts.get(sshd.DROP_IN):
+    same = text == it.reading.texts.get(sshd.DROP_IN) and sshd.DROP_IN not in it.reading.links
+    if again or not same:
         change.write(sshd.DROP_IN, text, "0600")
     lines = it.contradictions(allowed)
     for path in dict.fromkeys(line.path for line in lines):
@@ -249,12 +254,15 @@ def _retire_weak_keys(change: Transaction, it: checks.Sshd) -> bool:
     """Weak keys make place for strong ones, or go, after stronger ones are served."""
     weak = [key.path for key in it.reading.host_keys if key.weak]
     declared = checks.host_key_paths(it.settings)
+    for path in weak:
+        change.remember(path)
+        change.remember(f"{path}.pub")
     _make_host_keys(change.host, (path for path in weak if path in declared))
     for path in weak:
         if path not in declared:
             _set_aside(change.host, path)
-            change.remove(path)
-            change.remove(f"{path}.pub")
+            change.host.remove(path)
+            change.host.remove(f"{path}.pub")
     return bool(weak)
 
 

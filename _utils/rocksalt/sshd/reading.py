@@ -251,11 +251,13 @@ def _strays(host: Host, main: int) -> tuple[Listener, ...]:
         try:
             if pid == main or not _LISTENER.match(_title(host, pid)):
                 continue
-            if folder.stat().st_uid or os.readlink(folder / "ns/pid") != mine:
+            if os.readlink(folder / "ns/pid") != mine:
                 continue
         except OSError:
             continue
-        if os.path.basename(_program(host, pid)) == "sshd":
+        owner = host.attributes(f"/proc/{pid}")
+        roots = owner is not None and owner.owner == "root"
+        if roots and os.path.basename(_program(host, pid)) == "sshd":
             found.append(Listener(pid, _options(host, pid), _unit(host, pid)))
     return tuple(found)
 
