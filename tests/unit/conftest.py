@@ -6,6 +6,7 @@ import base64
 import dataclasses
 import datetime as dt
 import os
+import shutil
 import struct
 import time
 from collections.abc import Callable
@@ -126,7 +127,7 @@ class FakeHost(Host):
         self.owners: dict[str, str] = {}
         self.ran: list[tuple[str, ...]] = []
 
-    def run(self, *command: str, stdin: str = "", timeout: float = 30) -> Ran:
+    def run(self, *command: str, timeout: float = 30) -> Ran:
         self.ran.append(command)
         for length in range(len(command), 0, -1):
             if command[:length] in self.answers:
@@ -230,11 +231,28 @@ class SshHost(FakeHost):
         assert old in UNITS
         self.answer("systemctl show ssh.service", UNITS.format(stamp=stamp).replace(old, new))
 
-    def process(self, pid: int, title: str, namespace: str = "pid:[1]") -> None:
-        folder = self.path(f"/proc/{pid}/ns")
-        folder.mkdir(parents=True)
-        (folder / "pid").symlink_to(namespace)
-        (folder.parent / "cmdline").write_bytes(title.replace(" ", "\0").encode())
+    def process(
+        self,
+        pid: int,
+        title: str,
+        namespace: str = "pid:[1]",
+        program: str = "/usr/sbin/sshd",
+        owner: str = "root",
+        unit: str = "",
+    ) -> None:
+        """A process as /proc shows it, in place of one that had its number; ``unit`` is the one
+        whose main process it is.
+        """
+        folder = self.path(f"/proc/{pid}")
+        shutil.rmtree(folder, ignore_errors=True)
+        (folder / "ns").mkdir(parents=True)
+        (folder / "ns/pid").symlink_to(namespace)
+        (folder / "exe").symlink_to(program)
+        (folder / "cmdline").write_bytes(title.replace(" ", "\0").encode())
+        (folder / "cgroup").write_text(f"0::/system.slice/{unit or 'session-1.scope'}\n")
+        self.owners[f"/proc/{pid}"] = owner
+        if unit:
+            self.answer(f"systemctl show --property=MainPID --value {unit}", f"{pid}\n")
 
     def host_key(self, kind: str, name: str, bits: int, mode: int = 0o600) -> None:
         path = f"/etc/ssh/ssh_host_{name}_key"

@@ -13,6 +13,8 @@ from rocksalt.sshd import checks, config, reading
 
 FOREIGN = f"{sshd.FOLDER}/50-cloud-init.conf"
 OPTION = "sshd: /usr/sbin/sshd -D -o PermitRootLogin=yes [listener] 0 of 10-60 startups"
+SECOND = "sshd: /usr/sbin/sshd -p 2222 [listener] 0 of 10-100 startups"
+ELSEWHERE = "/srv/extra.conf"
 DIRECTIVES = "SSHD-1"
 
 
@@ -62,6 +64,18 @@ def both(*changes):
 
 def append(path, text):
     return lambda host: host.put(path, host.read(path) + text, 0o600)
+
+
+def process(pid, title, **other):
+    return lambda host: host.process(pid, title, **other)
+
+
+def link(path, target):
+    def change(host):
+        host.remove(path)
+        host.path(path).symlink_to(os.path.relpath(host.path(target), host.path(path).parent))
+
+    return change
 
 
 def effective(old, new):
@@ -149,6 +163,31 @@ CASES = {
         append(sshd.MAIN, "Match Group empty\nPermitRootLogin yes\n"),
         {"SSHD-005": "PermitRootLogin yes"},
     ),
+    "Match block that weakens with lines that nobody could read": (
+        both(
+            append(sshd.MAIN, "Match User git\n"),
+            matched("x11forwarding no", "x11forwarding yes"),
+        ),
+        {"SSHD-005": "X11Forwarding yes (Match User git)"},
+    ),
+    "Match block that weakens in a line and beyond it": (
+        both(
+            append(sshd.MAIN, "Match User git\nPasswordAuthentication yes\n"),
+            matched(
+                "passwordauthentication no\nkbdinteractiveauthentication no",
+                "passwordauthentication yes\nkbdinteractiveauthentication yes",
+            ),
+        ),
+        {"SSHD-005": "it matches; KbdInteractiveAuthentication yes (Match User git)"},
+    ),
+    "Match block that strengthens": (
+        both(
+            append(sshd.MAIN, "Match User git\n"),
+            matched("", ""),
+            effective("x11forwarding no", "x11forwarding yes"),
+        ),
+        {"SSHD-142": "X11Forwarding yes"},
+    ),
     "Match block about something else": (
         append(sshd.MAIN, "Match User git\nForceCommand /bin/git\n"),
         {},
@@ -182,23 +221,79 @@ CASES = {
         },
     ),
     "a second sshd": (
-        lambda host: host.process(200, "sshd: /opt/sshd -p 2222 [listener] 0 of 10-100 startups"),
+        process(200, SECOND),
         {"SSHD-007": "process 200, not started by systemd, listens with options -p 2222"},
     ),
-    "sshd of a container": (
-        lambda host: host.process(200, "sshd: /usr/sbin/sshd -D [listener] 0 of 1", "pid:[2]"),
+    "a second sshd whose program is gone": (
+        process(200, SECOND, program="/opt/sshd (deleted)"),
+        {"SSHD-007": "process 200, not started by systemd"},
+    ),
+    "a second sshd of another unit": (
+        process(200, SECOND, unit="rescue.service"),
+        {"SSHD-007": "process 200, started by rescue.service, listens with options -p 2222"},
+    ),
+    "a second sshd that a unit's main process started": (
+        both(
+            process(200, SECOND, unit="cron.service"),
+            lambda host: host.answer("systemctl show --property=MainPID --value", "150\n"),
+            lambda host: host.answers.pop(
+                ("systemctl", "show", "--property=MainPID", "--value", "cron.service")
+            ),
+        ),
+        {"SSHD-007": "process 200, not started by systemd"},
+    ),
+    "sshd of a container": (process(200, SECOND, namespace="pid:[2]"), {}),
+    "a forged title": (process(200, SECOND, owner="mallory"), {}),
+    "another program with that title": (process(200, SECOND, program="/usr/bin/perl5"), {}),
+    "a session and a program that is none": (
+        both(process(200, "sshd: ann [priv]"), process(201, "grep sshd: x [listener]")),
         {},
     ),
-    "a session and a program that is none": (
-        both(
-            lambda host: host.process(200, "sshd: ann [priv]"),
-            lambda host: host.process(201, "grep sshd: x [listener]"),
-        ),
+    "upgraded and not yet restarted": (
+        process(100, "sshd: /usr/sbin/sshd -D [listener]", program="/usr/sbin/sshd (deleted)"),
         {},
+    ),
+    "another program": (
+        process(100, "sshd: /opt/bin/sshd -D [listener]", program="/opt/bin/sshd"),
+        {"SSHD-007": "ssh.service runs /opt/bin/sshd"},
+    ),
+    "a command line that is too long for the title": (
+        process(100, f"/usr/sbin/sshd -D -p 22 -o Banner=/{'x' * 5000}"),
+        {"SSHD-007": "sshd was started with -p 22 -o Banner=/xxx"},
+    ),
+    "a command line with half a quote": (
+        process(100, "/usr/sbin/sshd -D -o Banner='x"),
+        {"SSHD-007": "sshd was started with -o Banner='x"},
     ),
     "configuration of somebody": (
         reown(sshd.MAIN, 0o600, "ann"),
         {"SSHD-008": "/etc/ssh/sshd_config is ann:ann 0600, expected root:root 0600"},
+    ),
+    "folder of drop-ins open to all": (
+        reown(sshd.FOLDER, 0o777),
+        {"SSHD-008": f"{sshd.FOLDER} is root:root 0777, expected root:root 0755"},
+    ),
+    "file that is included from elsewhere": (
+        both(
+            append(sshd.MAIN, f"Include {ELSEWHERE}\n"),
+            write(ELSEWHERE, "PrintMotd no\n", 0o666),
+        ),
+        {"SSHD-008": f"{ELSEWHERE} is root:root 0666, expected root:root 0600"},
+    ),
+    "link out of /etc/ssh": (
+        both(write(ELSEWHERE, "PrintMotd no\n"), link(FOREIGN, ELSEWHERE)),
+        {"SSHD-008": f"{FOREIGN} is link to {ELSEWHERE}, expected root:root 0600"},
+    ),
+    "link within /etc/ssh": (
+        both(write("/etc/ssh/extra", "PrintMotd no\n"), link(FOREIGN, "/etc/ssh/extra")),
+        {},
+    ),
+    "drop-in that is a link to the right text": (
+        both(
+            lambda host: host.put(ELSEWHERE, host.read(sshd.DROP_IN), 0o600),
+            link(sshd.DROP_IN, ELSEWHERE),
+        ),
+        {"SSHD-008": f"00-rocksalt.conf is link to {ELSEWHERE}"},
     ),
     "host key readable": (
         reown("/etc/ssh/ssh_host_rsa_key", 0o640),
@@ -226,7 +321,7 @@ CASES = {
                 f"ssh-keygen -l -f {host.path('/srv/key')}", "256 SHA256:x no comment (ED25519)"
             ),
         ),
-        {"SSHD-127": "HostKey is set nowhere"},
+        {"SSHD-127": "HostKey is right in"},
     ),
     "small groups": (
         append(sshd.MODULI, "20230101000000 2 6 100 2047 2 ABC\n"),
@@ -245,13 +340,13 @@ CASES = {
     ),
     "cloud-init": (
         write("/etc/cloud/cloud.cfg", ""),
-        {"SSHD-014": "/etc/cloud/cloud.cfg.d/99-rocksalt-sshd.cfg does not exist"},
+        {"SSHD-014": "/etc/cloud/cloud.cfg.d/zz-rocksalt-sshd.cfg does not exist"},
     ),
     "cloud-init reined in": (
         both(
             write("/etc/cloud/cloud.cfg", ""),
             write(
-                "/etc/cloud/cloud.cfg.d/99-rocksalt-sshd.cfg",
+                "/etc/cloud/cloud.cfg.d/zz-rocksalt-sshd.cfg",
                 "# Written by rocksalt; a change here is drift and state.apply hardening.sshd"
                 " undoes it.\n"
                 "allow_public_ssh_keys: false\ndisable_root: true\n"
@@ -269,8 +364,16 @@ CASES = {
         {"SSHD-015": "/etc/ssh/rocksalt-banner does not exist"},
     ),
     "default in force": (
-        effective("maxauthtries 4", "maxauthtries 6"),
-        {"SSHD-131": "MaxAuthTries is set nowhere, so the default of OpenSSH applies"},
+        both(
+            lambda host: host.put(
+                sshd.DROP_IN, host.read(sshd.DROP_IN).replace("MaxAuthTries 4\n", ""), 0o600
+            ),
+            effective("maxauthtries 4", "maxauthtries 6"),
+        ),
+        {
+            "SSHD-001": "00-rocksalt.conf was edited: 'MaxAuthTries 4' is missing",
+            "SSHD-131": "MaxAuthTries is set nowhere, so the default of OpenSSH applies",
+        },
     ),
     "another port": (
         both(effective("port 22\n", "port 22\nport 2222\n"), write(FOREIGN, "Port 2222\n")),
@@ -278,8 +381,17 @@ CASES = {
     ),
     "cipher added": (
         effective("ciphers chacha20", "ciphers 3des-cbc,chacha20"),
-        {"SSHD-120": "Ciphers is set nowhere"},
+        {"SSHD-120": f"Ciphers is right in {sshd.DROP_IN} line"},
     ),
+    "another file of groups": (
+        effective("modulifile /etc/ssh/moduli", "modulifile /srv/moduli"),
+        {"SSHD-122": f"ModuliFile is right in {sshd.DROP_IN} line"},
+    ),
+    "path in another case": (
+        effective("authorizedkeysfile .ssh/", "authorizedkeysfile .SSH/"),
+        {"SSHD-109": f"AuthorizedKeysFile is right in {sshd.DROP_IN} line"},
+    ),
+    "answer in another case": (effective("permitrootlogin no", "permitrootlogin No"), {}),
 }
 
 
@@ -294,8 +406,78 @@ def test_must_change(ssh_host, look, change, drift):
         assert status == ("skipped" if "not installed" in reason else "drift")
 
 
+@pytest.mark.parametrize(
+    ("change", "identifier", "remedy"),
+    [
+        (process(100, OPTION), "SSHD-007", "state"),
+        (process(200, SECOND), "SSHD-007", "state"),
+        (process(200, SECOND, unit="rescue.service"), "SSHD-007", "manual"),
+        (process(100, "sshd: x -D [listener]", program="/opt/sshd"), "SSHD-007", "manual"),
+        (
+            both(process(200, SECOND, unit="rescue.service"), process(201, SECOND)),
+            "SSHD-007",
+            "state",
+        ),
+        (
+            both(write(ELSEWHERE, "PrintMotd no\n"), link(FOREIGN, ELSEWHERE)),
+            "SSHD-008",
+            "manual",
+        ),
+        (
+            both(
+                write(ELSEWHERE, "PrintMotd no\n"),
+                link(FOREIGN, ELSEWHERE),
+                reown(sshd.FOLDER, 0o777),
+            ),
+            "SSHD-008",
+            "state",
+        ),
+        (
+            both(write(ELSEWHERE, "PrintMotd no\n"), link(sshd.DROP_IN, ELSEWHERE)),
+            "SSHD-008",
+            "state",
+        ),
+    ],
+)
+def test_who_can_help(ssh_host, look, change, identifier, remedy):
+    change(ssh_host)
+    it = look(ssh_host)
+    found = findings.judge(it.baseline, "sshd", it.expected(), it.seen(ssh_host))
+    (finding,) = [f for f in found if f["id"] == identifier]
+    assert (finding["status"], finding["remedy"]) == ("drift", remedy)
+
+
+@pytest.mark.parametrize(
+    ("options", "asked"),
+    [
+        ("-o Banner=none -oUsePAM=no", "-o Banner=none -o UsePAM=no"),
+        ("-p 22 -p2222 -4 -6", "-p 22 -p 2222 -4 -6"),
+        ("-f /srv/conf -h /srv/key -c /srv/cert", "-f /srv/conf -h /srv/key -c /srv/cert"),
+        ("-E /etc/passwd -e -d -R -i -t -G -C user=x -g 9 -p 22", "-p 22"),
+        ("-D -q -o", ""),
+    ],
+)
+def test_only_harmless_options_are_tried(ssh_host, options, asked):
+    ssh_host.process(100, f"sshd: /usr/sbin/sshd {options} [listener] 0 of 10")
+    ssh_host.ran.clear()
+    reading.read(ssh_host)
+    calls = [call for call in ssh_host.ran if call[0] == "/usr/sbin/sshd"]
+    assert calls == [("/usr/sbin/sshd", "-T", *asked.split())]
+
+
+@pytest.mark.parametrize("other", [{}, {"owner": "mallory"}, {"unit": "rescue.service"}])
+def test_options_of_other_listeners_are_not_tried(ssh_host, other):
+    """What counts is what the main daemon does."""
+    ssh_host.process(100, OPTION)
+    ssh_host.process(99, "sshd: /usr/sbin/sshd -o UsePAM=no [listener] 0 of 10", **other)
+    ssh_host.ran.clear()
+    reading.read(ssh_host)
+    calls = [call for call in ssh_host.ran if call[0] == "/usr/sbin/sshd"]
+    assert calls == [("/usr/sbin/sshd", "-T", "-o", "PermitRootLogin=yes")]
+
+
 def test_options_on_the_command_line(ssh_host, look):
-    (ssh_host.path("/proc/100/cmdline")).write_bytes(OPTION.replace(" ", "\0").encode())
+    ssh_host.process(100, OPTION)
     ssh_host.effective("permitrootlogin no", "PermitRootLogin yes")
     found = judged(ssh_host, look(ssh_host))
     assert found["SSHD-007"][1] == "sshd was started with -o PermitRootLogin=yes"
@@ -317,6 +499,21 @@ def test_sshd_is_not_installed(host, look):
     found = judged(host, look(host))
     assert set(found.values()) == {("drift", "openssh-server is not installed")}
     assert len(found) == len(look(host).family.controls)
+
+
+@pytest.mark.parametrize(
+    ("answer", "stays"),
+    [
+        ("inactive\ninactive\n", False),
+        ("failed\n", False),
+        ("activating\ninactive\n", True),
+        ("inactive\nactive\n", True),
+    ],
+)
+def test_the_runtime_folder_of_a_server_that_starts_meanwhile_stays(ssh_host, answer, stays):
+    ssh_host.answer("systemctl is-active ssh.service ssh.socket", answer)
+    reading.test_mode(ssh_host)
+    assert ssh_host.path(sshd.PRIVILEGE_SEPARATION).exists() == stays
 
 
 def test_every_failure_of_a_control_gives_an_end(ssh_host, look):
@@ -372,6 +569,20 @@ def test_no_cipher_is_left(ssh_host, look):
         look(ssh_host, sshd={"ciphers": ["aes192-cbc"]})
 
 
+@pytest.mark.parametrize(
+    ("family", "wildcards"),
+    [
+        ("any", ["0.0.0.0:22", "[::]:22"]),
+        ("inet", ["0.0.0.0:22"]),
+        ("inet6", ["[::]:22"]),
+    ],
+)
+def test_an_address_family_that_is_off_is_not_listened_on(ssh_host, look, family, wildcards):
+    ssh_host.effective("addressfamily any", f"addressfamily {family}")
+    found = directives(look(ssh_host).render())
+    assert [value for keyword, value in found if keyword == "listenaddress"] == wildcards
+
+
 def test_waived_and_switched_off_controls_are_not_written(ssh_host, look, waiver):
     pillar = {
         "waivers": {"SSHD-102": waiver()},
@@ -382,6 +593,8 @@ def test_waived_and_switched_off_controls_are_not_written(ssh_host, look, waiver
     assert not {"passwordauthentication", "allowtcpforwarding"} & set(keywords)
     assert {"permitrootlogin", "allowagentforwarding"} <= set(keywords)
     assert set(it.expected()) == set(it.family.controls)
+    assert {"passwordauthentication", "allowtcpforwarding"} <= it.excused_keywords()
+    assert "permitrootlogin" not in it.excused_keywords()
 
 
 def test_what_may_not_be_enforced_yet_stays_as_it_is_on_disk(ssh_host, look):
@@ -438,19 +651,53 @@ def test_the_door_of_a_host_that_says_nothing(ssh_host, look, waiver):
     assert door.key_files == [".ssh/authorized_keys"]
 
 
+@pytest.mark.parametrize(
+    ("ports", "change", "refused"),
+    [
+        ([22], lambda host: None, ""),
+        ([2222, 22], lambda host: None, ""),
+        ([2222], lambda host: None, "sshd listens on port 22 alone, which hardening:sshd:ports"),
+        (
+            [2222],
+            effective("port 22\n", "port 23\nport 22\n"),
+            "sshd listens on port 22, 23 alone",
+        ),
+        ([2222], lambda host: host.units("ActiveState=active", "ActiveState=failed"), ""),
+        (
+            [22],
+            lambda host: host.remove("/home/ann/.ssh/authorized_keys"),
+            "no account but root has an authorised key",
+        ),
+    ],
+)
+def test_safe(ssh_host, look, ports, change, refused):
+    change(ssh_host)
+    seen = look(ssh_host, sshd={"ports": ports}).safe(ssh_host)
+    assert seen.actual == (not refused)
+    assert refused in seen.reason
+
+
+def test_a_port_that_is_not_ours_to_set_is_no_obstacle(ssh_host, look, waiver):
+    it = look(ssh_host, sshd={"ports": [2222]}, waivers={"SSHD-160": waiver()})
+    assert it.safe(ssh_host).actual
+
+
 # Small parts -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("addresses", "ports", "expected"),
+    ("addresses", "ports", "family", "expected"),
     [
-        ([], [22], ["0.0.0.0:22", "[::]:22"]),
-        (["192.0.2.1"], [22, 23], ["192.0.2.1:22", "192.0.2.1:23"]),
-        (["::1"], [22], ["[::1]:22"]),
+        ([], [22], "any", ["0.0.0.0:22", "[::]:22"]),
+        ([], [22, 23], "inet", ["0.0.0.0:22", "0.0.0.0:23"]),
+        ([], [22], "inet6", ["[::]:22"]),
+        (["192.0.2.1"], [22, 23], "any", ["192.0.2.1:22", "192.0.2.1:23"]),
+        (["::1"], [22], "inet", ["[::1]:22"]),
     ],
 )
-def test_listen_addresses(addresses, ports, expected):
-    assert checks.listen_addresses({"listen_addresses": addresses, "ports": ports}) == expected
+def test_listen_addresses(addresses, ports, family, expected):
+    declared = {"listen_addresses": addresses, "ports": ports}
+    assert checks.listen_addresses(declared, family) == expected
 
 
 def test_moduli():
