@@ -128,6 +128,21 @@ def test_a_foreign_file_that_does_not_parse_is_named(
         hardened.run(f"rm {foreign}; systemctl reload ssh")
 
 
+def test_a_foreign_line_that_breaks_sshd_is_disabled(
+    lab: Lab, master: Host, hardened: Host
+) -> None:
+    foreign = "/etc/ssh/sshd_config.d/00-aaa.conf"
+    hardened.write(foreign, "PubkeyAuthentication no\n", mode="0600")
+    try:
+        assert hardened.run("sshd -t", check=False).returncode
+        run = runs.apply(hardened, "hardening.sshd")
+        assert not run.failed and not runs.differing(hardened, families="sshd")
+        assert hardened.read(foreign) == "# disabled by rocksalt: PubkeyAuthentication no\n"
+        assert administrator_gets_in(lab, master, hardened)
+    finally:
+        hardened.run(f"rm {foreign}; systemctl reload ssh")
+
+
 def test_an_open_session_survives(lab: Lab, master: Host, fresh: Host) -> None:
     ssh = "ssh -i /root/.ssh/id_ed25519 -o BatchMode=yes -o StrictHostKeyChecking=no"
     session = master.start(f"{ssh} ops@{fresh.ip} 'echo in; sleep 20; echo still in'", stdout=-1)

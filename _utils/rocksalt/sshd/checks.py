@@ -233,7 +233,8 @@ class Sshd:
         """Whether the guarded controls may be enforced: a way in stays, at a door that stays."""
         served = set(self.reading.effective.get("port", []))
         declared = set(map(str, self.settings["ports"]))
-        if self.reading.daemon.active and "SSHD-160" in self.wanted and not served & declared:
+        moves = bool(served) and not served & declared
+        if moves and self.reading.daemon.active and "SSHD-160" in self.wanted:
             return Seen(
                 False,
                 f"sshd listens on port {', '.join(sorted(served))} alone, which "
