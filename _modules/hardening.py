@@ -14,6 +14,7 @@ from salt.exceptions import CommandExecutionError
 
 from rocksalt import __version__, report, source
 from rocksalt.errors import RocksaltError
+from rocksalt.settings import advice
 
 
 def __virtual__():
@@ -156,7 +157,7 @@ def validate(saltenv=None):
     return {
         "valid": True,
         "problems": [],
-        "warnings": list(baseline.warnings),
+        "warnings": advice(baseline, __pillar__.get("hardening") or {}),
         "roles": list(baseline.roles),
         "waivers": {i: waiver.expires.isoformat() for i, waiver in baseline.waivers.items()},
     }

@@ -98,7 +98,10 @@ def safe(name, family):
         The family, such as ``sshd``; its module offers ``safe``.
     """
     verdict = __salt__[f"{family}.safe"]()
-    return {"name": name, "result": verdict["safe"], "changes": {}, "comment": verdict["reason"]}
+    comment = verdict["reason"]
+    if not verdict["safe"]:
+        comment += f". The guarded controls of {family} are left as found; the others are enforced"
+    return {"name": name, "result": verdict["safe"], "changes": {}, "comment": comment}
 
 
 def absent(name, family):

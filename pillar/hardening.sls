@@ -3,11 +3,14 @@
 hardening:
   schema: 1
 
-  # Named groups of addresses. `management` is where administrators come from.
+  # Named groups of addresses. `management` is where administrators come from: it opens nothing, it
+  # decides whether a key with from= and a Match Address block leave them a way in.
   # networks:
   #   management: [10.0.0.0/24]
 
-  # Roles by minion id (or glob), never by grain: a grain is the minion's own claim. Later roles win.
+  # Roles by minion id (or glob), never by grain: a grain is the minion's own claim. Of several roles
+  # the later one wins, and what stands under `sshd` below overrules every role: for a value of the
+  # whole fleet that roles may change, write a first role with minions: ["*"].
   # roles:
   #   jump-host:
   #     minions: ["jump*"]
@@ -19,7 +22,7 @@ hardening:
   # sshd:
   #   allow_groups: [sudo]
   #   controls:
-  #     SSHD-142: {off: "this fleet has graphical workstations"}
+  #     SSHD-142: {"off": "this fleet has graphical workstations"}
 
   # A debt with an end: at most 90 days, approved by somebody else.
   # waivers:
@@ -27,4 +30,4 @@ hardening:
   #     reason: the deploy tool offers eight keys
   #     owner: platform team
   #     approver: security team
-  #     expires: 2027-01-31
+  #     expires: YYYY-MM-DD   # the last day, at most 90 days from today

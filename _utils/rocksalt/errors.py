@@ -23,6 +23,10 @@ class InvalidSettings(RocksaltError):
         super().__init__("\n".join([heading, *(f"  - {problem}" for problem in self.problems)]))
 
 
+class NoSuch(RocksaltError):
+    """A question about something that does not exist: a family, a control, a severity."""
+
+
 class Refused(RocksaltError):
     """A change was not made, or was undone, because it could have locked somebody out or broken a
     service.

@@ -106,10 +106,13 @@ def _verdict(
     want, look = expected[control.id], seen[control.id]
     if look.problem:
         return Verdict(look.problem, want, None, look.reason)
+    weak = family.below_floor(control)
+    if weak:
+        weak += ": correct the pillar, or write a waiver"
     if want != look.actual:
         reason = look.reason or _in_words(want, look.actual)
+        reason = f"{reason}; {weak}" if weak else reason
         return Verdict("drift", want, look.actual, reason, look.remedy)
-    weak = family.below_floor(control)
     if weak:
         return Verdict("drift", want, look.actual, weak, remedy="manual")
     return Verdict("ok", want, look.actual)
@@ -144,6 +147,8 @@ def show(value: Any) -> str:
         return "absent"
     if isinstance(value, bool):
         return "yes" if value else "no"
+    if isinstance(value, Mapping):
+        return "; ".join(f"{key} {show(item)}" for key, item in value.items()) or "nothing"
     if isinstance(value, (list, tuple)):
         return ", ".join(map(show, value)) or "nothing"
     return str(value)

@@ -10,7 +10,7 @@ from typing import Any
 
 from rocksalt import __version__, schema
 from rocksalt.catalogue import SEVERITIES
-from rocksalt.errors import InvalidSettings
+from rocksalt.errors import NoSuch
 from rocksalt.findings import STATUSES, Finding, show
 from rocksalt.settings import Baseline
 
@@ -89,7 +89,7 @@ def chosen(
     if severity is not None and severity not in SEVERITIES:
         found.append(f"severity: {severity!r} is not one of {', '.join(SEVERITIES)}")
     if found:
-        raise InvalidSettings(found)
+        raise NoSuch("; ".join(found))
     grave = SEVERITIES[: SEVERITIES.index(severity) + 1] if severity else SEVERITIES
     return {
         i

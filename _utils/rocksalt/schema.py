@@ -54,6 +54,8 @@ FORMATS: dict[str, tuple[Callable[[str], bool], str]] = {
 def nearest(name: str, known: Iterable[str]) -> str:
     """``"; did you mean X?"`` for a name close to a known one, else the known names."""
     known = sorted(known)
+    if not known:
+        return "; there is none"
     close = difflib.get_close_matches(name, known, n=1)
     return f"; did you mean {close[0]!r}?" if close else f"; known are {', '.join(known)}"
 

@@ -272,10 +272,17 @@ def _off_problems(family: FamilyCatalogue, controls: Any, path: str) -> list[str
     for identifier, entry in controls.items():
         where = f"{path}:{identifier}"
         found += _unexcusable(identifier, family.controls, where)
-        reason = entry.get("off") if isinstance(entry, Mapping) and set(entry) == {"off"} else None
+        reason = _off_reason(entry)
         if not isinstance(reason, str) or not reason.strip():
-            found.append(f"{where}: {entry!r} is not {{off: the reason in words}}")
+            found.append(f'{where}: needs off, with the reason in words: {{off: "why"}}')
     return found
+
+
+def _off_reason(entry: Any) -> Any:
+    """The reason of ``{off: reason}``; YAML 1.1 reads a bare ``off`` as false."""
+    if not isinstance(entry, Mapping) or set(entry) - {"off", False} or len(entry) != 1:
+        return None
+    return next(iter(entry.values()))
 
 
 def _unexcusable(identifier: str, controls: Mapping[str, Control], path: str) -> list[str]:
@@ -291,7 +298,7 @@ def _family(catalogue: FamilyCatalogue, layers: Iterable[Mapping[str, Any]]) -> 
     for layer in layers:
         settings = merge(settings, layer)
     controls = settings.pop("controls", {})
-    return Family(catalogue, settings, {i: entry["off"] for i, entry in controls.items()})
+    return Family(catalogue, settings, {i: _off_reason(entry) for i, entry in controls.items()})
 
 
 def _waivers(
@@ -355,6 +362,27 @@ def as_date(value: Any) -> dt.date | None:
         except ValueError:
             continue
     return None
+
+
+def advice(baseline: Baseline, pillar: Mapping[str, Any]) -> list[str]:
+    """What is valid and yet likely not meant: no pillar at all, settings below a floor, waivers
+    that have ended.
+    """
+    found = list(baseline.warnings)
+    if not pillar:
+        found.append("this minion has no pillar 'hardening': every setting has its default")
+    today = dt.datetime.now(dt.timezone.utc).date()
+    for family in baseline.families.values():
+        for control in family.controls.values():
+            weak = family.below_floor(control)
+            if weak and control.id not in baseline.excused(family, today):
+                found.append(f"{weak}; {control.id} is drift until it is corrected or waived")
+    found += [
+        f"hardening:waivers:{identifier} ended on {waiver.expires} and excuses nothing"
+        for identifier, waiver in baseline.waivers.items()
+        if not waiver.active(today)
+    ]
+    return found
 
 
 def to_snapshot(baseline: Baseline) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import jsonschema
 import pytest
 
 from rocksalt import __version__, findings, report
-from rocksalt.errors import InvalidSettings
+from rocksalt.errors import NoSuch
 from rocksalt.findings import Seen
 
 REPO = Path(__file__).resolve().parents[2]
@@ -202,9 +202,9 @@ def test_chosen(resolve, arguments, ids):
     ],
 )
 def test_a_name_that_does_not_exist_is_no_empty_report(resolve, arguments, problem):
-    with pytest.raises(InvalidSettings) as caught:
+    with pytest.raises(NoSuch) as caught:
         report.chosen(resolve(), *arguments)
-    assert caught.value.problems == [problem]
+    assert str(caught.value) == problem
 
 
 # Text --------------------------------------------------------------------------------------------

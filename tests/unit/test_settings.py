@@ -160,11 +160,11 @@ def test_roles_apply_by_minion_id_and_by_the_minions_own_configuration(resolve):
         ),
         (
             {"lock": {"controls": {"LOCK-001": {"off": True}}}},
-            "hardening:lock:controls:LOCK-001: {'off': True} is not {off: the reason in words}",
+            'hardening:lock:controls:LOCK-001: needs off, with the reason in words: {off: "why"}',
         ),
         (
             {"lock": {"controls": {"LOCK-001": {"off": " "}}}},
-            "hardening:lock:controls:LOCK-001: {'off': ' '} is not {off: the reason in words}",
+            'hardening:lock:controls:LOCK-001: needs off, with the reason in words: {off: "why"}',
         ),
         (
             {"lock": {"controls": {"LOCK-003": {"off": "nobody needs a key"}}}},

@@ -1,0 +1,54 @@
+"""pillar/hardening.sls: what a site starts from is valid, and so is every example in it."""
+
+import datetime as dt
+import re
+from pathlib import Path
+
+import yaml
+
+from rocksalt import settings
+
+PILLAR = Path(__file__).resolve().parents[2] / "pillar/hardening.sls"
+
+
+def hardening(text):
+    return yaml.safe_load(text)["hardening"]
+
+
+def test_the_shipped_pillar_is_valid_and_asks_for_nothing(shipped):
+    assert hardening(PILLAR.read_text()) == {"schema": 1}
+
+
+def test_every_example_works_when_its_comment_signs_go(shipped):
+    in_a_month = (dt.date.today() + dt.timedelta(days=30)).isoformat()
+    text = PILLAR.read_text().replace("YYYY-MM-DD", in_a_month)
+    examples = re.sub(r"(?m)^  # (?=[a-z]+:$| )", "  ", text)
+    pillar = hardening(examples)
+    assert set(pillar) == {"schema", "networks", "roles", "sshd", "waivers"}
+    baseline = settings.resolve(shipped, pillar, {}, "jump1")
+    assert baseline.roles == ("jump-host",)
+    assert set(baseline.waivers) == {"SSHD-131"}
+    assert set(baseline.families["sshd"].off) == {"SSHD-142"}
+
+
+def test_yaml_reads_a_bare_off_as_false_and_means_off(shipped):
+    pillar = hardening("hardening: {sshd: {controls: {SSHD-142: {off: workstations}}}}")
+    baseline = settings.resolve(shipped, pillar, {}, "web1")
+    assert baseline.families["sshd"].off == {"SSHD-142": "workstations"}
+
+
+def test_advice(shipped):
+    pillar = {
+        "sshd": {"max_auth_tries": 8},
+        "waivers": {
+            "SSHD-140": {"reason": "r", "owner": "a", "approver": "b", "expires": "2020-01-01"}
+        },
+    }
+    found = settings.advice(settings.resolve(shipped, pillar, {}, "web1"), pillar)
+    assert found == [
+        "hardening:sshd:max_auth_tries is 8: the greatest acceptable value is 6; SSHD-131 is drift"
+        " until it is corrected or waived",
+        "hardening:waivers:SSHD-140 ended on 2020-01-01 and excuses nothing",
+    ]
+    (nothing,) = settings.advice(settings.resolve(shipped, {}, {}, "web1"), {})
+    assert nothing.startswith("this minion has no pillar 'hardening'")
