@@ -100,7 +100,7 @@ def safe(name, family):
     verdict = __salt__[f"{family}.safe"]()
     comment = verdict["reason"]
     if not verdict["safe"]:
-        comment += f". The guarded controls of {family} are left as found; the others are enforced"
+        comment += f"; the guarded controls of {family} are left as found"
     return {"name": name, "result": verdict["safe"], "changes": {}, "comment": comment}
 
 
