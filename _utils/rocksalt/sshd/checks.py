@@ -310,17 +310,16 @@ def listen_addresses(settings: Mapping[str, Any], family: str) -> list[str]:
     return [f"{address}:{port}" for port in settings["ports"] for address in declared or wildcards]
 
 
-# One pair of functions per control that is not a directive: expected(sshd), seen(sshd).
-# --------------------------------
+# One pair of functions per control that is not a directive: expected(sshd), seen(sshd) -----------
 
 
 def _drop_in_expected(it: Sshd) -> dict[str, str]:
-    return {"content": AS_RENDERED, "access": "root:root 0600"}
+    return {"content": AS_RENDERED, "access": _PRIVATE}
 
 
 def _drop_in_seen(it: Sshd) -> Seen:
-    access = it.reading.access.get(sshd.DROP_IN)
-    text, rendered = _text_seen(it, sshd.DROP_IN, it.render()), it.render().split("\n")
+    access, wanted = it.reading.access.get(sshd.DROP_IN), it.render()
+    text, rendered = _text_seen(it, sshd.DROP_IN, wanted), wanted.split("\n")
     if access is None or text.actual is None:
         return text
     have = (it.reading.texts[sshd.DROP_IN] or "").split("\n")

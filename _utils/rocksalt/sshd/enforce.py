@@ -214,11 +214,10 @@ def _include_first(text: str) -> str:
     for line in text.split("\n"):
         keyword, value = config.split(line)
         if keyword == "include" and config.includes_folder(value, sshd.FOLDER):
-            value = config.without_folder(value, sshd.FOLDER)
-            line = f"Include {value}" if value else ""
-            if not line:
-                continue
-        kept.append(line)
+            others = config.without_folder(value, sshd.FOLDER)
+            kept += [f"Include {others}"] if others else []
+        else:
+            kept.append(line)
     return "\n".join([sshd.INCLUDE, *kept])
 
 
