@@ -11,6 +11,7 @@ import json
 import sys
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import starmap
 from pathlib import Path
 from typing import Any
 
@@ -134,12 +135,20 @@ def controls_page(described: Mapping[str, catalogue.FamilyCatalogue]) -> Iterato
 
 
 def type_in_words(spec: schema.Spec) -> str:
-    """``list of integers (at least 1, at most 65535)``."""
+    """``list of integers (at least 1, at most 65535)``, ``mapping with `to` (string, required)``."""
+    if "fields" in spec:
+        return f"{spec['type']} with {', '.join(starmap(field_in_words, spec['fields'].items()))}"
     inner = spec.get("items") or spec.get("values")
     if not inner:
         return str(spec["type"])
     one, _, more = type_in_words(inner).partition(" ")
     return f"{spec['type']} of {one}s{' ' if more else ''}{more}{bracketed(inner)}"
+
+
+def field_in_words(name: str, spec: schema.Spec) -> str:
+    """A key of a mapping with what its value has to be."""
+    facts = (type_in_words(spec), limits(spec), "required" if spec.get("required") else "")
+    return f"`{name}` ({', '.join(filter(None, facts))})"
 
 
 def bracketed(spec: schema.Spec) -> str:

@@ -2,8 +2,9 @@
 person can act on.
 
 A setting is ``{type, default, help}`` and, where it applies, ``min``, ``max``, ``choices``,
-``pattern``, ``format``, ``items`` (a list's elements), ``values`` (a mapping's values), ``secret``
-and ``formerly`` (names it had before).
+``pattern``, ``format``, ``items`` (a list's elements), ``values`` (a mapping's values), ``fields``
+(a mapping's keys by name, each a description of its own that may be ``required``; other keys are as
+``values`` says, or errors), ``secret`` and ``formerly`` (names it had before).
 """
 
 from __future__ import annotations
@@ -25,8 +26,9 @@ TYPES: dict[str, tuple[type, str]] = {
 }
 SPEC_KEYS = {
     *("type", "default", "help", "min", "max", "choices", "pattern", "format", "items", "values"),
-    *("secret", "formerly"),
+    *("fields", "secret", "formerly"),
 }
+INNER_KEYS = SPEC_KEYS - {"default", "help", "secret", "formerly"}
 
 
 def _is_group(value: str) -> bool:
@@ -78,9 +80,25 @@ def problems(value: Any, spec: Spec, path: str) -> list[str]:
             found += problems(item, _inherit(spec.get("items"), spec), f"{path}:{index}")
         repeated = [item for index, item in enumerate(value) if item in value[:index]]
         found += [f"{path}: {shown(item, spec)} is listed twice" for item in repeated]
-    if isinstance(value, dict) and "values" in spec:
-        for key, item in value.items():
-            found += problems(item, _inherit(spec["values"], spec), f"{path}:{key}")
+    if isinstance(value, dict):
+        found += _entry_problems(value, spec, path)
+    return found
+
+
+def _entry_problems(value: Mapping[Any, Any], spec: Spec, path: str) -> list[str]:
+    """What is wrong with the keys and values of a mapping."""
+    fields = spec.get("fields", {})
+    found = [
+        f"{path}:{key}: is missing"
+        for key, child in fields.items()
+        if child.get("required") and key not in value
+    ]
+    for key, item in value.items():
+        child = fields.get(key, spec.get("values"))
+        if child:
+            found += problems(item, _inherit(child, spec), f"{path}:{key}")
+        elif fields:
+            found.append(f"{path}:{key}: no such key{nearest(str(key), fields)}")
     return found
 
 
@@ -128,17 +146,20 @@ def spec_problems(name: str, spec: Any, path: str) -> list[str]:
 
 
 def _nested_problems(spec: Spec, where: str) -> list[str]:
-    """What is wrong with the description of a list's elements or a mapping's values."""
+    """What is wrong with the descriptions of a list's elements, or of a mapping's values and
+    fields.
+    """
+    fields = spec.get("fields", {})
+    if not isinstance(fields, dict):
+        return [f"{where}: fields needs a mapping of keys, each with a type"]
+    inner = [(key, spec[key], INNER_KEYS) for key in ("items", "values") if key in spec]
+    inner += [(f"fields: {name}", it, INNER_KEYS | {"required"}) for name, it in fields.items()]
     found = []
-    for key in ("items", "values"):
-        inner = spec.get(key)
-        if inner is None:
-            continue
-        if not isinstance(inner, dict) or inner.get("type") not in TYPES:
+    for key, description, allowed in inner:
+        if not isinstance(description, dict) or description.get("type") not in TYPES:
             found.append(f"{where}: {key} needs a type, one of {', '.join(TYPES)}")
             continue
-        allowed = SPEC_KEYS - {"default", "help", "secret", "formerly"}
-        unknown = sorted(set(inner) - allowed)
+        unknown = sorted(set(description) - allowed)
         found += [f"{where}: {key}: unknown key {k!r}{nearest(k, allowed)}" for k in unknown]
-        found += _nested_problems(inner, f"{where}: {key}")
+        found += _nested_problems(description, f"{where}: {key}")
     return found

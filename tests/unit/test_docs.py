@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -57,3 +58,13 @@ def test_what_a_control_and_a_setting_look_like(pages):
         "- Default: `[22]`\n"
         "- Limits: at least 1 entry\n"
     ) in pages["settings.md"]
+
+
+def test_the_keys_of_a_mapping_in_words():
+    ports = {"type": "list", "items": {"type": "integer", "min": 1}, "max": 8}
+    fields = {"tcp": ports, "from": {"type": "string", "required": True}}
+    in_words = runpy.run_path(str(REPO / "scripts/docs.py"))["type_in_words"]
+    assert in_words({"type": "mapping", "values": {"type": "mapping", "fields": fields}}) == (
+        "mapping of mappings with `tcp` (list of integers (at least 1), at most 8 entries), "
+        "`from` (string, required)"
+    )

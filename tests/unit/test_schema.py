@@ -10,6 +10,15 @@ PORTS = {"type": "list", "items": {"type": "integer", "min": 1, "max": 65535}, "
 GROUPS = {"type": "list", "items": {"type": "string", "format": "group"}}
 CIPHERS = {"type": "list", "items": {"type": "string", "choices": ["aes256-ctr", "aes128-ctr"]}}
 HOURS = {"type": "mapping", "values": {"type": "integer"}}
+SERVICE = {
+    "type": "mapping",
+    "fields": {
+        "tcp": PORTS,
+        "from": {"type": "string", "choices": ["world", "office"], "required": True},
+        "limit": {"type": "mapping", "fields": {"burst": {"type": "integer", "required": True}}},
+    },
+}
+SERVICES = {"type": "mapping", "values": SERVICE}
 
 
 @pytest.mark.parametrize(
@@ -25,6 +34,10 @@ HOURS = {"type": "mapping", "values": {"type": "integer"}}
         (GROUPS, ["sudo", "_admins"]),
         (CIPHERS, []),
         (HOURS, {"mon": 8}),
+        (SERVICE, {"from": "world"}),
+        (SERVICES, {"ssh": {"tcp": [22], "from": "office", "limit": {"burst": 4}}}),
+        ({"type": "list", "items": SERVICE}, [{"from": "world"}, {"from": "office"}]),
+        ({**SERVICE, "values": {"type": "integer"}}, {"from": "world", "other": 1}),
     ],
 )
 def test_right(spec, value):
@@ -52,6 +65,32 @@ def test_right(spec, value):
         (CIPHERS, ["aes256-crt"], ["p:0: 'aes256-crt' is not known; did you mean 'aes256-ctr'?"]),
         (CIPHERS, ["rot13"], ["p:0: 'rot13' is not known; known are aes128-ctr, aes256-ctr"]),
         (HOURS, {"mon": "eight"}, ["p:mon: 'eight' is not a whole number"]),
+        (SERVICE, {}, ["p:from: is missing"]),
+        (SERVICES, {"ssh": None}, ["p:ssh: None is not a mapping"]),
+        (
+            SERVICES,
+            {"ssh": {"tcp": [0], "from": "ofice"}},
+            [
+                "p:ssh:tcp:0: 0 is less than 1",
+                "p:ssh:from: 'ofice' is not known; did you mean 'office'?",
+            ],
+        ),
+        (
+            SERVICES,
+            {"ssh": {"form": "world"}},
+            [
+                "p:ssh:from: is missing",
+                "p:ssh:form: no such key; did you mean 'from'?",
+            ],
+        ),
+        (SERVICE, {"from": "world", True: 1}, ["p:True: no such key; known are from, limit, tcp"]),
+        (SERVICE, {"from": "world", "limit": {}}, ["p:limit:burst: is missing"]),
+        ({"type": "list", "items": SERVICE}, [{}], ["p:0:from: is missing"]),
+        (
+            {**SERVICE, "values": {"type": "integer"}},
+            {"from": "world", "other": "one"},
+            ["p:other: 'one' is not a whole number"],
+        ),
         ({"type": "string", "format": "address"}, "10.0.0.256", ["is not an IPv4 or IPv6"]),
         ({"type": "string", "format": "network"}, "10.0.0.1/8", ["is not a network such as"]),
     ],
@@ -78,6 +117,7 @@ def test_wrong(spec, value, sentences):
             {"type": "mapping", "values": {"type": "list", "items": {"type": "boolean"}}},
             {"door": ["4711"]},
         ),
+        ({"type": "mapping", "fields": {"door": {"type": "integer"}}}, {"door": "4711"}),
     ],
 )
 def test_a_secret_is_in_no_error(spec, value):
@@ -113,6 +153,32 @@ def test_a_secret_is_in_no_error(spec, value):
             },
             "values: items: unknown key 'secret'",
         ),
+        (
+            {"type": "mapping", "fields": ["tcp"], "default": {}, "help": "h"},
+            "fields needs a mapping of keys, each with a type",
+        ),
+        (
+            {"type": "mapping", "fields": {"tcp": {"items": {}}}, "default": {}, "help": "h"},
+            "fields: tcp needs a type, one of",
+        ),
+        (
+            {
+                "type": "mapping",
+                "values": {"type": "mapping", "fields": {"a": {"type": "list", "requierd": True}}},
+                "default": {},
+                "help": "h",
+            },
+            "values: fields: a: unknown key 'requierd'; did you mean 'required'?",
+        ),
+        (
+            {
+                "type": "list",
+                "items": {"type": "string", "required": True},
+                "default": [],
+                "help": "h",
+            },
+            "items: unknown key 'required'",
+        ),
     ],
 )
 def test_a_description_is_checked_itself(spec, words):
@@ -121,6 +187,12 @@ def test_a_description_is_checked_itself(spec, words):
     assert words in problem
 
 
-def test_a_good_description():
-    spec = {**PORTS, "default": [22], "help": "Ports.", "formerly": ["port"]}
+@pytest.mark.parametrize(
+    "spec",
+    [
+        {**PORTS, "default": [22], "help": "Ports.", "formerly": ["port"]},
+        {**SERVICES, "default": {"ssh": {"tcp": [22], "from": "office"}}, "help": "Services."},
+    ],
+)
+def test_a_good_description(spec):
     assert schema.spec_problems("ports", spec, "defaults.yaml") == []
