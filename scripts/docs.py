@@ -135,7 +135,7 @@ def controls_page(described: Mapping[str, catalogue.FamilyCatalogue]) -> Iterato
 
 
 def type_in_words(spec: schema.Spec) -> str:
-    """``list of integers (at least 1, at most 65535)``, ``mapping with `to` (string, required)``."""
+    """``list of integers (at least 1, at most 9)``, ``mapping with `to` (string, required)``."""
     if "fields" in spec:
         return f"{spec['type']} with {', '.join(starmap(field_in_words, spec['fields'].items()))}"
     inner = spec.get("items") or spec.get("values")
