@@ -13,7 +13,7 @@ import datetime as dt
 from salt.exceptions import CommandExecutionError
 
 from rocksalt import __version__, report, source
-from rocksalt.errors import RocksaltError
+from rocksalt.errors import InvalidSettings, RocksaltError
 from rocksalt.settings import advice
 
 
@@ -136,6 +136,18 @@ def _family(name, saltenv):
     return families[name]
 
 
+def _contradictions(baseline, saltenv):
+    """What the enabled families say of settings that are each well-formed and yet do not go
+    together.
+    """
+    return [
+        problem
+        for name, family in baseline.families.items()
+        if family.settings["enabled"] and f"{name}.problems" in __salt__
+        for problem in __salt__[f"{name}.problems"](saltenv=saltenv)
+    ]
+
+
 def validate(saltenv=None):
     """
     Checks the pillar and the catalogue of this minion without touching anything.
@@ -151,9 +163,12 @@ def validate(saltenv=None):
     """
     try:
         baseline = source.load(__salt__, __opts__, __pillar__, __grains__, __context__, saltenv)
+        problems = _contradictions(baseline, saltenv)
     except RocksaltError as error:
+        problems = getattr(error, "problems", [str(error)])
+    if problems:
         __context__["retcode"] = 1
-        return {"valid": False, "problems": getattr(error, "problems", [str(error)])}
+        return {"valid": False, "problems": problems}
     return {
         "valid": True,
         "problems": [],
@@ -180,6 +195,9 @@ def prepare(saltenv=None):
     """
     try:
         baseline = _baseline(saltenv)
+        problems = _contradictions(baseline, saltenv)
+        if problems:
+            raise CommandExecutionError(str(InvalidSettings(problems)))
     except CommandExecutionError as error:
         __context__["rocksalt.refused"] = str(error)
         return {}

@@ -23,6 +23,7 @@ SCHEMA = 1
 RESERVED = ("schema", "roles", "networks", "waivers")
 LONGEST_WAIVER = dt.timedelta(days=90)
 SECRET = "***"
+_NOWHERE = object()
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,21 @@ class Family:
     catalogue: FamilyCatalogue
     settings: Mapping[str, Any]
     off: Mapping[str, str] = field(default_factory=dict)
+    layers: tuple[tuple[str, Mapping[str, Any]], ...] = ()
+
+    def where(self, *keys: str) -> str:
+        """The path at which a setting, or a key below it, got the value it has: that of the pillar,
+        or of the role that says so.
+        """
+        top = f"hardening:{self.catalogue.name}"
+        for path, layer in reversed(self.layers):
+            value: Any = layer
+            for key in keys:
+                value = value.get(key, _NOWHERE) if isinstance(value, Mapping) else _NOWHERE
+            if value is not _NOWHERE:
+                top = path
+                break
+        return ":".join((top, *keys))
 
     @property
     def controls(self) -> Mapping[str, Control]:
@@ -125,7 +141,7 @@ def resolve(
     found = _top_level(catalogue, pillar)
     networks = pillar.get("networks") or {}
     found += _network_problems(networks)
-    roles, role_layers, faults = _roles(
+    role_layers, faults = _roles(
         pillar.get("roles") or {}, catalogue, minion_id, extra_roles, warnings
     )
     found += faults
@@ -139,16 +155,19 @@ def resolve(
         )
         if isinstance(over, Mapping) and not found:
             layers = (
-                os_settings.get(name, {}),
-                *(layer.get(name, {}) for layer in role_layers),
-                over,
+                (f"hardening/{name}/os of this system", os_settings.get(name, {})),
+                *(
+                    (f"hardening:roles:{role}:settings:{name}", layer.get(name, {}))
+                    for role, layer in role_layers.items()
+                ),
+                (path, over),
             )
             families[name] = _family(catalogue[name], layers)
     waivers, faults = _waivers(pillar.get("waivers") or {}, catalogue, now.date())
     found += faults
     if found:
         raise InvalidSettings(found)
-    return Baseline(families, networks, roles, waivers, tuple(warnings), now)
+    return Baseline(families, networks, tuple(role_layers), waivers, tuple(warnings), now)
 
 
 def _top_level(catalogue: Mapping[str, Any], pillar: Mapping[str, Any]) -> list[str]:
@@ -180,20 +199,20 @@ def _roles(
     minion_id: str,
     extra: Iterable[str],
     warnings: list[str],
-) -> tuple[tuple[str, ...], list[Mapping[str, Any]], list[str]]:
-    """The roles of this minion in the order they are written, their settings, and what is wrong
-    with any role.
+) -> tuple[dict[str, Mapping[str, Any]], list[str]]:
+    """The roles of this minion in the order they are written, with their settings, and what is
+    wrong with any role.
     """
     path = "hardening:roles"
     if not isinstance(roles, Mapping):
-        return (), [], [f"{path}: {roles!r} is not a mapping of role names"]
+        return {}, [f"{path}: {roles!r} is not a mapping of role names"]
     extra = list(extra)
     found = [
         f"the minion's configuration, {path}: no role {name!r}{schema.nearest(name, roles)}"
         for name in extra
         if name not in roles
     ]
-    mine = {}
+    mine: dict[str, Mapping[str, Any]] = {}
     for name, role in roles.items():
         faults = _role_problems(role, catalogue, f"{path}:{name}")
         found += faults
@@ -204,7 +223,7 @@ def _roles(
                 )
                 for family, over in role.get("settings", {}).items()
             }
-    return tuple(mine), list(mine.values()), found
+    return mine, found
 
 
 def _matches(minion_id: str, patterns: Iterable[str]) -> bool:
@@ -293,12 +312,14 @@ def _unexcusable(identifier: str, controls: Mapping[str, Control], path: str) ->
     return []
 
 
-def _family(catalogue: FamilyCatalogue, layers: Iterable[Mapping[str, Any]]) -> Family:
+def _family(
+    catalogue: FamilyCatalogue, layers: tuple[tuple[str, Mapping[str, Any]], ...]
+) -> Family:
     settings: dict[str, Any] = {key: spec["default"] for key, spec in catalogue.schema.items()}
-    for layer in layers:
+    for _, layer in layers:
         settings = merge(settings, layer)
-    controls = settings.pop("controls", {})
-    return Family(catalogue, settings, {i: _off_reason(entry) for i, entry in controls.items()})
+    off = {i: _off_reason(entry) for i, entry in settings.pop("controls", {}).items()}
+    return Family(catalogue, settings, off, layers)
 
 
 def _waivers(

@@ -361,3 +361,10 @@ def test_a_setting_below_the_floor(resolve):
 @pytest.mark.parametrize("value", ["2001-02-30", "03.02.2001", "", 5, None])
 def test_no_day(value):
     assert settings.as_date(value) is None
+
+
+def test_where_names_the_layer_that_decided(resolve):
+    lock = resolve({"roles": {"web": role(shop={"tue": 7})}, "lock": {"size": 5}}).families["lock"]
+    assert lock.where("shop", "tue") == "hardening:roles:web:settings:lock:shop:tue"
+    assert lock.where("size") == "hardening:lock:size"
+    assert lock.where("kinds") == "hardening:lock:kinds"
