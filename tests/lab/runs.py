@@ -10,6 +10,7 @@ from typing import Any
 
 import tampers
 from rocksalt_lab import Host
+from rocksalt_lab.lab import NETWORKS
 
 PYTHON = "/opt/salt/bin/python"
 HAS_MODULES = "test -e /var/cache/salt/minion/extmods/modules/drift.py"
@@ -75,8 +76,9 @@ def conform(host: Host) -> None:
 
 
 def set_pillar(master: Host, hardening: Mapping[str, Any]) -> None:
-    """Replaces the pillar that every minion gets."""
-    master.write(PILLAR, json.dumps({"hardening": {"schema": 1, **hardening}}))
+    """Replaces the pillar that every minion gets; the lab's networks stay unless it has its own."""
+    tree = {"schema": 1, "networks": NETWORKS, **hardening}
+    master.write(PILLAR, json.dumps({"hardening": tree}))
 
 
 def look_after_each(host: Host, cases: Iterable[tampers.Case]) -> dict[str, dict[str, str]]:

@@ -19,6 +19,7 @@ from .host import Finished, Host, kill_cgroup
 from .system import RUN, LabError, cache, ensure_tools, locked, remove_tree, sh, start_time, step
 
 MASTER_IP = "10.79.0.1"
+NETWORKS = {"management": [f"{MASTER_IP}/32"]}
 KEY = "/root/.ssh/id_ed25519"
 T = TypeVar("T")
 
@@ -212,9 +213,14 @@ class Lab:
         master.run(
             "mkdir -p /srv/rocksalt/pillar && cp -rL /srv/rocksalt/pillar /srv/rocksalt-pillar"
         )
+        pillar = "/srv/rocksalt-pillar/hardening.sls"
+        networks = f"\n  # The lab's own: the master manages.\n  networks: {json.dumps(NETWORKS)}\n"
+        master.write(pillar, master.read(pillar) + networks)
         config = {
             "interface": master.ip,
             "file_roots": {"base": ["/srv/rocksalt/salt"]},
+            "runner_dirs": ["/srv/rocksalt/_runners"],
+            "reactor": [{"rocksalt/firewall/armed": ["salt://hardening/firewall/knock.sls"]}],
             "pillar_roots": {"base": ["/srv/rocksalt-pillar"]},
             "worker_threads": 3,
         }
