@@ -56,3 +56,9 @@ def web1(cluster: dict[str, Host]) -> Host:
 @pytest.fixture(scope="session")
 def web2(cluster: dict[str, Host]) -> Host:
     return cluster["web2"]
+
+
+@pytest.fixture(scope="session")
+def attacker(lab: Lab) -> Host:
+    """A host that nobody trusts: no minion, no key, in none of the named networks."""
+    return lab.host("attacker", "10.79.0.66")
