@@ -59,10 +59,11 @@ class Host:
     def path(self, path: str) -> Path:
         return Path(self.root + path)
 
-    def run(self, *command: str, timeout: float = 30) -> Ran:
+    def run(self, *command: str, timeout: float = 30, text: str = "") -> Ran:
+        """Runs a command that reads ``text`` from its standard input."""
         try:
             done = subprocess.run(
-                command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=timeout,
+                command, input=text, capture_output=True, text=True, timeout=timeout,
                 errors="replace", env=ENVIRONMENT, check=False,
             )  # fmt: skip
         except FileNotFoundError:

@@ -19,6 +19,7 @@ KEPT = [
     "/etc/ssh",
     "/etc/default",
     "/etc/cloud",
+    "/etc/rocksalt",
     "/etc/systemd/system",
     "/var/lib/rocksalt",
 ]
@@ -46,7 +47,9 @@ def put_back() -> None:
     shell(
         "systemctl daemon-reload; systemctl reset-failed; systemctl start rocksalt-drift.timer;"
         "if tr '\\0' ' ' < /proc/$(systemctl show -P MainPID ssh)/cmdline | grep -q -- ' -o ';"
-        "then systemctl restart ssh; else systemctl reload-or-restart ssh; fi"
+        "then systemctl restart ssh; else systemctl reload-or-restart ssh; fi;"
+        "if test -e /etc/rocksalt/firewall/load; then /etc/rocksalt/firewall/load;"
+        "systemctl start rocksalt-firewall.service rocksalt-firewall-guard.timer; fi"
     )
 
 

@@ -1,0 +1,484 @@
+"""What each control of the family expects, and what was seen."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rocksalt import findings
+from rocksalt.errors import RocksaltError
+from rocksalt.findings import AS_RENDERED, Seen
+from rocksalt.firewall import (
+    BANS,
+    DOCKER,
+    DOCKER_USER,
+    FAMILY,
+    FORWARD,
+    INPUT,
+    JUMPS,
+    OUTPUT,
+    VERSIONS,
+    change,
+    files,
+    foreign,
+    problems,
+    sockets,
+    tables,
+)
+from rocksalt.firewall.policy import MANAGEMENT, Facts, Policy
+from rocksalt.host import Host
+from rocksalt.settings import Baseline
+
+POLICIES, INCOMING, ORDER, PASSING, OUTGOING = "FW-001", "FW-002", "FW-003", "FW-004", "FW-005"
+ON_DISK, AT_BOOT, GUARDED, ALONE = "FW-006", "FW-007", "FW-008", "FW-009"
+WAY_IN, LISTENING, OPEN, CONFIRMED = "FW-010", "FW-011", "FW-012", "FW-013"
+RULES = (POLICIES, INCOMING, ORDER, PASSING, OUTGOING)
+_AS_DECLARED = "as declared"
+_NOT_INSTALLED = "iptables is not installed"
+
+
+@dataclass(frozen=True)
+class Reading:
+    """The host as it is: the live filter table of each IP version, the files of ours, our units as
+    systemd knows them, and which sockets listen.
+    """
+
+    live: Mapping[int, tables.Table]
+    texts: Mapping[str, str | None]
+    units: Mapping[str, Mapping[str, str]]
+    listeners: Sequence[sockets.Listener]
+    installed: bool = True
+
+
+def facts(host: Host) -> Facts:
+    """What of the host decides about the rules."""
+    routes = host.run("ip", "-6", "-json", "route", "show", "proto", "ra").out
+    return Facts(
+        apt="\n_apt:" in (host.read("/etc/passwd") or ""), routers=routes.strip() not in ("", "[]")
+    )
+
+
+class Firewall:
+    """The comparison for one host."""
+
+    def __init__(self, baseline: Baseline, host: Host):
+        self.baseline = baseline
+        self.host = host
+        settings = baseline.families[FAMILY].settings
+        found = facts(host)
+        if settings["router_advertisements"] != "auto":
+            found = Facts(found.apt, settings["router_advertisements"] == "accept")
+        self.policy = Policy(baseline, found)
+        self.settings = self.policy.settings
+        self.installed = not host.run("iptables", "--version").status
+        self.declared = self._canonical(self.policy.chains)
+        self.reading = self._read()
+
+    def _canonical(self, chains: Callable[[int], Any]) -> dict[int, tables.Table]:
+        wanted = {version: chains(version) for version in VERSIONS}
+        if not self.installed:
+            return {
+                v: tables.Table({}, {n: tuple(r) for n, r in wanted[v].items()}) for v in wanted
+            }
+        return tables.canonical(self.host, wanted)
+
+    def _read(self) -> Reading:
+        if not self.installed:
+            nothing = dict.fromkeys(VERSIONS, tables.Table())
+            return Reading(nothing, {}, {}, [], installed=False)
+        texts = {**self.loading(), **self.persisted()}
+        services = [port for access in self.policy.access() for port in (access.port,)]
+        return Reading(
+            live={version: tables.read(self.host, version) for version in VERSIONS},
+            texts={path: self.host.read(path) for path in texts},
+            units=files.units_shown(self.host),
+            listeners=sockets.listeners(self.host, services),
+        )
+
+    # What we want ------------------------------------------------------------------------------
+
+    @property
+    def policies(self) -> dict[str, str]:
+        outgoing = "ACCEPT" if self.settings["output"] == "allow" else "DROP"
+        return {"INPUT": "DROP", "FORWARD": "DROP", "OUTPUT": outgoing}
+
+    @property
+    def names(self) -> list[str]:
+        """Our chains that hold rules."""
+        return list(self.policy.chains(4))
+
+    def loading(self) -> dict[str, str]:
+        """The loader and its units: path -> text."""
+        chains = self.policy.chains(4)
+        return files.loading(self.settings["guard_interval"], chains, self.policies)
+
+    def persisted(self) -> dict[str, str]:
+        """The rules on disk: path -> text."""
+        declared = {v: self._own(self.declared[v]) for v in VERSIONS}
+        return files.persisted(declared, self.emergency())
+
+    def _own(self, table: tables.Table) -> dict[str, tuple[str, ...]]:
+        return {name: table.chains[name] for name in self.names}
+
+    def emergency(self) -> dict[int, dict[str, list[str]]]:
+        """The rules for the case that the declared ones cannot be loaded."""
+        return {version: self.policy.emergency(version) for version in VERSIONS}
+
+    def plans(self) -> dict[int, tables.Plan]:
+        """How the live tables become the declared ones, as far as no control is excused."""
+        return {version: self._plan(version) for version in VERSIONS}
+
+    def _plan(self, version: int) -> tables.Plan:
+        wanted = findings.wanted(self.baseline, FAMILY, dict.fromkeys(RULES))
+        live = self.reading.live[version]
+        chains = {
+            name: rules
+            for name, rules in self._own(self.declared[version]).items()
+            if {INPUT: INCOMING, OUTPUT: OUTGOING}.get(name, PASSING) in wanted
+        }
+        arranged = [
+            chain
+            for chain, ours in JUMPS.items()
+            if ORDER in wanted and ours in self.names and ours in {**chains, **live.chains}
+        ]
+        policies = {
+            chain: policy
+            for chain, policy in self.policies.items()
+            if (OUTGOING if chain == "OUTPUT" else POLICIES) in wanted
+        }
+        programs = tuple(self.settings["foreign"])
+        return tables.plan(live, tables.Goal(chains, tuple(arranged), policies, programs))
+
+    # Expected and seen -------------------------------------------------------------------------
+
+    def expected(self) -> dict[str, Any]:
+        """Control id -> what it expects."""
+        per_version = [f"IPv{version}" for version in VERSIONS]
+        policies = {
+            f"{name} {chain}": policy
+            for name in per_version
+            for chain, policy in self.policies.items()
+            if chain != "OUTPUT"
+        }
+        return {
+            POLICIES: policies,
+            INCOMING: {**dict.fromkeys(per_version, _AS_DECLARED), "raw rules": "narrow enough"},
+            ORDER: dict.fromkeys(per_version, _AS_DECLARED),
+            PASSING: dict.fromkeys(per_version, _AS_DECLARED),
+            OUTGOING: dict.fromkeys(per_version, f"{_AS_DECLARED}, then {self.policies['OUTPUT']}"),
+            ON_DISK: dict.fromkeys(self._rule_files(), AS_RENDERED),
+            AT_BOOT: {
+                **dict.fromkeys(self._boot_files(), AS_RENDERED),
+                "at boot": "enabled",
+                "state": "active",
+                "overrides": "none",
+                "loaded": "the declared rules",
+            },
+            GUARDED: {
+                **dict.fromkeys(self._guard_files(), AS_RENDERED),
+                "at boot": "enabled",
+                "state": "active",
+                "overrides": "none",
+            },
+            ALONE: [],
+            WAY_IN: True,
+            LISTENING: [],
+            OPEN: [],
+            CONFIRMED: "confirmed",
+        }
+
+    def _rule_files(self) -> list[str]:
+        return [files.rules(v) for v in VERSIONS] + [files.emergency(v) for v in VERSIONS]
+
+    def _boot_files(self) -> list[str]:
+        return [files.LOADER, files.unit(f"{files.SERVICE}.service")]
+
+    def _guard_files(self) -> list[str]:
+        return [files.unit(f"{files.GUARD}.service"), files.unit(f"{files.GUARD}.timer")]
+
+    def seen(self) -> dict[str, Seen]:
+        """Control id -> what the reading shows."""
+        if not self.reading.installed:
+            family = self.policy.family
+            return {identifier: Seen(None, _NOT_INSTALLED) for identifier in family.controls}
+        return {
+            POLICIES: self._policies(),
+            INCOMING: self._incoming(),
+            ORDER: self._order(),
+            PASSING: self._chains(FORWARD, DOCKER),
+            OUTGOING: self._outgoing(),
+            ON_DISK: self._files(self._rule_files()),
+            AT_BOOT: self._at_boot(),
+            GUARDED: self._unit(f"{files.GUARD}.timer", self._guard_files()),
+            ALONE: self._alone(),
+            WAY_IN: self.way_in(),
+            LISTENING: self._listening(),
+            OPEN: self._open(),
+            CONFIRMED: self._confirmed(),
+        }
+
+    def _policies(self) -> Seen:
+        return Seen(
+            {
+                f"IPv{version} {chain}": self.reading.live[version].policies.get(chain)
+                for version in VERSIONS
+                for chain in ("INPUT", "FORWARD")
+            }
+        )
+
+    def _chains(self, *names: str) -> Seen:
+        """How the rules in chains of ours differ from the declared ones."""
+        actual, why = {}, []
+        for version in VERSIONS:
+            live, declared = self.reading.live[version], self.declared[version]
+            wrong = [
+                f"{name}: {tables.difference(live.chains.get(name), declared.chains[name])}"
+                for name in names
+                if name in self.names and live.chains.get(name) != declared.chains[name]
+            ]
+            actual[f"IPv{version}"] = "; ".join(wrong) or _AS_DECLARED
+            why += [f"IPv{version} {part}" for part in wrong]
+        return Seen(actual, "; ".join(why))
+
+    def _incoming(self) -> Seen:
+        seen = self._chains(INPUT)
+        wide = problems.wide(self.policy)
+        raw = ", ".join(f"`{rule}`" for rule in wide) or "narrow enough"
+        why = [seen.reason] if seen.reason else []
+        why += [f"hardening:firewall:raw_rules: `{rule}` accepts anybody" for rule in wide]
+        return Seen({**seen.actual, "raw rules": raw}, "; ".join(why))
+
+    def _outgoing(self) -> Seen:
+        seen = self._chains(OUTPUT)
+        actual, why = {}, [seen.reason] if seen.reason else []
+        for version in VERSIONS:
+            policy = self.reading.live[version].policies.get("OUTPUT")
+            actual[f"IPv{version}"] = f"{seen.actual[f'IPv{version}']}, then {policy}"
+            if policy != self.policies["OUTPUT"]:
+                why.append(f"the policy of IPv{version} OUTPUT is {policy}")
+        return Seen(actual, "; ".join(why))
+
+    def _order(self) -> Seen:
+        """Whether packets come to our chains before anything else, and to nothing undeclared."""
+        actual, why = {}, []
+        for version in VERSIONS:
+            live = self.reading.live[version]
+            wrong = [] if BANS in live.chains else [f"the chain {BANS} does not exist"]
+            for chain, ours in JUMPS.items():
+                if ours in self.names:
+                    wrong += self._disorder(live, chain)
+            actual[f"IPv{version}"] = "; ".join(wrong) or _AS_DECLARED
+            why += [f"IPv{version}: {part}" for part in wrong]
+        return Seen(actual, "; ".join(why))
+
+    def _disorder(self, live: tables.Table, chain: str) -> list[str]:
+        rules, jump = list(live.chains.get(chain, ())), f"-j {JUMPS[chain]}"
+        programs = self.settings["foreign"]
+        wanted = tables.arranged(live, chain, programs)
+        if chain == DOCKER_USER and chain not in live.chains:
+            return [f"{chain} does not exist"]
+        missing = [r for r in tables.bans(live, programs) if r not in live.chains.get(BANS, ())]
+        found = [f"`{r}` of INPUT is missing in {BANS}" for r in missing if chain == "INPUT"]
+        if rules == wanted:
+            return found
+        if jump not in rules:
+            return [*found, f"{chain} does not lead to {JUMPS[chain]}"]
+        extra = [rule for rule in rules if rule not in wanted]
+        found += [f"{chain} has `{rule}`, which is not declared" for rule in extra]
+        return found or [f"{rules.index(jump)} rules of {chain} stand before ours"]
+
+    def _files(self, paths: Sequence[str]) -> Seen:
+        rendered = {**self.loading(), **self.persisted()}
+        actual = {path: _compared(self.reading.texts[path], rendered[path]) for path in paths}
+        why = [f"{path} {state}" for path, state in actual.items() if state != AS_RENDERED]
+        return Seen(actual, "; ".join(why))
+
+    def _unit(self, name: str, paths: Sequence[str]) -> Seen:
+        """Texts and state of one of our units."""
+        seen, shown = self._files(paths), self.reading.units[name]
+        overrides = [
+            part
+            for unit in self.reading.units.values()
+            for part in unit.get("DropInPaths", "").split()
+            if f"/{unit['Id']}.d/" in part and unit["Id"].split(".")[0] == name.split(".")[0]
+        ]
+        if shown.get("FragmentPath") not in ("", None, files.unit(name)):
+            overrides.append(shown["FragmentPath"])
+        actual = {
+            **seen.actual,
+            "at boot": shown.get("UnitFileState") or "not there",
+            "state": shown.get("ActiveState", "unknown"),
+            "overrides": ", ".join(overrides) or "none",
+        }
+        return Seen(actual, seen.reason)
+
+    def _at_boot(self) -> Seen:
+        seen = self._unit(f"{files.SERVICE}.service", self._boot_files())
+        emergency = self.host.read(files.EMERGENCY_MARK) is not None
+        loaded = "the emergency rules" if emergency else "the declared rules"
+        why = [seen.reason] if seen.reason else []
+        why += ["the declared rules could not be loaded at boot"] if emergency else []
+        return Seen({**seen.actual, "loaded": loaded}, "; ".join(why))
+
+    def _alone(self) -> Seen:
+        try:
+            found = foreign.look(self.host, self._tolerated_tables())
+        except RocksaltError as error:
+            return Seen(problem="error", reason=str(error))
+        return Seen(found, "; ".join(found))
+
+    def _tolerated_tables(self) -> list[str]:
+        known = {
+            "fail2ban": ["f2b-table"],
+            "docker": ["docker*"],
+            "libvirt": ["libvirt*"],
+            "kubernetes": ["kube-*", "cali*"],
+        }
+        return [glob for name in self.settings["foreign"] for glob in known.get(name, [])]
+
+    def way_in(self) -> Seen:
+        """Whether an administrator's network reaches sshd through the declared rules."""
+        if not self.policy.networks(MANAGEMENT):
+            return Seen(
+                False, f"hardening:networks:{MANAGEMENT} is empty: nobody could log in any more"
+            )
+        ports = {a.port for a in self.policy.access() if self.policy.is_management(a)}
+        if not ports:
+            path = self.policy.family.where("allow", "ssh")
+            return Seen(False, f"{path} does not let {MANAGEMENT} in")
+        sshd = {
+            x.port for x in self.reading.listeners if x.process == "sshd" and not x.loopback
+        } - ports
+        if sshd:
+            path = self.policy.family.where("services", "ssh", "tcp")
+            return Seen(False, f"sshd listens on port {min(sshd)}, which {path} does not name")
+        return Seen(True)
+
+    def _listening(self) -> Seen:
+        """Sockets on every address that nobody may reach: they should listen on loopback."""
+        reachable = {
+            (access.protocol, access.port)
+            for setting in ("allow", "published")
+            for access in self.policy.access(setting)
+        }
+        raw, excused = problems.raw_ports(self.policy), self.settings["listeners_behind_firewall"]
+        found = [
+            f"{x.protocol}/{x.port} ({x.process or 'kernel'} as {x.user})"
+            for x in self.reading.listeners
+            if x.anywhere
+            and (x.protocol, x.port) not in reachable
+            and x.port not in raw
+            and f"{x.protocol}/{x.port}" not in excused
+        ]
+        found = list(dict.fromkeys(found))
+        return Seen(
+            found,
+            f"nobody may reach {', '.join(found)}, yet it listens on every address: bind it to "
+            "127.0.0.1, or name it in hardening:firewall:allow or listeners_behind_firewall",
+        )
+
+    def _open(self) -> Seen:
+        """Ports that are open although nothing listens there."""
+        served = {(x.protocol, x.port) for x in self.reading.listeners if not x.loopback}
+        found = {
+            f"{a.protocol}/{a.port} ({a.service})": a.path
+            for a in self.policy.access()
+            if (a.protocol, a.port) not in served
+        }
+        why = "; ".join(
+            f"{path} opens {port}, where nothing listens" for port, path in found.items()
+        )
+        return Seen(list(found), why)
+
+    def _confirmed(self) -> Seen:
+        pending = change.pending(self.host)
+        if pending:
+            return Seen("pending", "a change awaits confirmation", remedy="manual")
+        undone = self.host.read(files.ROLLED_BACK)
+        if undone is not None:
+            return Seen("undone", undone.strip())
+        return Seen("confirmed")
+
+    # Safety --------------------------------------------------------------------------------------
+
+    def safe(self) -> Seen:
+        """Whether the declared rules leave a way in, and on the first run every open connection."""
+        seen = self.way_in()
+        if not seen.actual:
+            return seen
+        first = f"-j {INPUT}" not in self.reading.live[4].chains.get("INPUT", ())
+        cut = self.cut_off() if first and not self.settings["accept_cut"] else []
+        if cut:
+            return Seen(
+                False,
+                f"the rules would not let in what is connected now: {', '.join(cut)}; declare it "
+                "in hardening:firewall:allow, or set hardening:firewall:accept_cut",
+            )
+        return Seen(True, f"{MANAGEMENT} reaches sshd, and a change undoes itself if not confirmed")
+
+    def cut_off(self) -> list[str]:
+        """Established connections that no declared rule would accept."""
+        if not self.reading.installed:
+            return []
+        ports = {listener.port for listener in self.reading.listeners}
+        return [
+            (
+                f"{flow.remote} to port {flow.local_port}"
+                if flow.inbound
+                else f"this host to {flow.remote} port {flow.remote_port}"
+            )
+            for flow in sockets.established(self.host, ports)
+            if not self._accepts(flow)
+        ]
+
+    def _accepts(self, flow: sockets.Flow) -> bool:
+        remote = ipaddress.ip_address(flow.remote)
+        if remote.is_loopback or flow.local == flow.remote:
+            return True
+        if flow.inbound:
+            setting, port = "allow", flow.local_port
+            if port in problems.raw_ports(self.policy):
+                return True
+        else:
+            setting, port = "egress", flow.remote_port
+            if self.settings["output"] == "allow" or port in (53, 80, 443):
+                return True
+        return any(
+            access.protocol == "tcp" and access.port == port and remote in access.network
+            for access in self.policy.access(setting)
+        )
+
+    # For people ----------------------------------------------------------------------------------
+
+    def explain(self) -> list[dict[str, str]]:
+        """Every port that is open or listened on: who may reach it, why, and what answers there."""
+        rows: dict[tuple[str, int], dict[str, list[str]]] = {}
+        for setting in ("allow", "published"):
+            for a in self.policy.access(setting):
+                row = rows.setdefault((a.protocol, a.port), {"from": [], "why": [], "who": []})
+                row["from"].append(f"{a.network} ({a.group})")
+                row["why"].append(a.path)
+        for listener in self.reading.listeners:
+            if not listener.loopback:
+                key = (listener.protocol, listener.port)
+                row = rows.setdefault(key, {"from": [], "why": [], "who": []})
+                where = "any address" if listener.anywhere else listener.address
+                name = listener.process or "kernel"
+                row["who"].append(f"{name} as {listener.user} on {where}")
+        return [
+            {
+                "port": f"{protocol}/{port}",
+                "allowed from": ", ".join(dict.fromkeys(row["from"])) or "nobody",
+                "why": ", ".join(dict.fromkeys(row["why"])) or "not declared",
+                "listening": ", ".join(dict.fromkeys(row["who"])) or "nothing",
+            }
+            for (protocol, port), row in sorted(rows.items(), key=lambda item: item[0][::-1])
+        ]
+
+
+def _compared(text: str | None, wanted: str) -> str:
+    if text is None:
+        return "does not exist"
+    return AS_RENDERED if text == wanted else "was edited"

@@ -1,0 +1,192 @@
+"""What stays on disk: the confirmed rules, the emergency set, and the units that load them at boot
+and bring them back when somebody flushed them.
+
+The loader is a shell script, for it runs before the network and without Salt.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rocksalt.firewall import BANS, DOCKER, FOLDER, JUMPS, RUN, VERSIONS
+from rocksalt.firewall.tables import restore_text
+from rocksalt.host import Host
+
+UNITS = "/etc/systemd/system"
+SERVICE, GUARD = "rocksalt-firewall", "rocksalt-firewall-guard"
+LOADER = f"{FOLDER}/load"
+EMERGENCY_MARK = f"{RUN}/emergency"
+ROLLED_BACK = "/var/lib/rocksalt/firewall-rolled-back"
+_HEADER = "# Written by rocksalt; state.apply hardening.firewall undoes a change here.\n"
+
+_LOADER = """#!/bin/sh
+{header}
+# load          the declared rules; if they cannot be, those that let administrators in and no more
+# load guard    the same, if somebody took them away
+set -u
+umask 077
+mkdir -p {run}
+
+complain() {{
+    echo "rocksalt-firewall: $1" >&2
+    logger --priority auth.crit --tag rocksalt-firewall "$1"
+}}
+
+# fill PROGRAM FILE: the chains of ours, each with all its rules, in one step
+fill() {{
+    for chain in {kept}; do "$1" --wait 10 --new-chain "$chain" 2>/dev/null; done
+    "$1-restore" --noflush --wait 10 <"$2"
+}}
+
+# lead PROGRAM: packets come to our chains first, and are dropped where nothing accepts them
+lead() {{
+{jumps}
+{policies}
+}}
+
+failed=0
+for version in 4 6; do
+    if [ $version = 4 ]; then program=iptables; else program=ip6tables; fi
+    if [ "${{1-}}" = guard ]; then
+        "$program" --wait 10 --check INPUT --jump {input} 2>/dev/null &&
+            "$program" --wait 10 --check {input} {guarded} 2>/dev/null && continue
+        complain "the IPv$version rules were taken away and come back now"
+    fi
+    if ! fill $program {folder}/rules.v$version; then
+        failed=1
+        complain "the IPv$version rules cannot be loaded: only administrators are let in"
+        touch {mark}
+        if ! fill $program {folder}/emergency.v$version; then
+            complain "not even the emergency rules can be loaded: IPv$version is left as it is"
+            continue
+        fi
+    fi
+    lead $program
+done
+if [ $failed = 0 ]; then rm -f {mark}; fi
+exit $failed
+"""
+
+_SERVICE = """{header}
+[Unit]
+Description=Load the declared packet filter, before there is a network
+DefaultDependencies=no
+Wants=network-pre.target
+Before=network-pre.target shutdown.target
+After=local-fs.target systemd-modules-load.service
+Conflicts=shutdown.target
+
+[Service]
+Type=oneshot
+RemainAfterExit=yes
+ExecStart={loader}
+
+[Install]
+WantedBy=sysinit.target
+"""
+
+_GUARD_SERVICE = """{header}
+[Unit]
+Description=Bring the packet filter back if somebody flushed it
+After={service}.service
+
+[Service]
+Type=oneshot
+ExecStart={loader} guard
+"""
+
+_GUARD_TIMER = """{header}
+[Unit]
+Description=Look every {interval} seconds whether somebody flushed the packet filter
+
+[Timer]
+OnActiveSec={interval}
+OnUnitInactiveSec={interval}
+AccuracySec=1s
+
+[Install]
+WantedBy=timers.target
+"""
+
+Rules = Mapping[str, Sequence[str]]
+
+
+def unit(name: str) -> str:
+    """The path of one of our units."""
+    return f"{UNITS}/{name}"
+
+
+def rules(version: int) -> str:
+    """The path of the confirmed rules of one IP version."""
+    return f"{FOLDER}/rules.v{version}"
+
+
+def emergency(version: int) -> str:
+    """The path of the emergency set of one IP version."""
+    return f"{FOLDER}/emergency.v{version}"
+
+
+def loading(interval: int, chains: Rules, policies: Mapping[str, str]) -> dict[str, str]:
+    """What loads the rules: path -> text. ``interval`` is that of the guard, in seconds."""
+    return {
+        LOADER: _loader(chains, policies),
+        unit(f"{SERVICE}.service"): _SERVICE.format(header=_HEADER, loader=LOADER),
+        unit(f"{GUARD}.service"): _GUARD_SERVICE.format(
+            header=_HEADER, loader=LOADER, service=SERVICE
+        ),
+        unit(f"{GUARD}.timer"): _GUARD_TIMER.format(header=_HEADER, interval=interval),
+    }
+
+
+def persisted(declared: Mapping[int, Rules], emergencies: Mapping[int, Rules]) -> dict[str, str]:
+    """The rules that are loaded: path -> text."""
+    return {
+        **{rules(v): _HEADER + restore_text(declared[v]) for v in VERSIONS},
+        **{emergency(v): _HEADER + restore_text(emergencies[v]) for v in VERSIONS},
+    }
+
+
+def _loader(chains: Rules, policies: Mapping[str, str]) -> str:
+    leading = {chain: ours for chain, ours in JUMPS.items() if ours in chains}
+    jumps = [
+        f'    "$1" --wait 10 --check {chain} --jump {ours} 2>/dev/null ||\n'
+        f'        "$1" --wait 10 --insert {chain} 1 --jump {ours}'
+        for chain, ours in leading.items()
+    ]
+    return _LOADER.format(
+        header=_HEADER.rstrip(),
+        run=RUN,
+        folder=FOLDER,
+        mark=EMERGENCY_MARK,
+        kept=" ".join([BANS, *(chain for chain, ours in leading.items() if ours == DOCKER)]),
+        jumps="\n".join(jumps),
+        policies="\n".join(
+            f'    "$1" --wait 10 --policy {chain} {policy}' for chain, policy in policies.items()
+        ),
+        input=JUMPS["INPUT"],
+        guarded=f"--jump {BANS}",
+    )
+
+
+def mode(path: str) -> str:
+    """The permissions of one of our files."""
+    return "0700" if path == LOADER else "0644" if path.startswith(UNITS) else "0600"
+
+
+def all_paths(host: Host) -> list[str]:
+    """Every file of ours that is on the host."""
+    return [*host.glob(f"{FOLDER}/*"), *host.glob(f"{UNITS}/{SERVICE}*")]
+
+
+def units_shown(host: Host) -> dict[str, dict[str, str]]:
+    """What systemd knows of the boot unit and of the guard: name -> properties."""
+    names = [f"{SERVICE}.service", f"{GUARD}.service", f"{GUARD}.timer"]
+    properties = "Id,ActiveState,UnitFileState,NeedDaemonReload,FragmentPath,DropInPaths"
+    ran = host.run("systemctl", "show", *names, "-p", properties)
+    blocks = [
+        dict(line.split("=", 1) for line in block.splitlines() if "=" in line)
+        for block in ran.out.split("\n\n")
+    ]
+    found: dict[str, dict[str, Any]] = {block.get("Id", ""): block for block in blocks}
+    return {name: found.get(name, {}) for name in names}

@@ -1,0 +1,189 @@
+"""What is wrong with settings that are each well-formed: services and networks that do not exist,
+and rules that would open the way in to the world.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterator
+
+from rocksalt.firewall.policy import KNOWN_NETWORKS, MANAGEMENT, PUBLIC, Network, Policy
+from rocksalt.schema import nearest
+
+_NAME = re.compile(r"[a-z][a-z0-9-]{0,30}")
+_WIDEST = {4: 8, 6: 16}
+_FORBIDDEN = re.compile(r"(?:-[ADINFXPZERLSCt]|--(?:append|delete|insert|new-chain|flush|table).*)")
+_SETTINGS = ("allow", "published", "egress")
+
+
+def problems(policy: Policy, masterless: bool) -> list[str]:
+    """One sentence each, with the pillar path, the value and what would be right."""
+    return [
+        *_services(policy),
+        *_networks(policy),
+        *(p for setting in _SETTINGS for p in _access(policy, setting)),
+        *_ping(policy),
+        *_limits(policy),
+        *_way_in(policy),
+        *_raw(policy),
+        *([] if masterless else _master(policy)),
+    ]
+
+
+def _services(policy: Policy) -> Iterator[str]:
+    for name in policy.settings["services"]:
+        path = policy.family.where("services", name)
+        if not _NAME.fullmatch(name):
+            yield f"{path}: {name!r} is no name; write lower case letters, digits and hyphens"
+        elif not policy.ports(name):
+            yield f"{path}: needs ports, such as {{tcp: [8080]}}"
+    sshd = policy.baseline.families.get("sshd")
+    if sshd and sshd.settings["enabled"]:
+        missing = sorted(set(sshd.settings["ports"]) - set(policy.ssh_ports()))
+        if missing:
+            path = policy.family.where("services", "ssh", "tcp")
+            yield f"{path}: lacks {missing[0]}, on which hardening:sshd:ports makes sshd listen"
+
+
+def _networks(policy: Policy) -> Iterator[str]:
+    for name in policy.baseline.networks:
+        path = f"hardening:networks:{name}"
+        if name == PUBLIC:
+            yield f"{path}: public is everybody already; choose another name"
+        elif not _NAME.fullmatch(name):
+            yield f"{path}: {name!r} is no name; write lower case letters, digits and hyphens"
+
+
+def _access(policy: Policy, setting: str) -> Iterator[str]:
+    for service, groups in policy.settings[setting].items():
+        path = policy.family.where(setting, service)
+        if service not in policy.settings["services"]:
+            yield f"{path}: no such service{nearest(service, policy.settings['services'])}"
+        for group in groups:
+            yield from _group(policy, group, path)
+
+
+def _group(policy: Policy, group: str, path: str) -> Iterator[str]:
+    known = {*policy.baseline.networks, *KNOWN_NETWORKS, PUBLIC}
+    if group not in known:
+        yield f"{path}: {group!r} is not in hardening:networks{nearest(group, known)}"
+
+
+def _ping(policy: Policy) -> Iterator[str]:
+    for group in policy.settings["ping"]:
+        yield from _group(policy, group, policy.family.where("ping"))
+
+
+def _limits(policy: Policy) -> Iterator[str]:
+    for service in policy.settings["limits"]:
+        if service not in policy.settings["services"]:
+            path = policy.family.where("limits", service)
+            yield f"{path}: no such service{nearest(service, policy.settings['services'])}"
+
+
+def _way_in(policy: Policy) -> Iterator[str]:
+    """The port of administrators is for somebody, not for the world."""
+    doors = {("tcp", port) for port in policy.ssh_ports()}
+    for access in policy.access():
+        if (access.protocol, access.port) in doors and _is_world(access.network):
+            yield (
+                f"{access.path}: {access.group!r} lets {access.network} try to log in on port "
+                f"{access.port}; name the networks that administrators come from, such as "
+                f"hardening:networks:{MANAGEMENT}: [10.0.0.0/24]"
+            )
+
+
+def _is_world(network: Network) -> bool:
+    return network.prefixlen < _WIDEST[network.version]
+
+
+def _master(policy: Policy) -> Iterator[str]:
+    if policy.settings["output"] == "deny" and not policy.networks("salt"):
+        path = policy.family.where("output")
+        yield (
+            f"{path}: deny would cut this minion off from its master; "
+            "write the master's address into hardening:networks:salt"
+        )
+
+
+def _raw(policy: Policy) -> Iterator[str]:
+    for version, chains in policy.settings["raw_rules"].items():
+        for chain, rules in chains.items():
+            path = policy.family.where("raw_rules", version, chain)
+            for rule in rules:
+                fault = _fault(rule) or (chain == "input" and _opens(rule, policy.ssh_ports()))
+                if fault:
+                    yield f"{path}: {rule!r} {fault}"
+
+
+def _fault(rule: str) -> str:
+    """What is wrong with the form of a raw rule; the rest iptables itself says."""
+    try:
+        words = shlex.split(rule)
+    except ValueError as error:
+        return f"cannot be read: {error}"
+    forbidden = next((word for word in words if _FORBIDDEN.fullmatch(word)), "")
+    if forbidden or "\n" in rule:
+        return (
+            f"has {forbidden or 'two lines'}; write matches and a target, such as -p vrrp -j ACCEPT"
+        )
+    return "" if {"-j", "-g", "--jump", "--goto"} & set(words) else "has no target (-j)"
+
+
+def _opens(rule: str, ports: list[int]) -> str:
+    """Whether a raw rule lets the whole world try to log in."""
+    if not accepts_anybody(rule):
+        return ""
+    protocol = _option(rule, "-p", "--protocol")
+    if protocol not in ("", "tcp", "all"):
+        return ""
+    named = _option(rule, "--dport", "--dports", "--destination-port", "--destination-ports")
+    if not named or any(_covers(part, port) for part in named.split(",") for port in ports):
+        return "lets the whole world try to log in; give it a source (-s)"
+    return ""
+
+
+def accepts_anybody(rule: str) -> bool:
+    """Whether a raw rule accepts packets from any address by any interface."""
+    if _option(rule, "-j", "--jump") != "ACCEPT" or _option(rule, "-i", "--in-interface"):
+        return False
+    source = _option(rule, "-s", "--source")
+    return not source or source.endswith("/0")
+
+
+def wide(policy: Policy) -> list[str]:
+    """Raw rules for what comes in that accept anything from anybody: no protocol or no port."""
+    found = []
+    for chains in policy.settings["raw_rules"].values():
+        for rule in chains.get("input", ()):
+            protocol = _option(rule, "-p", "--protocol")
+            port = _option(rule, "--dport", "--dports")
+            anything = not protocol or (protocol in ("tcp", "udp") and not port)
+            if accepts_anybody(rule) and anything:
+                found.append(rule)
+    return found
+
+
+def raw_ports(policy: Policy) -> set[int]:
+    """Ports that raw rules for what comes in speak of."""
+    rules = [r for c in policy.settings["raw_rules"].values() for r in c.get("input", ())]
+    named = ",".join(_option(rule, "--dport", "--dports") for rule in rules)
+    return {port for part in named.split(",") if part for port in _range(part)}
+
+
+def _covers(part: str, port: int) -> bool:
+    return port in _range(part)
+
+
+def _range(part: str) -> range:
+    first, _, last = part.partition(":")
+    if not first.isdigit() or (last and not last.isdigit()):
+        return range(0)
+    return range(int(first), int(last or first) + 1)
+
+
+def _option(rule: str, *names: str) -> str:
+    """The value of an option in a rule; empty when it is not there."""
+    words = shlex.split(rule)
+    return next((words[i + 1] for i, word in enumerate(words[:-1]) if word in names), "")

@@ -1,0 +1,3 @@
+the baseline of firewall is gone:
+  hardening.absent:
+    - family: firewall
