@@ -10,6 +10,8 @@ import tampers
 
 FAMILIES = sorted(path.parent.name for path in Path("salt/hardening").glob("*/controls.yaml"))
 
+ABOUT_THE_PILLAR = {"F2B-016"}  # no host can break it; tests/lab/test_fail2ban.py has it
+
 
 def controls(family):
     return set(
@@ -20,7 +22,7 @@ def controls(family):
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_control_is_broken_by_some_case(family):
     broken = set().union(*(case.drifts for case in tampers.cases(family)))
-    assert controls(family) - broken == set()
+    assert controls(family) - broken == controls(family) & ABOUT_THE_PILLAR
 
 
 @pytest.mark.parametrize("family", FAMILIES)

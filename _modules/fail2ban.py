@@ -1,0 +1,108 @@
+"""fail2ban against the baseline: which services it watches, and whether its bans are in force.
+
+.. code-block:: bash
+
+    salt '*' fail2ban.drift
+    salt '*' fail2ban.render
+"""
+
+from salt.exceptions import CommandExecutionError
+
+from rocksalt import source
+from rocksalt.errors import RocksaltError
+from rocksalt.fail2ban import checks, reading
+from rocksalt.fail2ban import enforce as enforcement
+from rocksalt.findings import judge
+from rocksalt.host import Host
+
+
+def __virtual__():
+    if __grains__.get("kernel") != "Linux":
+        return False, "fail2ban: the baseline is for Linux hosts"
+    return True
+
+
+def _look(saltenv=None):
+    """The comparison for this host as it is now, and the host."""
+    host = Host()
+    try:
+        baseline = source.load(__salt__, __opts__, __pillar__, __grains__, __context__, saltenv)
+        return host, checks.Fail2ban(baseline, reading.read(host), host)
+    except RocksaltError as error:
+        raise CommandExecutionError(str(error)) from None
+
+
+def drift(saltenv=None):
+    """
+    A finding for every control of the family, whatever its status. Reads only.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' fail2ban.drift
+    """
+    _, it = _look(saltenv)
+    return judge(it.baseline, "fail2ban", it.expected(), it.seen())
+
+
+def render(saltenv=None):
+    """
+    The two files that the baseline wants below ``/etc/fail2ban``: ``{path: text}``.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' fail2ban.render
+    """
+    return _look(saltenv)[1].render()
+
+
+def enforce(ids, saltenv=None):
+    """
+    Enforces controls of the family as one transaction. Meant for the state ``hardening.enforced``,
+    which looks again afterwards. Bans are kept.
+
+    ids
+        The control ids, as a list.
+
+    Raises ``CommandExecutionError`` when the change was refused or undone.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' fail2ban.enforce '[F2B-007]'
+    """
+    host, it = _look(saltenv)
+    try:
+        enforcement.enforce(host, it, ids)
+    except RocksaltError as error:
+        raise CommandExecutionError(str(error)) from None
+
+
+def clean(test=False):
+    """
+    Takes away what the baseline put on this host for fail2ban and gives disabled lines back to
+    their owners. fail2ban itself stays, and so do its bans.
+
+    test
+        Only say what would be taken away.
+
+    Returns the list of files.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' fail2ban.clean test=True
+    """
+    host = Host()
+    found = enforcement.leftovers(host)
+    if found and not test:
+        try:
+            enforcement.clean(host)
+        except RocksaltError as error:
+            raise CommandExecutionError(str(error)) from None
+    return found

@@ -1,0 +1,176 @@
+"""One look at the host: everything about fail2ban that the checks need, and nothing decided yet."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from rocksalt import fail2ban
+from rocksalt.fail2ban import config, rules
+from rocksalt.fail2ban.server import SERVER_KEYS, Server, Silent
+from rocksalt.host import Host, Ran
+
+_A_MOMENT = 0.5
+_STATUS = "/var/lib/dpkg/status"
+_CONFFILE = re.compile(r"^ (/\S+) ([0-9a-f]{32})", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Running:
+    """What the server says: ``jails`` as :meth:`Server.jail` gives them, ``bans`` by jail."""
+
+    jails: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    server: Mapping[str, Any] = field(default_factory=dict)
+    bans: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    problem: str = ""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """``files`` and ``server_files`` are what the files amount to, ``problem`` why fail2ban finds
+    them wrong; ``lines`` has every option with its place, by file, in the order of reading.
+    """
+
+    installed: bool
+    active: bool = False
+    enabled: bool = False
+    running: Running = field(default_factory=Running)
+    files: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    server_files: Mapping[str, Any] = field(default_factory=dict)
+    problem: str = ""
+    texts: Mapping[str, str | None] = field(default_factory=dict)
+    jail_lines: Mapping[str, Sequence[config.Line]] = field(default_factory=dict)
+    server_lines: Mapping[str, Sequence[config.Line]] = field(default_factory=dict)
+    access: Mapping[str, str] = field(default_factory=dict)
+    edited: Sequence[str] = ()
+    filters: Sequence[str] = ()
+    rules: Mapping[int, rules.Rules] = field(default_factory=dict)
+
+
+def read(host: Host) -> Reading:
+    """Looks at everything once. Nothing on the host changes."""
+    if host.attributes(fail2ban.CLIENT) is None:
+        return Reading(installed=False)
+    active, enabled = unit(host)
+    says, table = _settled(host)
+    dumped = host.run(fail2ban.CLIENT, "-d")
+    commands = config.commands(dumped.out) if not dumped.status else []
+    return Reading(
+        installed=True,
+        active=active,
+        enabled=enabled,
+        running=says,
+        files=config.jails(commands),
+        server_files=config.server(commands),
+        problem=complaint(dumped) if dumped.status else "",
+        texts={path: host.read(path) for path in (fail2ban.JAILS, fail2ban.SERVER)},
+        jail_lines=_lines(host, "jail"),
+        server_lines=_lines(host, "fail2ban"),
+        access=_access(host),
+        edited=_edited(host),
+        filters=_filters(host),
+        rules=table,
+    )
+
+
+def unit(host: Host) -> tuple[bool, bool]:
+    """Whether fail2ban.service is active, and whether it starts at boot."""
+    shown = host.run("systemctl", "show", fail2ban.UNIT, "-p", "ActiveState,UnitFileState").out
+    found = dict(line.split("=", 1) for line in shown.splitlines() if "=" in line)
+    return found.get("ActiveState") == "active", found.get("UnitFileState") == "enabled"
+
+
+def running(host: Host) -> Running:
+    """What the server says about itself."""
+    try:
+        with Server(host) as server:
+            names = server.jails()
+            return Running(
+                jails={name: server.jail(name) for name in names},
+                server={key: server.ask("get", key) for key in SERVER_KEYS},
+                bans={name: server.bans(name) for name in names},
+            )
+    except Silent as silence:
+        return Running(problem=str(silence))
+
+
+def packet_filter(host: Host) -> dict[int, rules.Rules]:
+    """The filter table for IPv4 (4) and IPv6 (6)."""
+    programs = {4: "iptables-save", 6: "ip6tables-save"}
+    return {
+        family: rules.parse(host.run(program, "-t", "filter").out)
+        for family, program in programs.items()
+    }
+
+
+def _settled(host: Host) -> tuple[Running, dict[int, rules.Rules]]:
+    """The server's word and the packet filter; a ban takes a moment to become a rule."""
+    for attempt in range(2):
+        says, table = running(host), packet_filter(host)
+        if attempt or not late(says, table):
+            break
+        time.sleep(_A_MOMENT)
+    return says, table
+
+
+def late(says: Running, table: Mapping[int, rules.Rules]) -> list[str]:
+    """The addresses that the server holds banned and that are in no rule."""
+    return [
+        address
+        for jail, addresses in says.bans.items()
+        for address in filter(rules.is_address, addresses)
+        if not rules.listed(table[6 if ":" in address else 4], jail, address)
+    ]
+
+
+def complaint(ran: Ran) -> str:
+    """The errors that a command of fail2ban's logs, without the time; else all that it said."""
+    text = ran.err or ran.out
+    errors = [line.partition("ERROR")[2].strip() for line in text.splitlines() if "ERROR" in line]
+    return "; ".join(errors) or " ".join(text.split()) or f"status {ran.status}"
+
+
+def _lines(host: Host, kind: str) -> dict[str, list[config.Line]]:
+    paths = config.in_reading_order(kind, host.glob)
+    return {path: config.parse(path, host.read(path) or "") for path in paths}
+
+
+def _access(host: Host) -> dict[str, str]:
+    """Who may do what with the configuration, the database and their folders."""
+    folder = fail2ban.FOLDER
+    paths = [folder, *host.glob(f"{folder}/*"), *host.glob(f"{folder}/*.d/*")]
+    paths += ["/var/lib/fail2ban", *host.glob("/var/lib/fail2ban/*")]
+    found = {path: host.attributes(path) for path in paths}
+    return {path: attributes.access for path, attributes in found.items() if attributes}
+
+
+def _filters(host: Host) -> list[str]:
+    """The names of the filters that the host has."""
+    paths = host.glob(f"{fail2ban.FOLDER}/filter.d/*.conf")
+    paths += host.glob(f"{fail2ban.FOLDER}/filter.d/*.local")
+    return sorted({path.rsplit("/", 1)[1].rpartition(".")[0] for path in paths})
+
+
+def _edited(host: Host) -> list[str]:
+    """Filters and actions that are not as the distribution ships them, and what is laid over one
+    of those; a site's own ones, under names of their own, are no edits.
+    """
+    status = host.read(_STATUS) or ""
+    start = status.find("\nPackage: fail2ban\n")
+    shipped = dict(_CONFFILE.findall(status[start : status.find("\n\n", start + 1)]))
+    found = []
+    for path, digest in shipped.items():
+        if not path.startswith((f"{fail2ban.FOLDER}/filter.d/", f"{fail2ban.FOLDER}/action.d/")):
+            continue
+        text = host.read(path)
+        data = (text or "").encode(errors="surrogateescape")
+        if hashlib.md5(data, usedforsecurity=False).hexdigest() != digest:
+            found.append(path)
+        local = f"{path.removesuffix('.conf')}.local"
+        if path.endswith(".conf") and host.attributes(local) is not None:
+            found.append(local)
+    return found

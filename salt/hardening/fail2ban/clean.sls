@@ -1,0 +1,3 @@
+the baseline of fail2ban is gone:
+  hardening.absent:
+    - family: fail2ban

@@ -1,0 +1,493 @@
+"""rocksalt.fail2ban: files, the server's answers and the packet filter against the settings."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import pickle
+import shutil
+import socket
+import tempfile
+import threading
+from pathlib import Path
+
+import pytest
+
+from rocksalt import fail2ban, settings
+from rocksalt.errors import Refused
+from rocksalt.fail2ban import checks, config, enforce, reading, rules
+from rocksalt.fail2ban.server import Server, Silent
+
+DUMP = (Path(__file__).parent / "data/fail2ban-d-hardened.txt").read_text()
+MANAGEMENT = {"networks": {"management": ["10.79.0.1/32"]}}
+END = b"<F2B_END_COMMAND>"
+ASK = ("systemctl", "show", "fail2ban.service", "-p", "ActiveState,UnitFileState")
+UP = "ActiveState=active\nUnitFileState=enabled\n"
+TABLE = """\
+*filter
+:INPUT ACCEPT [0:0]
+:f2b-sshd - [0:0]
+:rocksalt-bans - [0:0]
+-A INPUT -j rocksalt-bans
+-A rocksalt-bans -p tcp -m multiport --dports 22 -j f2b-sshd
+-A f2b-sshd -s {source} -j REJECT --reject-with icmp-port-unreachable
+-A f2b-sshd -j RETURN
+COMMIT
+"""
+V4, V6 = TABLE.format(source="198.51.100.7/32"), TABLE.format(source="2001:db8::7/128")
+JAIL_FILE, LATER = fail2ban.JAILS, "/etc/fail2ban/jail.d/zzz.local"
+
+
+class Boom(Exception):
+    """An error of the server's own kind."""
+
+
+class FakeServer:
+    """What the running server knows, answered over its socket."""
+
+    def __init__(self, path: Path):
+        commands = config.commands(DUMP)
+        self.jails = copy.deepcopy(config.jails(commands))
+        for jail in self.jails.values():
+            jail |= {key: config.seconds(jail[key]) for key in ("findtime", "bantime")}
+            jail["bantime.maxtime"] = config.seconds(jail["bantime.maxtime"])
+        self.server = {**config.server(commands), "dbpurgeage": 604800}
+        self.bans = {"sshd": ["198.51.100.7", "2001:db8::7"]}
+        self.hangs_up = False
+        path.parent.mkdir(parents=True)
+        self.socket = socket.socket(socket.AF_UNIX)
+        self.socket.bind(str(path))
+        self.socket.listen()
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def _serve(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                connection, _ = self.socket.accept()
+                threading.Thread(target=self._answer, args=(connection,), daemon=True).start()
+
+    def _answer(self, connection: socket.socket) -> None:
+        with connection:
+            while True:
+                asked = b""
+                while not asked.endswith(END):
+                    chunk = connection.recv(4096)
+                    if not chunk:
+                        return
+                    asked += chunk
+                if self.hangs_up:
+                    return
+                try:
+                    answer = (0, self.value(*pickle.loads(asked)))
+                except Exception:
+                    answer = (1, Boom("no such thing"))
+                data = pickle.dumps(answer) + END
+                for start in range(0, len(data), 1000):
+                    connection.sendall(data[start : start + 1000])
+
+    def value(self, word, *words):
+        if word == "status":
+            return [("Number of jail", len(self.jails)), ("Jail list", ", ".join(self.jails))]
+        if len(words) == 1:
+            return self.server[words[0]]
+        jail, key, *rest = words
+        if key == "banip":
+            return self.bans[jail]
+        if key == "actions":
+            return list(self.jails[jail]["actions"])
+        if key == "actionproperties":
+            return [*self.jails[jail]["actions"][rest[0]], "banEpoch"]
+        if key == "action":
+            return self.jails[jail]["actions"][rest[0]][rest[1]]
+        return self.jails[jail].get(key)
+
+
+@pytest.fixture
+def banning(shipped, host):
+    """A host on which every control of fail2ban is ok. Its folder has a short name: that of a
+    socket has at most 108 characters.
+    """
+    root = Path(tempfile.mkdtemp(prefix="f2b"))
+    host.root = str(root)
+    host.put(fail2ban.CLIENT)
+    host.put("/etc/fail2ban/jail.conf", "[DEFAULT]\nusedns = warn\n[sshd]\nport = ssh\n")
+    host.put("/etc/fail2ban/jail.d/defaults-debian.conf", "[sshd]\nenabled = true\n")
+    host.put("/etc/fail2ban/fail2ban.conf", "[Definition]\nloglevel = INFO\ndbpurgeage = 1d\n")
+    host.put("/etc/fail2ban/filter.d/sshd.conf", "filter")
+    host.put("/etc/fail2ban/action.d/iptables.conf", "action")
+    host.put(
+        "/var/lib/dpkg/status",
+        "Package: a\nConffiles:\n /etc/a 0\n\nPackage: fail2ban\nStatus: install ok installed\n"
+        "Conffiles:\n /etc/fail2ban/filter.d/sshd.conf b2c97ae425dd751b0e48a3acae79cf4a\n"
+        " /etc/fail2ban/action.d/iptables.conf 418c5509e2171d55b0aee5c2ea4442b5\n\nPackage: z\n",
+    )
+    host.answer(" ".join(ASK), UP)
+    host.answer(f"{fail2ban.CLIENT} -d", DUMP)
+    host.answer(f"{fail2ban.CLIENT} -t", "OK: configuration test is successful\n")
+    host.answer("iptables-save -t filter", V4)
+    host.answer("ip6tables-save -t filter", V6)
+    host.answer("systemctl")
+    host.server = FakeServer(root / fail2ban.SOCKET[1:])
+    for path, text in look(shipped, host).render().items():
+        host.put(path, text, 0o600)
+    yield host
+    host.server.socket.close()
+    shutil.rmtree(root)
+
+
+def look(shipped, host, **pillar) -> checks.Fail2ban:
+    baseline = settings.resolve(shipped, {**MANAGEMENT, **pillar}, {}, "web1")
+    return checks.Fail2ban(baseline, reading.read(host), host)
+
+
+@pytest.fixture
+def differing(shipped):
+    """Control id -> reason, of those that are not as expected."""
+
+    def call(host, **pillar) -> dict[str, str]:
+        it = look(shipped, host, **pillar)
+        want, seen = it.expected(), it.seen()
+        assert want.keys() == seen.keys() == it.family.controls.keys()
+        return {i: seen[i].reason for i in want if seen[i].problem or want[i] != seen[i].actual}
+
+    return call
+
+
+def test_as_expected(banning, differing):
+    assert differing(banning) == {}
+
+
+def test_what_a_look_costs(banning, shipped):
+    banning.ran.clear()
+    look(shipped, banning)
+    assert [command[0] for command in banning.ran] == [
+        *("systemctl", "iptables-save", "ip6tables-save", fail2ban.CLIENT)
+    ]
+
+
+def jail(host):
+    return host.server.jails["sshd"]
+
+
+def act(host):
+    return jail(host)["actions"]["iptables-multiport"]
+
+
+RUNTIME = {
+    "failures": (lambda h: jail(h).update(maxretry=50), {"F2B-007": "maxretry of sshd is 50, "}),
+    "the window": (lambda h: jail(h).update(findtime=1), {"F2B-007": "findtime of sshd is 1, "}),
+    "the ban": (lambda h: jail(h).update(bantime=1), {"F2B-008": "bantime of sshd is 1, "}),
+    "a formula": (
+        lambda h: jail(h).update({"bantime.formula": "1"}),
+        {"F2B-008": "bantime.formula of sshd is 1, "},
+    ),
+    "growth": (
+        lambda h: jail(h).update({"bantime.increment": False}),
+        {"F2B-008": "bantime.increment of sshd is no, "},
+    ),
+    "an exception": (
+        lambda h: jail(h).update(ignoreip=[*jail(h)["ignoreip"], "0.0.0.0/0", "office.example"]),
+        {"F2B-009": "ignoreip of sshd: too much 0.0.0.0/0, office.example, "},
+    ),
+    "management": (
+        lambda h: jail(h).update(ignoreip=["::1", "127.0.0.0/8"]),
+        {"F2B-009": "ignoreip of sshd: missing 10.79.0.1/32, "},
+    ),
+    "a command": (
+        lambda h: jail(h).update(ignorecommand="/bin/true"),
+        {"F2B-009": "ignorecommand of sshd is /bin/true, "},
+    ),
+    "the log": (
+        lambda h: jail(h).update(journalmatch=[["_SYSTEMD_UNIT=cron.service"]]),
+        {
+            "F2B-006": "journalmatch of sshd: too much _SYSTEMD_UNIT=cron.service, missing "
+            "_SYSTEMD_UNIT=ssh.service, "
+        },
+    ),
+    "the filter": (
+        lambda h: jail(h)["failregex"].pop(),
+        {"F2B-004": "the running server has not what its files say: failregex of sshd"},
+    ),
+    "the action": (
+        lambda h: act(h).update(actionban="true"),
+        {"F2B-004": "the running server has not what its files say: actionban of the action "},
+    ),
+    "the chain": (
+        lambda h: act(h).update(chain="FORWARD"),
+        {
+            "F2B-004": "the running server has not what its files say: chain of the action ",
+            "F2B-010": "action of sshd is iptables-multiport of tcp 22 in FORWARD, although its "
+            "files do not say so",
+        },
+    ),
+    "the database": (
+        lambda h: h.server.server.update(dbfile=None),
+        {"F2B-012": "dbfile is empty, expected /var/lib/fail2ban/fail2ban.sqlite3"},
+    ),
+    "the log level": (
+        lambda h: h.server.server.update(loglevel="CRITICAL"),
+        {"F2B-013": "loglevel is CRITICAL, expected INFO"},
+    ),
+    "another jail": (
+        lambda h: (h.server.jails.update(mine=jail(h)), h.server.bans.update(mine=[])),
+        {"F2B-005": "the jail mine runs and is not declared"},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", RUNTIME)
+def test_changed_in_the_running_server(banning, differing, name):
+    change, reasons = RUNTIME[name]
+    change(banning)
+    found = differing(banning)
+    assert found.keys() == reasons.keys()
+    assert all(found[i].startswith(reason) for i, reason in reasons.items()), found
+
+
+def test_a_stopped_jail(banning, differing):
+    banning.server.jails.clear()
+    found = differing(banning)
+    assert sorted(found) == ["F2B-005", *(f"F2B-{n:03}" for n in range(6, 11))]
+    assert set(found.values()) == {"the jail sshd does not run"}
+
+
+def test_a_stopped_server(banning, differing):
+    banning.path(fail2ban.SOCKET).unlink()
+    banning.answer(" ".join(ASK), UP.replace("=active", "=inactive"))
+    found = differing(banning)
+    assert {i: r for i, r in found.items() if r != "fail2ban does not run"} == {"F2B-001": ""}
+    assert "F2B-002" not in found and "F2B-003" not in found and "F2B-011" in found
+
+
+def test_a_server_that_does_not_answer(banning, differing):
+    banning.path(fail2ban.SOCKET).unlink()
+    assert differing(banning)["F2B-001"] == (
+        f"fail2ban does not answer: {fail2ban.SOCKET}: No such file or directory"
+    )
+
+
+def test_not_installed(host, differing):
+    assert set(differing(host).values()) == {"fail2ban is not installed"}
+
+
+FILES = {
+    "our file is gone": (
+        {JAIL_FILE: None},
+        {"F2B-002": f"{JAIL_FILE} does not exist"},
+    ),
+    "our file is edited": (
+        {fail2ban.SERVER: f"{config.HEADER}\n[Definition]\ndbfile = None\n"},
+        {"F2B-002": f"{fail2ban.SERVER} was edited: 'dbfile = {fail2ban.DATABASE}' is missing, "},
+    ),
+    "a later file": (
+        {LATER: "[DEFAULT]\nmaxretry = 99\n\n[sshd]\nbantime = 1h\nmaxretry=50\n"},
+        {"F2B-003": f"maxretry = 50 ({LATER} line 6, [sshd]) beats the baseline"},
+    ),
+    "an earlier file": ({"/etc/fail2ban/jail.local": "[sshd]\nmaxretry = 50\n"}, {}),
+    "an option of the filter, in any file": (
+        {"/etc/fail2ban/jail.local": "[DEFAULT]\nignoreregex = .*\n"},
+        {
+            "F2B-003": "ignoreregex = .* (/etc/fail2ban/jail.local line 2, [DEFAULT]) beats the "
+            "baseline"
+        },
+    ),
+    "a jail that nobody declared": (
+        {"/etc/fail2ban/jail.d/a.conf": "[a]\nenabled = yes\n[b]\nenabled = false\n"},
+        {"F2B-003": "enabled = yes (/etc/fail2ban/jail.d/a.conf line 2, [a]) beats the baseline"},
+    ),
+    "the server's options": (
+        {"/etc/fail2ban/fail2ban.d/zzz.local": "[Definition]\nloglevel: ERROR\n"},
+        {
+            "F2B-003": "loglevel = ERROR (/etc/fail2ban/fail2ban.d/zzz.local line 2, [Definition]) "
+            "beats the baseline"
+        },
+    ),
+    "an edited action": (
+        {"/etc/fail2ban/action.d/iptables.conf": "x"},
+        {"F2B-015": "not as the package ships it: /etc/fail2ban/action.d/iptables.conf"},
+    ),
+    "a filter overlaid": (
+        {"/etc/fail2ban/filter.d/sshd.local": "x"},
+        {"F2B-015": "not as the package ships it: /etc/fail2ban/filter.d/sshd.local"},
+    ),
+    "a filter of the site's own": ({"/etc/fail2ban/filter.d/mine.conf": "x"}, {}),
+}
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_changed_in_files(banning, differing, name):
+    files, reasons = FILES[name]
+    for path, text in files.items():
+        if text is None:
+            banning.remove(path)
+        else:
+            banning.put(path, text, 0o600)
+    found = differing(banning)
+    assert found.keys() == reasons.keys()
+    assert all(found[i].startswith(reason) for i, reason in reasons.items()), found
+
+
+def test_an_include_is_seen_by_what_it_does(banning, differing):
+    banning.answer(f"{fail2ban.CLIENT} -d", DUMP.replace("'maxretry', 5", "'maxretry', 7"))
+    assert differing(banning) == {
+        "F2B-003": "the files amount to maxretry of sshd is 7, by an include"
+    }
+
+
+def test_files_that_fail2ban_does_not_read(banning, differing):
+    error = "2026-11-22 06:00:00,000 fail2ban [1]: ERROR   Found no [DEFAULT]\n"
+    banning.answer(f"{fail2ban.CLIENT} -d", status=255, err=error)
+    found = differing(banning)
+    assert found.keys() == {"F2B-003", "F2B-004"}
+    assert found["F2B-003"] == "fail2ban does not read its files: Found no [DEFAULT]"
+
+
+@pytest.mark.parametrize("path", ["/etc/fail2ban/action.d/iptables.conf", "/etc/fail2ban"])
+def test_others_can_write(banning, differing, path):
+    banning.path(path).chmod(0o775)
+    assert differing(banning) == {"F2B-014": f"others than root can write {path} root:root 0775"}
+
+
+@pytest.mark.parametrize(
+    ("table", "reason"),
+    [
+        (V4.replace("-A f2b-sshd -s", "-A other -s"), "198.51.100.7 (sshd): banned, yet nothing "),
+        (V4.replace("-j REJECT", "-j ACCEPT"), "198.51.100.7 (sshd): banned, yet nothing "),
+        (
+            V4.replace("-A rocksalt-bans -p", "-A FORWARD -p"),
+            "198.51.100.7 (sshd): banned, yet nothing ",
+        ),
+        (
+            V4.replace("-A rocksalt-bans", "-A rocksalt-bans -j ACCEPT\n-A rocksalt-bans"),
+            "198.51.100.7 (sshd): banned, ",
+        ),
+        (V4.replace("-A f2b-sshd -s", "-A f2b-sshd -j RETURN\n-A f2b-sshd -s"), "198.51.100.7 (s"),
+        ("", "198.51.100.7 (sshd): banned, yet nothing in rocksalt-bans keeps it out"),
+        (
+            V4.replace("COMMIT", "-A INPUT -p tcp -j f2b-sshd\nCOMMIT"),
+            "bans are looked up outside rocksalt-bans: IPv4: INPUT -p tcp -j f2b-sshd",
+        ),
+    ],
+)
+def test_a_ban_that_is_not_in_force(banning, differing, monkeypatch, table, reason):
+    monkeypatch.setattr(reading, "_A_MOMENT", 0)
+    banning.answer("iptables-save -t filter", table)
+    found = differing(banning)
+    assert found.keys() == {"F2B-011"}
+    assert found["F2B-011"].startswith(reason)
+
+
+def test_without_management_it_says_so(banning, shipped):
+    it = look(shipped, banning, networks={})
+    assert "hardening:networks:management is not set" in it.seen()["F2B-016"].reason
+    assert it.family.controls["F2B-016"].remedy == "manual"
+
+
+# What is written ----------------------------------------------------------------------------------
+
+
+def test_a_jail_of_a_role(banning, shipped):
+    nginx = {"filter": "nginx-http-auth", "ports": [80, 443], "logs": ["/var/log/nginx/*.log"]}
+    pillar = {"jails": {"nginx": {**nginx, "max_retry": 3}, "sshd": {"enabled": False}}}
+    text = look(shipped, banning, fail2ban=pillar).render()[JAIL_FILE]
+    assert "[sshd]\nenabled = false\n" in text
+    assert "filter = nginx-http-auth\nbackend = auto\njournalmatch =\n" in text
+    assert "logpath = /var/log/nginx/*.log\nmaxretry = 3\n" in text
+    assert (
+        'action = iptables-multiport[port="80,443", protocol="tcp", chain="rocksalt-bans"]' in text
+    )
+
+
+def test_sshd_follows_its_ports_and_others_take_all(banning, shipped):
+    pillar = {"sshd": {"ports": [22, 2222]}, "fail2ban": {"jails": {"vsftpd": {}}}}
+    text = look(shipped, banning, **pillar).render()[JAIL_FILE]
+    assert 'iptables-multiport[port="22,2222", ' in text
+    assert 'iptables-allports[protocol="tcp", ' in text
+    assert "journalmatch = _SYSTEMD_UNIT=vsftpd.service" in text
+
+
+def test_without_our_firewall_bans_go_to_input(banning, shipped):
+    text = look(shipped, banning, firewall={"enabled": False}).render()[JAIL_FILE]
+    assert 'protocol="tcp", chain="INPUT"]' in text
+
+
+def test_no_ban_is_cut_short(banning, shipped):
+    pillar = {"fail2ban": {"jails": {"sshd": {"ban_time": 2000000}}}}
+    texts = look(shipped, banning, **pillar).render()
+    assert "bantime.maxtime = 2000000" in texts[JAIL_FILE]
+    assert "dbpurgeage = 2000000" in texts[fail2ban.SERVER]
+
+
+def test_what_is_waived_is_left_out(banning, shipped, waiver):
+    it = look(shipped, banning, waivers={"F2B-007": waiver(), "F2B-012": waiver()})
+    texts = it.render()
+    assert "maxretry" not in texts[JAIL_FILE] and "bantime = 3600" in texts[JAIL_FILE]
+    assert "dbfile" not in texts[fail2ban.SERVER]
+    jail(banning)["maxretry"] = 50
+    assert it.overruling() == []
+
+
+def test_a_jail_below_the_floor_is_drift_for_a_person(banning, shipped):
+    it = look(shipped, banning, fail2ban={"jails": {"sshd": {"max_retry": 50}}})
+    jail(banning)["maxretry"] = 50
+    it = look(shipped, banning, fail2ban={"jails": {"sshd": {"max_retry": 50}}})
+    seen = it.seen()["F2B-007"]
+    assert seen.reason == (
+        "hardening:fail2ban:jails:sshd:max_retry is 50: the greatest acceptable value is 10"
+    )
+    assert (seen.actual == it.expected()["F2B-007"], seen.remedy) == (False, "manual")
+
+
+def test_a_name_that_is_none(banning, shipped):
+    with pytest.raises(Refused, match="hardening:fail2ban:jails:My jail: 'My jail' is no name"):
+        look(shipped, banning, fail2ban={"jails": {"My jail": {}}})
+
+
+def test_an_unknown_filter_is_named(banning, shipped, differing):
+    pillar = {"fail2ban": {"jails": {"web": {"filter": "shd[mode=normal]"}}}}
+    words = "hardening:fail2ban:jails:web: the host has no filter 'shd'; did you mean 'sshd'?"
+    assert differing(banning, **pillar)["F2B-005"] == f"the jail web does not run: {words}"
+    with pytest.raises(Refused) as caught:
+        enforce.enforce(banning, look(shipped, banning, **pillar), ["F2B-005"])
+    assert str(caught.value) == words
+
+
+# Parsers ------------------------------------------------------------------------------------------
+
+
+def test_parsing_files():
+    text = "# c\n[sshd]\nfilter = a\n  b\n; c\n c = d\n[x]\nK: v ; why\nlogpath =\n  /a\n  /b\n"
+    assert [
+        (li.section, li.key, li.value, li.number, li.last) for li in config.parse("f", text)
+    ] == [
+        ("sshd", "filter", "a\nb\nc = d", 3, 6),
+        ("x", "k", "v", 8, 8),
+        ("x", "logpath", "/a\n/b", 9, 11),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("600", 600), (600, 600), ("10m", 600), ("1d 12h", 129600), ("-1", "-1"), ("1x", "1x")],
+)
+def test_times(text, value):
+    assert config.seconds(text) == value
+
+
+def test_rules_that_nobody_gets_to():
+    assert rules.effective(["-s 10.0.0.1/32 -j DROP", "-j ACCEPT", "-p tcp -j f2b-a"]) == [
+        "-s 10.0.0.1/32 -j DROP"
+    ]
+
+
+def test_strangers_in_an_answer_run_no_code(banning):
+    with Server(banning) as server:
+        assert server.ask("get", "nosuchjail", "bantime") is None
+        banning.server.bans["sshd"] = [Path("/x")]
+        assert "Stranger" in server.bans("sshd")[0]
+
+
+def test_a_server_that_hangs_up(banning):
+    banning.server.hangs_up = True
+    with Server(banning) as server, pytest.raises(Silent, match="the connection was closed"):
+        server.ask("status")
