@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from rocksalt import catalogue, settings, sshd
+from rocksalt.firewall.policy import Facts, Policy
 from rocksalt.host import Attributes, Host, Ran
 from rocksalt.sshd import checks, reading
 
@@ -100,6 +101,18 @@ def resolve(families) -> Callable[..., settings.Baseline]:
 
 
 @pytest.fixture
+def policy(shipped) -> Callable[..., Policy]:
+    """The packet filter's policy for settings of the firewall and other parts of a pillar."""
+
+    def call(firewall: Any = None, facts: Facts | None = None, **pillar: Any):
+        networks = {"management": ["192.0.2.0/24", "2001:db8::/32"], **pillar.pop("networks", {})}
+        pillar = {"networks": networks, "firewall": firewall or {}, **pillar}
+        return Policy(settings.resolve(shipped, pillar, {}, "web1"), facts or Facts())
+
+    return call
+
+
+@pytest.fixture
 def today() -> dt.date:
     return NOW.date()
 
@@ -127,7 +140,7 @@ class FakeHost(Host):
         self.owners: dict[str, str] = {}
         self.ran: list[tuple[str, ...]] = []
 
-    def run(self, *command: str, timeout: float = 30) -> Ran:
+    def run(self, *command: str, timeout: float = 30, text: str = "") -> Ran:
         self.ran.append(command)
         for length in range(len(command), 0, -1):
             if command[:length] in self.answers:

@@ -118,7 +118,7 @@ class Policy:
 
     def emergency(self, version: int) -> Chains:
         """What is loaded when the declared rules cannot be: administrators get in, answers come
-        back, nothing else does.
+        back, nothing else does. All may go out, whatever the policy of OUTPUT is: answers have to.
         """
         incoming = [
             "-i lo -j ACCEPT",
@@ -127,7 +127,7 @@ class Policy:
             *_needed(version, routers=True),
             "-j DROP",
         ]
-        return {INPUT: incoming, FORWARD: ["-j DROP"], OUTPUT: []}
+        return {INPUT: incoming, FORWARD: ["-j DROP"], OUTPUT: ["-j ACCEPT"]}
 
     def _input(self, version: int) -> Iterator[str]:
         yield "-i lo -j ACCEPT"
