@@ -216,8 +216,8 @@ RUNTIME = {
         lambda h: act(h).update(chain="FORWARD"),
         {
             "F2B-004": "the running server has not what its files say: chain of the action ",
-            "F2B-010": "action of sshd is iptables-multiport of tcp 22 in FORWARD, although its "
-            "files do not say so",
+            "F2B-010": "action of sshd is iptables-multiport of tcp 22 in FORWARD, unlike in "
+            "its files",
         },
     ),
     "the database": (

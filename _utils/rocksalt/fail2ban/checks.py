@@ -94,7 +94,8 @@ class Fail2ban:
     def seen(self) -> dict[str, Seen]:
         """Control id -> what the reading shows."""
         if not self.reading.installed:
-            found = {i: Seen(None, _NOT_INSTALLED) for i in self.family.controls}
+            absent = Seen(None, _NOT_INSTALLED, remedy="state")
+            found = dict.fromkeys(self.family.controls, absent)
         else:
             found = {i: self._jails_seen(i) for i in _KEYS}
             found.update((i, self._server_seen(i)) for i in _SERVER_KEYS)
@@ -142,7 +143,7 @@ class Fail2ban:
 
     def _difference(self, jail: str, key: str, value: Any, wanted: Any) -> str:
         said = _value(self.reading.files.get(jail, {"actions": {}}), key)
-        origin = "as its files say" if said == value else "although its files do not say so"
+        origin = "as its files say" if said == value else "unlike in its files"
         if isinstance(value, list) and isinstance(wanted, list):
             parts = [("too much", [v for v in value if v not in wanted])]
             parts.append(("missing", [v for v in wanted if v not in value]))

@@ -19,6 +19,7 @@ KEPT = [
     "/etc/ssh",
     "/etc/default",
     "/etc/cloud",
+    "/etc/fail2ban",
     "/etc/rocksalt",
     "/etc/systemd/system",
     "/var/lib/rocksalt",
@@ -42,6 +43,8 @@ def save() -> None:
 
 def put_back() -> None:
     """Put the folders and the services back."""
+    compared = ["diff", "-rq", f"{SAVED}/etc/fail2ban", "/etc/fail2ban"]
+    fail2ban_differs = subprocess.run(compared, capture_output=True, check=False).returncode
     for folder in KEPT:
         shell(f"find {folder} -mindepth 1 -delete; cp -a {SAVED}{folder}/. {folder}/")
     shell(
@@ -51,6 +54,8 @@ def put_back() -> None:
         "if test -e /etc/rocksalt/firewall/load; then /etc/rocksalt/firewall/load;"
         "systemctl start rocksalt-firewall.service rocksalt-firewall-guard.timer; fi"
     )
+    if fail2ban_differs:
+        shell("systemctl reload-or-restart fail2ban")
 
 
 def look(caller: salt.client.Caller) -> dict[str, str]:
