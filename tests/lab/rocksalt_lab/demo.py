@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
+import textwrap
 import time
 from collections.abc import Callable, Mapping
 
 from .host import Host
-from .lab import KEY, Lab
-from .system import LabError
+from .lab import Lab
+from .system import LabError, step
 
 TAMPERS = (
     (
@@ -17,7 +19,7 @@ TAMPERS = (
         "echo 'PermitRootLogin yes' > /etc/ssh/sshd_config.d/00-aaa.conf; systemctl reload ssh",
     ),
     ("web1", "edit our file", "sed -i 's/^MaxAuthTries.*/MaxAuthTries 20/' {drop_in}"),
-    ("web1", "a host key that others can read", "chmod 644 /etc/ssh/ssh_host_ecdsa_key"),
+    ("web1", "let everybody in before our rules come", "iptables -I INPUT -j ACCEPT"),
     ("web1", "stop the reports", "systemctl disable -q --now rocksalt-drift.timer"),
     (
         "web2",
@@ -25,87 +27,179 @@ TAMPERS = (
         "printf 'Match User bob\\n  PasswordAuthentication yes\\n' >> /etc/ssh/sshd_config",
     ),
     ("web2", "listen on another port", "sed -i '1i Port 2222' /etc/ssh/sshd_config"),
+    ("web2", "open the firewall, but only for IPv6", "ip6tables -P INPUT ACCEPT"),
     (
         "web2",
-        "start sshd with options that beat every file",
-        "echo 'SSHD_OPTS=\"-o LogLevel=QUIET\"' > /etc/default/ssh; systemctl restart ssh",
+        "never ban a whole network",
+        "printf '[sshd]\\nignoreip = 10.0.0.0/8\\n' > /etc/fail2ban/jail.d/zzz.local; "
+        "fail2ban-client -q reload",
     ),
 )
 BROKEN = {
-    "web1": {"SSHD-001", "SSHD-006", "SSHD-008", "SSHD-009", "SSHD-101", "SSHD-131", "DRIFT-001"},
-    "web2": {"SSHD-002", "SSHD-005", "SSHD-007", "SSHD-151", "SSHD-160"},
+    "web1": {"DRIFT-001", "FW-003", "SSHD-001", "SSHD-006", "SSHD-008", "SSHD-101", "SSHD-131"},
+    "web2": {"F2B-003", "F2B-009", "FW-001", "SSHD-002", "SSHD-005", "SSHD-006", "SSHD-160"},
 }
 DROP_IN = "/etc/ssh/sshd_config.d/00-rocksalt.conf"
-Findings = Mapping[str, set[str]]
+FORGOTTEN = (5432, 8080)
+DENIED = "Permission denied"
+MISTAKES = 8
+PILLAR = """\
+hardening:
+  schema: 1
+  networks:
+    management: [10.79.0.1/32]
+    office: [10.79.0.66/32]
+  roles:
+    web-server:
+      minions: [web1]
+      settings:
+        firewall:
+          allow: {https: [public]}
+  firewall:
+    allow: {ssh: [management, office]}
+"""
 
 
 class Demo:
     """One showing. What does not come out as promised ends it with an error."""
 
-    def __init__(self, lab: Lab, hosts: Mapping[str, Host]) -> None:
-        self.lab, self.hosts, self.master = lab, hosts, hosts["master"]
+    def __init__(self, lab: Lab, hosts: Mapping[str, Host], attacker: Host) -> None:
+        self.lab, self.hosts, self.attacker = lab, hosts, attacker
+        self.master, self.web1 = hosts["master"], hosts["web1"]
 
     def play(self) -> None:
         """The whole story."""
-        act("1. The hosts are fresh: what drifts?")
-        self._salt("saltutil.sync_all", show=lambda _: "")
-        self.master.run("salt-run saltutil.sync_all")
-        self._salt("drift.report severity=critical")
-        self._promise(
-            "a fresh host drifts", all("SSHD-101" in ids for ids in self._drift().values())
-        )
+        self._prepare()
+        self._look_at_fresh_hosts()
+        self._harden()
+        self._break()
+        self._heal()
+        self._let_in()
+        self._attack()
+        self._change_nothing()
 
-        act("2. The highstate hardens them; the administrator still gets in, root no longer.")
+    def _prepare(self) -> None:
+        """What nobody has to watch."""
+        with step("preparing the stage"):
+            installing = self.attacker.start("apt-get install -qq nmap >/dev/null 2>&1")
+            for port in FORGOTTEN:
+                self._serve(port)
+            self.master.run("salt --timeout=60 '*' saltutil.sync_all")
+            self.master.run("salt-run saltutil.sync_all")
+            installing.wait()
+
+    def _serve(self, port: int) -> None:
+        self.web1.run(f"systemd-run -q --unit=server-{port} nc -lk 0.0.0.0 {port}")
+
+    def _look_at_fresh_hosts(self) -> None:
+        act("1. The hosts are fresh: what drifts, and what does an attacker see?")
+        drift = self._report("severity=critical", target="web1")
+        self._promise("a fresh host drifts", {"FW-001", "SSHD-101"} <= drift["web1"])
+        self._promise("everybody sees what listens", self._scan() == {22, *FORGOTTEN})
+
+    def _harden(self) -> None:
+        act("2. The highstate hardens them. The administrator gets in, root and others do not.")
         self._salt("state.apply", show=changes)
-        self._salt("drift.report")
-        self._promise("no drift is left", self._drift() == {"web1": set(), "web2": set()})
+        left = {"web1": {"FW-011"}, "web2": set[str]()}
+        self._promise("nothing is left but what takes a person", self._report() == left)
+        self._promise("the attacker sees nothing", self._scan() == set())
         self._log_in()
+        units = " ".join(f"server-{port}" for port in FORGOTTEN)
+        self._run(self.web1, f"systemctl stop {units}")
 
-        act("3. Somebody breaks them, in seven ways.")
+    def _break(self) -> None:
+        act(f"3. Somebody breaks them, in {len(TAMPERS)} ways.")
         for name, what, command in TAMPERS:
             line = command.format(drop_in=DROP_IN)
             print(f"  {name}: {what}\n      # {line}")
             self.hosts[name].run(line)
         time.sleep(0.1)
-        self._salt("drift.report")
-        self._promise("every one of them is seen", self._drift() == BROKEN)
+        self._promise("every one of them is seen", self._report() == BROKEN)
 
+    def _heal(self) -> None:
         act("4. A second highstate heals them.")
         self._salt("state.apply", show=changes)
-        self._salt("drift.report")
-        self._promise("no drift is left", self._drift() == {"web1": set(), "web2": set()})
+        self._promise("no drift is left", self._report() == {"web1": set(), "web2": set()})
         self._log_in()
 
-        act("5. A third one changes nothing.")
-        text = self._salt("state.apply", show=changes)
-        self._promise("nothing was changed", "changed nothing" in text and "changed:" not in text)
+    def _let_in(self) -> None:
+        act("5. web1 becomes a web server, and an office may log in: so says the pillar.")
+        self._serve(443)
+        self.master.write("/srv/rocksalt-pillar/hardening.sls", PILLAR)
+        self._run(self.master, "cat /srv/rocksalt-pillar/hardening.sls")
+        self._salt("state.apply hardening.firewall", show=changes)
+        self._promise("that much is open, and no more", self._scan() == {22, 443})
 
-    def _salt(self, call: str, show: Callable[[str], str] | None = None) -> str:
-        """Run Salt on both minions and print what a person would see of it."""
-        print(f"\n  master# salt '*' {call}")
-        out = "" if show is None else "--out=json --static "
-        done = self.master.run(f"salt {out}'*' {call} 2>/dev/null", check=False, timeout=300)
-        text = (show(done.stdout) if show else done.stdout).strip("\n")
-        print("\n".join(f"    {line}" for line in text.splitlines()), flush=True)
+    def _attack(self) -> None:
+        act("6. The attacker sits in that office and keeps trying to log in.")
+        said = DENIED
+        for _ in range(MISTAKES):
+            if DENIED in said:
+                said = self._ssh(self.attacker, "root")
+        self._promise("the attacker is banned", DENIED not in said)
+        self._run(self.web1, "grep Ban /var/log/fail2ban.log")
+        self._run(self.web1, "iptables -S f2b-sshd")
+        self._promise("who is banned still sees the web site", self._scan() == {443})
+        for _ in range(MISTAKES):
+            said = self.lab.ssh(self.master, "root", self.web1, "id").stderr
+        self._promise(f"{MISTAKES} such mistakes do not ban an administrator", DENIED in said)
+        self._log_in()
+
+    def _change_nothing(self) -> None:
+        act("7. A last highstate changes nothing, and the ban stays.")
+        text = self._salt("state.apply", show=changes)
+        self._promise("nothing was changed", text == "web1, web2: changed nothing")
+        self._promise("the attacker is still banned", self._scan() == {443})
+
+    def _run(self, host: Host, command: str, shown: str = "") -> str:
+        """Run a command and print it, or what a person would type for it, with its output."""
+        print(f"\n  {host.name}# {shown or command}", flush=True)
+        text = host.run(command, check=False, timeout=300).stdout.strip("\n")
+        show_text(text)
         return text
 
-    def _drift(self) -> dict[str, set[str]]:
-        """Minion -> ids of what drifted or could not be looked at."""
-        done = self.master.run("salt --out=json --static '*' drift.report", check=False)
-        reports = json.loads(done.stdout)
-        return {
-            name: {f["id"] for f in report["findings"] if f["status"] in ("drift", "error")}
-            for name, report in sorted(reports.items())
-        }
+    def _salt(self, call: str, target: str = "*", show: Callable[[str], str] | None = None) -> str:
+        """Run Salt and print what a person would see of it."""
+        print(f"\n  master# salt '{target}' {call}", flush=True)
+        out = "--out=json --static" if show else ""
+        command = f"salt --timeout=60 {out} '{target}' {call} 2>/dev/null"
+        text = self.master.run(command, check=False, timeout=300).stdout.strip("\n")
+        text = show(text) if show else text
+        show_text(text)
+        return text
+
+    def _report(self, *options: str, target: str = "*") -> dict[str, set[str]]:
+        """Print the reports; minion -> ids of what drifted or could not be looked at."""
+        found: dict[str, set[str]] = {}
+        for line in self._salt(" ".join(["drift.report", *options]), target).splitlines():
+            if begins := re.match(r"(\w+): \d+ controls: ", line):
+                ids = found[begins[1]] = set()
+            elif finding := re.match(r"(?:drift|error) +([A-Z0-9]+-\d+) ", line):
+                ids.add(finding[1])
+        return found
+
+    def _scan(self) -> set[int]:
+        """Scan web1 as the attacker, and print what nmap found; the open ports."""
+        interesting = "| grep -E '^([0-9]+/tcp|All|Not shown)'"
+        command = "nmap -n -Pn -F -T4 --max-retries 1 web1"
+        text = self._run(self.attacker, f"{command} {interesting}", shown=command)
+        return {int(port) for port in re.findall(r"^(\d+)/tcp +open ", text, re.MULTILINE)}
+
+    def _ssh(self, host: Host, user: str) -> str:
+        """Log in to web1 from another host and print how that went; its last line."""
+        print(f"\n  {host.name}# ssh {user}@web1 sudo id", flush=True)
+        try:
+            done = self.lab.ssh(host, user, self.web1, "sudo -n id", timeout=5)
+            said = (done.stdout or done.stderr).strip().splitlines()[-1]
+        except LabError:  # the ban came while it logged in
+            said = "(no answer)"
+        show_text(said)
+        return said
 
     def _log_in(self) -> None:
         """From the management host: who gets in?"""
-        for user in ("ops", "root"):
-            done = self.lab.ssh(self.master, user, self.hosts["web1"], "sudo -n id", key=KEY)
-            said = (done.stdout or done.stderr).strip().splitlines()[-1]
-            print(f"\n  master# ssh {user}@web1 sudo id\n    {said}")
-            self._promise(f"{user} {'gets in' if user == 'ops' else 'does not'}",
-                          (done.returncode == 0) == (user == "ops"))  # fmt: skip
+        self._promise("ops gets in", "uid=0(root)" in self._ssh(self.master, "ops"))
+        self._promise("root does not", DENIED in self._ssh(self.master, "root"))
 
     @staticmethod
     def _promise(words: str, kept: bool) -> None:
@@ -119,25 +213,31 @@ def act(title: str) -> None:
     print(f"\n{title}\n{'=' * len(title)}", flush=True)
 
 
+def show_text(text: str) -> None:
+    """The output of a command, set off from the command."""
+    for line in text.splitlines():
+        print(f"    {line}", flush=True)
+
+
 def changes(text: str) -> str:
-    """Per minion, the controls that a state run changed."""
-    lines = []
+    """What a state run changed, said once for hosts where it is the same."""
+    hosts: dict[str, list[str]] = {}
     for minion, states in sorted(json.loads(text).items()):
         if not isinstance(states, dict):
             return f"{minion}: {states}"
-        failed = [s["comment"] for s in states.values() if s["result"] is False]
+        failed = [f"FAILED: {s['comment']}" for s in states.values() if s["result"] is False]
         changed = sorted(i for state in states.values() for i in state["changes"])
-        lines += [f"{minion}: FAILED: {comment}" for comment in failed]
-        lines.append(
-            f"{minion}: changed: {' '.join(changed)}" if changed else f"{minion}: changed nothing"
-        )
-    return "\n".join(lines)
+        done = f"changed: {' '.join(changed)}" if changed else "changed nothing"
+        hosts.setdefault("; ".join([done, *failed]), []).append(minion)
+    lines = (f"{', '.join(names)}: {done}" for done, names in hosts.items())
+    return "\n".join(textwrap.fill(line, 92, subsequent_indent="  ") for line in lines)
 
 
 def show(release: str, salt: str) -> None:
     """Boot hosts, play, clean up."""
     started = time.monotonic()
     with Lab.start(release=release, salt=salt) as lab:
-        Demo(lab, lab.salt_cluster()).play()
+        hosts = lab.salt_cluster()
+        Demo(lab, hosts, lab.host("attacker", "10.79.0.66")).play()
     seconds = time.monotonic() - started
     print(f"\nAll of it on real hosts in {seconds:.0f} s. `make lab` leaves some to play with.")
