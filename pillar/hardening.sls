@@ -3,8 +3,8 @@
 hardening:
   schema: 1
 
-  # Named groups of addresses. `management` is where administrators come from: it opens nothing, it
-  # decides whether a key with from= and a Match Address block leave them a way in.
+  # Named groups of addresses. `management` is where administrators come from: they reach ssh, and
+  # nothing is filtered before it is declared. Other names serve hardening:firewall:allow.
   # networks:
   #   management: [10.0.0.0/24]
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
+import runs
 from rocksalt_lab import Host, Lab
 from rocksalt_lab.image import RELEASES, SALT_LINES, ensure
 from rocksalt_lab.system import ensure_tools
@@ -56,6 +57,14 @@ def web1(cluster: dict[str, Host]) -> Host:
 @pytest.fixture(scope="session")
 def web2(cluster: dict[str, Host]) -> Host:
     return cluster["web2"]
+
+
+@pytest.fixture
+def pillar(master: Host) -> Iterator[Host]:
+    """The master, whose pillar is put back as it was."""
+    before = master.read(runs.PILLAR)
+    yield master
+    master.write(runs.PILLAR, before)
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import tampers
-from rocksalt_lab import Host
+from rocksalt_lab import Host, Lab
 from rocksalt_lab.lab import NETWORKS
 
 PYTHON = "/opt/salt/bin/python"
@@ -81,6 +81,11 @@ def set_pillar(master: Host, hardening: Mapping[str, Any]) -> None:
     master.write(PILLAR, json.dumps({"hardening": tree}))
 
 
+def administrator_gets_in(lab: Lab, master: Host, host: Host) -> bool:
+    """Whether ops logs in from the management host by a new connection, and becomes root."""
+    return "uid=0(root)" in lab.ssh(master, "ops", host, "sudo -n id").stdout
+
+
 def look_after_each(host: Host, cases: Iterable[tampers.Case]) -> dict[str, dict[str, str]]:
     """Case name -> (control id -> reason), from one process that breaks the host and puts it back.
 
@@ -109,5 +114,7 @@ def fingerprint(host: Host) -> str:
         " -not -path /var/lib/rocksalt -not -name 'settings-*.json'"
         " -printf '%p %m %u %s %C@\\n' 2>/dev/null | sort;"
         "systemctl show -p ActiveState,MainPID,UnitFileState,StateChangeTimestampMonotonic"
-        " ssh.service ssh.socket rocksalt-drift.timer"
+        " ssh.service ssh.socket rocksalt-drift.timer rocksalt-firewall.service"
+        " rocksalt-firewall-guard.timer fail2ban.service;"
+        "(iptables-save; ip6tables-save) | grep '^[:-]' | cut -d'[' -f1"
     ).stdout

@@ -10,18 +10,11 @@ import pytest
 
 import runs
 from rocksalt_lab import Host, Lab
+from runs import administrator_gets_in
 
 DROP_IN = "/etc/ssh/sshd_config.d/00-rocksalt.conf"
 WAY_IN = "an administrator keeps a way in over ssh"
 KEYS = "/home/ops/.ssh/authorized_keys"
-
-
-@pytest.fixture
-def pillar(master: Host) -> Iterator[Host]:
-    """The master, whose pillar is put back as it was."""
-    before = master.read(runs.PILLAR)
-    yield master
-    master.write(runs.PILLAR, before)
 
 
 @pytest.fixture
@@ -37,10 +30,6 @@ def fresh(web2: Host) -> Iterator[Host]:
 def hardened(web2: Host) -> Host:
     runs.conform(web2)
     return web2
-
-
-def administrator_gets_in(lab: Lab, master: Host, host: Host) -> bool:
-    return "uid=0(root)" in lab.ssh(master, "ops", host, "sudo -n id").stdout
 
 
 NO_WAY_IN = {
