@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import fnmatch
 import re
-import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -17,7 +16,9 @@ from rocksalt.firewall import BANS, DOCKER_USER, JUMPS, VERSIONS
 from rocksalt.host import Host
 
 PROGRAMS = {4: "iptables", 6: "ip6tables"}
+_QUOTED = re.compile(r'"(?:\\.|[^"\\])*"')
 _TARGET = re.compile(r"(?:^| )-[jg] (\S+)")
+_INTERFACE = re.compile(r"(?:^|(?<!!) )-[io] (\S+)")
 _BUILT_IN = ("INPUT", "FORWARD", "OUTPUT")
 
 
@@ -137,8 +138,8 @@ def _complaint(lines: Sequence[str], said: str) -> str:
 
 
 def target(rule: str) -> str:
-    """The chain or verdict that a rule leads to."""
-    found = _TARGET.search(rule)
+    """The chain or verdict that a rule leads to, which is not what its comment speaks of."""
+    found = _TARGET.search(_QUOTED.sub('""', rule))
     return found.group(1) if found else ""
 
 
@@ -147,20 +148,16 @@ def tolerated(rule: str, chain: str, programs: Iterable[str]) -> bool:
     for foreign in (FOREIGN[name] for name in programs):
         if any(fnmatch.fnmatchcase(target(rule), pattern) for pattern in foreign.chains):
             return True
-        if chain == "FORWARD" and set(_interfaces(rule)) and _about(rule, foreign.interfaces):
+        if chain == "FORWARD" and _about(rule, foreign.interfaces):
             return True
     return False
 
 
-def _interfaces(rule: str) -> list[str]:
-    words = shlex.split(rule)
-    return [words[i + 1] for i, word in enumerate(words[:-1]) if word in ("-i", "-o")]
-
-
 def _about(rule: str, patterns: Sequence[str]) -> bool:
+    """Whether a rule is about one of these interfaces, not about all the others (``! -i``)."""
     return any(
         fnmatch.fnmatchcase(interface, pattern)
-        for interface in _interfaces(rule)
+        for interface in _INTERFACE.findall(_QUOTED.sub('""', rule))
         for pattern in patterns
     )
 
@@ -233,15 +230,18 @@ def plan(live: Table, goal: Goal) -> Plan:
     """How to get from the live table to the goal: chains of others are neither emptied nor written.
 
     Both ways are one transaction each: a reader, and a packet, meets the old table or the new one.
+    The chains for bans and of Docker, once made, stay on the way back, for others may use them by
+    then.
     """
     forth: list[str] = []
     back: list[str] = []
     changed = {n: rules for n, rules in goal.chains.items() if live.chains.get(n) != rules}
-    needed = (BANS, DOCKER_USER) if DOCKER_USER in goal.arranged else (BANS,)
-    forth += [f":{name} - [0:0]" for name in needed if goal.chains and name not in live.chains]
+    copies = [r for r in bans(live, goal.programs) if r not in live.chains.get(BANS, ())]
+    needed = [BANS] if goal.chains or copies else []
+    needed += [DOCKER_USER] if DOCKER_USER in goal.arranged else []
+    forth += [f":{name} - [0:0]" for name in needed if name not in live.chains]
     forth += [f":{name} - [0:0]" for name in changed]
     forth += [f"-A {name} {rule}" for name, rules in changed.items() for rule in rules]
-    copies = [r for r in bans(live, goal.programs) if r not in live.chains.get(BANS, ())]
     forth += [f"-A {BANS} {rule}" for rule in copies]
     for chain in goal.arranged:
         there, undo = _rearranged(
