@@ -4,6 +4,7 @@ and rules that would open the way in to the world.
 
 from __future__ import annotations
 
+import ipaddress
 import re
 import shlex
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from rocksalt.schema import nearest
 _NAME = re.compile(r"[a-z][a-z0-9-]{0,30}")
 _WIDEST = {4: 8, 6: 16}
 _FORBIDDEN = re.compile(r"(?:-[ADINFXPZERLSCt]|--(?:append|delete|insert|new-chain|flush|table).*)")
+_PORTS = ("--dport", "--dports", "--destination-port", "--destination-ports")
 _SETTINGS = ("allow", "published", "egress")
 
 
@@ -135,12 +137,11 @@ def _opens(rule: str, ports: list[int]) -> str:
     """Whether a raw rule lets the whole world try to log in."""
     if not accepts_anybody(rule):
         return ""
-    protocol = _option(rule, "-p", "--protocol")
-    if protocol not in ("", "tcp", "all"):
+    if _protocol(rule) not in ("", "tcp"):
         return ""
-    named = _option(rule, "--dport", "--dports", "--destination-port", "--destination-ports")
+    named = _option(rule, *_PORTS)
     if not named or any(_covers(part, port) for part in named.split(",") for port in ports):
-        return "lets the whole world try to log in; give it a source (-s)"
+        return "lets the whole world try to log in; give it a source (-s), and ports as numbers"
     return ""
 
 
@@ -148,8 +149,14 @@ def accepts_anybody(rule: str) -> bool:
     """Whether a raw rule accepts packets from any address by any interface."""
     if _option(rule, "-j", "--jump") != "ACCEPT" or _option(rule, "-i", "--in-interface"):
         return False
-    source = _option(rule, "-s", "--source")
-    return not source or source.endswith("/0")
+    return any(_is_anybody(part) for part in _option(rule, "-s", "--source").split(","))
+
+
+def _is_anybody(source: str) -> bool:
+    try:
+        return _is_world(ipaddress.ip_network(source, strict=False))
+    except ValueError:
+        return not source or source.endswith("/0")
 
 
 def wide(policy: Policy) -> list[str]:
@@ -157,9 +164,8 @@ def wide(policy: Policy) -> list[str]:
     found = []
     for chains in policy.settings["raw_rules"].values():
         for rule in chains.get("input", ()):
-            protocol = _option(rule, "-p", "--protocol")
-            port = _option(rule, "--dport", "--dports")
-            anything = not protocol or (protocol in ("tcp", "udp") and not port)
+            protocol = _protocol(rule)
+            anything = not protocol or (protocol in ("tcp", "udp") and not _option(rule, *_PORTS))
             if accepts_anybody(rule) and anything:
                 found.append(rule)
     return found
@@ -168,22 +174,32 @@ def wide(policy: Policy) -> list[str]:
 def raw_ports(policy: Policy) -> set[int]:
     """Ports that raw rules for what comes in speak of."""
     rules = [r for c in policy.settings["raw_rules"].values() for r in c.get("input", ())]
-    named = ",".join(_option(rule, "--dport", "--dports") for rule in rules)
-    return {port for part in named.split(",") if part for port in _range(part)}
+    named = ",".join(_option(rule, *_PORTS) for rule in rules)
+    return {port for part in named.split(",") if part for port in _range(part) or ()}
 
 
 def _covers(part: str, port: int) -> bool:
-    return port in _range(part)
+    """Whether a port is among those named; by the name of a service it may be."""
+    found = _range(part)
+    return found is None or port in found
 
 
-def _range(part: str) -> range:
-    first, _, last = part.partition(":")
-    if not first.isdigit() or (last and not last.isdigit()):
-        return range(0)
-    return range(int(first), int(last or first) + 1)
+def _range(part: str) -> range | None:
+    """``22``, ``20:25``, ``:25`` and ``20:``; None for a name."""
+    first, colon, last = part.partition(":")
+    if not (first + last).isdigit():
+        return None
+    return range(int(first or 0), int(last or (65535 if colon else first)) + 1)
+
+
+def _protocol(rule: str) -> str:
+    """``tcp`` or ``udp`` however it is written; empty for all."""
+    said = _option(rule, "-p", "--protocol").lower()
+    return {"all": "", "0": "", "6": "tcp", "17": "udp"}.get(said, said)
 
 
 def _option(rule: str, *names: str) -> str:
-    """The value of an option in a rule; empty when it is not there."""
-    words = shlex.split(rule)
-    return next((words[i + 1] for i, word in enumerate(words[:-1]) if word in names), "")
+    """The value of an option in a rule; empty when it is not there, or says what is meant not."""
+    words = ["", *shlex.split(rule)]
+    places = [i for i, word in enumerate(words[:-1]) if word in names and words[i - 1] != "!"]
+    return words[places[0] + 1] if places else ""
