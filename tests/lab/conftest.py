@@ -7,10 +7,12 @@ from collections.abc import Iterator
 
 import pytest
 
-import runs
-from rocksalt_lab import Host, Lab
-from rocksalt_lab.image import RELEASES, SALT_LINES, ensure
-from rocksalt_lab.system import ensure_tools
+pytest.register_assert_rewrite("runs")  # a failed assertion there shows its values, too
+
+import runs  # noqa: E402
+from rocksalt_lab import Host, Lab  # noqa: E402
+from rocksalt_lab.image import RELEASES, SALT_LINES, ensure  # noqa: E402
+from rocksalt_lab.system import ensure_tools  # noqa: E402
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
