@@ -224,27 +224,29 @@ def test_packages_are_fetched_by_an_account_that_exists(policy):
     assert all("_apt" not in rule for v in (4, 6) for rule in rules(it, OUTPUT, v))
 
 
+NOT_PUBLISHED = [
+    "-m conntrack --ctstate RELATED,ESTABLISHED -j RETURN",
+    "-m conntrack ! --ctstate DNAT -j RETURN",
+    "-i docker0 -j RETURN",
+    "-i br-+ -j RETURN",
+]
+
+
 def test_ports_that_docker_publishes(policy):
     it = policy(
         {"foreign": ["docker"], "published": {"https": ["public"], "dns": ["office"]}},
         networks={"office": ["198.51.100.0/24"]},
     )
-    head = [
-        "-m conntrack --ctstate RELATED,ESTABLISHED -j RETURN",
-        "-m conntrack ! --ctstate DNAT -j RETURN",
-        "-i docker0 -j RETURN",
-        "-i br-+ -j RETURN",
-    ]
     pairs = "-m conntrack --ctstate DNAT --ctorigdstport"
     office = '-m comment --comment "dns from office" -j RETURN'
     public = f'{pairs} 443 -m comment --comment "https from public" -j RETURN'
     assert rules(it, DOCKER) == [
-        *(*head, f"-s 0.0.0.0/0 -p tcp {public}"),
+        *(*NOT_PUBLISHED, f"-s 0.0.0.0/0 -p tcp {public}"),
         *(f"-s 198.51.100.0/24 -p {kind} {pairs} 53 {office}" for kind in ("tcp", "udp")),
         *(LOG.format("docker"), "-j DROP"),
     ]
     assert rules(it, DOCKER, 6) == [
-        *(*head, f"-s ::/0 -p tcp {public}", LOG.format("docker"), "-j DROP")
+        *(*NOT_PUBLISHED, f"-s ::/0 -p tcp {public}", LOG.format("docker"), "-j DROP")
     ]
     assert not any("https" in rule for rule in rules(it, INPUT)), "it does not pass INPUT"
 
@@ -300,6 +302,7 @@ def test_emergency(policy, version, expected):
         INPUT: ["-i lo -j ACCEPT", *expected, "-j DROP"],
         FORWARD: ["-j DROP"],
         OUTPUT: ["-j ACCEPT"],
+        DOCKER: [*NOT_PUBLISHED, "-j DROP"],
     }
 
 

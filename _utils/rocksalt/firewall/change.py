@@ -21,7 +21,7 @@ from rocksalt.errors import Refused
 from rocksalt.firewall import RUN, VERSIONS, files, sockets, tables
 from rocksalt.host import Host
 
-UNIT = "rocksalt-firewall-rollback"
+UNIT = files.ROLLBACK
 ARMED = f"{RUN}/armed.json"
 SCRIPT = f"{RUN}/rollback"
 EVENT = "rocksalt/firewall/armed"

@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rocksalt.firewall import BANS, DOCKER, FOLDER, JUMPS, RUN, VERSIONS
+from rocksalt.firewall import BANS, DOCKER, FOLDER, INPUT, JUMPS, OUTPUT, RUN, VERSIONS
 from rocksalt.firewall.tables import restore_text
 from rocksalt.host import Host
 
 UNITS = "/etc/systemd/system"
 SERVICE, GUARD = "rocksalt-firewall", "rocksalt-firewall-guard"
+ROLLBACK = "rocksalt-firewall-rollback"
 LOADER = f"{FOLDER}/load"
 EMERGENCY_MARK = f"{RUN}/emergency"
 ROLLED_BACK = "/var/lib/rocksalt/firewall-rolled-back"
@@ -23,7 +24,7 @@ _HEADER = "# Written by rocksalt; state.apply hardening.firewall undoes a change
 _LOADER = """#!/bin/sh
 {header}
 # load          the declared rules; if they cannot be, those that let administrators in and no more
-# load guard    the same, if somebody took them away
+# load guard    the same, if somebody took them away; not while a change awaits confirmation
 set -u
 umask 077
 mkdir -p {run}
@@ -35,22 +36,28 @@ complain() {{
 
 # fill PROGRAM FILE: the chains of ours, each with all its rules, in one step
 fill() {{
-    for chain in {kept}; do "$1" --wait 10 --new-chain "$chain" 2>/dev/null; done
+{kept}
     "$1-restore" --noflush --wait 10 <"$2"
 }}
 
-# lead PROGRAM: packets come to our chains first, and are dropped where nothing accepts them
+# lead PROGRAM CHAIN OURS [POLICY]: packets come to our chain first; only then the rest is dropped
 lead() {{
-{jumps}
-{policies}
+    "$1" --wait 10 --check "$2" --jump "$3" 2>/dev/null ||
+        "$1" --wait 10 --insert "$2" 1 --jump "$3" || return 1
+    [ -z "${{4-}}" ] || "$1" --wait 10 --policy "$2" "$4"
 }}
 
+# whole PROGRAM: nobody took away what leads to our rules, or emptied their chains
+whole() {{
+    {whole}
+}}
+
+if [ "${{1-}}" = guard ] && systemctl is-active --quiet {rollback}.timer; then exit 0; fi
 failed=0
 for version in 4 6; do
     if [ $version = 4 ]; then program=iptables; else program=ip6tables; fi
     if [ "${{1-}}" = guard ]; then
-        "$program" --wait 10 --check INPUT --jump {input} 2>/dev/null &&
-            "$program" --wait 10 --check {input} {guarded} 2>/dev/null && continue
+        whole $program 2>/dev/null && continue
         complain "the IPv$version rules were taken away and come back now"
     fi
     if ! fill $program {folder}/rules.v$version; then
@@ -62,7 +69,7 @@ for version in 4 6; do
             continue
         fi
     fi
-    lead $program
+{leads}
 done
 if [ $failed = 0 ]; then rm -f {mark}; fi
 exit $failed
@@ -149,9 +156,14 @@ def persisted(declared: Mapping[int, Rules], emergencies: Mapping[int, Rules]) -
 
 def _loader(chains: Rules, policies: Mapping[str, str]) -> str:
     leading = {chain: ours for chain, ours in JUMPS.items() if ours in chains}
-    jumps = [
-        f'    "$1" --wait 10 --check {chain} --jump {ours} 2>/dev/null ||\n'
-        f'        "$1" --wait 10 --insert {chain} 1 --jump {ours}'
+    kept = [BANS, *(chain for chain, ours in leading.items() if ours == DOCKER)]
+    checks = [f"{chain} --jump {ours}" for chain, ours in leading.items()]
+    checks.append(f"{INPUT} --jump {BANS}")
+    if policies["OUTPUT"] == "DROP":
+        checks.append(f"{OUTPUT} --out-interface lo --jump ACCEPT")
+    leads = [
+        f'    lead $program {" ".join(filter(None, (chain, ours, policies.get(chain))))} ||\n'
+        f'        {{ failed=1; complain "IPv$version {chain} does not lead to {ours}"; }}'
         for chain, ours in leading.items()
     ]
     return _LOADER.format(
@@ -159,13 +171,10 @@ def _loader(chains: Rules, policies: Mapping[str, str]) -> str:
         run=RUN,
         folder=FOLDER,
         mark=EMERGENCY_MARK,
-        kept=" ".join([BANS, *(chain for chain, ours in leading.items() if ours == DOCKER)]),
-        jumps="\n".join(jumps),
-        policies="\n".join(
-            f'    "$1" --wait 10 --policy {chain} {policy}' for chain, policy in policies.items()
-        ),
-        input=JUMPS["INPUT"],
-        guarded=f"--jump {BANS}",
+        rollback=ROLLBACK,
+        kept="\n".join(f'    "$1" --wait 10 --new-chain {name} 2>/dev/null' for name in kept),
+        whole=" &&\n        ".join(f'"$1" --wait 10 --check {check}' for check in checks),
+        leads="\n".join(leads),
     )
 
 

@@ -22,6 +22,12 @@ _ROUTERS = (134,)
 _MULTICAST = (130, 131, 132, 143)
 _ICMP_ERRORS = {4: (3, 11, 12), 6: (1, 2, 3, 4)}
 _ECHO = {4: 8, 6: 128}
+_NOT_PUBLISHED = (
+    "-m conntrack --ctstate RELATED,ESTABLISHED -j RETURN",
+    "-m conntrack ! --ctstate DNAT -j RETURN",
+    "-i docker0 -j RETURN",
+    "-i br-+ -j RETURN",
+)
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 Chains = dict[str, list[str]]
@@ -127,7 +133,10 @@ class Policy:
             *_needed(version, routers=True),
             "-j DROP",
         ]
-        return {INPUT: incoming, FORWARD: ["-j DROP"], OUTPUT: ["-j ACCEPT"]}
+        found = {INPUT: incoming, FORWARD: ["-j DROP"], OUTPUT: ["-j ACCEPT"]}
+        if "docker" in self.settings["foreign"]:
+            found[DOCKER] = [*_NOT_PUBLISHED, "-j DROP"]
+        return found
 
     def _input(self, version: int) -> Iterator[str]:
         yield "-i lo -j ACCEPT"
@@ -193,10 +202,7 @@ class Policy:
         """
         pairs = "-m conntrack --ctstate DNAT --ctorigdstport"
         return [
-            "-m conntrack --ctstate RELATED,ESTABLISHED -j RETURN",
-            "-m conntrack ! --ctstate DNAT -j RETURN",
-            "-i docker0 -j RETURN",
-            "-i br-+ -j RETURN",
+            *_NOT_PUBLISHED,
             *(
                 f"-s {a.network} -p {a.protocol} {pairs} {a.port} {a.comment} -j RETURN"
                 for a in self._of(version, "published")
