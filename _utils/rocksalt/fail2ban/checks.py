@@ -330,6 +330,7 @@ def missing_filter(it: Fail2ban, jail: jails.Jail) -> str:
 def _in_force_seen(it: Fail2ban) -> Seen:
     if it.reading.running.problem:
         return Seen(None, it.silence())
+    names = {*it.reading.running.jails, *(jail.name for jail in it.declared)}
     lost, strays = [], []
     for family, found in it.reading.rules.items():
         for jail, addresses in it.reading.running.bans.items():
@@ -337,7 +338,7 @@ def _in_force_seen(it: Fail2ban) -> Seen:
                 a for a in addresses if rules.is_address(a) and (6 if ":" in a else 4) == family
             ]
             lost += [f"{a} ({jail})" for a in rules.missing(found, it.chain, jail, mine)]
-        strays += [f"IPv{family}: {rule}" for rule in rules.strays(found, it.chain)]
+        strays += [f"IPv{family}: {rule}" for rule in rules.strays(found, it.chain, names)]
     why = [f"{', '.join(lost)}: banned, yet nothing in {it.chain} keeps it out"] if lost else []
     why += [f"bans are looked up outside {it.chain}: {', '.join(strays)}"] if strays else []
     return Seen({"not kept out": lost, "outside the chain": strays}, "; ".join(why))

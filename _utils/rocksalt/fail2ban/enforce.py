@@ -18,6 +18,12 @@ _PATIENCE = 15.0
 _PROGRAMS = {4: "iptables", 6: "ip6tables"}
 
 
+class _Change(Transaction):
+    """Files that can be put back; ``told`` once the server may have read them."""
+
+    told = False
+
+
 def enforce(host: Host, it: checks.Fail2ban, ids: Sequence[str]) -> None:
     """Enforces the controls ``ids``. Raises :class:`Refused` after everything was put back as it
     was.
@@ -26,19 +32,20 @@ def enforce(host: Host, it: checks.Fail2ban, ids: Sequence[str]) -> None:
         problem = checks.missing_filter(it, jail)
         if problem:
             raise Refused(problem)
-    change = Transaction(host)
+    for path, access in it.wrong_access().items() if checks.PRIVATE in ids else ():
+        user, group, mode = access.replace(":", " ").split()
+        host.secure(path, user, group, mode)
+    change = _Change(host)
     try:
         _change(host, it, change)
         _must(host, "fail2ban does not accept its configuration", fail2ban.CLIENT, "-t")
-        for path, access in it.wrong_access().items() if checks.PRIVATE in ids else ():
-            user, group, mode = access.replace(":", " ").split()
-            host.secure(path, user, group, mode)
+        change.told = True
         _take_effect(host, it, ids)
     except (Refused, OSError) as error:
         raise Refused(f"{error}; {_back(host, change)}") from None
 
 
-def _change(host: Host, it: checks.Fail2ban, change: Transaction) -> None:
+def _change(host: Host, it: checks.Fail2ban, change: _Change) -> None:
     """Our files first, then the lines of others that beat them."""
     for path, text in it.render().items() if checks.FILES in it.wanted else ():
         attributes = host.attributes(path)
@@ -71,7 +78,7 @@ def _take_effect(host: Host, it: checks.Fail2ban, ids: Sequence[str]) -> None:
         return
     again = {checks.SERVICE, checks.IN_FORCE, jails.ACTION, jails.MEMORY} & set(ids)
     if again or not _reloaded(host, it):
-        restart(host)
+        restart(host, (jail.name for jail in it.declared))
     if not _wait(lambda: _runs(host, it)):
         raise Refused("fail2ban does not run the declared jails")
     _wait(lambda: _bans(host, it))
@@ -86,17 +93,18 @@ def _reloaded(host: Host, it: checks.Fail2ban) -> bool:
     return all(seen[i].actual == expected[i] for i in (checks.CURRENT, *checks.OF_JAILS))
 
 
-def restart(host: Host) -> None:
-    """Stops fail2ban, takes away what it left in the packet filter and starts it; it bans anew
-    whom its database has.
+def restart(host: Host, names: Iterable[str] = ()) -> None:
+    """Stops fail2ban, takes away what the running jails, and those of ``names``, left in the packet
+    filter, and starts it; it bans anew whom its database has.
     """
+    jails = {*names, *reading.running(host).jails}
     host.run("systemctl", "stop", fail2ban.UNIT)
     host.run("systemctl", "reset-failed", fail2ban.UNIT)
     for family, found in reading.packet_filter(host).items():
         program = _PROGRAMS[family]
-        for rule in rules.strays(found, ""):
+        for rule in rules.strays(found, "", jails):
             host.run(program, "-w", "-D", *shlex.split(rule))
-        for chain in rules.own(found):
+        for chain in (f"f2b-{jail}" for jail in jails if f"f2b-{jail}" in found):
             host.run(program, "-w", "-F", chain)
             host.run(program, "-w", "-X", chain)
     _must(host, f"{fail2ban.UNIT} does not start", "systemctl", "start", fail2ban.UNIT)
@@ -123,12 +131,14 @@ def _wait(ready: Callable[[], bool]) -> bool:
     return True
 
 
-def _back(host: Host, change: Transaction) -> str:
+def _back(host: Host, change: _Change) -> str:
+    """Undoes a change and says how that went. A server that was not told of it runs on, perhaps
+    better than its files would.
+    """
     failures = change.undo()
-    try:
-        restart(host)
-    except (Refused, OSError) as error:
-        failures.append(str(error))
+    if change.told:
+        ran = host.run("systemctl", "restart", fail2ban.UNIT)
+        failures += [reading.complaint(ran)] if ran.status else []
     if failures:
         return f"and going back to the old configuration failed, too: {'; '.join(failures)}"
     return "the old configuration is back"
@@ -150,17 +160,17 @@ def leftovers(host: Host) -> list[str]:
 
 def clean(host: Host) -> None:
     """Takes it away again; disabled lines of others come back, the database stays."""
-    change = Transaction(host)
+    change = _Change(host)
     try:
         for path in _with_disabled_lines(host):
             text = host.read(path) or ""
             change.write(path, "\n".join(li.removeprefix(DISABLED) for li in text.split("\n")))
         for path in (fail2ban.JAILS, fail2ban.SERVER):
             change.remove(path)
-        if host.attributes(fail2ban.CLIENT) is not None:
+        if reading.unit(host)[0]:
             _must(host, "fail2ban does not accept what is left", fail2ban.CLIENT, "-t")
-            if reading.unit(host)[0]:
-                restart(host)
+            change.told = True
+            restart(host)
     except (Refused, OSError) as error:
         raise Refused(f"{error}; {_back(host, change)}") from None
 

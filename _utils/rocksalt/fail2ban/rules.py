@@ -9,7 +9,6 @@ from collections.abc import Iterable, Mapping, Sequence
 Rules = Mapping[str, Sequence[str]]
 
 _ENDS_HERE = re.compile(r"-j (ACCEPT|DROP|RETURN|REJECT( .*)?)")
-_JUMP = re.compile(r"(?:^|.* )-j (f2b-\S+)$")
 
 
 def parse(text: str) -> dict[str, list[str]]:
@@ -47,19 +46,17 @@ def _is_kept_out(address: str, rules: Iterable[str]) -> bool:
     return any(rule.startswith((f"{source}REJECT", f"{source}DROP")) for rule in rules)
 
 
-def strays(rules: Rules, chain: str) -> list[str]:
-    """Jumps to fail2ban's chains from other chains than the one for bans, as arguments of
+def strays(rules: Rules, chain: str, jails: Iterable[str]) -> list[str]:
+    """Jumps to the chains of jails from other chains than the one for bans, as arguments of
     ``iptables -D``.
     """
+    jumps = tuple(f"-j f2b-{jail}" for jail in jails)
     return [
-        f"{name} {rule}" for name, found in rules.items() if name != chain
-        for rule in found if _JUMP.match(rule)
-    ]  # fmt: skip
-
-
-def own(rules: Rules) -> list[str]:
-    """The chains of fail2ban."""
-    return [name for name in rules if name.startswith("f2b-")]
+        f"{name} {rule}"
+        for name, found in rules.items()
+        for rule in found
+        if name != chain and rule.endswith(jumps)
+    ]
 
 
 def listed(rules: Rules, jail: str, address: str) -> bool:
