@@ -491,3 +491,184 @@ def test_a_server_that_hangs_up(banning):
     banning.server.hangs_up = True
     with Server(banning) as server, pytest.raises(Silent, match="the connection was closed"):
         server.ask("status")
+
+
+# Enforcement --------------------------------------------------------------------------------------
+
+RELOAD, TEST = (fail2ban.CLIENT, "reload"), (fail2ban.CLIENT, "-t")
+STOP, START = (("systemctl", word, fail2ban.UNIT) for word in ("stop", "start"))
+BACK = ("systemctl", "restart", fail2ban.UNIT)
+
+
+@pytest.fixture
+def obeying(banning, monkeypatch):
+    """A host whose server does what its files say once it is told, or only once it is restarted."""
+    monkeypatch.setattr(enforce, "_PATIENCE", 0.2)
+    monkeypatch.setattr(reading, "_A_MOMENT", 0)
+    pristine, plain = copy.deepcopy(banning.server.jails), banning.run
+    banning.told_by = [RELOAD, START]
+
+    def run(*command, **other):
+        if command in banning.told_by:
+            banning.server.jails = copy.deepcopy(pristine)
+            banning.answer("iptables-save -t filter", V4)
+        return plain(*command, **other)
+
+    banning.run = run
+    banning.answer(" ".join(RELOAD))
+    banning.answer("iptables")
+    banning.answer("ip6tables")
+    return banning
+
+
+def changes(host) -> list[tuple[str, ...]]:
+    """The commands that do something, without those that look."""
+    looks = ("iptables-save", "ip6tables-save")
+    found = [c for c in host.ran if c[0] not in looks and c[1:2] not in (("-d",), ("show",))]
+    return [command for command in found if command[1] != "reset-failed"]
+
+
+def enforced(shipped, host, *ids, **pillar) -> list[tuple[str, ...]]:
+    it = look(shipped, host, **pillar)
+    host.ran.clear()
+    enforce.enforce(host, it, ids)
+    return changes(host)
+
+
+def test_a_reload_is_enough_where_only_numbers_changed(obeying, shipped, differing):
+    jail(obeying)["maxretry"] = 50
+    assert enforced(shipped, obeying, "F2B-007") == [TEST, RELOAD]
+    assert differing(obeying) == {}
+
+
+def test_a_reload_that_is_not_enough_becomes_a_restart(obeying, shipped):
+    obeying.told_by = [START]
+    jail(obeying)["bantime.formula"] = "1"
+    done = enforced(shipped, obeying, "F2B-008")
+    assert done[:3] == [TEST, RELOAD, STOP] and done[-1] == START
+
+
+def test_a_reload_that_fails_becomes_a_restart(obeying, shipped):
+    obeying.answer(" ".join(RELOAD), status=255)
+    assert START in enforced(shipped, obeying, "F2B-007")
+
+
+def test_rules_are_taken_away_in_between_and_bans_come_back(obeying, shipped, differing):
+    table = V4.replace("COMMIT", "-A INPUT -p tcp -m multiport --dports 22 -j f2b-sshd\nCOMMIT")
+    obeying.answer("iptables-save -t filter", table.replace("-j REJECT", "-j ACCEPT"))
+    jump = "-p tcp -m multiport --dports 22 -j f2b-sshd"
+    assert [" ".join(command) for command in enforced(shipped, obeying, "F2B-011")] == [
+        " ".join(TEST),
+        " ".join(STOP),
+        f"iptables -w -D INPUT {jump}",
+        f"iptables -w -D rocksalt-bans {jump}",
+        "iptables -w -F f2b-sshd",
+        "iptables -w -X f2b-sshd",
+        f"ip6tables -w -D rocksalt-bans {jump}",
+        "ip6tables -w -F f2b-sshd",
+        "ip6tables -w -X f2b-sshd",
+        " ".join(START),
+    ]
+    assert differing(obeying) == {}
+
+
+def test_chains_of_somebody_elses_jails_stay(obeying, shipped):
+    other = ":f2b-other - [0:0]\n-A INPUT -p tcp -j f2b-other\nCOMMIT"
+    obeying.answer("ip6tables-save -t filter", V6.replace("COMMIT", other))
+    done = enforced(shipped, obeying, "F2B-010")
+    assert START in done and not [command for command in done if "f2b-other" in command]
+
+
+def test_lines_that_beat_us_are_disabled_and_nothing_else(obeying, shipped, differing):
+    obeying.put(LATER, "# ours\n[sshd]\nignoreip = 192.0.2.0/24\n  192.0.3.0/24\nport = 1\n", 0o640)
+    enforced(shipped, obeying, "F2B-003")
+    assert obeying.read(LATER) == (
+        "# ours\n[sshd]\n# disabled by rocksalt: ignoreip = 192.0.2.0/24\n"
+        "# disabled by rocksalt:   192.0.3.0/24\nport = 1\n"
+    )
+    assert obeying.attributes(LATER).mode == "0640"
+    assert differing(obeying) == {}
+
+
+def test_what_fail2ban_refuses_is_undone_and_the_server_runs_on(obeying, shipped):
+    text = f"{config.HEADER}edited"
+    obeying.put(JAIL_FILE, text, 0o600)
+    obeying.put(LATER, "[sshd]\nmaxretry = 50\n")
+    obeying.remove(fail2ban.SERVER)
+    obeying.answer(" ".join(TEST), status=255, err="2026-11-22 ERROR  No section: 'x'\n")
+    with pytest.raises(Refused) as caught:
+        enforced(shipped, obeying, "F2B-002")
+    assert str(caught.value) == (
+        "fail2ban does not accept its configuration: No section: 'x'; "
+        "the old configuration is back"
+    )
+    assert (obeying.read(JAIL_FILE), obeying.read(fail2ban.SERVER)) == (text, None)
+    assert obeying.read(LATER) == "[sshd]\nmaxretry = 50\n"
+    assert changes(obeying) == [TEST]
+
+
+def test_a_jail_that_does_not_come_up_is_undone(obeying, shipped):
+    obeying.put(JAIL_FILE, "[old]\n", 0o600)
+    obeying.told_by = []
+    obeying.server.jails.clear()
+    with pytest.raises(Refused, match="does not run the declared jails; the old configuration is"):
+        enforced(shipped, obeying, "F2B-005")
+    assert obeying.read(JAIL_FILE) == "[old]\n"
+    assert changes(obeying)[-1] == BACK
+
+
+def test_going_back_can_fail_too(obeying, shipped):
+    obeying.answer(" ".join(START), status=1, err="Job failed.")
+    obeying.answer(" ".join(BACK), status=1, err="Job failed.")
+    with pytest.raises(Refused, match="going back to the old configuration failed, too: Job fail"):
+        enforced(shipped, obeying, "F2B-001")
+
+
+def test_it_starts_at_boot(obeying, shipped):
+    obeying.answer(" ".join(ASK), UP.replace("enabled", "disabled"))
+    enable = ("systemctl", "--quiet", "enable", fail2ban.UNIT)
+    assert enforced(shipped, obeying, "F2B-001")[:2] == [TEST, enable]
+
+
+def test_a_server_that_may_be_down_is_left_so(obeying, shipped, waiver):
+    obeying.answer(" ".join(ASK), UP.replace("=active", "=inactive"))
+    obeying.path(fail2ban.SOCKET).unlink()
+    obeying.remove(JAIL_FILE)
+    assert enforced(shipped, obeying, "F2B-002", waivers={"F2B-001": waiver()}) == [TEST]
+    assert "[sshd]" in obeying.read(JAIL_FILE)
+
+
+def test_what_is_waived_is_left_as_found(obeying, shipped, waiver):
+    obeying.remove(JAIL_FILE)
+    obeying.put(LATER, "[sshd]\nmaxretry = 50\n")
+    pillar = {"waivers": {"F2B-002": waiver(), "F2B-003": waiver()}}
+    enforced(shipped, obeying, "F2B-007", **pillar)
+    assert (obeying.read(JAIL_FILE), obeying.read(LATER)) == (None, "[sshd]\nmaxretry = 50\n")
+
+
+def test_write_access_goes_and_the_rest_of_a_mode_stays(obeying, shipped, differing):
+    path = "/etc/fail2ban/action.d/iptables.conf"
+    obeying.path(path).chmod(0o664)
+    obeying.owners[path] = "ann"
+    enforced(shipped, obeying, "F2B-014")
+    assert obeying.attributes(path).access == "root:root 0644"
+    assert differing(obeying) == {}
+
+
+def test_clean_gives_back_what_was_disabled(obeying, shipped):
+    text = "[sshd]\nignoreip = 192.0.2.0/24\n  192.0.3.0/24\n"
+    obeying.put(LATER, text)
+    enforced(shipped, obeying, "F2B-003")
+    assert enforce.leftovers(obeying) == [JAIL_FILE, fail2ban.SERVER, LATER]
+    obeying.ran.clear()
+    enforce.clean(obeying)
+    assert enforce.leftovers(obeying) == []
+    assert obeying.read(LATER) == text
+    assert changes(obeying)[0] == TEST and changes(obeying)[-1] == START
+
+
+def test_clean_of_a_host_without_fail2ban(host):
+    host.put(JAIL_FILE, "x")
+    enforce.clean(host)
+    assert enforce.leftovers(host) == []
+    assert changes(host) == []
