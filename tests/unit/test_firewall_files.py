@@ -65,7 +65,7 @@ def test_every_file(policy):
     rules = texts[f"{folder}/rules.v6"].splitlines()[1:]
     assert rules[:2] == ["*filter", f":{INPUT} - [0:0]"]
     assert rules[-1] == "COMMIT"
-    assert texts[f"{folder}/emergency.v4"].count("-A ") == 10
+    assert texts[f"{folder}/emergency.v4"].count("-A ") == 11
 
 
 def test_what_is_on_the_host(host):

@@ -9,6 +9,8 @@ import pytest
 from rocksalt.firewall import BANS, DOCKER, FORWARD, INPUT, OUTPUT
 from rocksalt.firewall.policy import Facts
 
+NO_SYN = "-p tcp ! --syn -j ACCEPT"
+OLDER = "-p tcp -m socket --nowildcard -j ACCEPT"
 ANSWERS = "-m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT"
 INVALID = "-m conntrack --ctstate INVALID -j DROP"
 LOG = '-m limit --limit 10/minute --limit-burst 20 -j LOG --log-prefix "rocksalt-drop-{}: "'
@@ -55,11 +57,11 @@ def about(policy, chain, version=4):
 @pytest.mark.parametrize(
     ("version", "expected"),
     [
-        (4, [SSH4, f"-j {BANS}", ANSWERS, *ICMP4, DHCP4, INVALID, PING4]),
+        (4, [SSH4, f"-j {BANS}", OLDER, ANSWERS, *ICMP4, DHCP4, INVALID, PING4]),
         (
             6,
             [
-                *(SSH6, f"-j {BANS}", ANSWERS, *ICMP6, *NEIGHBOURS),
+                *(SSH6, f"-j {BANS}", OLDER, ANSWERS, *ICMP6, *NEIGHBOURS),
                 *(*MULTICAST, DHCP6, INVALID, PING6),
             ],
         ),
@@ -130,7 +132,7 @@ def test_only_management_comes_before_bans(policy):
     it = policy({"allow": {"ssh": ["office", "management"]}}, networks=networks)
     found = rules(it, INPUT)
     office = next(rule for rule in found if "ssh from office" in rule)
-    assert found[:4] == ["-i lo -j ACCEPT", SSH4, f"-j {BANS}", ANSWERS]
+    assert found[:5] == ["-i lo -j ACCEPT", SSH4, f"-j {BANS}", OLDER, ANSWERS]
     assert found.index(office) > found.index(INVALID)
     assert "--hashlimit-upto 30/minute" in office
     assert "--hashlimit" not in SSH4
@@ -205,13 +207,13 @@ def test_output_denied(policy):
         "-d 198.51.100.25/32 -p tcp --dport 25": "smtp in mail",
     }
     assert rules(it, OUTPUT) == [
-        *("-o lo -j ACCEPT", ANSWERS, *ALIVE, APT, METADATA),
+        *("-o lo -j ACCEPT", ANSWERS, NO_SYN, *ALIVE, APT, METADATA),
         *(f'{match} -m comment --comment "{why}" -j ACCEPT' for match, why in kept.items()),
         *("-p gre -j ACCEPT", LOG.format("out")),
         "-j REJECT --reject-with icmp-admin-prohibited",
     ]
     assert rules(it, OUTPUT, 6) == [
-        *("-o lo -j ACCEPT", ANSWERS, "-p ipv6-icmp -j ACCEPT", *ALIVE[1:4]),
+        *("-o lo -j ACCEPT", ANSWERS, NO_SYN, "-p ipv6-icmp -j ACCEPT", *ALIVE[1:4]),
         *("-p udp --sport 546 --dport 547 -j ACCEPT", APT),
         '-d 2001:db8:5::/64 -p tcp --dport 25 -m comment --comment "smtp in mail" -j ACCEPT',
         *(LOG.format("out"), "-j REJECT --reject-with icmp6-adm-prohibited"),
@@ -289,8 +291,8 @@ def test_without_a_log(policy):
 @pytest.mark.parametrize(
     ("version", "expected"),
     [
-        (4, [SSH4, ANSWERS, *ICMP4, DHCP4]),
-        (6, [SSH6, ANSWERS, *ICMP6, *NEIGHBOURS, ROUTERS, *MULTICAST, DHCP6]),
+        (4, [SSH4, OLDER, ANSWERS, *ICMP4, DHCP4]),
+        (6, [SSH6, OLDER, ANSWERS, *ICMP6, *NEIGHBOURS, ROUTERS, *MULTICAST, DHCP6]),
     ],
 )
 def test_emergency(policy, version, expected):

@@ -29,6 +29,13 @@ _NOT_PUBLISHED = (
     "-i br-+ -j RETURN",
 )
 
+# The kernel follows connections only since the first rule that asked it to: one that is older, such
+# as the minion's own to its master, would be new to it and refused.
+_ANSWERS = (
+    "-p tcp -m socket --nowildcard -j ACCEPT",
+    "-m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT",
+)
+
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 Chains = dict[str, list[str]]
 
@@ -129,7 +136,7 @@ class Policy:
         incoming = [
             "-i lo -j ACCEPT",
             *self._management(version),
-            "-m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT",
+            *_ANSWERS,
             *_needed(version, routers=True),
             "-j DROP",
         ]
@@ -142,7 +149,7 @@ class Policy:
         yield "-i lo -j ACCEPT"
         yield from self._management(version)
         yield f"-j {BANS}"
-        yield "-m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT"
+        yield from _ANSWERS
         yield from _needed(version, self.facts.routers)
         yield "-m conntrack --ctstate INVALID -j DROP"
         yield from self._ping(version)
@@ -216,6 +223,7 @@ class Policy:
         return [
             "-o lo -j ACCEPT",
             "-m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT",
+            "-p tcp ! --syn -j ACCEPT",
             *_keeps_alive(version, self.facts.apt),
             *(
                 f"-d {a.network} -p {a.protocol} --dport {a.port} "
