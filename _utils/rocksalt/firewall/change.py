@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import json
+import os
 import re
 import socket
 import time
@@ -18,7 +19,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from rocksalt.errors import Refused
-from rocksalt.firewall import RUN, VERSIONS, files, sockets, tables
+from rocksalt.firewall import INPUT, OUTPUT, RUN, VERSIONS, files, sockets, tables
 from rocksalt.host import Host
 
 UNIT = files.ROLLBACK
@@ -30,26 +31,29 @@ _RESERVE = 3.0
 _OURS = r"^(:|-A )(INPUT|FORWARD|OUTPUT|DOCKER-USER|rocksalt-(input|forward|output|docker))( |$)"
 _COUNTERS = r" \[[0-9:]+\]$"
 
-# Undoes a transaction that took place; one that did not leaves the table as `before` says.
+# Undoes a transaction that took place; one that did not leaves the table as `before` says. Where
+# that fails, somebody else changed the rules: then packets are led to the emergency rules.
 _ROLLBACK = """#!/bin/sh
 set -u
 umask 077
-shape() {{ "$1-save" -t filter | sed -n 's/ \\[[0-9:]*\\]$//; /^[:-]/p'; }}
-failed=0
+shape() {{ "$1-save" -t filter | sed -nE 's/{counters}//; /{ours}/p'; }}
+lead() {{ "$1" --wait 10 --check "$2" --jump "$3" || "$1" --wait 10 --insert "$2" 1 --jump "$3"; }}
 for version in 4 6; do
     if [ $version = 4 ]; then program=iptables; else program=ip6tables; fi
     [ -e {run}/back.v$version ] || continue
     [ "$(shape $program)" = "$(cat {run}/before.v$version)" ] && continue
     $program-restore --noflush --wait 10 <{run}/back.v$version && continue
-    failed=1
+    echo "the old IPv$version rules cannot be loaded: {only_administrators}" >>{run}/why
     $program-restore --noflush --wait 10 <{run}/emergency.v$version
+    lead $program INPUT {input}
+    lead $program OUTPUT {output}
 done
-mkdir -p /var/lib/rocksalt
-cat >{mark} <{run}/why
+mkdir -p {mark_folder}
+cat {run}/why >{mark}
 logger --priority auth.crit --tag rocksalt-firewall "$(cat {run}/why)"
 rm -f {armed} {run}/back.v4 {run}/back.v6
-exit $failed
 """
+_ONLY_ADMINISTRATORS = "only administrators are let in"
 
 
 @dataclass(frozen=True)
@@ -145,18 +149,32 @@ def _arm(
             )
     why = "a change of the firewall was not confirmed in time and was undone"
     host.write(f"{RUN}/why", f"{why}\n", "0600")
-    names = {"run": RUN, "armed": ARMED, "mark": files.ROLLED_BACK}
-    host.write(SCRIPT, _ROLLBACK.format(counters=_COUNTERS, ours=_OURS, **names), "0700")
+    host.write(SCRIPT, _script(), "0700")
     host.remove(files.ROLLED_BACK)
     _note(host, time.time() + seconds, ports)
     host.run("systemctl", "reset-failed", f"{UNIT}.service")
     ran = host.run(
         *("systemd-run", "--quiet", "--collect", f"--unit={UNIT}", f"--on-active={seconds}"),
-        *("--timer-property=AccuracySec=100ms", "--service-type=oneshot", SCRIPT),
+        *("--timer-property=AccuracySec=100ms", "--service-type=oneshot"),
+        *("/bin/sh", SCRIPT),  # many hosts have /run mounted noexec
     )
     if ran.status:
         host.remove(ARMED)
         raise Refused(f"nothing was changed, for it could not be undone: {ran.err.strip()}")
+
+
+def _script() -> str:
+    return _ROLLBACK.format(
+        run=RUN,
+        armed=ARMED,
+        mark=files.ROLLED_BACK,
+        mark_folder=os.path.dirname(files.ROLLED_BACK),
+        counters=_COUNTERS,
+        ours=_OURS,
+        input=INPUT,
+        output=OUTPUT,
+        only_administrators=_ONLY_ADMINISTRATORS,
+    )
 
 
 def _shape(host: Host, version: int) -> str:
@@ -172,22 +190,37 @@ def _note(host: Host, until: float, ports: Sequence[int]) -> None:
 
 
 def roll_back(host: Host, why: str) -> str:
-    """Starts the way back now, and says how it went."""
-    host.write(f"{RUN}/why", f"a change of the firewall was undone: {why}\n", "0600")
-    ran = host.run("systemctl", "start", f"{UNIT}.service", timeout=60)
-    host.run("systemctl", "stop", f"{UNIT}.timer")
-    if ran.status:
-        return f"going back failed, only administrators are let in: {' '.join(ran.err.split())}"
+    """Starts the way back now, unless its clock was faster, and says how it went. A clock is only
+    stopped after the way back.
+    """
+    if host.read(files.ROLLED_BACK) is None:
+        host.write(f"{RUN}/why", f"a change of the firewall was undone: {why}\n", "0600")
+        ran = host.run("systemctl", "start", f"{UNIT}.service", timeout=60)
+        if host.read(files.ROLLED_BACK) is None:
+            said = " ".join(ran.err.split())
+            return f"going back cannot be started now ({said}), it is left to the clock"
+        host.run("systemctl", "stop", f"{UNIT}.timer")
+    if _ONLY_ADMINISTRATORS in (host.read(files.ROLLED_BACK) or ""):
+        return f"going back failed, {_ONLY_ADMINISTRATORS}"
     return "the old rules are back"
 
 
 def disarm(host: Host) -> None:
-    """The change stays: the clock is stopped before anything is written to disk."""
+    """The change stays: the clock is stopped before anything is written to disk. Raises
+    :class:`Refused` when the clock was faster.
+    """
     ran = host.run("systemctl", "stop", f"{UNIT}.timer")
-    if ran.status and pending(host):
-        raise Refused(f"the way back cannot be stopped: {' '.join(ran.err.split())}")
-    for name in (ARMED, files.ROLLED_BACK, *(f"{RUN}/back.v{version}" for version in VERSIONS)):
+    if pending(host):
+        said = " ".join(ran.err.split()) or "it is under way"
+        raise Refused(f"the way back cannot be stopped: {said}")
+    _refuse_if_undone(host)
+    for name in (ARMED, *(f"{RUN}/back.v{version}" for version in VERSIONS)):
         host.remove(name)
+
+
+def _refuse_if_undone(host: Host) -> None:
+    if host.read(files.ROLLED_BACK) is not None:
+        raise Refused("it was not confirmed in time")
 
 
 # Confirmation --------------------------------------------------------------------------------
@@ -219,20 +252,14 @@ def _confirmed(
         witness.call(_invitation(masters, seconds, witness))
     while not newcomers(host, witness):
         if host.read(ARMED) is None:
-            _ended_by_others(host)
-            break
+            _refuse_if_undone(host)
+            break  # by firewall.confirm
         if time.monotonic() > deadline:
             raise Refused(
                 f"nobody from {', '.join(witness.management)} opened a new connection to port "
                 f"{', '.join(map(str, witness.ssh_ports))} within {seconds} seconds"
             )
         time.sleep(_EVERY)
-
-
-def _ended_by_others(host: Host) -> None:
-    """It was ``firewall.confirm``, or the clock."""
-    if host.read(files.ROLLED_BACK) is not None:
-        raise Refused("it was not confirmed in time")
 
 
 def _invitation(
@@ -251,9 +278,13 @@ def _invitation(
 
 
 def newcomers(host: Host, witness: Witness) -> set[sockets.Connection]:
-    """Connections from management to sshd that did not exist when the change came into force."""
+    """Connections from management to sshd that did not exist when the change came into force; none
+    when no change is armed.
+    """
     text = host.read(ARMED)
-    known = [tuple(entry) for entry in json.loads(text)["known"]] if text else []
+    if text is None:
+        return set()
+    known = [tuple(entry) for entry in json.loads(text)["known"]]
     now = sockets.connected(host, witness.ssh_ports)
     return sockets.new_since(now, witness.management, known)
 
