@@ -132,7 +132,8 @@ def test_sync_brings_the_modules_and_the_library(cluster: Cluster) -> None:
     synced = cluster.synced
 
     assert set(synced["modules"]) == {
-        "modules.drift", "modules.hardening", "modules.sshd", "modules.sample",
+        "modules.drift", "modules.fail2ban", "modules.firewall", "modules.hardening",
+        "modules.sshd", "modules.sample",
     }  # fmt: skip
     assert (synced["states"], synced["grains"]) == (["states.hardening"], ["grains.hardening"])
     assert synced["output"] == ["output.drift"]
@@ -237,7 +238,7 @@ def test_a_master_serves_nothing_but_the_baseline(cluster: Cluster) -> None:
 
     tops = {path.split("/")[0] for path in served}
     assert tops == {
-        "top.sls", "hardening", "_modules", "_states", "_grains", "_output", "_utils",
+        "top.sls", "hardening", "_modules", "_states", "_grains", "_output", "_runners", "_utils",
     }  # fmt: skip
     assert not [path for path in served if "pillar" in path or ".git" in path]
     states = set(cluster.ask("cp.list_states"))

@@ -17,7 +17,7 @@ import yaml
 
 from conftest import ENVIRONMENT, GRAINS, REPOSITORY, Minion, clone, git, program
 
-FOLDERS = ["_modules", "_states", "_grains", "_output", "_utils"]
+FOLDERS = ["_modules", "_states", "_grains", "_output", "_runners", "_utils"]
 
 
 def block(name: str) -> dict[str, Any]:
@@ -127,7 +127,10 @@ def test_a_minion_runs_from_gitfs_in_either_environment(repository: Path, tmp_pa
     minion.pillar_text("hardening: {}\n")
 
     synced = minion.call("--local", "saltutil.sync_all")
-    assert set(synced.value["modules"]) == {"modules.drift", "modules.hardening", "modules.sshd"}
+    assert set(synced.value["modules"]) == {
+        "modules.drift", "modules.fail2ban", "modules.firewall", "modules.hardening",
+        "modules.sshd",
+    }  # fmt: skip
     for saltenv, minutes in (("base", 60), ("staging", 120)):
         result = minion.call("--local", "hardening.settings", "drift", f"saltenv={saltenv}")
         assert result.value["interval"] == minutes, result
