@@ -9,6 +9,7 @@ import shutil
 import socket
 import tempfile
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -346,6 +347,29 @@ def test_files_that_fail2ban_does_not_read(banning, differing):
 def test_others_can_write(banning, differing, path):
     banning.path(path).chmod(0o775)
     assert differing(banning) == {"F2B-014": f"others than root can write {path} root:root 0775"}
+
+
+def test_links_are_left_to_a_person(banning, shipped):
+    banning.put("/srv/site.conf", "x", 0o666)
+    for path, target in (("a.local", "/srv/site.conf"), ("b.local", None)):
+        link = banning.path(f"/etc/fail2ban/filter.d/{path}")
+        link.symlink_to(banning.path(target) if target else "/dev/null")
+    it = look(shipped, banning)
+    seen = it.seen()["F2B-014"]
+    assert seen.actual == ["/etc/fail2ban/filter.d/a.local (a link) root:root 0666"]
+    assert (seen.remedy, it.wrong_access()) == ("manual", {})
+
+
+def test_many_bans_are_looked_up_quickly(banning, differing):
+    addresses = [f"10.{n // 250}.{n % 250}.1" for n in range(10000)]
+    banning.server.bans["sshd"] = addresses
+    ban = "-A f2b-sshd -s {}/32 -j REJECT --reject-with icmp-port-unreachable\n"
+    head, _, tail = V4.partition("-A f2b-sshd -s")
+    rules_text = "".join(map(ban.format, addresses))
+    banning.answer("iptables-save -t filter", f"{head}{rules_text}-A f2b-sshd -s{tail}")
+    start = time.process_time()
+    assert differing(banning) == {}
+    assert time.process_time() - start < 2
 
 
 @pytest.mark.parametrize(

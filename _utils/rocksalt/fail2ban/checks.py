@@ -17,6 +17,7 @@ SERVICE, FILES, OVERRULED, CURRENT, IN_FORCE, PRIVATE = (
     *("F2B-001", "F2B-002", "F2B-003", "F2B-004", "F2B-011", "F2B-014"),
 )
 _ACCESS = "root:root 0600"
+_SHOWN = 10
 _NOT_INSTALLED = "fail2ban is not installed"
 _KEYS = {
     jails.SOURCE: ("journalmatch", "logpath"),
@@ -29,7 +30,6 @@ _KEYS = {
     jails.ACTION: ("action",),
 }
 OF_JAILS = (jails.WATCHED, *_KEYS)
-_SERVER_KEYS = {jails.MEMORY: ("dbfile", "dbpurgeage"), jails.LOG: ("loglevel", "logtarget")}
 
 
 class Fail2ban:
@@ -84,8 +84,8 @@ class Fail2ban:
             for identifier in _KEYS
         }
         options = jails.server_options(self.baseline)
-        for identifier, keys in _SERVER_KEYS.items():
-            found[identifier] = {k: config.normal(k, options[identifier][k]) for k in keys}
+        for identifier, texts in options.items():
+            found[identifier] = {key: config.normal(key, text) for key, text in texts.items()}
         found.update((identifier, expect(self)) for identifier, (expect, _) in CHECKS.items())
         return found
 
@@ -98,7 +98,7 @@ class Fail2ban:
             found = dict.fromkeys(self.family.controls, absent)
         else:
             found = {i: self._jails_seen(i) for i in _KEYS}
-            found.update((i, self._server_seen(i)) for i in _SERVER_KEYS)
+            found.update((i, self._server_seen(i)) for i in (jails.MEMORY, jails.LOG))
             found.update((i, look(self)) for i, (_, look) in CHECKS.items())
         return {**found, "F2B-016": _management_seen(self)}
 
@@ -127,19 +127,13 @@ class Fail2ban:
     def _server_seen(self, identifier: str) -> Seen:
         if self.reading.running.problem:
             return Seen(None, self.silence())
-        running, wanted = (
-            self.reading.running.server,
-            jails.server_options(self.baseline)[identifier],
-        )
-        actual = {key: config.normal(key, running[key]) for key in _SERVER_KEYS[identifier]}
-        return Seen(
-            actual,
-            "; ".join(
-                f"{key} is {_in_words(actual[key])}, expected {wanted[key]}"
-                for key in actual
-                if actual[key] != config.normal(key, wanted[key])
-            ),
-        )
+        running, wanted = self.reading.running.server, jails.server_options(self.baseline)
+        actual, why = {}, []
+        for key, text in wanted[identifier].items():
+            actual[key] = config.normal(key, running[key])
+            if actual[key] != config.normal(key, text):
+                why.append(f"{key} is {_in_words(actual[key])}, expected {text}")
+        return Seen(actual, "; ".join(why))
 
     def _difference(self, jail: str, key: str, value: Any, wanted: Any) -> str:
         said = _value(self.reading.files.get(jail, {"actions": {}}), key)
@@ -187,13 +181,19 @@ class Fail2ban:
         return all(self.reading.texts[path] == text for path, text in self.render().items())
 
     def wrong_access(self) -> dict[str, str]:
-        """Path -> the access it shall have, for what others than root can write."""
-        found = {}
-        for path, access in self.reading.access.items():
-            owner, mode = access.split(" ")
-            if not owner.startswith("root:") or int(mode, 8) & 0o022:
-                found[path] = f"root:root {int(mode, 8) & 0o7755:04o}"
-        return found
+        """Path -> the access it shall have, for what others than root can write; what links lead to
+        is left to a person.
+        """
+        return _for_root(self.reading.access)
+
+
+def _for_root(found: Mapping[str, str]) -> dict[str, str]:
+    wanted = {}
+    for path, access in found.items():
+        owner, mode = access.split(" ")
+        if not owner.startswith("root:") or int(mode, 8) & 0o022:
+            wanted[path] = f"root:root {int(mode, 8) & 0o7755:04o}"
+    return wanted
 
 
 def _words(key: str, text: str | None) -> Any:
@@ -334,20 +334,24 @@ def _in_force_seen(it: Fail2ban) -> Seen:
     lost, strays = [], []
     for family, found in it.reading.rules.items():
         for jail, addresses in it.reading.running.bans.items():
-            mine = [
-                a for a in addresses if rules.is_address(a) and (6 if ":" in a else 4) == family
-            ]
-            lost += [f"{a} ({jail})" for a in rules.missing(found, it.chain, jail, mine)]
+            reached = rules.is_reached(found, it.chain, jail)
+            inside = rules.kept_out(found, jail) if reached else set()
+            mine = {rules.source(a): a for a in addresses if (6 if ":" in a else 4) == family}
+            lost += [f"{a} ({jail})" for s, a in mine.items() if s and s not in inside]
         strays += [f"IPv{family}: {rule}" for rule in rules.strays(found, it.chain, names)]
+    if len(lost) > _SHOWN:
+        lost = [*lost[:_SHOWN], f"{len(lost) - _SHOWN} more"]
     why = [f"{', '.join(lost)}: banned, yet nothing in {it.chain} keeps it out"] if lost else []
     why += [f"bans are looked up outside {it.chain}: {', '.join(strays)}"] if strays else []
     return Seen({"not kept out": lost, "outside the chain": strays}, "; ".join(why))
 
 
 def _access_seen(it: Fail2ban) -> Seen:
-    wrong = it.wrong_access()
-    found = [f"{path} {it.reading.access[path]}" for path in wrong]
-    return Seen(found, f"others than root can write {', '.join(found)}" if found else "")
+    reading, wrong = it.reading, it.wrong_access()
+    found = [f"{path} {reading.access[path]}" for path in wrong]
+    found += [f"{path} (a link) {reading.links[path]}" for path in _for_root(reading.links)]
+    why = f"others than root can write {', '.join(found)}" if found else ""
+    return Seen(found, why, remedy="manual" if found and not wrong else "")
 
 
 def _edited_seen(it: Fail2ban) -> Seen:

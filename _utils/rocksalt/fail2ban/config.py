@@ -156,7 +156,7 @@ def normal(key: str, value: Any) -> Any:
         value = " ".join(map(str, value))
     if key in ("failregex", "ignoreregex"):
         return value
-    if key in ("ignoreself", "bantime.increment", "bantime.overalljails"):
+    if key in ("enabled", "ignoreself", "bantime.increment", "bantime.overalljails"):
         return value if isinstance(value, bool) else is_true(str(value or ""))
     if key in ("findtime", "bantime", "bantime.maxtime", "bantime.rndtime", "dbpurgeage"):
         return seconds(value) if value is not None else None

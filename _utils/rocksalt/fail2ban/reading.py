@@ -46,6 +46,7 @@ class Reading:
     jail_lines: Mapping[str, Sequence[config.Line]] = field(default_factory=dict)
     server_lines: Mapping[str, Sequence[config.Line]] = field(default_factory=dict)
     access: Mapping[str, str] = field(default_factory=dict)
+    links: Mapping[str, str] = field(default_factory=dict)
     edited: Sequence[str] = ()
     filters: Sequence[str] = ()
     rules: Mapping[int, rules.Rules] = field(default_factory=dict)
@@ -56,7 +57,7 @@ def read(host: Host) -> Reading:
     if host.attributes(fail2ban.CLIENT) is None:
         return Reading(installed=False)
     active, enabled = unit(host)
-    says, table = _settled(host)
+    says, tables = _settled(host)
     dumped = host.run(fail2ban.CLIENT, "-d")
     commands = config.commands(dumped.out) if not dumped.status else []
     return Reading(
@@ -70,10 +71,11 @@ def read(host: Host) -> Reading:
         texts={path: host.read(path) for path in (fail2ban.JAILS, fail2ban.SERVER)},
         jail_lines=_lines(host, "jail"),
         server_lines=_lines(host, "fail2ban"),
-        access=_access(host),
+        access=_access(host, links=False),
+        links=_access(host, links=True),
         edited=_edited(host),
         filters=_filters(host),
-        rules=table,
+        rules=tables,
     )
 
 
@@ -110,21 +112,20 @@ def packet_filter(host: Host) -> dict[int, rules.Rules]:
 def _settled(host: Host) -> tuple[Running, dict[int, rules.Rules]]:
     """The server's word and the packet filter; a ban takes a moment to become a rule."""
     for attempt in range(2):
-        says, table = running(host), packet_filter(host)
-        if attempt or not late(says, table):
+        says, tables = running(host), packet_filter(host)
+        if attempt or not late(says, tables):
             break
         time.sleep(_A_MOMENT)
-    return says, table
+    return says, tables
 
 
-def late(says: Running, table: Mapping[int, rules.Rules]) -> list[str]:
-    """The addresses that the server holds banned and that are in no rule."""
-    return [
-        address
-        for jail, addresses in says.bans.items()
-        for address in filter(rules.is_address, addresses)
-        if not rules.listed(table[6 if ":" in address else 4], jail, address)
-    ]
+def late(says: Running, tables: Mapping[int, rules.Rules]) -> list[tuple[str, str]]:
+    """(jail, address) for each ban of the server that is no rule of the jail's chain."""
+    found = []
+    for jail, addresses in says.bans.items():
+        ruled = {source for table in tables.values() for source in rules.kept_out(table, jail)}
+        found += [(jail, a) for a in addresses if rules.source(a) and rules.source(a) not in ruled]
+    return found
 
 
 def complaint(ran: Ran) -> str:
@@ -139,13 +140,20 @@ def _lines(host: Host, kind: str) -> dict[str, list[config.Line]]:
     return {path: config.parse(path, host.read(path) or "") for path in paths}
 
 
-def _access(host: Host) -> dict[str, str]:
-    """Who may do what with the configuration, the database and their folders."""
+def _access(host: Host, links: bool) -> dict[str, str]:
+    """Who may do what with the files and folders of the configuration and the database; or with
+    what links lead to, unless that is no file, such as /dev/null.
+    """
     folder = fail2ban.FOLDER
     paths = [folder, *host.glob(f"{folder}/*"), *host.glob(f"{folder}/*.d/*")]
     paths += ["/var/lib/fail2ban", *host.glob("/var/lib/fail2ban/*")]
-    found = {path: host.attributes(path) for path in paths}
+    chosen = (path for path in paths if host.path(path).is_symlink() == links)
+    found = {path: host.attributes(path) for path in chosen if _is_ordinary(host, path)}
     return {path: attributes.access for path, attributes in found.items() if attributes}
+
+
+def _is_ordinary(host: Host, path: str) -> bool:
+    return host.path(path).is_file() or host.path(path).is_dir()
 
 
 def _filters(host: Host) -> list[str]:

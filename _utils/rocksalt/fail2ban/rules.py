@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 Rules = Mapping[str, Sequence[str]]
 
+_BAN = re.compile(r"-s (\S+) -j (?:REJECT|DROP)")
 _ENDS_HERE = re.compile(r"-j (ACCEPT|DROP|RETURN|REJECT( .*)?)")
 
 
@@ -33,17 +34,15 @@ def effective(rules: Iterable[str]) -> list[str]:
     return found
 
 
-def missing(rules: Rules, chain: str, jail: str, addresses: Iterable[str]) -> list[str]:
-    """The addresses that a jail holds banned and that nothing keeps out."""
-    own = f"f2b-{jail}"
-    reached = any(rule.endswith(f"-j {own}") for rule in effective(rules.get(chain, ())))
-    kept_out = effective(rules.get(own, ())) if reached else []
-    return [address for address in addresses if not _is_kept_out(address, kept_out)]
+def kept_out(rules: Rules, jail: str) -> set[str]:
+    """The addresses and networks that the chain of a jail keeps out, wherever one comes from."""
+    bans = (_BAN.match(rule) for rule in effective(rules.get(f"f2b-{jail}", ())))
+    return {ban.group(1) for ban in bans if ban}
 
 
-def _is_kept_out(address: str, rules: Iterable[str]) -> bool:
-    source = f"-s {ipaddress.ip_network(address, strict=False)} -j "
-    return any(rule.startswith((f"{source}REJECT", f"{source}DROP")) for rule in rules)
+def is_reached(rules: Rules, chain: str, jail: str) -> bool:
+    """Whether packets get from a chain to that of a jail."""
+    return any(rule.endswith(f"-j f2b-{jail}") for rule in effective(rules.get(chain, ())))
 
 
 def strays(rules: Rules, chain: str, jails: Iterable[str]) -> list[str]:
@@ -59,15 +58,9 @@ def strays(rules: Rules, chain: str, jails: Iterable[str]) -> list[str]:
     ]
 
 
-def listed(rules: Rules, jail: str, address: str) -> bool:
-    """Whether the chain of a jail keeps an address out, wherever it is reached from."""
-    return _is_kept_out(address, effective(rules.get(f"f2b-{jail}", ())))
-
-
-def is_address(text: str) -> bool:
-    """Whether fail2ban banned an address or network, and not a name that a filter found."""
+def source(address: str) -> str:
+    """A banned address as a rule has it; empty for a name that a filter found instead of one."""
     try:
-        ipaddress.ip_network(text, strict=False)
+        return str(ipaddress.ip_network(address, strict=False))
     except ValueError:
-        return False
-    return True
+        return ""

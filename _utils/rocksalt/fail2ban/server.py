@@ -96,7 +96,8 @@ class Server:
     def jails(self) -> list[str]:
         """The names of the jails that run."""
         status: dict[str, str] = dict(self.ask("status") or ())
-        return sorted(filter(None, (name.strip() for name in status["Jail list"].split(","))))
+        names = status.get("Jail list", "").split(",")
+        return sorted(filter(None, (name.strip() for name in names)))
 
     def jail(self, name: str) -> dict[str, Any]:
         """Everything about one jail that a control speaks of; ``actions`` is action -> property ->
