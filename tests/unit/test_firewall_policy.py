@@ -10,7 +10,7 @@ from rocksalt.firewall import BANS, DOCKER, FORWARD, INPUT, OUTPUT
 from rocksalt.firewall.policy import Facts
 
 NO_SYN = "-p tcp ! --syn -j ACCEPT"
-OLDER = "-p tcp -m socket --nowildcard -j ACCEPT"
+OLDER = "-p tcp ! --syn -m socket -j ACCEPT"
 ANSWERS = "-m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT"
 INVALID = "-m conntrack --ctstate INVALID -j DROP"
 LOG = '-m limit --limit 10/minute --limit-burst 20 -j LOG --log-prefix "rocksalt-drop-{}: "'

@@ -30,9 +30,9 @@ _NOT_PUBLISHED = (
 )
 
 # The kernel follows connections only since the first rule that asked it to: one that is older, such
-# as the minion's own to its master, would be new to it and refused.
+# as the minion's own to its master, would be new to it and refused. Without SYN nothing is opened.
 _ANSWERS = (
-    "-p tcp -m socket --nowildcard -j ACCEPT",
+    "-p tcp ! --syn -m socket -j ACCEPT",
     "-m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT",
 )
 
