@@ -287,7 +287,10 @@ class Firewall:
             return [*found, f"{chain} does not lead to {JUMPS[chain]}"]
         extra = [rule for rule in rules if rule not in wanted]
         found += [f"{chain} has `{rule}`, which is not declared" for rule in extra]
-        return found or [f"{rules.index(jump)} rules of {chain} stand before ours"]
+        if rules.count(jump) > 1:
+            found.append(f"{chain} leads to {JUMPS[chain]} more than once")
+        before = ", ".join(f"`{rule}`" for rule in rules[: rules.index(jump)])
+        return found or [f"in {chain} {before} comes before ours"]
 
     def _files(self, paths: Sequence[str]) -> Seen:
         rendered = {**self.loading(), **self.persisted()}
