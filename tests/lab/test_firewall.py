@@ -148,8 +148,11 @@ def test_what_docker_publishes_is_let_in_as_declared(
         "iptables -t nat -A PREROUTING -p tcp --dport 8000 -j DNAT --to-destination 172.17.0.2:80"
     )
     try:
-        assert reaches(attacker, host.ip, 8000), "as Docker has it: past every rule of INPUT"
         allow(pillar, foreign=["fail2ban", "docker"])
+        assert not runs.apply(host, "hardening.firewall").failed
+        host.run("iptables -D DOCKER-USER -j rocksalt-docker")
+        assert reaches(attacker, host.ip, 8000), "as Docker has it: past every rule of INPUT"
+        assert "DOCKER-USER does not lead to" in runs.differing(host)["FW-003"]
         assert not runs.apply(host, "hardening.firewall").failed
         assert not reaches(attacker, host.ip, 8000)
         allow(pillar, {"office": [ATTACKER]}, foreign=["fail2ban", "docker"],
@@ -190,11 +193,10 @@ NO_LEASE = (
 @pytest.fixture
 def provider(pillar: Host, host: Host) -> Iterator[Host]:
     """The master offers packages by HTTP, the time, and addresses; the host has a lease of it."""
-    pillar.run("apt-get install -y -q chrony; echo 'allow all\nlocal' >>/etc/chrony/chrony.conf")
-    pillar.run(
-        "systemctl restart chrony; systemd-run --unit=http python3 -m http.server 80 -d /srv"
-    )
-    host.run("apt-get install -y -q chrony; systemctl disable -q --now chrony")
+    for one in (pillar, host):
+        one.run("apt-get install -y -q chrony; systemctl disable -q --now chrony")
+    pillar.run("systemd-run --unit=time chronyd -x -d 'local stratum 5' 'allow all'")
+    pillar.run("systemd-run --unit=http python3 -m http.server 80 -d /srv")
     pillar.run(LEASE.format(network=SERVER))
     host.run(LEASE.format(network=CLIENT))
     host.wait_for("ip address show lease0 | grep -q 10.80.0")
@@ -204,7 +206,7 @@ def provider(pillar: Host, host: Host) -> Iterator[Host]:
     host.run("mv /etc/apt/sources.list.file /etc/apt/sources.list; apt-get purge -y -q chrony")
     for one in (pillar, host):
         one.run(NO_LEASE, check=False)
-    pillar.run("systemctl stop http; apt-get purge -y -q chrony", check=False)
+    pillar.run("systemctl stop http time; apt-get purge -y -q chrony", check=False)
 
 
 def lease(host: Host) -> int:

@@ -10,6 +10,7 @@ import runs
 from rocksalt_lab import Host, Lab
 
 pytestmark = pytest.mark.smoke
+FAMILIES = ("fail2ban", "firewall", "sshd", "drift")
 
 
 @pytest.fixture(scope="module")
@@ -17,7 +18,7 @@ def fresh(cluster: dict[str, Host]) -> Host:
     """A host as before its first highstate, with modules synced."""
     host = cluster["web1"]
     host.salt_call("saltutil.sync_all")
-    for family in ("sshd", "drift"):
+    for family in FAMILIES:
         host.salt_call(f"{family}.clean")
     return host
 
@@ -27,7 +28,8 @@ def test_fresh_host_drifts(fresh: Host) -> None:
     statuses = {f["id"]: f["status"] for f in result.value["findings"]}
     assert result.retcode == 2
     assert result.value["summary"]["error"] == 0
-    assert {statuses[i] for i in ("SSHD-101", "SSHD-102", "SSHD-001", "DRIFT-001")} == {"drift"}
+    broken = ("FW-001", "F2B-001", "SSHD-101", "SSHD-102", "SSHD-001", "DRIFT-001")
+    assert {statuses[i] for i in broken} == {"drift"}
     assert "SSHD-003" not in statuses, "ops is a way in"
 
 
@@ -60,10 +62,11 @@ def test_highstate_installs_and_hardens_a_host_without_sshd(cluster: dict[str, H
     assert host.testinfra.package("openssh-server").is_installed
 
 
-def test_first_highstate_leaves_no_drift(fresh: Host) -> None:
+def test_first_highstate_leaves_no_drift(fresh: Host, master: Host) -> None:
     run = runs.apply(fresh)
     assert not run.failed
-    assert {"SSHD-101", "SSHD-102", "DRIFT-003"} <= run.controls
+    assert "True" in master.run("salt web1 test.ping").stdout, "its old connection still works"
+    assert {"FW-001", "F2B-001", "SSHD-101", "SSHD-102", "DRIFT-003"} <= run.controls
     result = fresh.salt_call("drift.report")
     assert result.value["findings"] == [] and result.retcode == 0
     assert result.value["summary"]["score"] == 100
@@ -159,7 +162,7 @@ def test_clean_takes_away_what_is_ours_and_nothing_else(fresh: Host) -> None:
     )
     runs.apply(fresh)
     assert "disabled by rocksalt" in fresh.read(foreign)
-    for family in ("sshd", "drift"):
+    for family in FAMILIES:
         assert runs.apply(fresh, f"hardening.{family}.clean", test=True).changes
         run = runs.apply(fresh, f"hardening.{family}.clean")
         assert run.changes and not run.failed
