@@ -328,6 +328,18 @@ def test_changed_in_files(banning, differing, name):
     assert all(found[i].startswith(reason) for i, reason in reasons.items()), found
 
 
+def test_what_will_beat_us_is_told_before_our_file_is_there(banning, differing):
+    banning.remove(JAIL_FILE)
+    banning.put(LATER, "[sshd]\nmaxretry = 50\n")
+    assert differing(banning).keys() == {"F2B-002", "F2B-003"}
+
+
+def test_a_jail_that_is_switched_off_may_have_any_filter(banning, shipped):
+    banning.put(LATER, "[sshd]\nfailregex = x\nenabled = no\n")
+    it = look(shipped, banning, fail2ban={"jails": {"sshd": {"enabled": False}}})
+    assert it.overruling() == []
+
+
 def test_an_include_is_seen_by_what_it_does(banning, differing):
     banning.answer(f"{fail2ban.CLIENT} -d", DUMP.replace("'maxretry', 5", "'maxretry', 7"))
     assert differing(banning) == {

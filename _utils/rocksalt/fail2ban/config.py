@@ -90,24 +90,23 @@ def overruling(
     """Lines of other files by which a jail, or the server, does something else than our file
     ``own`` says.
 
-    ``lines`` has the files in the order in which they are read, ``wanted`` our sections. Within a
-    section fail2ban takes the last value that it reads, and a section beats ``[DEFAULT]``.
+    ``lines`` has the options of each file, ``wanted`` our sections. Within a section fail2ban takes
+    the last value that it reads, and a section beats ``[DEFAULT]``.
     """
-    later = False
+    folder = own.rpartition("/")[0]
     for path, found in lines.items():
-        if path == own:
-            later = True
-            continue
         stock = path == f"{fail2ban.FOLDER}/jail.conf"
-        for line in found:
+        later = path > own and path.rpartition("/")[0] == folder and path.endswith(".local")
+        for line in found if path != own else ():
             ours = wanted.get(line.section, {})
+            runs = is_true(ours.get("enabled", "true")) if ours else line.section == "DEFAULT"
             if line.key in ours:
                 if later and not same(line.key, line.value, ours[line.key]):
                     yield line
             elif line.key == "enabled" and line.section not in wanted:
                 if is_true(line.value):
                     yield line
-            elif line.key in OF_THE_FILTER and not stock and (ours or line.section == "DEFAULT"):
+            elif line.key in OF_THE_FILTER and runs and not stock:
                 yield line
 
 
