@@ -9,8 +9,9 @@ import netfilter
 import pytest
 
 from rocksalt import settings
+from rocksalt.errors import Refused
 from rocksalt.findings import judge
-from rocksalt.firewall import INPUT, change, files
+from rocksalt.firewall import INPUT, change, enforce, files
 from rocksalt.firewall.checks import Firewall
 from rocksalt.host import Ran
 
@@ -500,3 +501,46 @@ def test_explain(filtered, look):
             "listening": "nothing",
         },
     ]
+
+
+# Enforcement -------------------------------------------------------------------------------------
+
+
+def test_emergency_rules_that_cannot_be_loaded(bare, look, monkeypatch):
+    """They are tried like the declared ones, before anything changes."""
+    it = look(bare)
+    monkeypatch.setattr(it, "emergency", lambda: {4: {INPUT: ["-j nonsense"]}, 6: {}})
+    with pytest.raises(Refused, match=r"^iptables does not accept the rules: .*nonsense"):
+        enforce.enforce(bare, it, ["FW-002"], change.Witness())
+    assert not any(INPUT in table.chains for table in bare.live.values())
+
+
+def test_enforced_and_cleaned(bare, look):
+    """On a host where something else has rules, too."""
+    bare.live[4].restore(
+        f":f2b-sshd - [0:0]\n-A f2b-sshd -j DROP\n-A INPUT {F2B}\n-A INPUT -j DROP\n"
+    )
+    for command in ("systemctl", "systemd-run"):
+        bare.answer(command)
+    it = look(bare)
+    enforce.enforce(bare, it, sorted(it.expected()), change.Witness())
+    bare.answer(SHOW, UNITS)
+    bare.answer("systemctl show", "")
+    assert drifts(look(bare)) == {}
+    assert bare.path(FOLDER).stat().st_mode & 0o777 == 0o700
+    assert bare.live[4].chains["f2b-sshd"] == ["-j DROP"]
+
+    names = [INPUT, "rocksalt-forward", "rocksalt-output", "rocksalt-bans"]
+    found = enforce.leftovers(bare)
+    assert [it for it in found if "IPv" in it] == [
+        f"IPv{v} {name}" for v in (4, 6) for name in names
+    ]
+    enforce.clean(bare)
+    assert enforce.leftovers(bare) == []
+    assert bare.live[4].chains == {
+        "INPUT": [F2B],
+        "FORWARD": [],
+        "OUTPUT": [],
+        "f2b-sshd": ["-j DROP"],
+    }
+    assert set(bare.live[4].policies.values()) == set(bare.live[6].policies.values()) == {"ACCEPT"}

@@ -23,6 +23,7 @@ def enforce(host: Host, it: Firewall, ids: Sequence[str], witness: change.Witnes
         safe = it.safe()
         if not safe.actual:
             raise Refused(safe.reason)
+        tables.canonical(host, it.emergency())  # nobody looks at them until they have to load
         plans = it.plans()
         if any(plans.values()):
             change.make(host, plans, it.emergency(), it.settings["confirm_within"], witness)

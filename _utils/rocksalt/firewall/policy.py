@@ -132,11 +132,13 @@ class Policy:
     def emergency(self, version: int) -> Chains:
         """What is loaded when the declared rules cannot be: administrators get in, answers come
         back, nothing else does. All may go out, whatever the policy of OUTPUT is: answers have to.
+
+        They need as few modules of the kernel as can be, for those may be what is missing.
         """
         incoming = [
             "-i lo -j ACCEPT",
             *self._management(version),
-            *_ANSWERS,
+            _ANSWERS[-1],
             *_needed(version, routers=True),
             "-j DROP",
         ]
