@@ -21,9 +21,9 @@ def role(**settings):
     return {"web": {"minions": ["web*"], "settings": {"firewall": settings}}}
 
 
-def world(service, network, group="public", port=22, base=HERE):
+def world(service, networks, group="public", port=22, base=HERE):
     return (
-        f"{base}:allow:{service}: {group!r} lets {network} try to log in on port {port}; {LOG_IN}"
+        f"{base}:allow:{service}: {group!r} lets {networks} try to log in on port {port}; {LOG_IN}"
     )
 
 
@@ -101,14 +101,11 @@ def world(service, network, group="public", port=22, base=HERE):
         # The way in is not for the world.
         (
             {"roles": role(allow={"ssh": ["public"]})},
-            [world("ssh", network, base=WEB) for network in ("0.0.0.0/0", "::/0")],
+            [world("ssh", "0.0.0.0/0 and ::/0", base=WEB)],
         ),
         (
             {"networks": {"management": ["0.0.0.0/1", "128.0.0.0/1", "2000::/3", "10.0.0.0/8"]}},
-            [
-                world("ssh", network, "management")
-                for network in ("0.0.0.0/1", "128.0.0.0/1", "2000::/3")
-            ],
+            [world("ssh", "0.0.0.0/1 and 128.0.0.0/1 and 2000::/3", "management")],
         ),
         (
             {
@@ -122,7 +119,7 @@ def world(service, network, group="public", port=22, base=HERE):
         ),
         (
             {"sshd": {"ports": [443]}, "firewall": {"allow": {"https": ["public"]}}},
-            [world("https", network, port=443) for network in ("0.0.0.0/0", "::/0")],
+            [world("https", "0.0.0.0/0 and ::/0", port=443)],
         ),
     ],
 )  # fmt: skip
