@@ -59,10 +59,29 @@ MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
         "hardening:waivers:SSHD-003: this control guards against locking everybody out and cannot "
         "be excused",
     ),
+    "a network with host bits": (
+        {"networks": {"management": ["10.0.0.1/24"]}},
+        "hardening:networks:management:0: '10.0.0.1/24' is not a network such as 10.0.0.0/8 (no "
+        "host bits set)",
+    ),
     "a secret in a role": (
         {"roles": {"web": {"minions": ["*"], "settings": {"sample": {"password": "x"}}}}},
         "hardening:roles:web:settings:sample:password: a secret belongs into its minion's own "
         "pillar",
+    ),
+}
+
+# Each setting is well-formed, and they do not go together.
+CONTRADICTIONS: dict[str, tuple[dict[str, Any], str]] = {
+    "a service that does not exist, in a role": (
+        {"roles": {"web": {"minions": ["*"], "settings": {"firewall": {"allow": {"htps": []}}}}}},
+        "hardening:roles:web:settings:firewall:allow:htps: no such service; did you mean 'https'?",
+    ),
+    "ssh for the world": (
+        {"firewall": {"allow": {"ssh": ["public"]}}},
+        "hardening:firewall:allow:ssh: 'public' lets 0.0.0.0/0 and ::/0 try to log in on port "
+        "22; name the networks that administrators come from, such as hardening:networks:management: "
+        "[10.0.0.0/24]",
     ),
 }
 
@@ -79,9 +98,9 @@ def refused(minion: Minion, *words: str) -> str:
     return message
 
 
-@pytest.mark.parametrize("mistake", MISTAKES)
+@pytest.mark.parametrize("mistake", [*MISTAKES, *CONTRADICTIONS])
 def test_a_mistake_is_named_with_what_would_be_right(minion: Minion, mistake: str) -> None:
-    pillar, sentence = MISTAKES[mistake]
+    pillar, sentence = {**MISTAKES, **CONTRADICTIONS}[mistake]
     minion.pillar(pillar)
     caller = minion.caller()
 
@@ -119,6 +138,12 @@ def test_every_entrance_stops_for_a_mistake_in_any_family(minion: Minion, sls: s
         "  - hardening:sample:greeting: 1 is not a string (in quotes if YAML would read it as "
         "something else)"
     )
+
+
+def test_a_contradiction_stops_the_run(minion: Minion) -> None:
+    pillar, sentence = CONTRADICTIONS["ssh for the world"]
+    minion.pillar(pillar)
+    assert refused(minion, "hardening.sample").endswith(sentence)
 
 
 def test_the_states_of_others_in_the_same_run_do_not_run_either(minion: Minion) -> None:

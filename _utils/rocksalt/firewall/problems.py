@@ -87,13 +87,17 @@ def _limits(policy: Policy) -> Iterator[str]:
 def _way_in(policy: Policy) -> Iterator[str]:
     """The port of administrators is for somebody, not for the world."""
     doors = {("tcp", port) for port in policy.ssh_ports()}
+    wide: dict[tuple[str, str, int], list[str]] = {}
     for access in policy.access():
         if (access.protocol, access.port) in doors and _is_world(access.network):
-            yield (
-                f"{access.path}: {access.group!r} lets {access.network} try to log in on port "
-                f"{access.port}; name the networks that administrators come from, such as "
-                f"hardening:networks:{MANAGEMENT}: [10.0.0.0/24]"
-            )
+            entry = (access.path, access.group, access.port)
+            wide.setdefault(entry, []).append(str(access.network))
+    for (path, group, port), networks in wide.items():
+        yield (
+            f"{path}: {group!r} lets {' and '.join(networks)} try to log in on port {port}; name "
+            "the networks that administrators come from, such as "
+            f"hardening:networks:{MANAGEMENT}: [10.0.0.0/24]"
+        )
 
 
 def _is_world(network: Network) -> bool:
