@@ -348,6 +348,14 @@ def test_a_pillar_that_drifts(filtered, look, pillar, expected):
     assert drifts(look(filtered(**pillar), **pillar)) == expected
 
 
+def test_docker_has_removed_its_chain(filtered, look):
+    pillar = {"firewall": {"foreign": ["docker"]}}
+    host = filtered(**pillar)
+    on(6, "-F DOCKER-USER", "-X DOCKER-USER")(host)
+    assert drifts(look(host, **pillar)) == {"FW-003": "IPv6: DOCKER-USER does not exist"}
+    assert ":DOCKER-USER - [0:0]" in look(host, **pillar).plans()[6].forth
+
+
 def test_pending(filtered, look):
     host = filtered()
     host.put(change.ARMED, '{"until": 0, "known": []}')
