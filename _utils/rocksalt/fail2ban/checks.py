@@ -176,6 +176,12 @@ class Fail2ban:
                         found.append(f"{key} of {jail.name} is {_in_words(_value(files, key))}")
         return found
 
+    def including(self) -> list[str]:
+        """The files that include others, beside the distribution's."""
+        lines = (line for found in self.reading.jail_lines.values() for line in found)
+        paths = dict.fromkeys(line.path for line in lines if line.section == "INCLUDES")
+        return [path for path in paths if path != config.STOCK] or ["a file that is not known"]
+
     def as_rendered(self) -> bool:
         """Whether our files are as we want them."""
         return all(self.reading.texts[path] == text for path, text in self.render().items())
@@ -264,7 +270,7 @@ def _overruled_seen(it: Fail2ban) -> Seen:
     lines = [str(line) for line in it.overruling()]
     hidden = it.unexplained() if it.as_rendered() else []
     why = [f"{line} beats the baseline" for line in lines]
-    why += [f"the files amount to {words}, by an include" for words in hidden]
+    why += [f"{words} by an include of {', '.join(it.including())}" for words in hidden]
     return Seen(lines + hidden, "; ".join(why), remedy="manual" if hidden and not lines else "")
 
 

@@ -19,6 +19,7 @@ OF_THE_FILTER = (
     *("failregex", "ignoreregex", "prefregex", "datepattern", "maxlines", "usedns", "logtimezone"),
     *("bantime.formula", "bantime.multipliers", "bantime.rndtime"),
 )
+STOCK = f"{fail2ban.FOLDER}/jail.conf"
 HEADER = (
     "# Written by rocksalt; a change here is drift and state.apply hardening.fail2ban undoes it.\n"
 )
@@ -95,7 +96,7 @@ def overruling(
     """
     folder = own.rpartition("/")[0]
     for path, found in lines.items():
-        stock = path == f"{fail2ban.FOLDER}/jail.conf"
+        stock = path == STOCK
         later = path > own and path.rpartition("/")[0] == folder and path.endswith(".local")
         for line in found if path != own else ():
             ours = wanted.get(line.section, {})

@@ -95,19 +95,20 @@ def _reloaded(host: Host, it: checks.Fail2ban) -> bool:
 
 def restart(host: Host, names: Iterable[str] = ()) -> None:
     """Stops fail2ban, takes away what the running jails, and those of ``names``, left in the packet
-    filter, and starts it; it bans anew whom its database has.
+    filter, and starts it; it bans anew whom its database has. Left-overs would let a ban go on that
+    was lifted. systemd does it all, so a run that is killed meanwhile leaves fail2ban running.
     """
-    jails = {*names, *reading.running(host).jails}
-    host.run("systemctl", "stop", fail2ban.UNIT)
-    host.run("systemctl", "reset-failed", fail2ban.UNIT)
+    jails = sorted({*names, *reading.running(host).jails})
+    steps = [f"systemctl stop {fail2ban.UNIT}"]
     for family, found in reading.packet_filter(host).items():
-        program = _PROGRAMS[family]
-        for rule in rules.strays(found, "", jails):
-            host.run(program, "-w", "-D", *shlex.split(rule))
-        for chain in (f"f2b-{jail}" for jail in jails if f"f2b-{jail}" in found):
-            host.run(program, "-w", "-F", chain)
-            host.run(program, "-w", "-X", chain)
-    _must(host, f"{fail2ban.UNIT} does not start", "systemctl", "start", fail2ban.UNIT)
+        tool = f"{_PROGRAMS[family]} -w"
+        jumps = (shlex.join(shlex.split(rule)) for rule in rules.strays(found, "", jails))
+        steps += [f"{tool} -D {rule} 2>/dev/null" for rule in jumps]
+        for jail in jails:
+            steps += [f"{tool} {option} f2b-{jail} 2>/dev/null" for option in ("-F", "-X")]
+    steps += [f"systemctl reset-failed {fail2ban.UNIT}", f"systemctl start {fail2ban.UNIT}"]
+    command = ("systemd-run", "--quiet", "--wait", "--collect", "--pipe", "sh", "-c")
+    _must(host, f"{fail2ban.UNIT} does not start", *command, "\n".join(steps))
 
 
 def _runs(host: Host, it: checks.Fail2ban) -> bool:

@@ -16,6 +16,7 @@ from rocksalt.host import Host, Ran
 
 _A_MOMENT = 0.5
 _STATUS = "/var/lib/dpkg/status"
+_ENTRY = re.compile(r"^\d{4}-\d\d-\d\d .*?: +(?=[A-Z]+ )", re.MULTILINE)
 _CONFFILE = re.compile(r"^ (/\S+) ([0-9a-f]{32})", re.MULTILINE)
 
 
@@ -129,10 +130,13 @@ def late(says: Running, tables: Mapping[int, rules.Rules]) -> list[tuple[str, st
 
 
 def complaint(ran: Ran) -> str:
-    """The errors that a command of fail2ban's logs, without the time; else all that it said."""
+    """The first error that a command of fail2ban's logs, which names the cause; else all that it
+    said.
+    """
     text = ran.err or ran.out
-    errors = [line.partition("ERROR")[2].strip() for line in text.splitlines() if "ERROR" in line]
-    return "; ".join(errors) or " ".join(text.split()) or f"status {ran.status}"
+    errors = [entry for entry in _ENTRY.split(text) if entry.startswith("ERROR")]
+    words = (errors[0].removeprefix("ERROR") if errors else text).split()
+    return " ".join(words) or f"status {ran.status}"
 
 
 def _lines(host: Host, kind: str) -> dict[str, list[config.Line]]:
