@@ -80,8 +80,8 @@ CONTRADICTIONS: dict[str, tuple[dict[str, Any], str]] = {
     "ssh for the world": (
         {"firewall": {"allow": {"ssh": ["public"]}}},
         "hardening:firewall:allow:ssh: 'public' lets 0.0.0.0/0 and ::/0 try to log in on port "
-        "22; name the networks that administrators come from, such as hardening:networks:management: "
-        "[10.0.0.0/24]",
+        "22; name the networks that administrators come from, such as "
+        "hardening:networks:management: [10.0.0.0/24]",
     ),
 }
 

@@ -445,7 +445,7 @@ def script(host, tmp_path, monkeypatch):
     monkeypatch.setattr(files, "ROLLED_BACK", str(tmp_path / "lib/rolled-back"))
     programs = tmp_path / "bin"
     programs.mkdir()
-    names = ("iptables-save", "iptables-restore", "iptables", "logger")
+    names = ("iptables-save", "iptables-restore", "iptables", "logger", "systemctl")
     for name in (*names, *(f"ip6{name[2:]}" for name in names[:3])):
         (programs / name).write_text(FAKE.format(folder=tmp_path))
         (programs / name).chmod(0o755)
@@ -467,6 +467,7 @@ def script(host, tmp_path, monkeypatch):
         ran = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
         assert (ran.returncode, ran.stderr) == (0, "")
         lines = (tmp_path / "log").read_text().replace(" --wait 10", "").splitlines()
+        assert lines.pop() == "systemctl --no-block stop rocksalt-firewall-rollback.timer"
         return [line for line in lines if "-save" not in line]
 
     run.folder = tmp_path

@@ -404,17 +404,20 @@ def test_routers(bare, look, setting, routes, accepted):
 
 
 @pytest.mark.parametrize(
-    ("control", "gone"),
+    ("control", "gone", "loaded"),
     [
-        ("FW-001", r"^-P (INPUT|FORWARD)"),
-        ("FW-004", r"rocksalt-forward|^-[DI] FORWARD"),
-        ("FW-005", r"rocksalt-output|^-[DI] OUTPUT|^-P OUTPUT"),
+        ("FW-001", r"^-P (INPUT|FORWARD)", "rocksalt-input DROP"),
+        ("FW-004", r"rocksalt-forward|^-[DI] FORWARD", "FORWARD rocksalt-forward"),
+        ("FW-005", r"rocksalt-output|^-[DI] OUTPUT|^-P OUTPUT", "OUTPUT rocksalt-output"),
     ],
 )
-def test_what_is_excused_is_left_as_found(bare, look, control, gone):
+def test_what_is_excused_is_left_as_found(bare, look, control, gone, loaded):
     firewall = {"output": "deny"}
     all_lines = look(bare, firewall).plans()
     off = {**firewall, "controls": {control: {"off": "another program does it"}}}
+    assert loaded in look(bare, firewall).loading()[files.LOADER]
+    assert loaded not in look(bare, off).loading()[files.LOADER]
+    assert not re.search(gone, look(bare, off).persisted()[files.rules(4)])
     for version, plan in look(bare, off).plans().items():
         left = [line for line in all_lines[version].forth if not re.search(gone, line)]
         assert list(plan.forth) == left

@@ -104,7 +104,7 @@ def world(service, networks, group="public", port=22, base=HERE):
             [world("ssh", "0.0.0.0/0 and ::/0", base=WEB)],
         ),
         (
-            {"networks": {"management": ["0.0.0.0/1", "128.0.0.0/1", "2000::/3", "10.0.0.0/8"]}},
+            {"networks": {"management": ["0.0.0.0/1", "128.0.0.0/1", "2000::/3", "10.0.0.0/8", "fd00::/8"]}},
             [world("ssh", "0.0.0.0/1 and 128.0.0.0/1 and 2000::/3", "management")],
         ),
         (

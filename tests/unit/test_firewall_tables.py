@@ -240,7 +240,12 @@ def test_the_first_plan():
         forth=(
             *(":rocksalt-bans - [0:0]", ":rocksalt-input - [0:0]"),
             *("-A rocksalt-input -j rocksalt-bans", "-A rocksalt-input -j DROP"),
-            *(f"-A rocksalt-bans {SSHD}", "-D INPUT 1", f"-I INPUT 1 {OURS}", "-P INPUT DROP"),
+            *(
+                f"-A rocksalt-bans {SSHD}",
+                f"-D INPUT {OPEN}",
+                f"-I INPUT 1 {OURS}",
+                "-P INPUT DROP",
+            ),
         ),
         back=(
             *("-P INPUT ACCEPT", f"-D INPUT {OURS}", f"-I INPUT 1 {OPEN}"),
@@ -255,6 +260,18 @@ def test_nothing_to_do():
     assert plan == Plan()
 
 
+TO_OURS = "-j rocksalt-docker"
+
+
+def test_docker_is_no_longer_declared():
+    live = Table({}, {DOCKER_USER: (TO_OURS, "-j RETURN"), DOCKER: ("-j DROP",)})
+    assert tables.plan(live, Goal({}, ())) == Plan(
+        forth=(f"-D {DOCKER_USER} {TO_OURS}", f"-F {DOCKER}", f"-X {DOCKER}"),
+        back=(f":{DOCKER} - [0:0]", f"-A {DOCKER} -j DROP", f"-I {DOCKER_USER} 1 {TO_OURS}"),
+    )
+    assert not tables.plan(live, Goal({}, (), {}, ("docker",))), "excused, and left as found"
+
+
 OTHERS = {
     "f2b-sshd": ("-s 192.0.2.7/32 -j REJECT", "-j RETURN"),
     "OSSEC": ("-s 192.0.2.8/32 -j DROP",),
@@ -267,7 +284,7 @@ LINES = {
     "INPUT": [OURS, SSHD, "-j OSSEC", OPEN, "-j KUBE-FIREWALL", "-j LIBVIRT_INP", "-j mine"],
     "FORWARD": [PASSING, "-j DOCKER-USER", TO_DOCKER, "-o virbr0 -j ACCEPT", "-j mine", SSHD],
     "OUTPUT": ["-j rocksalt-output", "-j KUBE-FIREWALL", "-j DROP"],
-    DOCKER_USER: ["-j rocksalt-docker", "-j RETURN", "-i eth0 -j DROP"],
+    DOCKER_USER: [TO_OURS, "-j RETURN", "-i eth0 -j DROP"],
     BANS: [SSHD, "-j OSSEC", "-j RETURN"],
     **{
         name: [
@@ -303,12 +320,12 @@ def any_table(draw):
 
 def any_goal(draw, live):
     """Goals of all kinds, as controls that are waived leave parts out."""
-    chains = {
-        name: tuple(draw.choices(LINES[name], k=draw.randrange(5)))
-        for name in some(draw, [INPUT, FORWARD, OUTPUT, DOCKER])
-    }
-    led = [chain for chain, ours in JUMPS.items() if ours in {**chains, **live.chains}]
     programs = tuple(some(draw, tables.FOREIGN))
+    ours = [INPUT, FORWARD, OUTPUT, *([DOCKER] if "docker" in programs else [])]
+    chains = {
+        name: tuple(draw.choices(LINES[name], k=draw.randrange(5))) for name in some(draw, ours)
+    }
+    led = [c for c, name in JUMPS.items() if name in ours and name in {**chains, **live.chains}]
     return Goal(chains, tuple(some(draw, led)), policies(draw), programs)
 
 
@@ -331,6 +348,9 @@ def there_and_back(live, goal, plan):
     expected = {**live.chains, **dict.fromkeys(made, ()), **goal.chains}
     expected |= {c: tuple(tables.arranged(live, c, goal.programs)) for c in goal.arranged}
     expected |= {BANS: bans} if BANS in expected else {}
+    if "docker" not in goal.programs:
+        expected.pop(DOCKER, None)
+        expected = {n: tuple(r for r in rs if r != TO_OURS) for n, rs in expected.items()}
     assert it.table == Table({**live.policies, **goal.policies}, expected)
     assert not tables.plan(it.table, goal), "the second run has nothing to do"
 

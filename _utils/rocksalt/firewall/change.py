@@ -52,6 +52,7 @@ mkdir -p {mark_folder}
 cat {run}/why >{mark}
 logger --priority auth.crit --tag rocksalt-firewall "$(cat {run}/why)"
 rm -f {armed} {run}/back.v4 {run}/back.v6
+systemctl --no-block stop {unit}.timer || :
 """
 _ONLY_ADMINISTRATORS = "only administrators are let in"
 
@@ -96,8 +97,12 @@ def pending(host: Host) -> dict[str, Any] | None:
 
 
 def refuse_while_pending(host: Host) -> None:
-    """A second change would take the first one's way back."""
+    """A second change would take the first one's way back. Where somebody stopped the clock of an
+    unconfirmed one, that is undone first.
+    """
     found = pending(host)
+    if found is None and host.read(ARMED) is not None:
+        host.run("/bin/sh", str(host.path(SCRIPT)))
     if found:
         clock = time.strftime("%H:%M:%S", time.localtime(found["until"]))
         raise Refused(
@@ -166,6 +171,7 @@ def _arm(
 def _script() -> str:
     return _ROLLBACK.format(
         run=RUN,
+        unit=UNIT,
         armed=ARMED,
         mark=files.ROLLED_BACK,
         mark_folder=os.path.dirname(files.ROLLED_BACK),

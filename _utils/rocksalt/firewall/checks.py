@@ -72,6 +72,7 @@ class Firewall:
             found = Facts(found.apt, settings["router_advertisements"] == "accept")
         self.policy = Policy(baseline, found)
         self.settings = self.policy.settings
+        self.wanted = set(findings.wanted(baseline, FAMILY, dict.fromkeys(RULES)))
         self.installed = not host.run("iptables", "--version").status
         self.declared = self._canonical(self.policy.chains)
         self.reading = self._read()
@@ -106,13 +107,24 @@ class Firewall:
 
     @property
     def names(self) -> list[str]:
-        """Our chains that hold rules."""
-        return list(self.policy.chains(4))
+        """Our chains that hold rules, without those of excused controls."""
+        controls = {INPUT: INCOMING, OUTPUT: OUTGOING}
+        return [
+            name for name in self.policy.chains(4) if controls.get(name, PASSING) in self.wanted
+        ]
+
+    @property
+    def wanted_policies(self) -> dict[str, str]:
+        """The policies, without those of excused controls."""
+        return {
+            chain: policy
+            for chain, policy in self.policies.items()
+            if (OUTGOING if chain == "OUTPUT" else POLICIES) in self.wanted
+        }
 
     def loading(self) -> dict[str, str]:
         """The loader and its units: path -> text."""
-        chains = self.policy.chains(4)
-        return files.loading(self.settings["guard_interval"], chains, self.policies)
+        return files.loading(self.settings["guard_interval"], self.names, self.wanted_policies)
 
     def persisted(self) -> dict[str, str]:
         """The rules on disk: path -> text."""
@@ -131,25 +143,15 @@ class Firewall:
         return {version: self._plan(version) for version in VERSIONS}
 
     def _plan(self, version: int) -> tables.Plan:
-        wanted = findings.wanted(self.baseline, FAMILY, dict.fromkeys(RULES))
-        live = self.reading.live[version]
-        chains = {
-            name: rules
-            for name, rules in self._own(self.declared[version]).items()
-            if {INPUT: INCOMING, OUTPUT: OUTGOING}.get(name, PASSING) in wanted
-        }
-        arranged = [
+        live, chains = self.reading.live[version], self._own(self.declared[version])
+        leading = [
             chain
             for chain, ours in JUMPS.items()
-            if ORDER in wanted and ours in self.names and ours in {**chains, **live.chains}
+            if ORDER in self.wanted and ours in self.names and ours in {**chains, **live.chains}
         ]
-        policies = {
-            chain: policy
-            for chain, policy in self.policies.items()
-            if (OUTGOING if chain == "OUTPUT" else POLICIES) in wanted
-        }
         programs = tuple(self.settings["foreign"])
-        return tables.plan(live, tables.Goal(chains, tuple(arranged), policies, programs))
+        goal = tables.Goal(chains, tuple(leading), self.wanted_policies, programs)
+        return tables.plan(live, goal)
 
     # Expected and seen -------------------------------------------------------------------------
 
@@ -269,6 +271,8 @@ class Firewall:
             for chain, ours in JUMPS.items():
                 if ours in self.names:
                     wrong += self._disorder(live, chain)
+                elif ours in live.chains and ours not in self.policy.chains(version):
+                    wrong.append(f"{ours} is left over from a declaration that is gone")
             actual[f"IPv{version}"] = "; ".join(wrong) or _AS_DECLARED
             why += [f"IPv{version}: {part}" for part in wrong]
         return Seen(actual, "; ".join(why))

@@ -134,7 +134,7 @@ def emergency(version: int) -> str:
     return f"{FOLDER}/emergency.v{version}"
 
 
-def loading(interval: int, chains: Rules, policies: Mapping[str, str]) -> dict[str, str]:
+def loading(interval: int, chains: Sequence[str], policies: Mapping[str, str]) -> dict[str, str]:
     """What loads the rules: path -> text. ``interval`` is that of the guard, in seconds."""
     return {
         LOADER: _loader(chains, policies),
@@ -154,17 +154,22 @@ def persisted(declared: Mapping[int, Rules], emergencies: Mapping[int, Rules]) -
     }
 
 
-def _loader(chains: Rules, policies: Mapping[str, str]) -> str:
+def _loader(chains: Sequence[str], policies: Mapping[str, str]) -> str:
     leading = {chain: ours for chain, ours in JUMPS.items() if ours in chains}
     kept = [BANS, *(chain for chain, ours in leading.items() if ours == DOCKER)]
     checks = [f"{chain} --jump {ours}" for chain, ours in leading.items()]
     checks.append(f"{INPUT} --jump {BANS}")
-    if policies["OUTPUT"] == "DROP":
+    if policies.get("OUTPUT") == "DROP":
         checks.append(f"{OUTPUT} --out-interface lo --jump ACCEPT")
     leads = [
         f'    lead $program {" ".join(filter(None, (chain, ours, policies.get(chain))))} ||\n'
         f'        {{ failed=1; complain "IPv$version {chain} does not lead to {ours}"; }}'
         for chain, ours in leading.items()
+    ]
+    leads += [
+        f"    $program --wait 10 --policy {chain} {policy}"
+        for chain, policy in policies.items()
+        if chain not in leading
     ]
     return _LOADER.format(
         header=_HEADER.rstrip(),

@@ -14,6 +14,7 @@ from rocksalt.schema import nearest
 
 _NAME = re.compile(r"[a-z][a-z0-9-]{0,30}")
 _WIDEST = {4: 8, 6: 16}
+_PRIVATE = tuple(map(ipaddress.IPv6Network, ("fc00::/7", "fe80::/10")))
 _FORBIDDEN = re.compile(r"(?:-[ADINFXPZERLSCt]|--(?:append|delete|insert|new-chain|flush|table).*)")
 _PORTS = ("--dport", "--dports", "--destination-port", "--destination-ports")
 _SETTINGS = ("allow", "published", "egress")
@@ -101,6 +102,8 @@ def _way_in(policy: Policy) -> Iterator[str]:
 
 
 def _is_world(network: Network) -> bool:
+    if isinstance(network, ipaddress.IPv6Network) and any(map(network.subnet_of, _PRIVATE)):
+        return False
     return network.prefixlen < _WIDEST[network.version]
 
 

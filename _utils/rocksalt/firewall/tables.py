@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from rocksalt.errors import Refused
-from rocksalt.firewall import BANS, DOCKER_USER, JUMPS, VERSIONS
+from rocksalt.firewall import BANS, DOCKER, DOCKER_USER, JUMPS, VERSIONS
 from rocksalt.host import Host
 
 PROGRAMS = {4: "iptables", 6: "ip6tables"}
@@ -236,6 +236,7 @@ def plan(live: Table, goal: Goal) -> Plan:
     forth: list[str] = []
     back: list[str] = []
     changed = {n: rules for n, rules in goal.chains.items() if live.chains.get(n) != rules}
+    gone, returned = _left_over(live, goal)
     copies = [r for r in bans(live, goal.programs) if r not in live.chains.get(BANS, ())]
     needed = [BANS] if goal.chains or copies else []
     needed += [DOCKER_USER] if DOCKER_USER in goal.arranged else []
@@ -249,13 +250,27 @@ def plan(live: Table, goal: Goal) -> Plan:
         )
         forth += there
         back += undo
+    forth += gone
     for chain, policy in goal.policies.items():
         if live.policies.get(chain) != policy:
             forth.append(f"-P {chain} {policy}")
             back.insert(0, f"-P {chain} {live.policies.get(chain, 'ACCEPT')}")
     back += [f"-D {BANS} {rule}" for rule in copies]
-    back += _back_to(live, list(changed))
+    back += [*_back_to(live, list(changed)), *returned]
     return Plan(tuple(forth), tuple(back) if forth else ())
+
+
+def _left_over(live: Table, goal: Goal) -> tuple[list[str], list[str]]:
+    """Lines that take our chain for Docker away where Docker is no longer declared, and the lines
+    back.
+    """
+    if DOCKER not in live.chains or DOCKER in goal.chains or "docker" in goal.programs:
+        return [], []
+    jump = f"-j {DOCKER}"
+    places = [n for n, r in enumerate(live.chains.get(DOCKER_USER, ()), 1) if r == jump]
+    forth = [f"-D {DOCKER_USER} {jump}" for _ in places]
+    back = [f"-I {DOCKER_USER} {place} {jump}" for place in places]
+    return [*forth, f"-F {DOCKER}", f"-X {DOCKER}"], [*_back_to(live, [DOCKER]), *back]
 
 
 def _rearranged(chain: str, now: Sequence[str], then: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -273,7 +288,11 @@ def _rearranged(chain: str, now: Sequence[str], then: Sequence[str]) -> tuple[li
         else:
             gone.append((position, rule))
     place = list(then).index(jump) + 1
-    forth = [f"-D {chain} {position}" for position, _ in reversed(gone)]
+    # By its text where that is clear: somebody else may have added a rule since we read them.
+    forth = [
+        f"-D {chain} {rule if now.count(rule) == 1 else position}"
+        for position, rule in reversed(gone)
+    ]
     forth.append(f"-I {chain} {place} {jump}")
     back = [f"-D {chain} {jump}"]
     back += [f"-I {chain} {position} {rule}" for position, rule in gone]
