@@ -76,6 +76,8 @@ def test_who_keeps_failing_is_banned_and_stays_so(
     served.wait_for(f"iptables -S f2b-sshd | grep -q -- '{rule}'")
 
     served.reboot()
+    for source in (pillar, attacker):
+        source.run("ip neigh flush all")  # unlike a machine, a lab host comes back with another MAC
     served.wait_for(f"iptables -S f2b-sshd | grep -q -- '{rule}'")
     assert "Connection refused" in try_wrong_key(lab, attacker, served)
     assert runs.administrator_gets_in(lab, pillar, served)
