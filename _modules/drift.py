@@ -11,14 +11,12 @@ import json
 import logging
 import os
 
-from salt.exceptions import CommandExecutionError
-
 from rocksalt import drift as library
 from rocksalt import report as reports
 from rocksalt import source
-from rocksalt.errors import RocksaltError
 from rocksalt.findings import judge, unknown
 from rocksalt.host import Host
+from rocksalt.plainly import plainly
 
 log = logging.getLogger(__name__)
 
@@ -32,10 +30,8 @@ def __virtual__():
 
 
 def _baseline(saltenv=None):
-    try:
+    with plainly():
         return source.load(__salt__, __opts__, __pillar__, __grains__, __context__, saltenv)
-    except RocksaltError as error:
-        raise CommandExecutionError(str(error)) from None
 
 
 def _look(family, entry, saltenv):
@@ -81,10 +77,8 @@ def report(families=None, controls=None, severity=None, all=False, saltenv=None)
         salt-call drift.report severity=high --out=json
     """
     baseline = _baseline(saltenv)
-    try:
+    with plainly():
         wanted = reports.chosen(baseline, families, controls, severity)
-    except RocksaltError as error:
-        raise CommandExecutionError(str(error)) from None
     findings = [
         finding
         for family, entry in baseline.families.items()
@@ -191,10 +185,8 @@ def enforce(ids, saltenv=None):
         salt '*' drift.enforce '[DRIFT-001]'
     """
     if {"DRIFT-001", "DRIFT-002"} & set(ids):
-        try:
+        with plainly():
             library.enforce(Host(), render(saltenv))
-        except RocksaltError as error:
-            raise CommandExecutionError(str(error)) from None
     if "DRIFT-003" in ids:
         record(saltenv)
 

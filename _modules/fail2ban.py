@@ -6,14 +6,12 @@
     salt '*' fail2ban.render
 """
 
-from salt.exceptions import CommandExecutionError
-
 from rocksalt import source
-from rocksalt.errors import RocksaltError
 from rocksalt.fail2ban import checks, reading
 from rocksalt.fail2ban import enforce as enforcement
 from rocksalt.findings import judge
 from rocksalt.host import Host
+from rocksalt.plainly import plainly
 
 
 def __virtual__():
@@ -25,11 +23,9 @@ def __virtual__():
 def _look(saltenv=None):
     """The comparison for this host as it is now, and the host."""
     host = Host()
-    try:
+    with plainly():
         baseline = source.load(__salt__, __opts__, __pillar__, __grains__, __context__, saltenv)
         return host, checks.Fail2ban(baseline, reading.read(host), host)
-    except RocksaltError as error:
-        raise CommandExecutionError(str(error)) from None
 
 
 def drift(saltenv=None):
@@ -76,10 +72,8 @@ def enforce(ids, saltenv=None):
         salt '*' fail2ban.enforce '[F2B-007]'
     """
     host, it = _look(saltenv)
-    try:
+    with plainly():
         enforcement.enforce(host, it, ids)
-    except RocksaltError as error:
-        raise CommandExecutionError(str(error)) from None
 
 
 def clean(test=False):
@@ -101,8 +95,6 @@ def clean(test=False):
     host = Host()
     found = enforcement.leftovers(host)
     if found and not test:
-        try:
+        with plainly():
             enforcement.clean(host)
-        except RocksaltError as error:
-            raise CommandExecutionError(str(error)) from None
     return found

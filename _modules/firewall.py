@@ -6,16 +6,14 @@
     salt '*' firewall.explain
 """
 
-from salt.exceptions import CommandExecutionError
-
 from rocksalt import source
-from rocksalt.errors import RocksaltError
 from rocksalt.findings import judge
 from rocksalt.firewall import change, checks
 from rocksalt.firewall import enforce as enforcement
 from rocksalt.firewall.policy import MANAGEMENT, Policy
 from rocksalt.firewall.problems import problems as contradictions
 from rocksalt.host import Host
+from rocksalt.plainly import plainly
 
 __outputter__ = {"explain": "table"}
 
@@ -32,10 +30,8 @@ def _baseline(saltenv=None):
 
 def _look(saltenv=None):
     """The comparison for this host as it is now."""
-    try:
+    with plainly():
         return checks.Firewall(_baseline(saltenv), Host())
-    except RocksaltError as error:
-        raise CommandExecutionError(str(error)) from None
 
 
 def _masterless():
@@ -78,7 +74,8 @@ def problems(saltenv=None):
 
         salt '*' firewall.problems
     """
-    return contradictions(Policy(_baseline(saltenv)), _masterless())
+    with plainly():
+        return contradictions(Policy(_baseline(saltenv)), _masterless())
 
 
 def drift(saltenv=None):
@@ -177,10 +174,8 @@ def enforce(ids, saltenv=None):
         salt '*' firewall.enforce '[FW-002]'
     """
     it = _look(saltenv)
-    try:
+    with plainly():
         enforcement.enforce(Host(), it, ids, _witness(it))
-    except RocksaltError as error:
-        raise CommandExecutionError(str(error)) from None
 
 
 def confirm(saltenv=None):
@@ -197,10 +192,8 @@ def confirm(saltenv=None):
         salt-call firewall.confirm
     """
     it = _look(saltenv)
-    try:
+    with plainly():
         return change.confirm(Host(), _witness(it))
-    except RocksaltError as error:
-        raise CommandExecutionError(str(error)) from None
 
 
 def clean(test=False):
@@ -220,10 +213,8 @@ def clean(test=False):
         salt '*' firewall.clean test=True
     """
     host = Host()
-    try:
+    with plainly():
         found = enforcement.leftovers(host)
         if found and not test:
             enforcement.clean(host)
-    except RocksaltError as error:
-        raise CommandExecutionError(str(error)) from None
     return found

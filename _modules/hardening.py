@@ -14,6 +14,7 @@ from salt.exceptions import CommandExecutionError
 
 from rocksalt import __version__, report, source
 from rocksalt.errors import InvalidSettings, RocksaltError
+from rocksalt.plainly import plainly
 from rocksalt.settings import advice
 
 
@@ -24,10 +25,8 @@ def __virtual__():
 
 
 def _baseline(saltenv=None):
-    try:
+    with plainly():
         return source.load(__salt__, __opts__, __pillar__, __grains__, __context__, saltenv)
-    except RocksaltError as error:
-        raise CommandExecutionError(str(error)) from None
 
 
 def version():
@@ -89,10 +88,8 @@ def controls(families=None, severity=None, saltenv=None):
         salt '*' hardening.controls families=sshd severity=high
     """
     baseline = _baseline(saltenv)
-    try:
+    with plainly():
         wanted = report.chosen(baseline, families, None, severity)
-    except RocksaltError as error:
-        raise CommandExecutionError(str(error)) from None
     keys = ("id", "family", "title", "severity", "remedy", "rationale")
     return [
         {**{key: getattr(control, key) for key in keys}, "references": list(control.references)}

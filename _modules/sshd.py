@@ -6,12 +6,10 @@
     salt '*' sshd.render
 """
 
-from salt.exceptions import CommandExecutionError
-
 from rocksalt import source
-from rocksalt.errors import RocksaltError
 from rocksalt.findings import judge
 from rocksalt.host import Host
+from rocksalt.plainly import plainly
 from rocksalt.sshd import checks, reading
 from rocksalt.sshd import enforce as enforcement
 
@@ -25,11 +23,9 @@ def __virtual__():
 def _look(saltenv=None):
     """The comparison for this host as it is now, and the host."""
     host = Host()
-    try:
+    with plainly():
         baseline = source.load(__salt__, __opts__, __pillar__, __grains__, __context__, saltenv)
         return host, checks.Sshd(baseline, reading.read(host))
-    except RocksaltError as error:
-        raise CommandExecutionError(str(error)) from None
 
 
 def drift(saltenv=None):
@@ -94,10 +90,8 @@ def enforce(ids, saltenv=None):
         salt '*' sshd.enforce '[SSHD-130]'
     """
     host, it = _look(saltenv)
-    try:
+    with plainly():
         enforcement.enforce(host, it, ids)
-    except RocksaltError as error:
-        raise CommandExecutionError(str(error)) from None
 
 
 def clean(test=False):
@@ -119,8 +113,6 @@ def clean(test=False):
     host = Host()
     found = enforcement.leftovers(host)
     if found and not test:
-        try:
+        with plainly():
             enforcement.clean(host)
-        except RocksaltError as error:
-            raise CommandExecutionError(str(error)) from None
     return found
