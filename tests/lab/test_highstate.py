@@ -28,7 +28,7 @@ def test_fresh_host_drifts(fresh: Host) -> None:
     statuses = {f["id"]: f["status"] for f in result.value["findings"]}
     assert result.retcode == 2
     assert result.value["summary"]["error"] == 0
-    broken = ("FW-001", "F2B-001", "SSHD-101", "SSHD-102", "SSHD-001", "DRIFT-001")
+    broken = ("FW-001", "F2B-002", "SSHD-101", "SSHD-102", "SSHD-001", "DRIFT-001")
     assert {statuses[i] for i in broken} == {"drift"}
     assert "SSHD-003" not in statuses, "ops is a way in"
 
@@ -66,7 +66,7 @@ def test_first_highstate_leaves_no_drift(fresh: Host, master: Host) -> None:
     run = runs.apply(fresh)
     assert not run.failed
     assert "True" in master.run("salt web1 test.ping").stdout, "its old connection still works"
-    assert {"FW-001", "F2B-001", "SSHD-101", "SSHD-102", "DRIFT-003"} <= run.controls
+    assert {"FW-001", "F2B-002", "SSHD-101", "SSHD-102", "DRIFT-003"} <= run.controls
     result = fresh.salt_call("drift.report")
     assert result.value["findings"] == [] and result.retcode == 0
     assert result.value["summary"]["score"] == 100

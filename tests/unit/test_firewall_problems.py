@@ -16,6 +16,8 @@ LOG_IN = (
 OPENS = "lets the whole world try to log in; give it a source (-s), and ports as numbers"
 FORM = "write matches and a target, such as -p vrrp -j ACCEPT"
 
+WORLDS = ("0.0.0.0/1", "128.0.0.0/1", "2000::/3")
+
 
 def role(**settings):
     return {"web": {"minions": ["web*"], "settings": {"firewall": settings}}}
@@ -104,8 +106,8 @@ def world(service, networks, group="public", port=22, base=HERE):
             [world("ssh", "0.0.0.0/0 and ::/0", base=WEB)],
         ),
         (
-            {"networks": {"management": ["0.0.0.0/1", "128.0.0.0/1", "2000::/3", "10.0.0.0/8", "fd00::/8"]}},
-            [world("ssh", "0.0.0.0/1 and 128.0.0.0/1 and 2000::/3", "management")],
+            {"networks": {"management": [*WORLDS, "10.0.0.0/8", "fd00::/8"]}},
+            [world("ssh", " and ".join(WORLDS), "management")],
         ),
         (
             {
