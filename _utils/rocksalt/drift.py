@@ -19,10 +19,10 @@ from typing import Any
 from rocksalt.errors import Refused
 from rocksalt.findings import AS_RENDERED, Seen
 from rocksalt.host import Host
+from rocksalt.transaction import ASIDE
 
 UNIT = "rocksalt-drift"
 FOLDER = "/etc/systemd/system"
-DISABLED = ".disabled-by-rocksalt"
 _CLOCK_TOLERANCE = 300
 _OF_OUR_UNITS = re.compile(r"/rocksalt-(?:drift)?\.(?:service|timer)(?:\.d/[^/]+)?$")
 _PROPERTIES = "ActiveState,UnitFileState,NeedDaemonReload,FragmentPath,DropInPaths"
@@ -242,7 +242,7 @@ def _move_overrides(host: Host) -> bool:
     """
     found = [path for path in _overrides(host, *_shown(host)) if _OF_OUR_UNITS.search(path)]
     for path in found:
-        host.rename(path, path + DISABLED)
+        host.rename(path, path + ASIDE)
     return bool(found)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from rocksalt import sshd
+from rocksalt import sshd, transaction
 from rocksalt.errors import Refused
 from rocksalt.host import Ran
 from rocksalt.sshd import checks, enforce
@@ -99,7 +99,7 @@ def fail(answering, monkeypatch):
     ],
 )
 def test_disabled(text, numbers, result):
-    assert enforce._disabled(text, numbers) == result.replace("{}", enforce.DISABLED)
+    assert enforce._disabled(text, numbers) == result.replace("{}", transaction.DISABLED)
 
 
 @pytest.mark.parametrize(
@@ -125,7 +125,7 @@ def test_enabled_is_the_way_back():
     off = enforce._disabled(text, [1, 2])
     assert enforce._enabled(off) == text
     assert enforce._enabled(off, lambda keyword: keyword == "b") == (
-        f"{enforce.DISABLED}a 1\n  b 2\r\n# c"
+        f"{transaction.DISABLED}a 1\n  b 2\r\n# c"
     )
 
 
@@ -136,7 +136,7 @@ def test_a_transaction_can_be_undone(host):
     host.put("/etc/old", "old", 0o640)
     host.put("/etc/key", "key", 0o600)
     host.put("/etc/gone", "gone", 0o604)
-    change = enforce.Transaction(host)
+    change = transaction.Transaction(host)
     change.write("/etc/old", "new")
     change.write("/etc/old", "newer")
     change.write("/etc/fresh", "fresh")
@@ -164,7 +164,7 @@ def test_a_transaction_can_be_undone(host):
 def test_a_transaction_writes_through_links_of_others(host):
     host.put("/etc/real", "old", 0o640)
     host.path("/etc/link").symlink_to("real")
-    change = enforce.Transaction(host)
+    change = transaction.Transaction(host)
     change.write("/etc/link", "new")
     assert host.path("/etc/link").is_symlink()
     assert (host.read("/etc/real"), host.attributes("/etc/real").mode) == ("new", "0640")
@@ -175,7 +175,7 @@ def test_a_transaction_writes_through_links_of_others(host):
 def test_a_transaction_replaces_links_in_place_of_our_own_files(host):
     host.put("/etc/real", "old")
     host.path("/etc/ours").symlink_to("real")
-    enforce.Transaction(host).write("/etc/ours", "new", "0600")
+    transaction.Transaction(host).write("/etc/ours", "new", "0600")
     assert not host.path("/etc/ours").is_symlink()
     assert (host.read("/etc/ours"), host.read("/etc/real")) == ("new", "old")
 
@@ -183,7 +183,7 @@ def test_a_transaction_replaces_links_in_place_of_our_own_files(host):
 def test_undo_goes_on_after_a_failure(host):
     for path in ("/etc/a", "/etc/b/file", "/etc/c"):
         host.put(path, "old")
-    change = enforce.Transaction(host)
+    change = transaction.Transaction(host)
     for path in ("/etc/a", "/etc/b/file", "/etc/c"):
         change.write(path, "new")
     shutil.rmtree(host.path("/etc/b"))
@@ -222,7 +222,7 @@ def test_files_are_healed_and_the_rest_stays(answering, look):
     assert heal(answering, look) == []
     assert answering.read(sshd.DROP_IN) == drop_in
     assert answering.read(sshd.BANNER) == banner
-    off = enforce.DISABLED
+    off = transaction.DISABLED
     assert answering.read(sshd.MAIN) == f"{sshd.INCLUDE}\n{off}Banner none\n{off}UsePAM no\n"
     assert answering.read(FOREIGN) == (
         f"{off}MaxAuthTries 9\nPrintMotd no\nmatch user git\n{off} X11Forwarding yes\n"
@@ -251,7 +251,7 @@ def test_only_what_cannot_lock_out_is_enforced_when_nothing_else_is_asked_for(an
     text = answering.read(sshd.DROP_IN)
     assert "MaxSessions 10" in text
     assert "AllowGroups" not in text
-    assert answering.read(FOREIGN) == f"PermitRootLogin yes\n{enforce.DISABLED}MaxSessions 99\n"
+    assert answering.read(FOREIGN) == f"PermitRootLogin yes\n{transaction.DISABLED}MaxSessions 99\n"
 
 
 # Refused before anything was touched
@@ -454,7 +454,7 @@ def test_access_that_cannot_be_set(answering, look, monkeypatch):
     ],
 )
 def test_lines_of_excused_controls_come_back(answering, look, waiver, pillar):
-    off = enforce.DISABLED
+    off = transaction.DISABLED
     answering.put(FOREIGN, "PermitRootLogin yes\n  maxsessions 99\n", 0o600)
     enforce.enforce(answering, look(answering), ["SSHD-001", "SSHD-004"])
     assert answering.read(FOREIGN) == f"{off}PermitRootLogin yes\n{off}  maxsessions 99\n"
@@ -577,7 +577,7 @@ def test_options_and_strays(answering, look):
     answering.put(DEFAULTS, "# Debian\nSSHD_OPTS=-p 2222\n")
     answering.process(200, STRAY)
     enforce.enforce(answering, look(answering), ["SSHD-007"])
-    assert answering.read(DEFAULTS) == f"# Debian\n{enforce.DISABLED}SSHD_OPTS=-p 2222\n"
+    assert answering.read(DEFAULTS) == f"# Debian\n{transaction.DISABLED}SSHD_OPTS=-p 2222\n"
     assert [c for c in answering.ran if c[0] == "kill"] == [("kill", "200")]
     assert answering.ran.index(("kill", "200")) < answering.ran.index(RESTART)
 
@@ -737,7 +737,7 @@ def test_clean_gives_back_what_was_disabled(answering, look, files):
     ],
 )
 def test_clean_is_undone_when_it_fails(answering, files, fail, command, error, words):
-    answering.put(FOREIGN, f"{enforce.DISABLED}PermitRootLogin yes\n", 0o600)
+    answering.put(FOREIGN, f"{transaction.DISABLED}PermitRootLogin yes\n", 0o600)
     before = files()
     fail(command, error=error)
     with pytest.raises(Refused) as caught:

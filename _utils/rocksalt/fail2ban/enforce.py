@@ -12,7 +12,7 @@ from rocksalt import fail2ban
 from rocksalt.errors import Refused
 from rocksalt.fail2ban import checks, config, jails, reading, rules
 from rocksalt.host import Host
-from rocksalt.sshd.enforce import DISABLED, Transaction
+from rocksalt.transaction import DISABLED, Transaction
 
 _PATIENCE = 15.0
 _PROGRAMS = {4: "iptables", 6: "ip6tables"}

@@ -9,8 +9,8 @@ from rocksalt.errors import Refused
 from rocksalt.firewall import BANS, DOCKER_USER, FOLDER, JUMPS, VERSIONS, change, files, tables
 from rocksalt.firewall.checks import AT_BOOT, CONFIRMED, GUARDED, ON_DISK, Firewall
 from rocksalt.host import Host
+from rocksalt.transaction import ASIDE
 
-DISABLED = ".disabled-by-rocksalt"
 _ON_DISK = {ON_DISK, AT_BOOT, GUARDED}
 
 
@@ -41,7 +41,7 @@ def _keep(host: Host, texts: Mapping[str, str]) -> None:
     for path, text in texts.items():
         host.write(path, text, files.mode(path))
     for path in host.glob(f"{files.UNITS}/{files.SERVICE}*.d/*.conf"):
-        host.rename(path, path + DISABLED)
+        host.rename(path, path + ASIDE)
     service, timer = f"{files.SERVICE}.service", f"{files.GUARD}.timer"
     _systemctl(host, "daemon-reload")
     _systemctl(host, "--quiet", "enable", service, timer)

@@ -12,15 +12,14 @@ import os
 import socket
 import time
 from collections.abc import Callable, Iterable, Sequence
-from pathlib import Path
 
 from rocksalt import sshd
 from rocksalt.errors import Refused
 from rocksalt.host import Host
 from rocksalt.sshd import checks, config, reading
+from rocksalt.transaction import DISABLED, Transaction, must
 
 _CANDIDATE = "/run/rocksalt-sshd-candidate.conf"
-DISABLED = "# disabled by rocksalt: "
 RETIRED = ".retired-by-rocksalt"
 _DEFAULTS_FILE = "/etc/default/ssh"
 _PATIENCE = 8.0
@@ -29,53 +28,6 @@ _KEY_ARGUMENTS = {
     "ecdsa": ("ecdsa", "-b", "256"),
     "rsa": ("rsa", "-b", "3072"),
 }
-
-
-class Transaction:
-    """Changes files and remembers what they were, so that everything can be put back."""
-
-    def __init__(self, host: Host):
-        self.host = host
-        self._undo: list[Callable[[], object]] = []
-
-    def write(self, path: str, text: str, mode: str | None = None) -> None:
-        """Replaces a file of our own, or, without a ``mode``, one of others: its mode stays and a
-        link stays a link.
-        """
-        if mode is None:
-            path = str(Path(self.host.path(path)).resolve())[len(self.host.root) :]
-        attributes = self.host.attributes(path)
-        self.remember(path)
-        self.host.write(path, text, mode or (attributes.mode if attributes else "0600"))
-
-    def remove(self, path: str) -> None:
-        """Removes a file."""
-        self.remember(path)
-        self.host.remove(path)
-
-    def remember(self, path: str) -> None:
-        """Has a file put back that is about to change by other means."""
-        attributes, old = self.host.attributes(path), self.host.read(path)
-        if attributes is None or old is None:
-            self._undo.append(lambda: self.host.remove(path))
-        else:
-            text, mode = old, attributes.mode
-            self._undo.append(lambda: self.host.write(path, text, mode))
-
-    def do(self, *command: str, undo: Sequence[str]) -> None:
-        """Runs a command that another one takes back."""
-        self._undo.append(lambda: self.host.run(*undo))
-        _must(self.host, f"{' '.join(command)} failed", *command)
-
-    def undo(self) -> list[str]:
-        """Puts everything back as it was before the first change; what could not be put back."""
-        failures = []
-        while self._undo:
-            try:
-                self._undo.pop()()
-            except OSError as error:
-                failures.append(str(error))
-        return failures
 
 
 def enforce(host: Host, it: checks.Sshd, ids: Sequence[str]) -> None:
@@ -120,7 +72,7 @@ def _refuse_early(host: Host, it: checks.Sshd, full: bool, text: str) -> None:
     try:
         with host.directory(sshd.PRIVILEGE_SEPARATION, unless=lambda: reading.starting(host)):
             command = ("/usr/sbin/sshd", "-t", "-f", str(host.path(_CANDIDATE)))
-            _must(host, "sshd does not accept what the baseline would write", *command)
+            must(host, "sshd does not accept what the baseline would write", *command)
     finally:
         host.remove(_CANDIDATE)
 
@@ -281,9 +233,9 @@ def _take_effect(host: Host, change: Transaction, ids: Sequence[str]) -> None:
     """Validate, reload or restart, and talk to the server by a new connection."""
     running = reading.daemon(host)
     with host.directory(sshd.PRIVILEGE_SEPARATION, unless=lambda: reading.starting(host)):
-        _must(host, "the new configuration is not valid", "/usr/sbin/sshd", "-t")
+        must(host, "the new configuration is not valid", "/usr/sbin/sshd", "-t")
     if not running.enabled:
-        _must(host, "ssh.service cannot be enabled", "systemctl", "-q", "enable", "ssh.service")
+        must(host, "ssh.service cannot be enabled", "systemctl", "-q", "enable", "ssh.service")
     strays = [listener for listener in running.strays if not listener.unit]
     for listener in strays if "SSHD-007" in ids else ():
         _end(host, listener.pid)
@@ -291,9 +243,9 @@ def _take_effect(host: Host, change: Transaction, ids: Sequence[str]) -> None:
     if "SSHD-012" in ids and running.socket:
         _leave_socket(change)
     elif not running.active or ("SSHD-007" in ids and (running.options or strays)):
-        _must(host, "ssh.service does not start", "systemctl", "restart", "ssh.service")
+        must(host, "ssh.service does not start", "systemctl", "restart", "ssh.service")
     else:
-        _must(host, "ssh.service does not reload", "systemctl", "reload", "ssh.service")
+        must(host, "ssh.service does not reload", "systemctl", "reload", "ssh.service")
     _must_answer(host)
 
 
@@ -313,17 +265,11 @@ def _leave_socket(change: Transaction) -> None:
     back = ("systemctl", "--quiet", "enable", "--now", "ssh.socket")
     change.do("systemctl", "--quiet", "disable", "ssh.socket", undo=back)
     switch = "systemctl stop ssh.socket; systemctl restart ssh.service"
-    _must(
+    must(
         change.host,
         "ssh.service does not take over from ssh.socket",
         *("systemd-run", "--quiet", "--wait", "--collect", "sh", "-c", switch),
     )
-
-
-def _must(host: Host, failure: str, *command: str) -> None:
-    ran = host.run(*command)
-    if ran.status:
-        raise Refused(f"{failure}: {' '.join((ran.err or ran.out).split())}")
 
 
 def _must_answer(host: Host) -> None:

@@ -1,0 +1,68 @@
+"""Changes of a host that can be taken back, and how what others wrote is put aside."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from rocksalt.errors import Refused
+from rocksalt.host import Host
+
+DISABLED = "# disabled by rocksalt: "
+"""Stands before a line of others that has no effect any more."""
+ASIDE = ".disabled-by-rocksalt"
+"""Stands behind the name of a file of others that has no effect any more."""
+
+
+class Transaction:
+    """Changes files and remembers what they were, so that everything can be put back."""
+
+    def __init__(self, host: Host):
+        self.host = host
+        self._undo: list[Callable[[], object]] = []
+
+    def write(self, path: str, text: str, mode: str | None = None) -> None:
+        """Replaces a file of our own, or, without a ``mode``, one of others: its mode stays and a
+        link stays a link.
+        """
+        if mode is None:
+            path = str(Path(self.host.path(path)).resolve())[len(self.host.root) :]
+        attributes = self.host.attributes(path)
+        self.remember(path)
+        self.host.write(path, text, mode or (attributes.mode if attributes else "0600"))
+
+    def remove(self, path: str) -> None:
+        """Removes a file."""
+        self.remember(path)
+        self.host.remove(path)
+
+    def remember(self, path: str) -> None:
+        """Has a file put back that is about to change by other means."""
+        attributes, old = self.host.attributes(path), self.host.read(path)
+        if attributes is None or old is None:
+            self._undo.append(lambda: self.host.remove(path))
+        else:
+            text, mode = old, attributes.mode
+            self._undo.append(lambda: self.host.write(path, text, mode))
+
+    def do(self, *command: str, undo: Sequence[str]) -> None:
+        """Runs a command that another one takes back."""
+        self._undo.append(lambda: self.host.run(*undo))
+        must(self.host, f"{' '.join(command)} failed", *command)
+
+    def undo(self) -> list[str]:
+        """Puts everything back as it was before the first change; what could not be put back."""
+        failures = []
+        while self._undo:
+            try:
+                self._undo.pop()()
+            except OSError as error:
+                failures.append(str(error))
+        return failures
+
+
+def must(host: Host, failure: str, *command: str) -> None:
+    """Runs a command; one that fails refuses the change, in the words of ``failure``."""
+    ran = host.run(*command)
+    if ran.status:
+        raise Refused(f"{failure}: {' '.join((ran.err or ran.out).split())}")
