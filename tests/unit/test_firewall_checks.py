@@ -116,13 +116,8 @@ def test_a_host_without_a_packet_filter(bare, look):
     found = drifts(look(bare))
     assert set(found) == {f"FW-00{n}" for n in range(1, 9)}
     assert found["FW-001"].startswith("IPv4 INPUT is ACCEPT, expected DROP; IPv4 FORWARD is ACCEPT")
-    assert found["FW-002"] == (
-        "IPv4 rocksalt-input: the chain does not exist; "
-        "IPv6 rocksalt-input: the chain does not exist"
-    )
-    assert found["FW-003"].startswith(
-        "IPv4: the chain rocksalt-bans does not exist; IPv4: INPUT does not lead to rocksalt-input"
-    )
+    assert found["FW-002"] == "IPv4 and IPv6 rocksalt-input: the chain does not exist"
+    assert found["FW-003"] == "IPv4 and IPv6 packets do not come to the baseline's rules"
 
 
 def test_iptables_is_not_installed(bare, look, monkeypatch):
@@ -186,38 +181,38 @@ WIDE = (
         ),
         (
             on(4, f"-I INPUT 1 {JUMP}"),
-            {"FW-003": "IPv4: INPUT leads to rocksalt-input more than once"},
+            {"FW-003": "IPv4 INPUT leads to rocksalt-input more than once"},
         ),
         (
             on(4, "-I INPUT 1 -j ACCEPT"),
-            {"FW-003": f"IPv4: INPUT has `-j ACCEPT`, {NOT_DECLARED}"},
+            {"FW-003": f"IPv4 INPUT has `-j ACCEPT`, {NOT_DECLARED}"},
         ),
         (
             on(6, "-A OUTPUT -j DROP"),
-            {"FW-003": f"IPv6: OUTPUT has `-j DROP`, {NOT_DECLARED}"},
+            {"FW-003": f"IPv6 OUTPUT has `-j DROP`, {NOT_DECLARED}"},
         ),
         (
             on(4, f"-D INPUT {JUMP}"),
-            {"FW-003": "IPv4: INPUT does not lead to rocksalt-input"},
+            {"FW-003": "IPv4 INPUT does not lead to rocksalt-input"},
         ),
         (
             on(4, ":f2b-sshd - [0:0]", f"-A INPUT {F2B}"),
-            {"FW-003": f"IPv4: `{F2B}` of INPUT is missing in rocksalt-bans"},
+            {"FW-003": f"IPv4 `{F2B}` of INPUT is missing in rocksalt-bans"},
         ),
         (
             on(4, ":f2b-sshd - [0:0]", f"-I INPUT 1 {F2B}", f"-A rocksalt-bans {F2B}"),
-            {"FW-003": f"IPv4: in INPUT `{F2B}` comes before ours"},
+            {"FW-003": f"IPv4 in INPUT `{F2B}` comes before ours"},
         ),
         (
             on(4, ":f2b-sshd - [0:0]", f"-I INPUT 1 {F2B}", f"-I INPUT 1 {F2B}",
                f"-A rocksalt-bans {F2B}"),
-            {"FW-003": f"IPv4: in INPUT `{F2B}`, `{F2B}` comes before ours"},
+            {"FW-003": f"IPv4 in INPUT `{F2B}`, `{F2B}` comes before ours"},
         ),
         (
             on(6, "-D rocksalt-input -j rocksalt-bans", "-X rocksalt-bans"),
             {
                 "FW-002": "IPv6 rocksalt-input: missing `-j rocksalt-bans`",
-                "FW-003": "IPv6: the chain rocksalt-bans does not exist",
+                "FW-003": "IPv6 has no chain rocksalt-bans",
             },
         ),
         (
@@ -352,7 +347,7 @@ def test_docker_has_removed_its_chain(filtered, look):
     pillar = {"firewall": {"foreign": ["docker"]}}
     host = filtered(**pillar)
     on(6, "-F DOCKER-USER", "-X DOCKER-USER")(host)
-    assert drifts(look(host, **pillar)) == {"FW-003": "IPv6: DOCKER-USER does not exist"}
+    assert drifts(look(host, **pillar)) == {"FW-003": "IPv6 DOCKER-USER does not exist"}
     assert ":DOCKER-USER - [0:0]" in look(host, **pillar).plans()[6].forth
 
 

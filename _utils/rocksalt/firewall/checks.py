@@ -232,17 +232,15 @@ class Firewall:
 
     def _chains(self, *names: str) -> Seen:
         """How the rules in chains of ours differ from the declared ones."""
-        actual, why = {}, []
+        wrong = {}
         for version in VERSIONS:
             live, declared = self.reading.live[version], self.declared[version]
-            wrong = [
+            wrong[version] = [
                 f"{name}: {tables.difference(live.chains.get(name), declared.chains[name])}"
                 for name in names
                 if name in self.names and live.chains.get(name) != declared.chains[name]
             ]
-            actual[f"IPv{version}"] = "; ".join(wrong) or _AS_DECLARED
-            why += [f"IPv{version} {part}" for part in wrong]
-        return Seen(actual, "; ".join(why))
+        return _per_version(wrong)
 
     def _incoming(self) -> Seen:
         seen = self._chains(INPUT)
@@ -264,18 +262,18 @@ class Firewall:
 
     def _order(self) -> Seen:
         """Whether packets come to our chains before anything else, and to nothing undeclared."""
-        actual, why = {}, []
+        wrong = {}
         for version in VERSIONS:
             live = self.reading.live[version]
-            wrong = [] if BANS in live.chains else [f"the chain {BANS} does not exist"]
+            wrong[version] = [] if BANS in live.chains else [f"has no chain {BANS}"]
             for chain, ours in JUMPS.items():
                 if ours in self.names:
-                    wrong += self._disorder(live, chain)
+                    wrong[version] += self._disorder(live, chain)
                 elif ours in live.chains and ours not in self.policy.chains(version):
-                    wrong.append(f"{ours} is left over from a declaration that is gone")
-            actual[f"IPv{version}"] = "; ".join(wrong) or _AS_DECLARED
-            why += [f"IPv{version}: {part}" for part in wrong]
-        return Seen(actual, "; ".join(why))
+                    wrong[version].append(f"{ours} is left over from a declaration that is gone")
+            if not {INPUT, BANS} & set(live.chains):
+                wrong[version] = ["packets do not come to the baseline's rules"]
+        return _per_version(wrong)
 
     def _disorder(self, live: tables.Table, chain: str) -> list[str]:
         rules, jump = list(live.chains.get(chain, ())), f"-j {JUMPS[chain]}"
@@ -483,6 +481,15 @@ class Firewall:
             }
             for (protocol, port), row in sorted(rows.items(), key=lambda item: item[0][::-1])
         ]
+
+
+def _per_version(wrong: Mapping[int, Sequence[str]]) -> Seen:
+    """What is wrong with IPv4 and with IPv6; said once where it is the same."""
+    actual = {f"IPv{v}": "; ".join(parts) or _AS_DECLARED for v, parts in wrong.items()}
+    if wrong[4] and wrong[4] == wrong[6]:
+        return Seen(actual, f"IPv4 and IPv6 {actual['IPv4']}")
+    why = (f"{version} {text}" for version, text in actual.items() if text != _AS_DECLARED)
+    return Seen(actual, "; ".join(why))
 
 
 def _compared(text: str | None, wanted: str) -> str:
