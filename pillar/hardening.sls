@@ -7,6 +7,7 @@ hardening:
   # nothing is filtered before it is declared. Other names serve hardening:firewall:allow.
   # networks:
   #   management: [10.0.0.0/24]
+  #   monitoring: [10.0.5.10/32]
 
   # Roles by minion id (or glob), never by grain: a grain is the minion's own claim. Of several roles
   # the later one wins, and what stands under `sshd` below overrules every role: for a value of the
@@ -17,6 +18,11 @@ hardening:
   #     settings:
   #       sshd:
   #         tcp_forwarding: local
+  #   web-server:
+  #     minions: ["web*"]
+  #     settings:
+  #       firewall:
+  #         allow: {https: [public]}
 
   # Settings of one family on every minion that gets this pillar.
   # sshd:
