@@ -173,14 +173,14 @@ def enforce(ids, saltenv=None):
 
         salt '*' firewall.enforce '[FW-002]'
     """
-    it = _look(saltenv)
     with plainly():
-        enforcement.enforce(Host(), it, ids, _witness(it))
+        enforcement.enforce(Host(), lambda: _look(saltenv), ids, _witness)
 
 
 def confirm(saltenv=None):
     """
-    Confirms the change that awaits it, from a log-in made after the change came into force.
+    Confirms the change that awaits it, from a log-in made after the change came into force, and
+    keeps it for the next boot.
 
     Returns what confirmed it; raises ``CommandExecutionError`` when nothing is pending or every
     connection from management is older than the change.
@@ -193,7 +193,7 @@ def confirm(saltenv=None):
     """
     it = _look(saltenv)
     with plainly():
-        return change.confirm(Host(), _witness(it))
+        return enforcement.confirm(Host(), it, _witness(it))
 
 
 def clean(test=False):

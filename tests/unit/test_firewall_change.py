@@ -77,6 +77,10 @@ class Machine:
         ran = netfilter.answer(self.live, command, text)
         return ran or getattr(self, command[0].replace("-", "_"))(*command[1:])
 
+    def wall(self, text):
+        self.told = text
+        return Ran(0, "", "")
+
     def systemd_run(self, *_):
         self.timer = True
         return Ran(0, "", "")
@@ -220,13 +224,17 @@ def test_other_witnesses(machine, witness):
     assert machine.events == []
 
 
-def test_a_master_that_was_down_before(machine):
-    """It proves nothing, and administrators are asked alone."""
-    machine.unreachable = set(MASTERS)
+def test_people_are_told_where_there_is_no_master(machine):
     machine.later = lambda: machine.connections(OLD, NEW)
-    machine.make()
-    assert machine.changed == BOTH
-    assert machine.events[0]["addresses"] == []
+    machine.make(masters=[], call=None)
+    assert machine.told.startswith("rocksalt: log in anew over ssh within 60 seconds")
+
+
+def test_no_master_can_be_reached(machine):
+    machine.unreachable = set(MASTERS)
+    with pytest.raises(Refused, match=r"^the master 10\.79\.0\.1:4505 cannot be reached"):
+        machine.make()
+    assert machine.changed == NEITHER and not machine.timer
 
 
 def test_confirmed_by_hand_meanwhile(machine):

@@ -11,7 +11,7 @@ import pytest
 from rocksalt import settings
 from rocksalt.errors import Refused
 from rocksalt.findings import judge
-from rocksalt.firewall import INPUT, change, enforce, files
+from rocksalt.firewall import BANS, INPUT, change, enforce, files
 from rocksalt.firewall.checks import Firewall
 from rocksalt.host import Ran
 
@@ -333,8 +333,8 @@ def test_drift(filtered, look, breaks, expected):
         (
             {"firewall": {"confirm_by": ["ssh"]}},
             {
-                "FW-013": "hardening:firewall:confirm_by is ['ssh']: the only acceptable value is "
-                "['master', 'ssh']: correct the pillar, or write a waiver"
+                "FW-013": "hardening:firewall:confirm_by is ['ssh']: master has to be among them: "
+                "correct the pillar, or write a waiver"
             },
         ),
     ],
@@ -517,8 +517,43 @@ def test_emergency_rules_that_cannot_be_loaded(bare, look, monkeypatch):
     it = look(bare)
     monkeypatch.setattr(it, "emergency", lambda: {4: {INPUT: ["-j nonsense"]}, 6: {}})
     with pytest.raises(Refused, match=r"^iptables does not accept the rules: .*nonsense"):
-        enforce.enforce(bare, it, ["FW-002"], change.Witness())
+        enforce.enforce(bare, lambda: it, ["FW-002"], lambda _: change.Witness())
     assert not any(INPUT in table.chains for table in bare.live.values())
+
+
+@pytest.mark.parametrize("control", ["FW-007", "FW-008"])
+def test_files_of_excused_controls_are_not_written(bare, look, control):
+    for command in ("systemctl", "systemd-run"):
+        bare.answer(command)
+    firewall = {"controls": {control: {"off": "another program does it"}}}
+    it = look(bare, firewall)
+    enforce.enforce(bare, lambda: it, ["FW-006", "FW-007", "FW-008"], lambda _: change.Witness())
+    assert bare.read(files.rules(4))
+    assert {bare.read(path) for path in it.files_of(control)} == {None}
+
+
+def test_the_chain_for_bans_holds_bans_only(filtered, look):
+    host = filtered()
+    on(4, f"-A {BANS} -j ACCEPT")(host)
+    assert drifts(look(host)) == {"FW-003": "IPv4 rocksalt-bans has `-j ACCEPT`, which is no ban"}
+    assert f"-D {BANS} 1" in look(host).plans()[4].forth
+
+
+def test_routers_that_were_let_in_stay_so(bare, look):
+    bare.put(files.rules(6), "-A rocksalt-input -p ipv6-icmp --icmpv6-type 134 -j ACCEPT\n")
+    assert any("icmpv6-type 134" in rule for rule in look(bare).declared[6].chains[INPUT])
+
+
+def test_docker_comes_behind_what_its_users_say(filtered, look):
+    pillar = {"firewall": {"foreign": ["docker"]}}
+    host = filtered(**pillar)
+    on(4, ":DOCKER - [0:0]", "-A FORWARD -o docker0 -j ACCEPT")(host)
+    assert set(drifts(look(host, **pillar))) == {"FW-003"}
+    host.live[4].restore(look(host, **pillar).plans()[4].text)
+    assert host.live[4].chains["FORWARD"] == [
+        *("-j DOCKER-USER", "-j rocksalt-forward", "-o docker0 -j ACCEPT"),
+    ]
+    assert drifts(look(host, **pillar)) == {}
 
 
 def test_enforced_and_cleaned(bare, look):
@@ -528,8 +563,8 @@ def test_enforced_and_cleaned(bare, look):
     )
     for command in ("systemctl", "systemd-run"):
         bare.answer(command)
-    it = look(bare)
-    enforce.enforce(bare, it, sorted(it.expected()), change.Witness())
+    ids = sorted(look(bare).expected())
+    enforce.enforce(bare, lambda: look(bare), ids, lambda _: change.Witness())
     bare.answer(SHOW, UNITS)
     bare.answer("systemctl show", "")
     assert drifts(look(bare)) == {}

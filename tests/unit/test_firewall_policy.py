@@ -36,7 +36,10 @@ ALIVE = [
     "-p udp --sport 68 --dport 67 -j ACCEPT",
 ]
 APT = "-p tcp -m multiport --dports 80,443 -m owner --uid-owner _apt -j ACCEPT"
-METADATA = "-d 169.254.169.254/32 -p tcp --dport 80 -m owner --uid-owner 0 -j ACCEPT"
+METADATA = (
+    "-d 169.254.169.254/32 -p tcp --dport 80 -m owner --uid-owner 0 -j ACCEPT",
+    "-d 169.254.169.254/32 -j REJECT --reject-with icmp-admin-prohibited",
+)
 RAW = {"raw_rules": {"ipv4": {"input": ["-p vrrp -j ACCEPT"], "forward": ["-i wg0 -j ACCEPT"]}}}
 
 
@@ -207,7 +210,7 @@ def test_output_denied(policy):
         "-d 198.51.100.25/32 -p tcp --dport 25": "smtp in mail",
     }
     assert rules(it, OUTPUT) == [
-        *("-o lo -j ACCEPT", ANSWERS, NO_SYN, *ALIVE, APT, METADATA),
+        *("-o lo -j ACCEPT", ANSWERS, NO_SYN, *ALIVE, *METADATA, APT),
         *(f'{match} -m comment --comment "{why}" -j ACCEPT' for match, why in kept.items()),
         *("-p gre -j ACCEPT", LOG.format("out")),
         "-j REJECT --reject-with icmp-admin-prohibited",

@@ -123,6 +123,9 @@ def make(
     rules are back.
     """
     reachable = [master for master in witness.masters if not _unreachable(master)]
+    if witness.masters and not reachable:
+        address, port = witness.masters[0]
+        raise Refused(f"the master {address}:{port} cannot be reached, so it cannot confirm")
     until = time.time() + seconds
     _arm(host, plans, emergency, seconds, witness.ssh_ports)
     try:
@@ -155,7 +158,6 @@ def _arm(
     why = "a change of the firewall was not confirmed in time and was undone"
     host.write(f"{RUN}/why", f"{why}\n", "0600")
     host.write(SCRIPT, _script(), "0700")
-    host.remove(files.ROLLED_BACK)
     _note(host, time.time() + seconds, ports)
     host.run("systemctl", "reset-failed", f"{UNIT}.service")
     ran = host.run(
@@ -166,6 +168,7 @@ def _arm(
     if ran.status:
         host.remove(ARMED)
         raise Refused(f"nothing was changed, for it could not be undone: {ran.err.strip()}")
+    host.remove(files.ROLLED_BACK)
 
 
 def _script() -> str:
@@ -256,6 +259,9 @@ def _confirmed(
         return
     if witness.call:
         witness.call(_invitation(masters, seconds, witness))
+    else:
+        host.run("wall", f"rocksalt: log in anew over ssh within {seconds} seconds to confirm a "
+                 "change of the firewall, or it is undone")  # fmt: skip
     while not newcomers(host, witness):
         if host.read(ARMED) is None:
             _refuse_if_undone(host)

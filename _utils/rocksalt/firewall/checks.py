@@ -36,6 +36,7 @@ ON_DISK, AT_BOOT, GUARDED, ALONE = "FW-006", "FW-007", "FW-008", "FW-009"
 WAY_IN, LISTENING, OPEN, CONFIRMED = "FW-010", "FW-011", "FW-012", "FW-013"
 RULES = (POLICIES, INCOMING, ORDER, PASSING, OUTGOING)
 _AS_DECLARED = "as declared"
+_RAW, _NARROW = "raw rules", "narrow enough"
 _NOT_INSTALLED = "iptables is not installed"
 
 
@@ -53,10 +54,14 @@ class Reading:
 
 
 def facts(host: Host) -> Facts:
-    """What of the host decides about the rules."""
+    """What of the host decides about the rules. Routers that were let in once stay so: their route
+    is gone while they are away, and must be able to come back.
+    """
     routes = host.run("ip", "-6", "-json", "route", "show", "proto", "ra").out
+    before = host.read(files.rules(6)) or ""
     return Facts(
-        apt="\n_apt:" in (host.read("/etc/passwd") or ""), routers=routes.strip() not in ("", "[]")
+        apt="\n_apt:" in (host.read("/etc/passwd") or ""),
+        routers=routes.strip() not in ("", "[]") or "--icmpv6-type 134 " in before,
     )
 
 
@@ -72,7 +77,7 @@ class Firewall:
             found = Facts(found.apt, settings["router_advertisements"] == "accept")
         self.policy = Policy(baseline, found)
         self.settings = self.policy.settings
-        self.wanted = set(findings.wanted(baseline, FAMILY, dict.fromkeys(RULES)))
+        self.wanted = set(findings.wanted(baseline, FAMILY, self.expected()))
         self.installed = not host.run("iptables", "--version").status
         self.declared = self._canonical(self.policy.chains)
         self.reading = self._read()
@@ -90,7 +95,7 @@ class Firewall:
             nothing = dict.fromkeys(VERSIONS, tables.Table())
             return Reading(nothing, {}, {}, [], installed=False)
         texts = {**self.loading(), **self.persisted()}
-        services = [port for access in self.policy.access() for port in (access.port,)]
+        services = [access.port for access in self.policy.access()]
         return Reading(
             live={version: tables.read(self.host, version) for version in VERSIONS},
             texts={path: self.host.read(path) for path in texts},
@@ -131,6 +136,16 @@ class Firewall:
         declared = {v: self._own(self.declared[v]) for v in VERSIONS}
         return files.persisted(declared, self.emergency())
 
+    def files_of(self, control: str) -> dict[str, str]:
+        """The files by which a control holds: path -> text."""
+        paths = {
+            ON_DISK: self._rule_files(),
+            AT_BOOT: self._boot_files(),
+            GUARDED: self._guard_files(),
+        }
+        texts = {**self.loading(), **self.persisted()}
+        return {path: texts[path] for path in paths.get(control, ())}
+
     def _own(self, table: tables.Table) -> dict[str, tuple[str, ...]]:
         return {name: table.chains[name] for name in self.names}
 
@@ -145,9 +160,7 @@ class Firewall:
     def _plan(self, version: int) -> tables.Plan:
         live, chains = self.reading.live[version], self._own(self.declared[version])
         leading = [
-            chain
-            for chain, ours in JUMPS.items()
-            if ORDER in self.wanted and ours in self.names and ours in {**chains, **live.chains}
+            chain for chain, ours in JUMPS.items() if ORDER in self.wanted and ours in self.names
         ]
         programs = tuple(self.settings["foreign"])
         goal = tables.Goal(chains, tuple(leading), self.wanted_policies, programs)
@@ -166,10 +179,13 @@ class Firewall:
         }
         return {
             POLICIES: policies,
-            INCOMING: {**dict.fromkeys(per_version, _AS_DECLARED), "raw rules": "narrow enough"},
+            INCOMING: {**dict.fromkeys(per_version, _AS_DECLARED), _RAW: _NARROW},
             ORDER: dict.fromkeys(per_version, _AS_DECLARED),
-            PASSING: dict.fromkeys(per_version, _AS_DECLARED),
-            OUTGOING: dict.fromkeys(per_version, f"{_AS_DECLARED}, then {self.policies['OUTPUT']}"),
+            PASSING: {**dict.fromkeys(per_version, _AS_DECLARED), _RAW: _NARROW},
+            OUTGOING: {
+                **dict.fromkeys(per_version, f"{_AS_DECLARED}, then {self.policies['OUTPUT']}"),
+                _RAW: _NARROW,
+            },
             ON_DISK: dict.fromkeys(self._rule_files(), AS_RENDERED),
             AT_BOOT: {
                 **dict.fromkeys(self._boot_files(), AS_RENDERED),
@@ -207,9 +223,9 @@ class Firewall:
             return {identifier: Seen(None, _NOT_INSTALLED) for identifier in family.controls}
         return {
             POLICIES: self._policies(),
-            INCOMING: self._incoming(),
+            INCOMING: self._with_raw(self._chains(INPUT), "input"),
             ORDER: self._order(),
-            PASSING: self._chains(FORWARD, DOCKER),
+            PASSING: self._with_raw(self._chains(FORWARD, DOCKER), "forward"),
             OUTGOING: self._outgoing(),
             ON_DISK: self._files(self._rule_files()),
             AT_BOOT: self._at_boot(),
@@ -242,20 +258,20 @@ class Firewall:
             ]
         return _per_version(wrong)
 
-    def _incoming(self) -> Seen:
-        seen = self._chains(INPUT)
-        wide = problems.wide(self.policy)
-        raw = ", ".join(f"`{rule}`" for rule in wide) or "narrow enough"
+    def _with_raw(self, seen: Seen, chain: str) -> Seen:
+        """The same, with raw rules of the pillar that are wider than the baseline accepts."""
+        wide = problems.wide(self.policy, chain)
+        raw = ", ".join(f"`{rule}`" for rule in wide) or _NARROW
         why = [seen.reason] if seen.reason else []
         why += [f"hardening:firewall:raw_rules: `{rule}` accepts anybody" for rule in wide]
-        return Seen({**seen.actual, "raw rules": raw}, "; ".join(why))
+        return Seen({**seen.actual, _RAW: raw}, "; ".join(why))
 
     def _outgoing(self) -> Seen:
-        seen = self._chains(OUTPUT)
-        actual, why = {}, [seen.reason] if seen.reason else []
+        seen = self._with_raw(self._chains(OUTPUT), "output")
+        actual, why = dict(seen.actual), [seen.reason] if seen.reason else []
         for version in VERSIONS:
             policy = self.reading.live[version].policies.get("OUTPUT")
-            actual[f"IPv{version}"] = f"{seen.actual[f'IPv{version}']}, then {policy}"
+            actual[f"IPv{version}"] += f", then {policy}"
             if policy != self.policies["OUTPUT"]:
                 why.append(f"the policy of IPv{version} OUTPUT is {policy}")
         return Seen(actual, "; ".join(why))
@@ -283,6 +299,8 @@ class Firewall:
             return [f"{chain} does not exist"]
         missing = [r for r in tables.bans(live, programs) if r not in live.chains.get(BANS, ())]
         found = [f"`{r}` of INPUT is missing in {BANS}" for r in missing if chain == "INPUT"]
+        strange = tables.strangers(live, programs) if chain == "INPUT" else []
+        found += [f"{BANS} has `{rule}`, which is no ban" for rule in strange]
         if rules == wanted:
             return found
         if jump not in rules:
@@ -344,22 +362,39 @@ class Firewall:
         return [glob for name in self.settings["foreign"] for glob in known.get(name, [])]
 
     def way_in(self) -> Seen:
-        """Whether an administrator's network reaches sshd through the declared rules."""
+        """Whether administrators' networks reach every port of sshd through the declared rules."""
+        seen, ports = self._let_in(), self._management_ports()
+        closed = sorted(self._sshd_ports() - ports)
+        if seen.actual and closed:
+            path = self.policy.family.where("services", "ssh", "tcp")
+            return Seen(False, f"sshd listens on port {closed[0]}, which {path} does not name")
+        return seen
+
+    def _let_in(self) -> Seen:
+        """Whether they reach at least one port that sshd listens on, if it does."""
         if not self.policy.networks(MANAGEMENT):
             return Seen(
                 False, f"hardening:networks:{MANAGEMENT} is empty: nobody could log in any more"
             )
-        ports = {a.port for a in self.policy.access() if self.policy.is_management(a)}
+        ports, listening = self._management_ports(), self._sshd_ports()
+        path = self.policy.family.where("services", "ssh", "tcp")
         if not ports:
-            path = self.policy.family.where("allow", "ssh")
-            return Seen(False, f"{path} does not let {MANAGEMENT} in")
-        sshd = {
-            x.port for x in self.reading.listeners if x.process == "sshd" and not x.loopback
-        } - ports
-        if sshd:
-            path = self.policy.family.where("services", "ssh", "tcp")
-            return Seen(False, f"sshd listens on port {min(sshd)}, which {path} does not name")
+            allow = self.policy.family.where("allow", "ssh")
+            return Seen(False, f"{allow} does not let {MANAGEMENT} in")
+        if listening and not listening & ports:
+            return Seen(False, f"sshd listens on port {min(listening)}, which {path} does not name")
+        if not ports & {x.port for x in self.reading.listeners} and self._by_socket():
+            return Seen(False, f"ssh.socket listens on no port that {path} names")
         return Seen(True)
+
+    def _by_socket(self) -> bool:
+        return self.host.run("systemctl", "is-active", "ssh.socket").out.strip() == "active"
+
+    def _management_ports(self) -> set[int]:
+        return {a.port for a in self.policy.access() if self.policy.is_management(a)}
+
+    def _sshd_ports(self) -> set[int]:
+        return {x.port for x in self.reading.listeners if x.process == "sshd" and not x.loopback}
 
     def _listening(self) -> Seen:
         """Sockets on every address that nobody may reach: they should listen on loopback."""
@@ -410,10 +445,10 @@ class Firewall:
 
     def safe(self) -> Seen:
         """Whether the declared rules leave a way in, and on the first run every open connection."""
-        seen = self.way_in()
+        seen = self._let_in()
         if not seen.actual:
             return seen
-        first = f"-j {INPUT}" not in self.reading.live[4].chains.get("INPUT", ())
+        first = self.host.read(files.rules(4)) is None
         cut = self.cut_off() if first and not self.settings["accept_cut"] else []
         if cut:
             return Seen(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence, Set
 
 from rocksalt.errors import Refused
 from rocksalt.firewall import BANS, DOCKER_USER, FOLDER, JUMPS, VERSIONS, change, files, tables
@@ -11,44 +11,63 @@ from rocksalt.firewall.checks import AT_BOOT, CONFIRMED, GUARDED, ON_DISK, Firew
 from rocksalt.host import Host
 from rocksalt.transaction import ASIDE
 
-_ON_DISK = {ON_DISK, AT_BOOT, GUARDED}
 
-
-def enforce(host: Host, it: Firewall, ids: Sequence[str], witness: change.Witness) -> None:
-    """Enforces the controls ``ids``. Raises :class:`Refused` when nothing was changed, or after the
-    old rules are back.
+def enforce(
+    host: Host,
+    look: Callable[[], Firewall],
+    ids: Sequence[str],
+    witness: Callable[[Firewall], change.Witness],
+) -> None:
+    """Enforces the controls ``ids``, after a ``look`` at the host that no other run disturbs.
+    Raises :class:`Refused` when nothing was changed, or after the old rules are back.
     """
     with change.lock(host):
         change.refuse_while_pending(host)
+        it = look()
         safe = it.safe()
         if not safe.actual:
             raise Refused(safe.reason)
         tables.canonical(host, it.emergency())  # nobody looks at them until they have to load
         plans = it.plans()
         if any(plans.values()):
-            change.make(host, plans, it.emergency(), it.settings["confirm_within"], witness)
+            change.make(host, plans, it.emergency(), it.settings["confirm_within"], witness(it))
         elif CONFIRMED in ids:
             host.remove(files.ROLLED_BACK)
-        if _ON_DISK & set(ids):
-            _keep(host, {**it.persisted(), **it.loading()})
+        keep(host, it, set(ids) & it.wanted)
 
 
-def _keep(host: Host, texts: Mapping[str, str]) -> None:
-    """Writes what is loaded at boot, and makes sure that it is."""
+def confirm(host: Host, it: Firewall, witness: change.Witness) -> str:
+    """Confirms the pending change by hand, and keeps it for the next boot; what confirmed it, in
+    words.
+    """
+    if any(it.plans().values()):
+        raise Refused("the rules in force are not the declared ones: run state.apply instead")
+    who = change.confirm(host, witness)
+    keep(host, it, {ON_DISK, AT_BOOT, GUARDED} & it.wanted)
+    return who
+
+
+def keep(host: Host, it: Firewall, ids: Set[str]) -> None:
+    """Writes what is loaded at boot, or afterwards by the guard, and makes sure that it is."""
+    texts = {path: text for control in ids for path, text in it.files_of(control).items()}
+    if not texts:
+        return
     folder = host.path(FOLDER)
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     os.chmod(folder, 0o700)
     for path, text in texts.items():
         host.write(path, text, files.mode(path))
-    for path in host.glob(f"{files.UNITS}/{files.SERVICE}*.d/*.conf"):
+    for path in files.overrides(host):
         host.rename(path, path + ASIDE)
-    service, timer = f"{files.SERVICE}.service", f"{files.GUARD}.timer"
     _systemctl(host, "daemon-reload")
-    _systemctl(host, "--quiet", "enable", service, timer)
-    if host.read(files.EMERGENCY_MARK) is not None:
-        _systemctl(host, "restart", service)
-    _systemctl(host, "start", service)
-    _systemctl(host, "restart", timer)
+    service, timer = f"{files.SERVICE}.service", f"{files.GUARD}.timer"
+    if AT_BOOT in ids:
+        _systemctl(host, "--quiet", "enable", service)
+        verb = "start" if host.read(files.EMERGENCY_MARK) is None else "restart"
+        _systemctl(host, verb, service)
+    if GUARDED in ids:
+        _systemctl(host, "--quiet", "enable", timer)
+        _systemctl(host, "restart", timer)
 
 
 def _systemctl(host: Host, *command: str) -> None:
@@ -80,8 +99,7 @@ def clean(host: Host) -> None:
             if lines:
                 tables.apply(host, version, tables.transaction(lines))
         for path in (*files.all_paths(host), files.EMERGENCY_MARK, files.ROLLED_BACK):
-            if not os.path.isdir(host.path(path)):
-                host.remove(path)
+            host.remove(path)
         host.run("systemctl", "daemon-reload")
 
 

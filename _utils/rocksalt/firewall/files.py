@@ -158,7 +158,8 @@ def _loader(chains: Sequence[str], policies: Mapping[str, str]) -> str:
     leading = {chain: ours for chain, ours in JUMPS.items() if ours in chains}
     kept = [BANS, *(chain for chain, ours in leading.items() if ours == DOCKER)]
     checks = [f"{chain} --jump {ours}" for chain, ours in leading.items()]
-    checks.append(f"{INPUT} --jump {BANS}")
+    checks += [f"{INPUT} --jump {BANS}", f"{INPUT} --jump DROP"]
+    checks += [f"{DOCKER} --jump DROP"] if DOCKER in chains else []
     if policies.get("OUTPUT") == "DROP":
         checks.append(f"{OUTPUT} --out-interface lo --jump ACCEPT")
     leads = [
@@ -190,7 +191,14 @@ def mode(path: str) -> str:
 
 def all_paths(host: Host) -> list[str]:
     """Every file of ours that is on the host."""
-    return [*host.glob(f"{FOLDER}/*"), *host.glob(f"{UNITS}/{SERVICE}*")]
+    names = (f"{SERVICE}.service", f"{GUARD}.service", f"{GUARD}.timer")
+    units = [unit(name) for name in names if host.read(unit(name)) is not None]
+    return [*host.glob(f"{FOLDER}/*"), *units]
+
+
+def overrides(host: Host) -> list[str]:
+    """Files by which others change our units."""
+    return host.glob(f"{UNITS}/{SERVICE}*.d/*.conf")
 
 
 def units_shown(host: Host) -> dict[str, dict[str, str]]:

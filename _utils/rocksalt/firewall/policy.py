@@ -271,7 +271,8 @@ def _keeps_alive(version: int, apt: bool) -> Iterator[str]:
     yield "-p udp --dport 123 -j ACCEPT"
     client, server = (68, 67) if version == 4 else (546, 547)
     yield f"-p udp --sport {client} --dport {server} -j ACCEPT"
-    if apt:
-        yield "-p tcp -m multiport --dports 80,443 -m owner --uid-owner _apt -j ACCEPT"
     if version == 4:
         yield f"-d {METADATA} -p tcp --dport 80 -m owner --uid-owner 0 -j ACCEPT"
+        yield f"-d {METADATA} -j REJECT --reject-with {_REFUSE[4]}"
+    if apt:
+        yield "-p tcp -m multiport --dports 80,443 -m owner --uid-owner _apt -j ACCEPT"

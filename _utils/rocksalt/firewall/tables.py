@@ -102,8 +102,8 @@ def transaction(lines: Iterable[str]) -> str:
 _CANONICAL = """
 rules=$(cat)
 for program in iptables ip6tables; do
-    printf '%s\\n' "$rules" | sed -n "/^#$program/,/^#end/p" | $program-restore --noflush &&
-        $program-save -t filter
+    printf '%s\\n' "$rules" | sed -n "/^#$program/,/^#end/p" |
+        $program-restore --noflush --wait 10 && $program-save -t filter
     echo "#status $?"
 done
 """
@@ -175,6 +175,8 @@ def arranged(table: Table, chain: str, programs: Sequence[str]) -> list[str]:
     jump = f"-j {JUMPS[chain]}"
     if chain == DOCKER_USER:
         return [jump, *(rule for rule in table.chains.get(chain, ()) if rule != jump)]
+    if chain == "FORWARD" and "docker" in programs and "DOCKER" in table.chains:
+        return _before_docker(table, programs)
     others = [
         rule
         for rule in table.chains.get(chain, ())
@@ -188,6 +190,25 @@ def arranged(table: Table, chain: str, programs: Sequence[str]) -> list[str]:
             break
         before.append(rule)
     return [*before, jump, *others[len(before) :]]
+
+
+def _before_docker(table: Table, programs: Sequence[str]) -> list[str]:
+    """FORWARD with Docker's rules: what users may say comes before all that Docker accepts."""
+    ours, users = f"-j {JUMPS['FORWARD']}", f"-j {DOCKER_USER}"
+    rules = [
+        rule
+        for rule in table.chains.get("FORWARD", ())
+        if rule == ours or tolerated(rule, "FORWARD", programs)
+    ]
+    if rules[:1] == [users] and rules.count(users) == rules.count(ours) == 1:
+        return rules
+    return [users, ours, *(rule for rule in rules if rule not in (ours, users))]
+
+
+def strangers(table: Table, programs: Iterable[str]) -> list[str]:
+    """Rules of our chain for bans that lead elsewhere than to the chains of banning programs."""
+    banning = [name for name in programs if name in BANNING]
+    return [rule for rule in table.chains.get(BANS, ()) if not tolerated(rule, "INPUT", banning)]
 
 
 # From one to the other -----------------------------------------------------------------------
@@ -244,6 +265,8 @@ def plan(live: Table, goal: Goal) -> Plan:
     forth += [f":{name} - [0:0]" for name in changed]
     forth += [f"-A {name} {rule}" for name, rules in changed.items() for rule in rules]
     forth += [f"-A {BANS} {rule}" for rule in copies]
+    strange, strangely = _without_strangers(live, goal)
+    forth += strange
     for chain in goal.arranged:
         there, undo = _rearranged(
             chain, live.chains.get(chain, ()), arranged(live, chain, goal.programs)
@@ -255,9 +278,18 @@ def plan(live: Table, goal: Goal) -> Plan:
         if live.policies.get(chain) != policy:
             forth.append(f"-P {chain} {policy}")
             back.insert(0, f"-P {chain} {live.policies.get(chain, 'ACCEPT')}")
-    back += [f"-D {BANS} {rule}" for rule in copies]
+    back += [f"-D {BANS} {rule}" for rule in copies] + strangely
     back += [*_back_to(live, list(changed)), *returned]
     return Plan(tuple(forth), tuple(back) if forth else ())
+
+
+def _without_strangers(live: Table, goal: Goal) -> tuple[list[str], list[str]]:
+    """Lines that take out of our chain for bans what is no ban, and the lines back."""
+    strange = strangers(live, goal.programs) if goal.arranged else []
+    rules = live.chains.get(BANS, ())
+    places = [(n, rule) for n, rule in enumerate(rules, 1) if rule in strange]
+    forth = [f"-D {BANS} {number}" for number, _ in reversed(places)]
+    return forth, [f"-I {BANS} {number} {rule}" for number, rule in places]
 
 
 def _left_over(live: Table, goal: Goal) -> tuple[list[str], list[str]]:
@@ -275,26 +307,27 @@ def _left_over(live: Table, goal: Goal) -> tuple[list[str], list[str]]:
 
 def _rearranged(chain: str, now: Sequence[str], then: Sequence[str]) -> tuple[list[str], list[str]]:
     """Lines that make the rules ``then`` of the rules ``now``, and the lines back. ``then`` has
-    nothing new but our jump, so rules go, and the jump comes to its place.
+    nothing new but our jump, and Docker's own for its users: others go, and these come to their
+    place.
     """
     if list(now) == list(then):
         return [], []
-    jump = f"-j {JUMPS[chain]}"
-    kept = [rule for rule in then if rule != jump]
+    placed = {f"-j {JUMPS[chain]}", *([f"-j {DOCKER_USER}"] if chain == "FORWARD" else [])}
+    placed &= set(then)
+    kept = [rule for rule in then if rule not in placed]
     gone = []
     for position, rule in enumerate(now, 1):
         if kept and rule == kept[0]:
             kept.pop(0)
         else:
             gone.append((position, rule))
-    place = list(then).index(jump) + 1
     # By its text where that is clear: somebody else may have added a rule since we read them.
     forth = [
         f"-D {chain} {rule if now.count(rule) == 1 else position}"
         for position, rule in reversed(gone)
     ]
-    forth.append(f"-I {chain} {place} {jump}")
-    back = [f"-D {chain} {jump}"]
+    forth += [f"-I {chain} {n} {rule}" for n, rule in enumerate(then, 1) if rule in placed]
+    back = [f"-D {chain} {rule}" for rule in reversed(then) if rule in placed]
     back += [f"-I {chain} {position} {rule}" for position, rule in gone]
     return forth, back
 

@@ -14,6 +14,7 @@ from typing import Any
 from rocksalt import findings, sshd, ways_in
 from rocksalt.errors import Refused
 from rocksalt.findings import AS_RENDERED, Seen
+from rocksalt.firewall import INPUT, tables
 from rocksalt.host import Host
 from rocksalt.settings import Baseline
 from rocksalt.sshd import config
@@ -241,7 +242,26 @@ class Sshd:
                 "hardening:sshd:ports does not name: a firewall may let nothing else in. Name both "
                 "until the new one is seen to work",
             )
+        if not self._let_in(host):
+            ports = ", ".join(map(str, self.settings["ports"]))
+            return Seen(
+                False,
+                f"the packet filter in force lets nobody in to port {ports}, on which "
+                "hardening:sshd:ports makes sshd listen: apply hardening.firewall first",
+            )
         return self.administrator(host)
+
+    def _let_in(self, host: Host) -> bool:
+        """Whether the baseline's packet filter, where it is in force, accepts a declared port."""
+        try:
+            rules = tables.read(host, 4).chains.get(INPUT)
+        except Refused:
+            return True  # there is no packet filter of the baseline without iptables
+        return rules is None or any(
+            f"--dport {port} " in rule and rule.endswith("-j ACCEPT")
+            for rule in rules
+            for port in self.settings["ports"]
+        )
 
     def administrator(self, host: Host) -> Seen:
         found, rejected = ways_in.find(host, self.door(), lambda user: self.door_for(host, user))
