@@ -7,7 +7,7 @@
 """
 
 from rocksalt import source
-from rocksalt.fail2ban import checks, reading
+from rocksalt.fail2ban import checks, jails, reading
 from rocksalt.fail2ban import enforce as enforcement
 from rocksalt.findings import judge
 from rocksalt.host import Host
@@ -20,12 +20,32 @@ def __virtual__():
     return True
 
 
+def _baseline(saltenv=None):
+    return source.load(__salt__, __opts__, __pillar__, __grains__, __context__, saltenv)
+
+
 def _look(saltenv=None):
     """The comparison for this host as it is now, and the host."""
     host = Host()
     with plainly():
-        baseline = source.load(__salt__, __opts__, __pillar__, __grains__, __context__, saltenv)
-        return host, checks.Fail2ban(baseline, reading.read(host), host)
+        return host, checks.Fail2ban(_baseline(saltenv), reading.read(host), host)
+
+
+def problems(saltenv=None):
+    """
+    What is wrong with the settings of the family although each is well-formed: names that no jail
+    can have, more ports than one rule can name. Reads the pillar only.
+
+    Returns a list of sentences.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' fail2ban.problems
+    """
+    with plainly():
+        return jails.problems(_baseline(saltenv))
 
 
 def drift(saltenv=None):

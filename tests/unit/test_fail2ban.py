@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import hashlib
 import pickle
+import re
 import shutil
 import socket
 import tempfile
@@ -15,8 +17,8 @@ from pathlib import Path
 import pytest
 
 from rocksalt import fail2ban, settings
-from rocksalt.errors import Refused
-from rocksalt.fail2ban import checks, config, enforce, reading, rules
+from rocksalt.errors import Refused, RocksaltError
+from rocksalt.fail2ban import checks, config, enforce, jails, reading, rules
 from rocksalt.fail2ban.server import Server, Silent
 
 DUMP = (Path(__file__).parent / "data/fail2ban-d-hardened.txt").read_text()
@@ -36,6 +38,7 @@ TABLE = """\
 COMMIT
 """
 V4, V6 = TABLE.format(source="198.51.100.7/32"), TABLE.format(source="2001:db8::7/128")
+STOCK = "[DEFAULT]\nusedns = warn\n[sshd]\nport = ssh\n"
 JAIL_FILE, LATER = fail2ban.JAILS, "/etc/fail2ban/jail.d/zzz.local"
 
 
@@ -52,7 +55,10 @@ class FakeServer:
         for jail in self.jails.values():
             jail |= {key: config.seconds(jail[key]) for key in ("findtime", "bantime")}
             jail["bantime.maxtime"] = config.seconds(jail["bantime.maxtime"])
-        self.server = {**config.server(commands), "dbpurgeage": 604800}
+        self.server = {
+            **{"dbfile": fail2ban.DATABASE, "dbpurgeage": 604800},
+            **{"loglevel": "INFO", "logtarget": "/var/log/fail2ban.log"},
+        }
         self.bans = {"sshd": ["198.51.100.7", "2001:db8::7"]}
         self.hangs_up = False
         path.parent.mkdir(parents=True)
@@ -111,7 +117,8 @@ def banning(shipped, host):
     root = Path(tempfile.mkdtemp(prefix="f2b"))
     host.root = str(root)
     host.put(fail2ban.CLIENT)
-    host.put("/etc/fail2ban/jail.conf", "[DEFAULT]\nusedns = warn\n[sshd]\nport = ssh\n")
+    host.put("/usr/sbin/iptables-save")
+    host.put("/etc/fail2ban/jail.conf", STOCK)
     host.put("/etc/fail2ban/jail.d/defaults-debian.conf", "[sshd]\nenabled = true\n")
     host.put("/etc/fail2ban/fail2ban.conf", "[Definition]\nloglevel = INFO\ndbpurgeage = 1d\n")
     host.put("/etc/fail2ban/filter.d/sshd.conf", "filter")
@@ -120,7 +127,9 @@ def banning(shipped, host):
         "/var/lib/dpkg/status",
         "Package: a\nConffiles:\n /etc/a 0\n\nPackage: fail2ban\nStatus: install ok installed\n"
         "Conffiles:\n /etc/fail2ban/filter.d/sshd.conf b2c97ae425dd751b0e48a3acae79cf4a\n"
-        " /etc/fail2ban/action.d/iptables.conf 418c5509e2171d55b0aee5c2ea4442b5\n\nPackage: z\n",
+        " /etc/fail2ban/action.d/iptables.conf 418c5509e2171d55b0aee5c2ea4442b5\n"
+        f" /etc/fail2ban/jail.conf {hashlib.md5(STOCK.encode()).hexdigest()}\n"
+        " /etc/fail2ban/jail.d/defaults-debian.conf 0\n\nPackage: z\n",
     )
     host.answer(" ".join(ASK), UP)
     host.answer(f"{fail2ban.CLIENT} -d", DUMP)
@@ -269,6 +278,8 @@ def test_a_server_that_does_not_answer(banning, differing):
 
 def test_not_installed(host, differing):
     assert set(differing(host).values()) == {"fail2ban is not installed"}
+    host.put(fail2ban.CLIENT)
+    assert set(differing(host).values()) == {"iptables is not installed"}
 
 
 FILES = {
@@ -278,7 +289,7 @@ FILES = {
     ),
     "our file is edited": (
         {fail2ban.SERVER: f"{config.HEADER}\n[Definition]\ndbfile = None\n"},
-        {"F2B-002": f"{fail2ban.SERVER} was edited: 'dbfile = {fail2ban.DATABASE}' is missing, "},
+        {"F2B-002": f"{fail2ban.SERVER} was edited: 'allowipv6 = auto' is missing, "},
     ),
     "a later file": (
         {LATER: "[DEFAULT]\nmaxretry = 99\n\n[sshd]\nbantime = 1h\nmaxretry=50\n"},
@@ -310,6 +321,21 @@ FILES = {
     "a filter overlaid": (
         {"/etc/fail2ban/filter.d/sshd.local": "x"},
         {"F2B-015": "not as the package ships it: /etc/fail2ban/filter.d/sshd.local"},
+    ),
+    "the main file of jails": (
+        {"/etc/fail2ban/jail.conf": f"{STOCK}ignoreregex = <HOST>\n"},
+        {"F2B-015": "not as the package ships it: /etc/fail2ban/jail.conf"},
+    ),
+    "what is laid over paths": (
+        {"/etc/fail2ban/paths-overrides.local": "[sshd]\nignoreregex = <HOST>\n"},
+        {"F2B-015": "not as the package ships it: /etc/fail2ban/paths-overrides.local"},
+    ),
+    "IPv6 is switched off": (
+        {"/etc/fail2ban/fail2ban.d/zzz.local": "[Definition]\nallowipv6 = no\n"},
+        {
+            "F2B-003": "allowipv6 = no (/etc/fail2ban/fail2ban.d/zzz.local line 2, [Definition]) "
+            "beats the baseline"
+        },
     ),
     "a filter of the site's own": ({"/etc/fail2ban/filter.d/mine.conf": "x"}, {}),
 }
@@ -391,33 +417,87 @@ def test_many_bans_are_looked_up_quickly(banning, differing):
     assert time.process_time() - start < 2
 
 
+SAVED = {4: "iptables-save -t filter", 6: "ip6tables-save -t filter"}
+JUMP = "-p tcp -m multiport --dports 22 -j f2b-sshd"
+
+
 @pytest.mark.parametrize(
-    ("table", "reason"),
+    ("old", "new", "reason"),
     [
-        (V4.replace("-A f2b-sshd -s", "-A other -s"), "198.51.100.7 (sshd): banned, yet nothing "),
-        (V4.replace("-j REJECT", "-j ACCEPT"), "198.51.100.7 (sshd): banned, yet nothing "),
+        ("-A f2b-sshd -s", "-A other -s", "198.51.100.7 (sshd): banned, yet no rule keeps it out"),
+        ("-j REJECT", "-j ACCEPT", "198.51.100.7 (sshd): banned, yet no rule keeps it out; IPv4: "),
+        ("-A rocksalt-bans -p", "-A FORWARD -p", "IPv4: rocksalt-bans does not lead to it by "),
+        ("-A rocksalt-bans", "-A rocksalt-bans -j ACCEPT\n-A rocksalt-bans", "IPv4: rocksalt-ban"),
         (
-            V4.replace("-A rocksalt-bans -p", "-A FORWARD -p"),
-            "198.51.100.7 (sshd): banned, yet nothing ",
-        ),
-        (
-            V4.replace("-A rocksalt-bans", "-A rocksalt-bans -j ACCEPT\n-A rocksalt-bans"),
-            "198.51.100.7 (sshd): banned, ",
-        ),
-        (V4.replace("-A f2b-sshd -s", "-A f2b-sshd -j RETURN\n-A f2b-sshd -s"), "198.51.100.7 (s"),
-        ("", "198.51.100.7 (sshd): banned, yet nothing in rocksalt-bans keeps it out"),
-        (
-            V4.replace("COMMIT", "-A INPUT -p tcp -j f2b-sshd\nCOMMIT"),
-            "bans are looked up outside rocksalt-bans: IPv4: INPUT -p tcp -j f2b-sshd",
+            "COMMIT",
+            "-A INPUT -p tcp -j f2b-sshd\nCOMMIT",
+            "IPv4: INPUT leads to it by `-p tcp -j f2b-sshd`",
         ),
     ],
 )
-def test_a_ban_that_is_not_in_force(banning, differing, monkeypatch, table, reason):
+def test_a_ban_that_is_not_in_force(banning, differing, monkeypatch, old, new, reason):
     monkeypatch.setattr(reading, "_A_MOMENT", 0)
-    banning.answer("iptables-save -t filter", table)
+    banning.answer(SAVED[4], V4.replace(old, new))
     found = differing(banning)
     assert found.keys() == {"F2B-011"}
     assert found["F2B-011"].startswith(reason)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "reason"),
+    [
+        *(
+            (
+                "-A f2b-sshd",
+                f"-A f2b-sshd {rule}\n-A f2b-sshd",
+                f"f2b-sshd has `{rule}`, which is no ban",
+            )
+            for rule in ("-p tcp -j RETURN", "-j ACCEPT", "-s 192.0.2.1/32 -j ACCEPT", "-j LOG")
+        ),
+        ("-A f2b-sshd -j RETURN\n", "", "f2b-sshd does not end with `-j RETURN`"),
+        (
+            f"-A rocksalt-bans {JUMP}\n",
+            "",
+            f"rocksalt-bans does not lead to it by `{JUMP}`",
+        ),
+        (
+            "--dports 22",
+            "--dports 2222",
+            f"rocksalt-bans does not lead to it by `{JUMP}`; IPv6: rocksalt-bans leads to it by "
+            "`-p tcp -m multiport --dports 2222 -j f2b-sshd`",
+        ),
+    ],
+)
+def test_what_leads_past_bans_is_seen_while_nobody_is_banned(banning, differing, old, new, reason):
+    banning.server.bans["sshd"] = []
+    empty = re.sub("-A f2b-sshd -s.*\n", "", V6)
+    banning.answer(SAVED[4], V4)
+    banning.answer(SAVED[6], empty)
+    assert differing(banning) == {}
+    banning.answer(SAVED[6], empty.replace(old, new, 1))
+    assert differing(banning) == {"F2B-011": f"IPv6: {reason}"}
+
+
+def test_a_jail_has_no_chain_before_its_first_ban(banning, differing):
+    banning.server.bans["sshd"] = []
+    for command in SAVED.values():
+        banning.answer(command, "*filter\n:INPUT ACCEPT [0:0]\n:rocksalt-bans - [0:0]\nCOMMIT\n")
+    assert differing(banning) == {}
+
+
+@pytest.mark.parametrize("version", SAVED)
+def test_bans_go_to_input_until_the_firewall_has_its_chain(banning, shipped, differing, version):
+    """It may have been refused, and a jump from a chain that does not exist bans nobody."""
+    banning.answer(SAVED[version], "*filter\n:INPUT ACCEPT [0:0]\nCOMMIT\n")
+    it = look(shipped, banning)
+    assert 'chain="INPUT"]' in it.render()[JAIL_FILE]
+    assert differing(banning).keys() == {"F2B-002", "F2B-010", "F2B-011"}
+
+
+def test_a_packet_filter_that_cannot_be_read_is_an_error(banning, shipped):
+    banning.answer(SAVED[6], status=4, err="Permission denied\n")
+    with pytest.raises(Refused, match="ip6tables-save failed: Permission denied"):
+        look(shipped, banning)
 
 
 def test_without_management_it_says_so(banning, shipped):
@@ -446,6 +526,8 @@ def test_sshd_follows_its_ports_and_others_take_all(banning, shipped):
     text = look(shipped, banning, **pillar).render()[JAIL_FILE]
     assert 'iptables-multiport[port="22,2222", ' in text
     assert 'iptables-allports[protocol="tcp", ' in text
+    pillar["firewall"] = {"services": {"ssh": {"tcp": [22, 2222, 8022]}}}
+    assert '[port="22,2222,8022", ' in look(shipped, banning, **pillar).render()[JAIL_FILE]
     assert "journalmatch = _SYSTEMD_UNIT=vsftpd.service" in text
 
 
@@ -481,15 +563,31 @@ def test_a_jail_below_the_floor_is_drift_for_a_person(banning, shipped):
     assert (seen.actual == it.expected()["F2B-007"], seen.remedy) == (False, "manual")
 
 
-def test_a_name_that_is_none(banning, shipped):
-    with pytest.raises(Refused, match="hardening:fail2ban:jails:My jail: 'My jail' is no name"):
-        look(shipped, banning, fail2ban={"jails": {"My jail": {}}})
+def test_settings_that_no_jail_can_have(banning, shipped):
+    jails_ = {"My jail": {}, "sshd": {}, "web": {"ports": [80]}}
+    pillar = {"fail2ban": {"jails": jails_}, "sshd": {"ports": [*range(2200, 2216)]}}
+    baseline = settings.resolve(shipped, {**MANAGEMENT, **pillar}, {}, "web1")
+    found = jails.problems(baseline)
+    assert found == [
+        "hardening:fail2ban:jails:sshd: closes more than 15 ports; list at most as many here",
+        "hardening:fail2ban:jails:My jail: 'My jail' is no name of a jail: use up to 24 lower-case "
+        "letters, digits and hyphens, a letter first",
+    ]
+    with pytest.raises(Refused, match="'My jail' is no name"):
+        look(shipped, banning, **pillar)
+
+
+@pytest.mark.parametrize("name", [5, True, None])
+def test_a_name_that_is_no_string_is_told(shipped, name):
+    with pytest.raises(RocksaltError, match=f"hardening:fail2ban:jails:{name}: "):
+        pillar = {**MANAGEMENT, "fail2ban": {"jails": {name: {}}}}
+        jails.declared(settings.resolve(shipped, pillar, {}, "web1"))
 
 
 def test_an_unknown_filter_is_named(banning, shipped, differing):
     pillar = {"fail2ban": {"jails": {"web": {"filter": "shd[mode=normal]"}}}}
     words = "hardening:fail2ban:jails:web: the host has no filter 'shd'; did you mean 'sshd'?"
-    assert differing(banning, **pillar)["F2B-005"] == f"the jail web does not run: {words}"
+    assert differing(banning, **pillar)["F2B-005"] == f"the jail web does not run; {words}"
     with pytest.raises(Refused) as caught:
         enforce.enforce(banning, look(shipped, banning, **pillar), ["F2B-005"])
     assert str(caught.value) == words

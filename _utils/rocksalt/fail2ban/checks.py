@@ -7,7 +7,7 @@ from typing import Any
 
 from rocksalt import fail2ban, findings
 from rocksalt.fail2ban import config, jails, rules
-from rocksalt.fail2ban.reading import Reading
+from rocksalt.fail2ban.reading import Reading, late
 from rocksalt.findings import AS_RENDERED, Seen
 from rocksalt.host import Host
 from rocksalt.schema import nearest
@@ -18,7 +18,6 @@ SERVICE, FILES, OVERRULED, CURRENT, IN_FORCE, PRIVATE = (
 )
 _ACCESS = "root:root 0600"
 _SHOWN = 10
-_NOT_INSTALLED = "fail2ban is not installed"
 _KEYS = {
     jails.SOURCE: ("journalmatch", "logpath"),
     jails.PATIENCE: ("maxretry", "findtime"),
@@ -41,8 +40,10 @@ class Fail2ban:
         self.family = baseline.families["fail2ban"]
         self.wanted = findings.wanted(baseline, "fail2ban", self.family.controls)
         self.declared = [jail for jail in jails.declared(baseline) if jail.enabled]
-        self.chain = jails.chain(baseline)
-        self.sections, self.server = jails.sections(baseline, lambda i: i not in self.wanted)
+        self.chain = jails.chain(baseline, reading.chains)
+        self.sections, self.server = jails.sections(
+            baseline, lambda i: i not in self.wanted, self.chain
+        )
         self._logs = {
             jail.name: [path for log in jail.logs for path in host.glob(log) or [log]]
             for jail in self.declared
@@ -52,17 +53,16 @@ class Fail2ban:
 
     def render(self) -> dict[str, str]:
         """Our two files: path -> text."""
-        server = {"Definition": self.server} if self.server else {}
         return {
             fail2ban.JAILS: config.render(self.sections),
-            fail2ban.SERVER: config.render(server),
+            fail2ban.SERVER: config.render({"Definition": self.server}),
         }
 
     def jail(self, jail: jails.Jail) -> dict[str, dict[str, Any]]:
         """Control id -> key -> the value that a jail shall have."""
         found = {}
         for identifier, keys in _KEYS.items():
-            texts = jails.options(self.baseline, jail)[identifier]
+            texts = jails.options(self.baseline, jail, self.chain)[identifier]
             found[identifier] = {
                 key: config.normal(key, _words(key, texts.get(key))) for key in keys
             }
@@ -93,8 +93,8 @@ class Fail2ban:
 
     def seen(self) -> dict[str, Seen]:
         """Control id -> what the reading shows."""
-        if not self.reading.installed:
-            absent = Seen(None, _NOT_INSTALLED, remedy="state")
+        if self.reading.absent:
+            absent = Seen(None, self.reading.absent, remedy="state")
             found = dict.fromkeys(self.family.controls, absent)
         else:
             found = {i: self._jails_seen(i) for i in _KEYS}
@@ -311,17 +311,12 @@ def _actions_changed(
 def _watched_seen(it: Fail2ban) -> Seen:
     if it.reading.running.problem:
         return Seen(None, it.silence())
-    names = [jail.name for jail in it.declared]
-    running = sorted(it.reading.running.jails)
-    why = [f"the jail {n} does not run{_unknown_filter(it, n)}" for n in names if n not in running]
+    names, running = _names(it), sorted(it.reading.running.jails)
+    stopped = [jail for jail in it.declared if jail.name not in running]
+    why = [f"the jail {jail.name} does not run" for jail in stopped]
+    why += filter(None, (missing_filter(it, jail) for jail in stopped))
     why += [f"the jail {n} runs and is not declared" for n in running if n not in names]
     return Seen(running, "; ".join(why))
-
-
-def _unknown_filter(it: Fail2ban, name: str) -> str:
-    jail = next(jail for jail in it.declared if jail.name == name)
-    known = jail.filter.partition("[")[0]
-    return f": {missing_filter(it, jail)}" if known not in it.reading.filters else ""
 
 
 def missing_filter(it: Fail2ban, jail: jails.Jail) -> str:
@@ -336,20 +331,17 @@ def missing_filter(it: Fail2ban, jail: jails.Jail) -> str:
 def _in_force_seen(it: Fail2ban) -> Seen:
     if it.reading.running.problem:
         return Seen(None, it.silence())
-    names = {*it.reading.running.jails, *(jail.name for jail in it.declared)}
-    lost, strays = [], []
-    for family, found in it.reading.rules.items():
-        for jail, addresses in it.reading.running.bans.items():
-            reached = rules.is_reached(found, it.chain, jail)
-            inside = rules.kept_out(found, jail) if reached else set()
-            mine = {rules.source(a): a for a in addresses if (6 if ":" in a else 4) == family}
-            lost += [f"{a} ({jail})" for s, a in mine.items() if s and s not in inside]
-        strays += [f"IPv{family}: {rule}" for rule in rules.strays(found, it.chain, names)]
+    lost = [f"{a} ({jail})" for jail, a in late(it.reading.running, it.reading.chains)]
     if len(lost) > _SHOWN:
         lost = [*lost[:_SHOWN], f"{len(lost) - _SHOWN} more"]
-    why = [f"{', '.join(lost)}: banned, yet nothing in {it.chain} keeps it out"] if lost else []
-    why += [f"bans are looked up outside {it.chain}: {', '.join(strays)}"] if strays else []
-    return Seen({"not kept out": lost, "outside the chain": strays}, "; ".join(why))
+    faults = [
+        f"IPv{version}: {fault}"
+        for version, chains in it.reading.chains.items()
+        for jail in (it.declared if jails.ACTION in it.wanted else ())
+        for fault in rules.faults(chains, it.chain, jail.name, jail.ports)
+    ]
+    why = [f"{', '.join(lost)}: banned, yet no rule keeps it out"] if lost else []
+    return Seen({"not kept out": lost, "faults": faults}, "; ".join([*why, *faults]))
 
 
 def _access_seen(it: Fail2ban) -> Seen:
@@ -390,7 +382,7 @@ CHECKS: dict[str, Check] = {
     OVERRULED: (_nothing, _overruled_seen),
     CURRENT: (_nothing, _current_seen),
     jails.WATCHED: (_names, _watched_seen),
-    IN_FORCE: (lambda it: {"not kept out": [], "outside the chain": []}, _in_force_seen),
+    IN_FORCE: (lambda it: {"not kept out": [], "faults": []}, _in_force_seen),
     PRIVATE: (_nothing, _access_seen),
     "F2B-015": (_nothing, _edited_seen),
     "F2B-016": (lambda it: True, _management_seen),

@@ -11,7 +11,6 @@ from typing import Any
 
 from rocksalt import fail2ban
 
-Read = Callable[[str], str | None]
 Glob = Callable[[str], list[str]]
 
 # Options that change what a jail judges, and that our file does not set: they belong to the filter.
@@ -206,10 +205,3 @@ def _told(jail: dict[str, Any], key: str, values: Sequence[Any]) -> None:
         jail.setdefault(key.removeprefix("add"), []).extend(several)
     else:
         jail[key] = values[0]
-
-
-def server(found: Iterable[Sequence[Any]]) -> dict[str, Any]:
-    """Key -> value of the server itself by the commands of :func:`commands`."""
-    return {
-        command[1]: command[2] for command in found if command[0] == "set" and len(command) == 3
-    }

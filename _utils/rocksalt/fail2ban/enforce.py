@@ -11,17 +11,11 @@ from collections.abc import Callable, Iterable, Sequence
 from rocksalt import fail2ban
 from rocksalt.errors import Refused
 from rocksalt.fail2ban import checks, config, jails, reading, rules
+from rocksalt.firewall.tables import PROGRAMS
 from rocksalt.host import Host
 from rocksalt.transaction import DISABLED, Transaction
 
 _PATIENCE = 15.0
-_PROGRAMS = {4: "iptables", 6: "ip6tables"}
-
-
-class _Change(Transaction):
-    """Files that can be put back; ``told`` once the server may have read them."""
-
-    told = False
 
 
 def enforce(host: Host, it: checks.Fail2ban, ids: Sequence[str]) -> None:
@@ -35,17 +29,17 @@ def enforce(host: Host, it: checks.Fail2ban, ids: Sequence[str]) -> None:
     for path, access in it.wrong_access().items() if checks.PRIVATE in ids else ():
         user, group, mode = access.replace(":", " ").split()
         host.secure(path, user, group, mode)
-    change = _Change(host)
+    change, told = Transaction(host), False
     try:
         _change(host, it, change)
         _must(host, "fail2ban does not accept its configuration", fail2ban.CLIENT, "-t")
-        change.told = True
+        told = True
         _take_effect(host, it, ids)
     except (Refused, OSError) as error:
-        raise Refused(f"{error}; {_back(host, change)}") from None
+        raise Refused(f"{error}; {_back(host, change, told)}") from None
 
 
-def _change(host: Host, it: checks.Fail2ban, change: _Change) -> None:
+def _change(host: Host, it: checks.Fail2ban, change: Transaction) -> None:
     """Our files first, then the lines of others that beat them."""
     for path, text in it.render().items() if checks.FILES in it.wanted else ():
         attributes = host.attributes(path)
@@ -100,10 +94,10 @@ def restart(host: Host, names: Iterable[str] = ()) -> None:
     """
     jails = sorted({*names, *reading.running(host).jails})
     steps = [f"systemctl stop {fail2ban.UNIT}"]
-    for family, found in reading.packet_filter(host).items():
-        tool = f"{_PROGRAMS[family]} -w"
-        jumps = (shlex.join(shlex.split(rule)) for rule in rules.strays(found, "", jails))
-        steps += [f"{tool} -D {rule} 2>/dev/null" for rule in jumps]
+    for version, chains in reading.packet_filter(host).items():
+        tool = f"{PROGRAMS[version]} -w"
+        jumps = (shlex.split(f"{chain} {rule}") for chain, rule in rules.jumps(chains, jails))
+        steps += [f"{tool} -D {shlex.join(jump)} 2>/dev/null" for jump in jumps]
         for jail in jails:
             steps += [f"{tool} {option} f2b-{jail} 2>/dev/null" for option in ("-F", "-X")]
     steps += [f"systemctl reset-failed {fail2ban.UNIT}", f"systemctl start {fail2ban.UNIT}"]
@@ -132,12 +126,12 @@ def _wait(ready: Callable[[], bool]) -> bool:
     return True
 
 
-def _back(host: Host, change: _Change) -> str:
+def _back(host: Host, change: Transaction, told: bool) -> str:
     """Undoes a change and says how that went. A server that was not told of it runs on, perhaps
     better than its files would.
     """
     failures = change.undo()
-    if change.told:
+    if told:
         ran = host.run("systemctl", "restart", fail2ban.UNIT)
         failures += [reading.complaint(ran)] if ran.status else []
     if failures:
@@ -161,7 +155,7 @@ def leftovers(host: Host) -> list[str]:
 
 def clean(host: Host) -> None:
     """Takes it away again; disabled lines of others come back, the database stays."""
-    change = _Change(host)
+    change, told = Transaction(host), False
     try:
         for path in _with_disabled_lines(host):
             text = host.read(path) or ""
@@ -170,10 +164,10 @@ def clean(host: Host) -> None:
             change.remove(path)
         if reading.unit(host)[0]:
             _must(host, "fail2ban does not accept what is left", fail2ban.CLIENT, "-t")
-            change.told = True
+            told = True
             restart(host)
     except (Refused, OSError) as error:
-        raise Refused(f"{error}; {_back(host, change)}") from None
+        raise Refused(f"{error}; {_back(host, change, told)}") from None
 
 
 def _with_disabled_lines(host: Host) -> list[str]:

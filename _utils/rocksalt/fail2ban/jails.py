@@ -10,7 +10,9 @@ from typing import Any
 from rocksalt import fail2ban
 from rocksalt.catalogue import below_floor
 from rocksalt.errors import Refused
-from rocksalt.fail2ban import config
+from rocksalt.fail2ban import config, rules
+from rocksalt.firewall import BANS, VERSIONS
+from rocksalt.firewall.policy import Policy
 from rocksalt.settings import Baseline
 
 WATCHED, SOURCE, PATIENCE, DURATION, NEVER, ACTION = (
@@ -19,6 +21,7 @@ WATCHED, SOURCE, PATIENCE, DURATION, NEVER, ACTION = (
 MEMORY, LOG = "F2B-012", "F2B-013"
 LOOPBACK = ("127.0.0.0/8", "::1/128")
 _NAME = re.compile(r"[a-z][a-z0-9-]{0,23}")  # f2b- and the name make a chain of at most 28
+_MOST_PORTS = 15  # that one rule of iptables can name
 
 
 @dataclass(frozen=True)
@@ -36,9 +39,31 @@ class Jail:
     ban_time: int
 
 
+def problems(baseline: Baseline) -> list[str]:
+    """What is wrong with jails that are each well-formed: one sentence each, with the pillar path,
+    the value and what would be right.
+    """
+    family = baseline.families["fail2ban"]
+    found = []
+    for name, described in family.settings["jails"].items():
+        path = family.where("jails", str(name))
+        if not _NAME.fullmatch(str(name)):
+            found.append(
+                f"{path}: {name!r} is no name of a jail: use up to 24 lower-case letters, digits "
+                "and hyphens, a letter first"
+            )
+        elif len(described.get("ports", _own_ports(baseline, name))) > _MOST_PORTS:
+            found.append(f"{path}: closes more than {_MOST_PORTS} ports; list at most as many here")
+    return found
+
+
 def declared(baseline: Baseline) -> list[Jail]:
-    """The jails of the settings, those that are switched off too."""
-    settings = baseline.families["fail2ban"].settings
+    """The jails of the settings, those that are switched off too. Raises :class:`Refused` for
+    settings that have ``problems``.
+    """
+    settings, wrong = baseline.families["fail2ban"].settings, problems(baseline)
+    if wrong:
+        raise Refused("; ".join(wrong))
     return [
         _jail(baseline, name, {**settings, "enabled": True, **described})
         for name, described in sorted(settings["jails"].items())
@@ -46,12 +71,6 @@ def declared(baseline: Baseline) -> list[Jail]:
 
 
 def _jail(baseline: Baseline, name: str, described: Mapping[str, Any]) -> Jail:
-    if not _NAME.fullmatch(name):
-        path = baseline.families["fail2ban"].where("jails", name)
-        raise Refused(
-            f"{path}: {name!r} is no name of a jail: use up to 24 lower-case letters, digits "
-            "and hyphens"
-        )
     return Jail(
         name=name,
         enabled=described["enabled"],
@@ -66,17 +85,18 @@ def _jail(baseline: Baseline, name: str, described: Mapping[str, Any]) -> Jail:
 
 
 def _own_ports(baseline: Baseline, name: str) -> list[int]:
-    """The ports of the SSH server, for a jail that does not say others."""
-    sshd = baseline.families.get("sshd")
-    if name != "sshd":
-        return []
-    return list(sshd.settings["ports"]) if sshd and sshd.settings["enabled"] else [22]
+    """The ports by which administrators come in for the jail of sshd, none for others: they close
+    all.
+    """
+    return Policy(baseline).ssh_ports() if name == "sshd" else []
 
 
-def chain(baseline: Baseline) -> str:
-    """Where bans belong: the chain that the firewall keeps for them, or else INPUT."""
-    firewall = baseline.families.get("firewall")
-    return "rocksalt-bans" if firewall and firewall.settings["enabled"] else "INPUT"
+def chain(baseline: Baseline, live: Mapping[int, rules.Chains]) -> str:
+    """Where bans belong: the chain that the firewall keeps for them, or INPUT while there is none,
+    for instance because the firewall was refused; nobody would be banned otherwise.
+    """
+    enabled = baseline.families["firewall"].settings["enabled"]
+    return BANS if enabled and all(BANS in live.get(v, ()) for v in VERSIONS) else "INPUT"
 
 
 def never_banned(baseline: Baseline) -> list[str]:
@@ -90,8 +110,8 @@ def longest(baseline: Baseline) -> int:
     return max([int(settings["longest_ban"]), *(jail.ban_time for jail in declared(baseline))])
 
 
-def options(baseline: Baseline, jail: Jail) -> dict[str, dict[str, str]]:
-    """Control id -> key -> value of one jail's section."""
+def options(baseline: Baseline, jail: Jail, chain: str) -> dict[str, dict[str, str]]:
+    """Control id -> key -> value of one jail's section; its bans go to ``chain``."""
     settings = baseline.families["fail2ban"].settings
     if not jail.enabled:
         return {WATCHED: {"enabled": "false"}}
@@ -109,7 +129,7 @@ def options(baseline: Baseline, jail: Jail) -> dict[str, dict[str, str]]:
         DURATION: {
             "bantime": str(jail.ban_time),
             "bantime.increment": str(settings["increment"]).lower(),
-            "bantime.factor": str(settings["increment_factor"]),
+            "bantime.factor": "1",
             "bantime.maxtime": str(longest(baseline)),
             "bantime.overalljails": "true",
         },
@@ -118,7 +138,7 @@ def options(baseline: Baseline, jail: Jail) -> dict[str, dict[str, str]]:
             "ignoreself": "true",
             "ignorecommand": "",
         },
-        ACTION: {"action": f'{name}[{ports}protocol="tcp", chain="{chain(baseline)}"]'},
+        ACTION: {"action": f'{name}[{ports}protocol="tcp", chain="{chain}"]'},
     }
 
 
@@ -132,19 +152,18 @@ def server_options(baseline: Baseline) -> dict[str, dict[str, str]]:
 
 
 def sections(
-    baseline: Baseline, excused: Callable[[str], bool]
+    baseline: Baseline, excused: Callable[[str], bool], chain: str
 ) -> tuple[dict[str, dict[str, str]], dict[str, str]]:
     """(the sections of the file of jails, the options of the server) without those of excused
-    controls.
+    controls. IPv6 is said to be automatic, or else another file could switch it off.
     """
 
     def put(options: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
         return {k: v for i, found in options.items() if not excused(i) for k, v in found.items()}
 
-    found = {jail.name: put(options(baseline, jail)) for jail in declared(baseline)}
-    return {name: section for name, section in found.items() if section}, put(
-        server_options(baseline)
-    )
+    found = {jail.name: put(options(baseline, jail, chain)) for jail in declared(baseline)}
+    server = {"allowipv6": "auto", **put(server_options(baseline))}
+    return {name: section for name, section in found.items() if section}, server
 
 
 def too_weak(baseline: Baseline, identifier: str) -> list[str]:

@@ -12,10 +12,14 @@ from typing import Any
 from rocksalt import fail2ban
 from rocksalt.fail2ban import config, rules
 from rocksalt.fail2ban.server import SERVER_KEYS, Server, Silent
+from rocksalt.firewall import VERSIONS, tables
 from rocksalt.host import Host, Ran
 
 _A_MOMENT = 0.5
 _STATUS = "/var/lib/dpkg/status"
+_NEEDED = {fail2ban.CLIENT: "fail2ban", "/usr/sbin/iptables-save": "iptables"}
+_MAIN = tuple(f"{fail2ban.FOLDER}/{name}.conf" for name in ("jail", "fail2ban"))
+_DROP_INS = tuple(path.replace(".conf", ".d/") for path in _MAIN)
 _ENTRY = re.compile(r"^\d{4}-\d\d-\d\d .*?: +(?=[A-Z]+ )", re.MULTILINE)
 _CONFFILE = re.compile(r"^ (/\S+) ([0-9a-f]{32})", re.MULTILINE)
 
@@ -32,16 +36,16 @@ class Running:
 
 @dataclass(frozen=True)
 class Reading:
-    """``files`` and ``server_files`` are what the files amount to, ``problem`` why fail2ban finds
-    them wrong; ``lines`` has every option with its place, by file, in the order of reading.
+    """``absent`` says what is not installed. ``files`` is what the files amount to, ``problem`` why
+    fail2ban finds them wrong; ``lines`` has every option with its place, by file, in the order of
+    reading. ``chains`` are those of the filter tables for IPv4 (4) and IPv6 (6).
     """
 
-    installed: bool
+    absent: str = ""
     active: bool = False
     enabled: bool = False
     running: Running = field(default_factory=Running)
     files: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    server_files: Mapping[str, Any] = field(default_factory=dict)
     problem: str = ""
     texts: Mapping[str, str | None] = field(default_factory=dict)
     jail_lines: Mapping[str, Sequence[config.Line]] = field(default_factory=dict)
@@ -50,24 +54,23 @@ class Reading:
     links: Mapping[str, str] = field(default_factory=dict)
     edited: Sequence[str] = ()
     filters: Sequence[str] = ()
-    rules: Mapping[int, rules.Rules] = field(default_factory=dict)
+    chains: Mapping[int, rules.Chains] = field(default_factory=dict)
 
 
 def read(host: Host) -> Reading:
     """Looks at everything once. Nothing on the host changes."""
-    if host.attributes(fail2ban.CLIENT) is None:
-        return Reading(installed=False)
+    for path, package in _NEEDED.items():
+        if host.attributes(path) is None:
+            return Reading(absent=f"{package} is not installed")
     active, enabled = unit(host)
-    says, tables = _settled(host)
+    says, chains = _settled(host)
     dumped = host.run(fail2ban.CLIENT, "-d")
     commands = config.commands(dumped.out) if not dumped.status else []
     return Reading(
-        installed=True,
         active=active,
         enabled=enabled,
         running=says,
         files=config.jails(commands),
-        server_files=config.server(commands),
         problem=complaint(dumped) if dumped.status else "",
         texts={path: host.read(path) for path in (fail2ban.JAILS, fail2ban.SERVER)},
         jail_lines=_lines(host, "jail"),
@@ -76,7 +79,7 @@ def read(host: Host) -> Reading:
         links=_access(host, links=True),
         edited=_edited(host),
         filters=_filters(host),
-        rules=tables,
+        chains=chains,
     )
 
 
@@ -101,30 +104,26 @@ def running(host: Host) -> Running:
         return Running(problem=str(silence))
 
 
-def packet_filter(host: Host) -> dict[int, rules.Rules]:
-    """The filter table for IPv4 (4) and IPv6 (6)."""
-    programs = {4: "iptables-save", 6: "ip6tables-save"}
-    return {
-        family: rules.parse(host.run(program, "-t", "filter").out)
-        for family, program in programs.items()
-    }
+def packet_filter(host: Host) -> dict[int, rules.Chains]:
+    """The chains of the filter tables for IPv4 (4) and IPv6 (6)."""
+    return {version: tables.read(host, version).chains for version in VERSIONS}
 
 
-def _settled(host: Host) -> tuple[Running, dict[int, rules.Rules]]:
+def _settled(host: Host) -> tuple[Running, dict[int, rules.Chains]]:
     """The server's word and the packet filter; a ban takes a moment to become a rule."""
     for attempt in range(2):
-        says, tables = running(host), packet_filter(host)
-        if attempt or not late(says, tables):
+        says, chains = running(host), packet_filter(host)
+        if attempt or not late(says, chains):
             break
         time.sleep(_A_MOMENT)
-    return says, tables
+    return says, chains
 
 
-def late(says: Running, tables: Mapping[int, rules.Rules]) -> list[tuple[str, str]]:
+def late(says: Running, chains: Mapping[int, rules.Chains]) -> list[tuple[str, str]]:
     """(jail, address) for each ban of the server that is no rule of the jail's chain."""
     found = []
     for jail, addresses in says.bans.items():
-        ruled = {source for table in tables.values() for source in rules.kept_out(table, jail)}
+        ruled = {source for found in chains.values() for source in rules.kept_out(found, jail)}
         found += [(jail, a) for a in addresses if rules.source(a) and rules.source(a) not in ruled]
     return found
 
@@ -168,21 +167,23 @@ def _filters(host: Host) -> list[str]:
 
 
 def _edited(host: Host) -> list[str]:
-    """Filters and actions that are not as the distribution ships them, and what is laid over one
-    of those; a site's own ones, under names of their own, are no edits.
+    """Files that are not as the distribution ships them, and what is laid over a filter, an action
+    or paths; a site's own ones, under names of their own, are no edits. Drop-ins, ``jail.local``
+    and ``fail2ban.local`` are for settings, which are judged by what they say.
     """
     status = host.read(_STATUS) or ""
     start = status.find("\nPackage: fail2ban\n")
     shipped = dict(_CONFFILE.findall(status[start : status.find("\n\n", start + 1)]))
     found = []
     for path, digest in shipped.items():
-        if not path.startswith((f"{fail2ban.FOLDER}/filter.d/", f"{fail2ban.FOLDER}/action.d/")):
+        if not path.startswith(f"{fail2ban.FOLDER}/") or path.startswith(_DROP_INS):
             continue
         text = host.read(path)
         data = (text or "").encode(errors="surrogateescape")
         if hashlib.md5(data, usedforsecurity=False).hexdigest() != digest:
             found.append(path)
         local = f"{path.removesuffix('.conf')}.local"
-        if path.endswith(".conf") and host.attributes(local) is not None:
+        if path not in _MAIN and host.attributes(local) is not None:
             found.append(local)
-    return found
+    overrides = f"{fail2ban.FOLDER}/paths-overrides.local"
+    return found + ([overrides] if host.attributes(overrides) is not None else [])

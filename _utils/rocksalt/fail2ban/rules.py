@@ -4,24 +4,15 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
-Rules = Mapping[str, Sequence[str]]
+from rocksalt.firewall import tables
 
-_BAN = re.compile(r"-s (\S+) -j (?:REJECT|DROP)")
+Chains = Mapping[str, Sequence[str]]
+
+_BAN = re.compile(r"-s (\S+) -j (?:DROP|REJECT(?: --reject-with \S+)?)")
 _ENDS_HERE = re.compile(r"-j (ACCEPT|DROP|RETURN|REJECT( .*)?)")
-
-
-def parse(text: str) -> dict[str, list[str]]:
-    """Chain -> its rules in order, from ``iptables-save -t filter``."""
-    found: dict[str, list[str]] = {}
-    for line in text.splitlines():
-        if line.startswith(":"):
-            found[line[1:].split()[0]] = []
-        elif line.startswith("-A "):
-            _, chain, *rule = line.split(" ", 2)
-            found.setdefault(chain, []).append("".join(rule))
-    return found
+_REST = "-j RETURN"
 
 
 def effective(rules: Iterable[str]) -> list[str]:
@@ -34,28 +25,37 @@ def effective(rules: Iterable[str]) -> list[str]:
     return found
 
 
-def kept_out(rules: Rules, jail: str) -> set[str]:
-    """The addresses and networks that the chain of a jail keeps out, wherever one comes from."""
-    bans = (_BAN.match(rule) for rule in effective(rules.get(f"f2b-{jail}", ())))
+def kept_out(chains: Chains, jail: str) -> set[str]:
+    """The addresses and networks against which the chain of a jail has a rule."""
+    bans = (_BAN.fullmatch(rule) for rule in chains.get(f"f2b-{jail}", ()))
     return {ban.group(1) for ban in bans if ban}
 
 
-def is_reached(rules: Rules, chain: str, jail: str) -> bool:
-    """Whether packets get from a chain to that of a jail."""
-    return any(rule.endswith(f"-j f2b-{jail}") for rule in effective(rules.get(chain, ())))
-
-
-def strays(rules: Rules, chain: str, jails: Iterable[str]) -> list[str]:
-    """Jumps to the chains of jails from other chains than the one for bans, as arguments of
-    ``iptables -D``.
-    """
-    jumps = tuple(f"-j f2b-{jail}" for jail in jails)
+def jumps(chains: Chains, jails: Collection[str]) -> list[tuple[str, str]]:
+    """(chain, rule) of everything that leads to the chains of jails."""
+    own = {f"f2b-{jail}" for jail in jails}
     return [
-        f"{name} {rule}"
-        for name, found in rules.items()
-        for rule in found
-        if name != chain and rule.endswith(jumps)
+        (c, rule) for c, rules in chains.items() for rule in rules if tables.target(rule) in own
     ]
+
+
+def faults(chains: Chains, chain: str, jail: str, ports: Sequence[int]) -> list[str]:
+    """What keeps the bans of a jail from closing its ports, no more and no less, from the chain
+    that is meant for bans. Where a jail has no chain nothing does: the first ban makes it.
+    """
+    own = f"f2b-{jail}"
+    if own not in chains:
+        return []
+    closed = f"-m multiport --dports {','.join(map(str, ports))} " if ports else ""
+    wanted = (chain, f"-p tcp {closed}-j {own}")
+    bans, last = chains[own][:-1], chains[own][-1:]
+    found = [f"{own} has `{rule}`, which is no ban" for rule in bans if not _BAN.fullmatch(rule)]
+    if list(last) != [_REST]:
+        found.append(f"{own} does not end with `{_REST}`")
+    if wanted[1] not in effective(chains.get(chain, ())):
+        found.append(f"{chain} does not lead to it by `{wanted[1]}`")
+    others = [jump for jump in jumps(chains, [jail]) if jump != wanted]
+    return found + [f"{name} leads to it by `{rule}`" for name, rule in others]
 
 
 def source(address: str) -> str:
