@@ -74,6 +74,25 @@ def world(service, networks, group="public", port=22, base=HERE):
             {"networks": {"Büro": ["10.0.0.0/8"]}},
             [f"hardening:networks:Büro: 'Büro' is no name; {NAME}"],
         ),
+        (
+            {"networks": {"management": []}},
+            ["hardening:networks:management: is empty; name the networks that administrators come "
+             "from, such as [10.0.0.0/24]"],
+        ),
+        (
+            {
+                "networks": {"office": [], "salt": [], "unused": []},
+                "roles": role(allow={"https": ["office"]}, ping=["office"]),
+                "firewall": {"published": {"dns": ["office"]}},
+            },
+            [
+                f"hardening:networks:office: is empty, though {WEB}:allow:https lets it in",
+                f"hardening:networks:office: is empty, though {HERE}:published:dns lets it in",
+                f"hardening:networks:salt: is empty, though {HERE}:egress:salt-master lets out to "
+                "it",
+                f"hardening:networks:office: is empty, though {WEB}:ping lets it in",
+            ],
+        ),
         # Who may reach what.
         (
             {"roles": role(allow={"htps": ["public"]})},
@@ -154,8 +173,11 @@ def test_output_denied(policy, networks, masterless, expected):
     [
         ("-p vrrp -j ACCEPT", ""),
         ("-s 10.0.0.0/8 -j ACCEPT", ""),
-        ("-i wg0 -j ACCEPT", ""),
+        ("-i lo -j ACCEPT", ""),
         ("-j DROP", ""),
+        ("-m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT", ""),
+        ('-s 10.0.0.0/8 -m comment --comment "-j ACCEPT -A" -j ACCEPT', ""),
+        ("-m comment --comment -j -j DROP", ""),
         ("-p tcp --dport 80 -j ACCEPT", ""),
         ("-p tcp -m multiport --dports 80,8000:8010 -j ACCEPT", ""),
         ("-p udp -j ACCEPT", ""),
@@ -176,10 +198,23 @@ def test_output_denied(policy, networks, masterless, expected):
         ("-p tcp -m multiport --dports 80,22 -j ACCEPT", OPENS),
         ("-s 0.0.0.0/0 -p tcp --dport 22 -j ACCEPT", OPENS),
         ("-s 0/0 -j ACCEPT", OPENS),
+        ("-s 0/1 -j ACCEPT", OPENS),
+        ("-s ! 10.0.0.0/8 -j ACCEPT", OPENS),
         ("-s 0.0.0.0/0.0.0.0 -j ACCEPT", OPENS),
         ("-s 128.0.0.0/1 -j ACCEPT", OPENS),
         ("-s 10.0.0.0/8,0.0.0.0/1 -j ACCEPT", OPENS),
         ("! -s 10.0.0.0/8 -j ACCEPT", OPENS),
+        ("-m comment --comment -s -j ACCEPT", OPENS),
+        ('-m comment --comment "-s" -i 10.0.0.1 -j ACCEPT', OPENS),
+        ("-p tcp --dport 026 -j ACCEPT", OPENS),
+        ("-m conntrack --ctstate NEW,ESTABLISHED -j ACCEPT", OPENS),
+        # An interface is no source, unless it is known whose it is.
+        ("-i eth0 -p tcp --dport 22 -j ACCEPT", OPENS),
+        ("-i + -j ACCEPT", OPENS),
+        ("! -i lo -j ACCEPT", OPENS),
+        ("-i l+ -j ACCEPT", OPENS),
+        ("-i wg0 -j ACCEPT", OPENS),
+        ("-o lo -j ACCEPT", OPENS),
         # Its form is wrong.
         ("-A INPUT -j ACCEPT", f"has -A; {FORM}"),
         ("-t nat -j ACCEPT", f"has -t; {FORM}"),
@@ -192,6 +227,17 @@ def test_output_denied(policy, networks, masterless, expected):
 )
 def test_raw_rules(policy, rule, fault):
     it = policy({"raw_rules": {"ipv4": {"input": [rule]}}})
+    path = f"{HERE}:raw_rules:ipv4:input"
+    assert problems.problems(it, True) == ([f"{path}: {rule!r} {fault}"] if fault else [])
+
+
+@pytest.mark.parametrize(
+    ("interface", "fault"),
+    [("wg0", ""), ("wg+", ""), ("tun7", ""), ("w+", OPENS), ("virbr0", OPENS), ("eth0", OPENS)],
+)
+def test_an_interface_of_a_declared_program(policy, interface, fault):
+    rule = f"-i {interface} -j ACCEPT"
+    it = policy({"foreign": ["vpn"], "raw_rules": {"ipv4": {"input": [rule]}}})
     path = f"{HERE}:raw_rules:ipv4:input"
     assert problems.problems(it, True) == ([f"{path}: {rule!r} {fault}"] if fault else [])
 
@@ -218,12 +264,56 @@ def test_raw_rules_elsewhere(policy):
         ),
         ("-p udp --dport domain -j ACCEPT", False, set()),
         ("-p vrrp -j ACCEPT", False, set()),
-        ("-i wg0 -j ACCEPT", False, set()),
+        ("-i lo -j ACCEPT", False, set()),
+        ("-i eth0 -j ACCEPT", True, set()),
+        ("-p tcp --dport 1001:2024 -j ACCEPT", False, set(range(1001, 2025))),
+        ("-p tcp --dport 1001:2025 -j ACCEPT", True, set(range(1001, 2026))),
+        (
+            "-p tcp -m multiport --dports 80,1001:2024 -j ACCEPT",
+            True,
+            {80, *range(1001, 2025)},
+        ),
+        ("-s 10.0.0.0/8 -p tcp --dport 1000: -j ACCEPT", False, set(range(1000, 65536))),
         ("-s 10.0.0.0/8 -j ACCEPT", False, set()),
         ("-j DROP", False, set()),
     ],
 )
 def test_what_raw_rules_let_in(policy, rule, is_wide, ports):
     it = policy({"raw_rules": {"ipv4": {"input": [rule]}, "ipv6": {"output": ["-j ACCEPT"]}}})
-    assert problems.wide(it) == ([rule] if is_wide else [])
+    assert problems.wide(it, "input") == ([rule] if is_wide else [])
     assert problems.raw_ports(it) == ports
+
+
+@pytest.mark.parametrize(
+    ("chain", "rule", "is_wide"),
+    [
+        ("forward", "-j ACCEPT", True),
+        ("forward", "-i eth0 -o eth1 -j ACCEPT", True),
+        ("forward", "-p tcp -j ACCEPT", True),
+        ("forward", "-d 0.0.0.0/0 -j ACCEPT", True),
+        ("forward", "-p udp --dport 1:65535 -j ACCEPT", True),
+        ("forward", "-o wg0 -j ACCEPT", True),
+        ("forward", "-i wg0 -j ACCEPT", False),
+        ("forward", "-s 10.0.0.0/8 -j ACCEPT", False),
+        ("forward", "--dst 10.0.0.5 -j ACCEPT", False),
+        ("forward", "-p tcp --dport 443 -j ACCEPT", False),
+        ("forward", "-p vrrp -j ACCEPT", False),
+        ("forward", "-m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT", False),
+        ("forward", "-j DROP", False),
+        ("output", "-j ACCEPT", True),
+        ("output", "-s 10.0.0.5 -j ACCEPT", True),
+        ("output", "-p tcp -o eth0 -j ACCEPT", True),
+        ("output", "-i wg0 -j ACCEPT", True),
+        ("output", "-o wg0 -j ACCEPT", False),
+        ("output", "-d 10.0.0.0/8 -j ACCEPT", False),
+        ("output", "-p tcp --dport 443 -j ACCEPT", False),
+    ],
+)
+def test_what_raw_rules_let_through_and_out(policy, chain, rule, is_wide):
+    settings = {"foreign": ["vpn"], "raw_rules": {"ipv6": {chain: [rule]}}}
+    others = {"input", "forward", "output"} - {chain}
+    denied, allowed = policy({**settings, "output": "deny"}), policy(settings)
+
+    assert problems.wide(denied, chain) == ([rule] if is_wide else [])
+    assert problems.wide(allowed, chain) == ([rule] if is_wide and chain == "forward" else [])
+    assert [problems.wide(denied, other) for other in others] == [[], []]

@@ -4,12 +4,14 @@ and rules that would open the way in to the world.
 
 from __future__ import annotations
 
+import fnmatch
 import ipaddress
 import re
 import shlex
 from collections.abc import Iterator
 
 from rocksalt.firewall.policy import KNOWN_NETWORKS, MANAGEMENT, PUBLIC, Network, Policy
+from rocksalt.firewall.tables import FOREIGN
 from rocksalt.schema import nearest
 
 _NAME = re.compile(r"[a-z][a-z0-9-]{0,30}")
@@ -17,6 +19,18 @@ _WIDEST = {4: 8, 6: 16}
 _PRIVATE = tuple(map(ipaddress.IPv6Network, ("fc00::/7", "fe80::/10")))
 _FORBIDDEN = re.compile(r"(?:-[ADINFXPZERLSCt]|--(?:append|delete|insert|new-chain|flush|table).*)")
 _PORTS = ("--dport", "--dports", "--destination-port", "--destination-ports")
+_MOST_PORTS = 1024
+_NUMBER = re.compile(r"(?:0|[1-9][0-9]{0,4})?")
+_TEXTS = ("--comment", "--log-prefix", "--nflog-prefix", "--string", "--hex-string")
+_ANSWERS = {"RELATED", "ESTABLISHED"}
+_SOURCE, _DESTINATION = ("-s", "--source", "--src"), ("-d", "--destination", "--dst")
+_FROM, _TO = ("-i", "--in-interface"), ("-o", "--out-interface")
+# By chain, the options that say who is at the other end: addresses, and an interface.
+_ENDS = {
+    "input": ((_SOURCE,), _FROM),
+    "forward": ((_SOURCE, _DESTINATION), _FROM),
+    "output": ((_DESTINATION,), _TO),
+}
 _SETTINGS = ("allow", "published", "egress")
 
 
@@ -56,6 +70,11 @@ def _networks(policy: Policy) -> Iterator[str]:
             yield f"{path}: public is everybody already; choose another name"
         elif not _NAME.fullmatch(name):
             yield f"{path}: {name!r} is no name; write lower case letters, digits and hyphens"
+    if policy.baseline.networks.get(MANAGEMENT) == []:
+        yield (
+            f"hardening:networks:{MANAGEMENT}: is empty; name the networks that administrators "
+            "come from, such as [10.0.0.0/24]"
+        )
 
 
 def _access(policy: Policy, setting: str) -> Iterator[str]:
@@ -64,13 +83,16 @@ def _access(policy: Policy, setting: str) -> Iterator[str]:
         if service not in policy.settings["services"]:
             yield f"{path}: no such service{nearest(service, policy.settings['services'])}"
         for group in groups:
-            yield from _group(policy, group, path)
+            yield from _group(policy, group, path, out=setting == "egress")
 
 
-def _group(policy: Policy, group: str, path: str) -> Iterator[str]:
+def _group(policy: Policy, group: str, path: str, out: bool = False) -> Iterator[str]:
     known = {*policy.baseline.networks, *KNOWN_NETWORKS, PUBLIC}
     if group not in known:
         yield f"{path}: {group!r} is not in hardening:networks{nearest(group, known)}"
+    elif group != MANAGEMENT and policy.baseline.networks.get(group) == []:
+        use = "lets out to it" if out else "lets it in"
+        yield f"hardening:networks:{group}: is empty, though {path} {use}"
 
 
 def _ping(policy: Policy) -> Iterator[str]:
@@ -121,7 +143,7 @@ def _raw(policy: Policy) -> Iterator[str]:
         for chain, rules in chains.items():
             path = policy.family.where("raw_rules", version, chain)
             for rule in rules:
-                fault = _fault(rule) or (chain == "input" and _opens(rule, policy.ssh_ports()))
+                fault = _fault(rule) or (chain == "input" and _opens(policy, rule))
                 if fault:
                     yield f"{path}: {rule!r} {fault}"
 
@@ -129,7 +151,7 @@ def _raw(policy: Policy) -> Iterator[str]:
 def _fault(rule: str) -> str:
     """What is wrong with the form of a raw rule; the rest iptables itself says."""
     try:
-        words = shlex.split(rule)
+        words = _words(rule)
     except ValueError as error:
         return f"cannot be read: {error}"
     forbidden = next((word for word in words if _FORBIDDEN.fullmatch(word)), "")
@@ -140,42 +162,65 @@ def _fault(rule: str) -> str:
     return "" if {"-j", "-g", "--jump", "--goto"} & set(words) else "has no target (-j)"
 
 
-def _opens(rule: str, ports: list[int]) -> str:
+def _opens(policy: Policy, rule: str) -> str:
     """Whether a raw rule lets the whole world try to log in."""
-    if not accepts_anybody(rule):
-        return ""
-    if _protocol(rule) not in ("", "tcp"):
+    if not _accepts_anybody(policy, rule, "input") or _protocol(rule) not in ("", "tcp"):
         return ""
     named = _option(rule, *_PORTS)
+    ports = policy.ssh_ports()
     if not named or any(_covers(part, port) for part in named.split(",") for port in ports):
         return "lets the whole world try to log in; give it a source (-s), and ports as numbers"
     return ""
 
 
-def accepts_anybody(rule: str) -> bool:
-    """Whether a raw rule accepts packets from any address by any interface."""
-    if _option(rule, "-j", "--jump") != "ACCEPT" or _option(rule, "-i", "--in-interface"):
+def _accepts_anybody(policy: Policy, rule: str, chain: str) -> bool:
+    """Whether a raw rule accepts new connections whatever the address at the other end is, and the
+    interface is none that only this host or a declared program uses.
+    """
+    if _option(rule, "-j", "--jump") != "ACCEPT":
         return False
-    return any(_is_anybody(part) for part in _option(rule, "-s", "--source").split(","))
+    states = _option(rule, "--ctstate", "--state")
+    if states and set(states.split(",")) <= _ANSWERS:
+        return False
+    ours = ["lo", *(i for name in policy.settings["foreign"] for i in FOREIGN[name].interfaces)]
+    addresses, interface = _ENDS[chain]
+    through = _option(rule, *interface)
+    if any(fnmatch.fnmatchcase(through, pattern) for pattern in ours):
+        return False
+    return all(
+        any(_is_anybody(part) for part in _option(rule, *names).split(",")) for names in addresses
+    )
 
 
-def _is_anybody(source: str) -> bool:
+def _is_anybody(address: str) -> bool:
+    """Also where it is abbreviated (``0/1``), which iptables reads and we do not."""
     try:
-        return _is_world(ipaddress.ip_network(source, strict=False))
+        return _is_world(ipaddress.ip_network(address, strict=False))
     except ValueError:
-        return not source or source.endswith("/0")
+        return not address or "/" in address
 
 
-def wide(policy: Policy) -> list[str]:
-    """Raw rules for what comes in that accept anything from anybody: no protocol or no port."""
-    found = []
-    for chains in policy.settings["raw_rules"].values():
-        for rule in chains.get("input", ()):
-            protocol = _protocol(rule)
-            anything = not protocol or (protocol in ("tcp", "udp") and not _option(rule, *_PORTS))
-            if accepts_anybody(rule) and anything:
-                found.append(rule)
-    return found
+def wide(policy: Policy, chain: str) -> list[str]:
+    """Raw rules of a chain (``input``, ``forward``, ``output``) that accept anything from anybody,
+    or to anybody: no protocol, no port, or more than 1024 of them. Where everything may go out, no
+    rule for it is too wide.
+    """
+    if chain == "output" and policy.settings["output"] == "allow":
+        return []
+    return [
+        rule
+        for chains in policy.settings["raw_rules"].values()
+        for rule in chains.get(chain, ())
+        if _accepts_anybody(policy, rule, chain) and _is_anything(rule)
+    ]
+
+
+def _is_anything(rule: str) -> bool:
+    if _protocol(rule) not in ("", "tcp", "udp"):
+        return False
+    named = _option(rule, *_PORTS)
+    count = sum(len(_range(part) or (part,)) for part in named.split(","))
+    return not _protocol(rule) or not named or count > _MOST_PORTS
 
 
 def raw_ports(policy: Policy) -> set[int]:
@@ -192,9 +237,9 @@ def _covers(part: str, port: int) -> bool:
 
 
 def _range(part: str) -> range | None:
-    """``22``, ``20:25``, ``:25`` and ``20:``; None for a name."""
+    """``22``, ``20:25``, ``:25`` and ``20:``; None for a name, and for octal digits."""
     first, colon, last = part.partition(":")
-    if not (first + last).isdigit():
+    if not (first or last) or not (_NUMBER.fullmatch(first) and _NUMBER.fullmatch(last)):
         return None
     return range(int(first or 0), int(last or (65535 if colon else first)) + 1)
 
@@ -206,7 +251,22 @@ def _protocol(rule: str) -> str:
 
 
 def _option(rule: str, *names: str) -> str:
-    """The value of an option in a rule; empty when it is not there, or says what is meant not."""
-    words = ["", *shlex.split(rule)]
-    places = [i for i, word in enumerate(words[:-1]) if word in names and words[i - 1] != "!"]
-    return words[places[0] + 1] if places else ""
+    """The value of an option in a rule; empty when it is not there, or says what is meant not
+    (``! -s``, and of old ``-s !``).
+    """
+    words = ["", *_words(rule), ""]
+    return next(
+        (
+            words[i + 1]
+            for i, word in enumerate(words)
+            if word in names and "!" not in (words[i - 1], words[i + 1])
+        ),
+        "",
+    )
+
+
+def _words(rule: str) -> list[str]:
+    """The words of a rule, without what is text and no option though it may look like one."""
+    words = shlex.split(rule)
+    pairs = zip(["", *words], words, strict=False)
+    return ["" if before in _TEXTS else word for before, word in pairs]
