@@ -32,6 +32,7 @@ FLOORS = {
     "max": "is at most {}",
     "one_of": "is one of {}",
     "subset_of": "names nothing beyond {}",
+    "all_of": "names all of {}",
 }
 UNITS = {
     "list": (" entry", " entries"),

@@ -16,7 +16,7 @@ BUNDLE = "hardening/catalogue.json"
 SEVERITIES = ("critical", "high", "medium", "low")
 REMEDIES = ("state", "manual", "reboot")
 _CONTROL_ID = re.compile(r"[A-Z][A-Z0-9]*-[0-9]{3}")
-_FLOOR_RULES = {"equals", "min", "max", "subset_of", "one_of"}
+_FLOOR_RULES = {"equals", "min", "max", "subset_of", "all_of", "one_of"}
 
 
 class _StrictLoader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
@@ -194,6 +194,10 @@ def _weaker(value: Any, kind: str, bound: Any) -> str:
         weak = [item for item in value if item not in bound]
         if weak:
             return f"{', '.join(map(str, weak))} is weaker than what is acceptable"
+    if kind == "all_of":
+        missing = [item for item in bound if item not in value]
+        if missing:
+            return f"{', '.join(map(str, missing))} has to be among them"
     return ""
 
 

@@ -126,6 +126,7 @@ def test_every_mistake_is_told_at_once():
         ({"min": 1, "max": 4}, 4, 5),
         ({"one_of": ["INFO", "VERBOSE"]}, "INFO", "DEBUG"),
         ({"subset_of": ["a", "b"]}, ["b"], ["a", "md5"]),
+        ({"all_of": ["a", "b"]}, ["b", "a"], ["b", "c"]),
     ],
 )
 def test_floor(rule, acceptable, weak):
@@ -136,6 +137,8 @@ def test_floor(rule, acceptable, weak):
 def test_floor_names_what_is_weak():
     weak = catalogue.below_floor(["a", "md5", "des"], {"subset_of": ["a"]})
     assert weak == "md5, des is weaker than what is acceptable"
+    missing = catalogue.below_floor(["b"], {"all_of": ["a", "b", "c"]})
+    assert missing == "a, c has to be among them"
 
 
 def ordered(**after) -> list[str]:
