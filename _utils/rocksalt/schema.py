@@ -94,11 +94,14 @@ def _entry_problems(value: Mapping[Any, Any], spec: Spec, path: str) -> list[str
         if child.get("required") and key not in value
     ]
     for key, item in value.items():
+        if not isinstance(key, str) and (fields or "values" in spec):
+            found.append(f"{path}:{key}: the key {key} is not a string; put it in quotes")
+            continue
         child = fields.get(key, spec.get("values"))
         if child:
             found += problems(item, _inherit(child, spec), f"{path}:{key}")
         elif fields:
-            found.append(f"{path}:{key}: no such key{nearest(str(key), fields)}")
+            found.append(f"{path}:{key}: no such key{nearest(key, fields)}")
     return found
 
 

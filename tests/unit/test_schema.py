@@ -83,7 +83,26 @@ def test_right(spec, value):
                 "p:ssh:form: no such key; did you mean 'from'?",
             ],
         ),
-        (SERVICE, {"from": "world", True: 1}, ["p:True: no such key; known are from, limit, tcp"]),
+        (SERVICE, {"from": "world", "to": 1}, ["p:to: no such key; known are from, limit, tcp"]),
+        (
+            SERVICE,
+            {"from": "world", True: 1},
+            ["p:True: the key True is not a string; put it in quotes"],
+        ),
+        (HOURS, {5: 8}, ["p:5: the key 5 is not a string; put it in quotes"]),
+        (
+            SERVICES,
+            {443: None, "ssh": {"from": "world", "limit": {"burst": 1, 22: 1}}},
+            [
+                "p:443: the key 443 is not a string; put it in quotes",
+                "p:ssh:limit:22: the key 22 is not a string; put it in quotes",
+            ],
+        ),
+        (
+            {**SERVICE, "values": {"type": "integer"}},
+            {"from": "world", None: 1},
+            ["p:None: the key None is not a string; put it in quotes"],
+        ),
         (SERVICE, {"from": "world", "limit": {}}, ["p:limit:burst: is missing"]),
         ({"type": "list", "items": SERVICE}, [{}], ["p:0:from: is missing"]),
         (
