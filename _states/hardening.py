@@ -43,6 +43,15 @@ def _change(old, new):
     return {"old": old, "new": new}
 
 
+def _failed(name, *reasons):
+    return {
+        "name": name,
+        "result": False,
+        "changes": {},
+        "comment": "\n".join(str(reason) for reason in reasons if str(reason)),
+    }
+
+
 def enforced(name, family, guarded=None):
     """
     Every control of a family holds: difference, fix, and a second look. Success is what the second
@@ -58,7 +67,10 @@ def enforced(name, family, guarded=None):
     What no state can fix (``remedy`` manual or reboot) is a warning, not a failure.
     """
     ret = {"name": name, "result": True, "changes": {}, "comment": ""}
-    before = _drifted(family, guarded)
+    try:
+        before = _drifted(family, guarded)
+    except CommandExecutionError as error:
+        return _failed(name, error)
     fixable = _by_state(before)
     changes = {i: _change(finding["actual"], finding["expected"]) for i, finding in fixable.items()}
     if fixable and __opts__["test"]:
@@ -70,7 +82,10 @@ def enforced(name, family, guarded=None):
             __salt__[f"{family}.enforce"](sorted(fixable))
         except CommandExecutionError as error:
             failure = str(error)
-    after = _drifted(family, guarded) if fixable else before
+    try:
+        after = _drifted(family, guarded) if fixable else before
+    except CommandExecutionError as error:
+        return _failed(name, failure, error)
     residue = _by_state(after)
     ret["changes"] = {i: change for i, change in changes.items() if i not in residue}
     if ret["changes"] and family != "drift":
@@ -97,7 +112,10 @@ def safe(name, family):
     family
         The family, such as ``sshd``; its module offers ``safe``.
     """
-    verdict = __salt__[f"{family}.safe"]()
+    try:
+        verdict = __salt__[f"{family}.safe"]()
+    except CommandExecutionError as error:
+        return _failed(name, error)
     comment = verdict["reason"]
     if not verdict["safe"]:
         comment += f"; the guarded controls of {family} are left as found"
@@ -111,7 +129,10 @@ def absent(name, family):
     family
         The family, such as ``sshd``; its module offers ``clean``.
     """
-    found = __salt__[f"{family}.clean"](test=True)
+    try:
+        found = __salt__[f"{family}.clean"](test=True)
+    except CommandExecutionError as error:
+        return _failed(name, error)
     ret = {
         "name": name,
         "result": True,
@@ -123,5 +144,8 @@ def absent(name, family):
     ret["changes"] = {item: {"old": "ours", "new": None} for item in found}
     if __opts__["test"]:
         return {**ret, "result": None, "comment": f"{len(found)} thing(s) would be taken away."}
-    __salt__[f"{family}.clean"]()
+    try:
+        __salt__[f"{family}.clean"]()
+    except CommandExecutionError as error:
+        return _failed(name, error)
     return {**ret, "comment": f"{len(found)} thing(s) taken away."}

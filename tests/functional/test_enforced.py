@@ -8,6 +8,7 @@ ENFORCED = "the sample is enforced where nobody can be locked out"
 SAFE = "somebody keeps a way in to the sample"
 DOOR = "the door of the sample is closed"
 AFTERWARDS = "the run goes on"
+GONE = "the sample is gone"
 
 RIGHT = {"greeting": "hello", "password": "a-secret", "door": "closed"}
 PEOPLE = {"signature": "signed", "kernel": "new", "key": ""}
@@ -69,6 +70,41 @@ def test_a_refusal_is_told_together_with_what_is_left(minion: Minion) -> None:
     assert result[ENFORCED]["comment"].startswith("the sample does not want to; everything is as")
     assert "SAMPLE-001" in result[ENFORCED]["comment"]
     assert minion.looks["greeting"] == "tampered"
+
+
+def test_an_error_of_a_look_is_told_as_it_is(minion: Minion) -> None:
+    for test in (True, False):
+        minion.host(greeting="tampered", fog="thick", **PEOPLE)
+        result = states(minion.run("state.apply", "hardening.sample", test=test))
+        result |= states(minion.run("state.apply", "hardening.sample.clean", test=test))
+
+        for state in (result[ENFORCED], result[SAFE], result[GONE]):
+            assert (state["result"], state["changes"]) == (False, {})
+            assert state["comment"] == "the sample cannot be seen: there is fog"
+        assert result[AFTERWARDS]["result"] is True
+        assert minion.looks == {"greeting": "tampered", "fog": "thick", **PEOPLE}
+
+
+def test_a_second_look_that_fails_proves_no_change(minion: Minion) -> None:
+    minion.pillar({}, failing="fog")
+    minion.host(greeting="tampered", password="a-secret", **PEOPLE)
+    result = states(minion.run("state.apply", "hardening.sample"))
+
+    assert (result[ENFORCED]["result"], result[ENFORCED]["changes"]) == (False, {})
+    assert result[ENFORCED]["comment"].splitlines() == [
+        "the sample does not want to; everything is as it was",
+        "the sample cannot be seen: there is fog",
+    ]
+
+
+def test_what_is_ours_and_will_not_go_fails_the_state(minion: Minion) -> None:
+    minion.pillar({}, failing="refuse")
+    minion.host(**RIGHT, **PEOPLE)
+    result = states(minion.run("state.apply", "hardening.sample.clean"))
+
+    assert (result[GONE]["result"], result[GONE]["changes"]) == (False, {})
+    assert result[GONE]["comment"] == "the sample does not want to; everything is as it was"
+    assert minion.looks == {**RIGHT, **PEOPLE}
 
 
 def test_what_no_state_can_fix_is_a_warning(minion: Minion) -> None:
@@ -152,17 +188,17 @@ def test_a_disabled_family_is_drift_and_left_as_found(minion: Minion) -> None:
 def test_clean_takes_away_what_is_ours_and_nothing_else(minion: Minion) -> None:
     minion.host(**RIGHT, **PEOPLE)
     would = states(minion.run("state.apply", "hardening.sample.clean", test=True))
-    assert would["the sample is gone"]["result"] is None
-    assert len(would["the sample is gone"]["changes"]) == 3
+    assert would[GONE]["result"] is None
+    assert len(would[GONE]["changes"]) == 3
     assert minion.looks == {**RIGHT, **PEOPLE}
 
     done = states(minion.run("state.apply", "hardening.sample.clean"))
-    assert done["the sample is gone"]["result"] is True
+    assert done[GONE]["result"] is True
     assert minion.looks == PEOPLE
 
     again = states(minion.run("state.apply", "hardening.sample.clean"))
-    assert again["the sample is gone"]["changes"] == {}
-    assert again["the sample is gone"]["comment"] == "Nothing of sample is on this host."
+    assert again[GONE]["changes"] == {}
+    assert again[GONE]["comment"] == "Nothing of sample is on this host."
 
 
 def test_another_environment_is_judged_by_its_own_catalogue(minion: Minion) -> None:

@@ -1,5 +1,6 @@
 """The execution module of the family sample, whose host is a folder of text files: ``greeting``,
 ``password`` and ``door`` belong to the baseline; ``signature``, ``kernel`` and ``key`` to people.
+Where there is a file ``fog``, nothing can be seen.
 """
 
 from pathlib import Path
@@ -17,6 +18,8 @@ def _look(saltenv):
     settings = baseline.families["sample"].settings
     files = Path(settings["folder"])
     texts = {file.name: file.read_text() for file in files.iterdir() if file.is_file()}
+    if "fog" in texts:
+        raise CommandExecutionError("the sample cannot be seen: there is fog")
     return baseline, settings, files, texts
 
 
@@ -48,7 +51,9 @@ def safe(saltenv=None):
 
 def enforce(ids, saltenv=None):
     _, settings, folder, _ = _look(saltenv)
-    if settings["failing"] == "refuse":
+    if settings["failing"] == "fog":
+        (folder / "fog").write_text("thick")
+    if settings["failing"] in ("refuse", "fog"):
         raise CommandExecutionError("the sample does not want to; everything is as it was")
     if settings["failing"] == "enforce":
         return
@@ -63,9 +68,11 @@ def enforce(ids, saltenv=None):
 
 
 def clean(test=False):
-    folder = _look(None)[2]
+    _, settings, folder, _ = _look(None)
     found = [str(folder / name) for name in OURS if (folder / name).exists()]
     if not test:
+        if settings["failing"] == "refuse":
+            raise CommandExecutionError("the sample does not want to; everything is as it was")
         for path in found:
             Path(path).unlink()
     return found
