@@ -205,6 +205,8 @@ def main() -> int:
         lines = [*measure(bench, controls), *packet_filter(bench)]
     print(f"\n{'CPU and memory':<46} {'cost':>8} {'limit':>7}")
     print(*lines, sep="\n")
+    over = [line.title for line in lines if line.cost > line.limit]
+    print(f"\nover the limit: {'; '.join(over) or 'nothing'}")
     return 0
 
 
