@@ -8,7 +8,7 @@
 
 from rocksalt import source
 from rocksalt.findings import judge
-from rocksalt.firewall import change, checks
+from rocksalt.firewall import change, checks, reach
 from rocksalt.firewall import enforce as enforcement
 from rocksalt.firewall.policy import MANAGEMENT, Policy
 from rocksalt.firewall.problems import problems as contradictions
@@ -120,7 +120,8 @@ def explain(saltenv=None):
 
         salt web1 firewall.explain
     """
-    return _look(saltenv).explain()
+    it = _look(saltenv)
+    return reach.explain(it.policy, it.reading.listeners)
 
 
 def plan(saltenv=None):

@@ -11,7 +11,7 @@ import pytest
 from rocksalt import settings
 from rocksalt.errors import Refused
 from rocksalt.findings import judge
-from rocksalt.firewall import BANS, INPUT, change, enforce, files
+from rocksalt.firewall import BANS, INPUT, change, enforce, files, reach
 from rocksalt.firewall.checks import Firewall
 from rocksalt.host import Ran
 
@@ -485,7 +485,8 @@ def test_explain(filtered, look):
         "why": "hardening:firewall:allow:dns",
         "listening": "nothing",
     }
-    assert look(host, firewall).explain() == [
+    it = look(host, firewall)
+    assert reach.explain(it.policy, it.reading.listeners) == [
         {
             "port": "tcp/22",
             "allowed from": office,
@@ -510,6 +511,14 @@ def test_explain(filtered, look):
 
 
 # Enforcement -------------------------------------------------------------------------------------
+
+
+def test_a_raw_rule_is_explained(bare, look):
+    raw = {"ipv4": {"input": ["-s 10.0.0.0/8 -p tcp --dport 22 -j ACCEPT"]}}
+    it = look(bare, {"raw_rules": raw})
+    rows = {row["port"]: row for row in reach.explain(it.policy, it.reading.listeners)}
+    assert rows["tcp/22"]["allowed from"].endswith(", as a raw rule says")
+    assert rows["tcp/22"]["why"].endswith(", hardening:firewall:raw_rules")
 
 
 def test_emergency_rules_that_cannot_be_loaded(bare, look, monkeypatch):

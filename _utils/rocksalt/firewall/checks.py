@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -24,6 +23,7 @@ from rocksalt.firewall import (
     files,
     foreign,
     problems,
+    reach,
     sockets,
     tables,
 )
@@ -232,8 +232,8 @@ class Firewall:
             GUARDED: self._unit(f"{files.GUARD}.timer", self._guard_files()),
             ALONE: self._alone(),
             WAY_IN: self.way_in(),
-            LISTENING: self._listening(),
-            OPEN: self._open(),
+            LISTENING: reach.unreachable(self.policy, self.reading.listeners),
+            OPEN: reach.unanswered(self.policy, self.reading.listeners),
             CONFIRMED: self._confirmed(),
         }
 
@@ -396,42 +396,6 @@ class Firewall:
     def _sshd_ports(self) -> set[int]:
         return {x.port for x in self.reading.listeners if x.process == "sshd" and not x.loopback}
 
-    def _listening(self) -> Seen:
-        """Sockets on every address that nobody may reach: they should listen on loopback."""
-        reachable = {
-            (access.protocol, access.port)
-            for setting in ("allow", "published")
-            for access in self.policy.access(setting)
-        }
-        raw, excused = problems.raw_ports(self.policy), self.settings["listeners_behind_firewall"]
-        found = [
-            f"{x.protocol}/{x.port} ({x.process or 'kernel'} as {x.user})"
-            for x in self.reading.listeners
-            if x.anywhere
-            and (x.protocol, x.port) not in reachable
-            and x.port not in raw
-            and f"{x.protocol}/{x.port}" not in excused
-        ]
-        found = list(dict.fromkeys(found))
-        return Seen(
-            found,
-            f"nobody may reach {', '.join(found)}, yet it listens on every address: bind it to "
-            "127.0.0.1, or name it in hardening:firewall:allow or listeners_behind_firewall",
-        )
-
-    def _open(self) -> Seen:
-        """Ports that are open although nothing listens there."""
-        served = {(x.protocol, x.port) for x in self.reading.listeners if not x.loopback}
-        found = {
-            f"{a.protocol}/{a.port} ({a.service})": a.path
-            for a in self.policy.access()
-            if (a.protocol, a.port) not in served
-        }
-        why = "; ".join(
-            f"{path} opens {port}, where nothing listens" for port, path in found.items()
-        )
-        return Seen(list(found), why)
-
     def _confirmed(self) -> Seen:
         pending = change.pending(self.host)
         if pending:
@@ -449,7 +413,8 @@ class Firewall:
         if not seen.actual:
             return seen
         first = self.host.read(files.rules(4)) is None
-        cut = self.cut_off() if first and not self.settings["accept_cut"] else []
+        asked = first and self.installed and not self.settings["accept_cut"]
+        cut = reach.cut_off(self.policy, self.host, self.reading.listeners) if asked else []
         if cut:
             return Seen(
                 False,
@@ -457,65 +422,6 @@ class Firewall:
                 "in hardening:firewall:allow, or set hardening:firewall:accept_cut",
             )
         return Seen(True, f"{MANAGEMENT} reaches sshd, and a change undoes itself if not confirmed")
-
-    def cut_off(self) -> list[str]:
-        """Established connections that no declared rule would accept."""
-        if not self.reading.installed:
-            return []
-        ports = {listener.port for listener in self.reading.listeners}
-        return [
-            (
-                f"{flow.remote} to port {flow.local_port}"
-                if flow.inbound
-                else f"this host to {flow.remote} port {flow.remote_port}"
-            )
-            for flow in sockets.established(self.host, ports)
-            if not self._accepts(flow)
-        ]
-
-    def _accepts(self, flow: sockets.Flow) -> bool:
-        remote = ipaddress.ip_address(flow.remote)
-        if remote.is_loopback or flow.local == flow.remote:
-            return True
-        if flow.inbound:
-            setting, port = "allow", flow.local_port
-            if port in problems.raw_ports(self.policy):
-                return True
-        else:
-            setting, port = "egress", flow.remote_port
-            if self.settings["output"] == "allow" or port in (53, 80, 443):
-                return True
-        return any(
-            access.protocol == "tcp" and access.port == port and remote in access.network
-            for access in self.policy.access(setting)
-        )
-
-    # For people ----------------------------------------------------------------------------------
-
-    def explain(self) -> list[dict[str, str]]:
-        """Every port that is open or listened on: who may reach it, why, and what answers there."""
-        rows: dict[tuple[str, int], dict[str, list[str]]] = {}
-        for setting in ("allow", "published"):
-            for a in self.policy.access(setting):
-                row = rows.setdefault((a.protocol, a.port), {"from": [], "why": [], "who": []})
-                row["from"].append(f"{a.network} ({a.group})")
-                row["why"].append(a.path)
-        for listener in self.reading.listeners:
-            if not listener.loopback:
-                key = (listener.protocol, listener.port)
-                row = rows.setdefault(key, {"from": [], "why": [], "who": []})
-                where = "any address" if listener.anywhere else listener.address
-                name = listener.process or "kernel"
-                row["who"].append(f"{name} as {listener.user} on {where}")
-        return [
-            {
-                "port": f"{protocol}/{port}",
-                "allowed from": ", ".join(dict.fromkeys(row["from"])) or "nobody",
-                "why": ", ".join(dict.fromkeys(row["why"])) or "not declared",
-                "listening": ", ".join(dict.fromkeys(row["who"])) or "nothing",
-            }
-            for (protocol, port), row in sorted(rows.items(), key=lambda item: item[0][::-1])
-        ]
 
 
 def _per_version(wrong: Mapping[int, Sequence[str]]) -> Seen:
