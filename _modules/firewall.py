@@ -112,7 +112,7 @@ def explain(saltenv=None):
     Every port that is open or listened on: who may reach it, which pillar key says so, and what
     answers there.
 
-    Returns a list of mappings ``{"port", "allowed from", "why", "listening"}``.
+    Returns a list of mappings ``{"port", "reachable from", "served by", "why"}``.
 
     CLI Example:
 

@@ -103,12 +103,12 @@ def test_only_what_is_declared_gets_in(
     rows = {row["port"]: row for row in serving.salt_call("firewall.explain").value}
     assert rows["tcp/443"] == {
         "port": "tcp/443",
-        "allowed from": "0.0.0.0/0 (public), ::/0 (public)",
+        "reachable from": "0.0.0.0/0 (public), ::/0 (public)",
         "why": "hardening:roles:web:settings:firewall:allow:https",
-        "listening": "nc as root on any address",
+        "served by": "nc as root on any address",
     }
-    assert rows["tcp/5432"]["allowed from"] == f"{ATTACKER} (office)"
-    assert "sshd as root" in rows["tcp/22"]["listening"]
+    assert rows["tcp/5432"]["reachable from"] == f"{ATTACKER} (office)"
+    assert "sshd as root" in rows["tcp/22"]["served by"]
 
 
 def test_one_address_opens_only_so_many_connections(

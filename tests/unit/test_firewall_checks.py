@@ -481,31 +481,31 @@ def test_explain(filtered, look):
     host.answer("ss -Hltunpe", SSHD + LOCAL + WEB.replace("*:80", "10.79.0.11:80"))
     office = "10.79.0.0/24 (management), 2001:db8::/32 (management)"
     nothing = {
-        "allowed from": office,
+        "reachable from": office,
         "why": "hardening:firewall:allow:dns",
-        "listening": "nothing",
+        "served by": "nothing",
     }
     it = look(host, firewall)
     assert reach.explain(it.policy, it.reading.listeners) == [
         {
             "port": "tcp/22",
-            "allowed from": office,
+            "reachable from": office,
             "why": "hardening:firewall:allow:ssh",
-            "listening": "sshd as root on any address",
+            "served by": "sshd as root on any address",
         },
         {"port": "tcp/53", **nothing},
         {"port": "udp/53", **nothing},
         {
             "port": "tcp/80",
-            "allowed from": "nobody",
+            "reachable from": "nobody",
             "why": "not declared",
-            "listening": "nginx as root on 10.79.0.11",
+            "served by": "nginx as root on 10.79.0.11",
         },
         {
             "port": "tcp/443",
-            "allowed from": "0.0.0.0/0 (public), ::/0 (public)",
+            "reachable from": "0.0.0.0/0 (public), ::/0 (public)",
             "why": "hardening:firewall:allow:https",
-            "listening": "nothing",
+            "served by": "nothing",
         },
     ]
 
@@ -517,7 +517,7 @@ def test_a_raw_rule_is_explained(bare, look):
     raw = {"ipv4": {"input": ["-s 10.0.0.0/8 -p tcp --dport 22 -j ACCEPT"]}}
     it = look(bare, {"raw_rules": raw})
     rows = {row["port"]: row for row in reach.explain(it.policy, it.reading.listeners)}
-    assert rows["tcp/22"]["allowed from"].endswith(", as a raw rule says")
+    assert rows["tcp/22"]["reachable from"].endswith(", as a raw rule says")
     assert rows["tcp/22"]["why"].endswith(", hardening:firewall:raw_rules")
 
 

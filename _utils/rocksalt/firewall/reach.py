@@ -98,9 +98,9 @@ def explain(policy: Policy, listeners: Sequence[sockets.Listener]) -> list[dict[
     return [
         {
             "port": f"{protocol}/{port}",
-            "allowed from": ", ".join(dict.fromkeys(found["from"])) or "nobody",
+            "reachable from": ", ".join(dict.fromkeys(found["from"])) or "nobody",
             "why": ", ".join(dict.fromkeys(found["why"])) or "not declared",
-            "listening": ", ".join(dict.fromkeys(found["who"])) or "nothing",
+            "served by": ", ".join(dict.fromkeys(found["who"])) or "nothing",
         }
         for (port, protocol), found in sorted(rows.items())
     ]
