@@ -34,7 +34,6 @@ from rocksalt.settings import Baseline
 POLICIES, INCOMING, ORDER, PASSING, OUTGOING = "FW-001", "FW-002", "FW-003", "FW-004", "FW-005"
 ON_DISK, AT_BOOT, GUARDED, ALONE = "FW-006", "FW-007", "FW-008", "FW-009"
 WAY_IN, LISTENING, OPEN, CONFIRMED = "FW-010", "FW-011", "FW-012", "FW-013"
-RULES = (POLICIES, INCOMING, ORDER, PASSING, OUTGOING)
 _AS_DECLARED = "as declared"
 _RAW, _NARROW = "raw rules", "narrow enough"
 _NOT_INSTALLED = "iptables is not installed"
