@@ -46,8 +46,7 @@ class Listener:
     """A socket that waits for others: ``protocol`` is tcp or udp, ``address`` 0.0.0.0 or :: for
     any, ``interface`` the only one it is bound to, if any.
 
-    ``process`` is empty for the kernel's own sockets (WireGuard, NFS), which are root's. ``dual``
-    is a socket of IPv6 that takes IPv4 as well.
+    ``process`` is empty for the kernel's own sockets (WireGuard, NFS), which are root's.
     """
 
     protocol: str
@@ -56,7 +55,6 @@ class Listener:
     process: str
     user: str
     interface: str = ""
-    dual: bool = False
 
     @property
     def loopback(self) -> bool:
@@ -65,12 +63,6 @@ class Listener:
     @property
     def anywhere(self) -> bool:
         return not self.interface and ipaddress.ip_address(self.address).is_unspecified
-
-    @property
-    def families(self) -> set[int]:
-        if ":" not in self.address:
-            return {4}
-        return {4, 6} if self.dual else {6}
 
 
 @dataclass(frozen=True)
@@ -127,7 +119,6 @@ def parse(text: str, owner: Callable[[int], str | None]) -> list[Listener]:
                 process=process,
                 user=user,
                 interface=endpoint["interface"] or "",
-                dual=address == "*",
             )
         )
     return found
