@@ -161,7 +161,7 @@ class Firewall:
         leading = [
             chain for chain, ours in JUMPS.items() if ORDER in self.wanted and ours in self.names
         ]
-        programs = tuple(self.settings["foreign"])
+        programs = tuple(self.policy.programs)
         goal = tables.Goal(chains, tuple(leading), self.wanted_policies, programs)
         return tables.plan(live, goal)
 
@@ -292,7 +292,7 @@ class Firewall:
 
     def _disorder(self, live: tables.Table, chain: str) -> list[str]:
         rules, jump = list(live.chains.get(chain, ())), f"-j {JUMPS[chain]}"
-        programs = self.settings["foreign"]
+        programs = self.policy.programs
         wanted = tables.arranged(live, chain, programs)
         if chain == DOCKER_USER and chain not in live.chains:
             return [f"{chain} does not exist"]
@@ -358,7 +358,7 @@ class Firewall:
             "libvirt": ["libvirt*"],
             "kubernetes": ["kube-*", "cali*"],
         }
-        return [glob for name in self.settings["foreign"] for glob in known.get(name, [])]
+        return [glob for name in self.policy.programs for glob in known.get(name, [])]
 
     def way_in(self) -> Seen:
         """Whether administrators' networks reach every port of sshd through the declared rules."""
@@ -420,7 +420,10 @@ class Firewall:
                 f"the rules would not let in what is connected now: {', '.join(cut)}; declare it "
                 "in hardening:firewall:allow, or set hardening:firewall:accept_cut",
             )
-        return Seen(True, f"{MANAGEMENT} reaches sshd, and a change undoes itself if not confirmed")
+        reason = f"{MANAGEMENT} reaches sshd, and a change undoes itself if not confirmed"
+        if first and not asked:
+            reason += "; open connections were not looked at"
+        return Seen(True, reason)
 
 
 def _per_version(wrong: Mapping[int, Sequence[str]]) -> Seen:

@@ -112,6 +112,15 @@ class Policy:
         return way_in and access.group == MANAGEMENT
 
     @property
+    def programs(self) -> list[str]:
+        """Programs that keep chains of their own: those declared, and fail2ban where the baseline
+        looks after it.
+        """
+        fail2ban = self.baseline.families.get("fail2ban")
+        ours = ["fail2ban"] if fail2ban and fail2ban.settings["enabled"] else []
+        return list(dict.fromkeys([*self.settings["foreign"], *ours]))
+
+    @property
     def forwards(self) -> list[str]:
         """Programs that forward packets by rules of their own."""
         return [name for name in self.settings["foreign"] if name not in ("fail2ban", "ossec")]
