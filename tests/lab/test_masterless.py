@@ -6,15 +6,29 @@ import json
 
 import runs
 from rocksalt_lab import Host
+from rocksalt_lab.lab import KEY
+
+CLONE = "/srv/rocksalt"
+NETWORKS = (
+    "sed -i 's/^  # networks:/  networks:/; s,^  #   management: .*,    management: [{}],' {}"
+)
+LOG_IN = (
+    "while sleep 1; do ssh -i {} -o BatchMode=yes -o StrictHostKeyChecking=no"
+    " -o UserKnownHostsFile=/dev/null ops@{} true; done"
+)
 
 
-def test_a_clone_is_enough(web2: Host) -> None:
-    clone = "/srv/rocksalt"
-    web2.copy_repo(clone)
+def test_a_clone_is_enough(master: Host, web2: Host) -> None:
+    """An administrator who logs in anew meanwhile confirms the firewall."""
+    web2.salt_call("saltutil.sync_all")
+    web2.salt_call("firewall.clean")
+    web2.copy_repo(CLONE)
+    web2.run(NETWORKS.format(f"{master.ip}/32", f"{CLONE}/pillar/hardening.sls"))
     web2.run("systemctl stop salt-minion")
+    master.run(["systemd-run", "--unit=login", "sh", "-c", LOG_IN.format(KEY, web2.ip)])
     try:
         for attempt in ("first", "second"):
-            run = web2.run(f"cd {clone} && salt-call -c config --out=json state.apply", timeout=300)
+            run = web2.run(f"cd {CLONE} && salt-call -c config --out=json state.apply", timeout=300)
             states = json.loads(run.stdout)["local"].values()
             assert all(state["result"] for state in states), attempt
         assert not any(state["changes"] for state in states)
@@ -23,5 +37,6 @@ def test_a_clone_is_enough(web2: Host) -> None:
         assert recorded["settings"] == "live", "the timer reads the clone"
         assert recorded["summary"]["ok"] == recorded["summary"]["controls"]
     finally:
-        web2.run(f"systemctl start salt-minion; rm -r {clone}")
+        master.run("systemctl stop login")
+        web2.run(f"systemctl start salt-minion; rm -r {CLONE}")
     runs.harden(web2)
