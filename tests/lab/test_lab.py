@@ -66,7 +66,7 @@ def test_hosts_run_systemd_as_pid_1(cluster: dict[str, Host]) -> None:
 
 
 def test_hosts_reach_each_other_and_nothing_else(web1: Host) -> None:
-    web1.run("ping -c1 -W2 web2 && nc -zw2 web2 22")
+    web1.run("ping -c1 -W2 master && nc -zw2 master 22")
     assert web1.run("ip route show default").stdout == ""
     assert "unreachable" in web1.run("ping -c1 -W1 192.0.2.1", check=False).stderr
 
