@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -39,7 +40,8 @@ class Run:
     @property
     def controls(self) -> set[str]:
         """The ids of the controls that were enforced or would be."""
-        return {control for changes in self.changes.values() for control in changes}
+        changed = {name for changes in self.changes.values() for name in changes}
+        return {name for name in changed if re.fullmatch(r"[A-Z0-9]+-[0-9]{3}", name)}
 
 
 def apply(host: Host, sls: str = "", **kwargs: Any) -> Run:

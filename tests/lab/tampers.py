@@ -34,6 +34,12 @@ class Case:
     alone: bool = False
     needs_a_person: bool = False
 
+    @property
+    def of_family(self) -> set[str]:
+        """Those of the drifting controls that a run of the family alone heals."""
+        path = FOLDER.parents[2] / "salt/hardening" / self.family / "controls.yaml"
+        return set(self.drifts) & set(yaml.safe_load(path.read_text())["controls"])
+
 
 def families() -> list[str]:
     """The families that have tamper cases."""
