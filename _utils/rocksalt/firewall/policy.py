@@ -76,6 +76,8 @@ class Policy:
         self.family = baseline.families["firewall"]
         self.settings: Mapping[str, Any] = self.family.settings
         self.facts = facts
+        self._access: dict[str, list[Access]] = {}
+        self._chains: dict[int, Chains] = {}
 
     # Who and what ----------------------------------------------------------------------------
 
@@ -98,6 +100,11 @@ class Policy:
 
     def access(self, setting: str = "allow") -> list[Access]:
         """Every single permission of ``allow``, ``published`` or ``egress``."""
+        if setting not in self._access:
+            self._access[setting] = self._permissions(setting)
+        return self._access[setting]
+
+    def _permissions(self, setting: str) -> list[Access]:
         return [
             Access(service, group, network, protocol, port, self.family.where(setting, service))
             for service, groups in self.settings[setting].items()
@@ -129,6 +136,11 @@ class Policy:
 
     def chains(self, version: int) -> Chains:
         """Our chains for IP ``version`` with their rules, as one writes them."""
+        if version not in self._chains:
+            self._chains[version] = self._make_chains(version)
+        return self._chains[version]
+
+    def _make_chains(self, version: int) -> Chains:
         found = {
             INPUT: [*self._input(version), *self._rest("in")],
             FORWARD: self._forward(version),
