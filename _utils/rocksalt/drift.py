@@ -16,10 +16,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from rocksalt.errors import Refused
-from rocksalt.findings import AS_RENDERED, Seen
-from rocksalt.host import Host
-from rocksalt.transaction import ASIDE
+from rocksalt.findings import AS_RENDERED, Seen, compared
+from rocksalt.host import Host, unit_properties
+from rocksalt.transaction import ASIDE, systemctl
 
 UNIT = "rocksalt-drift"
 FOLDER = "/etc/systemd/system"
@@ -132,10 +131,7 @@ def look(host: Host, state_dir: str) -> Look:
 def _shown(host: Host) -> tuple[dict[str, str], dict[str, str]]:
     """What systemd knows of the service and of the timer."""
     names = [os.path.basename(path) for path in paths().values()]
-    blocks = host.run("systemctl", "show", *names, "-p", _PROPERTIES).out.split("\n\n")
-    units = [
-        dict(line.split("=", 1) for line in block.splitlines() if "=" in line) for block in blocks
-    ]
+    units = unit_properties(host.run("systemctl", "show", *names, "-p", _PROPERTIES).out)
     service, timer = [*units, {}, {}][:2]
     return service, timer
 
@@ -181,7 +177,7 @@ def actual(
     """Control id -> what was seen; ``outdated`` says that the host was changed since its last
     report.
     """
-    seen = {path: _compared(found.texts[path], text) for path, text in texts.items()}
+    seen = {path: compared(found.texts[path], text) for path, text in texts.items()}
     why = [f"{path} {state}" for path, state in seen.items() if state != AS_RENDERED]
     why += [f"{path} overrides {UNIT}" for path in found.overrides]
     return {
@@ -194,12 +190,6 @@ def actual(
 def _stale_after(settings: Mapping[str, Any]) -> int:
     """Minutes in which two reports were due, as late as the timer may make them."""
     return int(2 * settings["interval"] + math.ceil(settings["jitter"] / 60))
-
-
-def _compared(text: str | None, wanted: str) -> str:
-    if text is None:
-        return "does not exist"
-    return AS_RENDERED if text == wanted else "was edited"
 
 
 def _last_report(age: float | None, stale_after: int, outdated: bool) -> Seen:
@@ -223,17 +213,11 @@ def enforce(host: Host, texts: Mapping[str, str]) -> None:
     """
     for path, text in texts.items():
         host.write(path, text)
-    _systemctl(host, "daemon-reload")
+    systemctl(host, "daemon-reload")
     if _move_overrides(host):
-        _systemctl(host, "daemon-reload")
-    _systemctl(host, "enable", "--quiet", f"{UNIT}.timer")
-    _systemctl(host, "restart", f"{UNIT}.timer")
-
-
-def _systemctl(host: Host, *command: str) -> None:
-    ran = host.run("systemctl", *command)
-    if ran.status:
-        raise Refused(f"systemctl {' '.join(command)}: {' '.join(ran.err.split())}")
+        systemctl(host, "daemon-reload")
+    systemctl(host, "enable", "--quiet", f"{UNIT}.timer")
+    systemctl(host, "restart", f"{UNIT}.timer")
 
 
 def _move_overrides(host: Host) -> bool:

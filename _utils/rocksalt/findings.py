@@ -35,6 +35,13 @@ class Seen:
 Finding = dict[str, Any]
 
 
+def compared(text: str | None, wanted: str) -> str:
+    """How a file is against its rendered text; ``AS_RENDERED`` where it is the same."""
+    if text is None:
+        return "does not exist"
+    return AS_RENDERED if text == wanted else "was edited"
+
+
 @dataclass(frozen=True)
 class Verdict:
     """The part of a finding that is judged; ``remedy`` replaces the control's own where a state

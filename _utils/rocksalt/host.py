@@ -148,6 +148,14 @@ class Host:
                     target.rmdir()
 
 
+def unit_properties(text: str) -> list[dict[str, str]]:
+    """What ``systemctl show`` printed, unit by unit."""
+    return [
+        dict(line.split("=", 1) for line in block.splitlines() if "=" in line)
+        for block in text.split("\n\n")
+    ]
+
+
 def _temporary(target: Path) -> Path:
     """A name that only this thread writes, beside which no dead thread's file is left."""
     prefix, mine = f".{target.name}{_TEMPORARY}.", str(threading.get_native_id())

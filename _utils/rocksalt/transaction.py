@@ -66,3 +66,8 @@ def must(host: Host, failure: str, *command: str) -> None:
     ran = host.run(*command)
     if ran.status:
         raise Refused(f"{failure}: {' '.join((ran.err or ran.out).split())}")
+
+
+def systemctl(host: Host, *command: str) -> None:
+    """Has systemd do something, or refuses the change in its words."""
+    must(host, f"systemctl {' '.join(command)}", "systemctl", *command)

@@ -13,7 +13,7 @@ from rocksalt import fail2ban
 from rocksalt.fail2ban import config, rules
 from rocksalt.fail2ban.server import SERVER_KEYS, Server, Silent
 from rocksalt.firewall import VERSIONS, tables
-from rocksalt.host import Host, Ran
+from rocksalt.host import Host, Ran, unit_properties
 
 _A_MOMENT = 0.5
 _STATUS = "/var/lib/dpkg/status"
@@ -86,7 +86,7 @@ def read(host: Host) -> Reading:
 def unit(host: Host) -> tuple[bool, bool]:
     """Whether fail2ban.service is active, and whether it starts at boot."""
     shown = host.run("systemctl", "show", fail2ban.UNIT, "-p", "ActiveState,UnitFileState").out
-    found = dict(line.split("=", 1) for line in shown.splitlines() if "=" in line)
+    found = unit_properties(shown)[0]
     return found.get("ActiveState") == "active", found.get("UnitFileState") == "enabled"
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from rocksalt import findings
 from rocksalt.errors import RocksaltError
-from rocksalt.findings import AS_RENDERED, Seen
+from rocksalt.findings import AS_RENDERED, Seen, compared
 from rocksalt.firewall import (
     BANS,
     DOCKER,
@@ -313,7 +313,7 @@ class Firewall:
 
     def _files(self, paths: Sequence[str]) -> Seen:
         rendered = {**self.loading(), **self.persisted()}
-        actual = {path: _compared(self.reading.texts[path], rendered[path]) for path in paths}
+        actual = {path: compared(self.reading.texts[path], rendered[path]) for path in paths}
         why = [f"{path} {state}" for path, state in actual.items() if state != AS_RENDERED]
         return Seen(actual, "; ".join(why))
 
@@ -433,9 +433,3 @@ def _per_version(wrong: Mapping[int, Sequence[str]]) -> Seen:
         return Seen(actual, f"IPv4 and IPv6 {actual['IPv4']}")
     why = (f"{version} {text}" for version, text in actual.items() if text != _AS_DECLARED)
     return Seen(actual, "; ".join(why))
-
-
-def _compared(text: str | None, wanted: str) -> str:
-    if text is None:
-        return "does not exist"
-    return AS_RENDERED if text == wanted else "was edited"

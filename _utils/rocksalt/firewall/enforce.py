@@ -9,7 +9,7 @@ from rocksalt.errors import Refused
 from rocksalt.firewall import BANS, DOCKER_USER, FOLDER, JUMPS, VERSIONS, change, files, tables
 from rocksalt.firewall.checks import AT_BOOT, CONFIRMED, GUARDED, ON_DISK, Firewall
 from rocksalt.host import Host
-from rocksalt.transaction import ASIDE
+from rocksalt.transaction import ASIDE, systemctl
 
 
 def enforce(
@@ -59,21 +59,15 @@ def keep(host: Host, it: Firewall, ids: Set[str]) -> None:
         host.write(path, text, files.mode(path))
     for path in files.overrides(host):
         host.rename(path, path + ASIDE)
-    _systemctl(host, "daemon-reload")
+    systemctl(host, "daemon-reload")
     service, timer = f"{files.SERVICE}.service", f"{files.GUARD}.timer"
     if AT_BOOT in ids:
-        _systemctl(host, "--quiet", "enable", service)
+        systemctl(host, "--quiet", "enable", service)
         verb = "start" if host.read(files.EMERGENCY_MARK) is None else "restart"
-        _systemctl(host, verb, service)
+        systemctl(host, verb, service)
     if GUARDED in ids:
-        _systemctl(host, "--quiet", "enable", timer)
-        _systemctl(host, "restart", timer)
-
-
-def _systemctl(host: Host, *command: str) -> None:
-    ran = host.run("systemctl", *command)
-    if ran.status:
-        raise Refused(f"systemctl {' '.join(command)}: {' '.join(ran.err.split())}")
+        systemctl(host, "--quiet", "enable", timer)
+        systemctl(host, "restart", timer)
 
 
 def leftovers(host: Host) -> list[str]:

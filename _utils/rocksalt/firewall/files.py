@@ -7,11 +7,10 @@ The loader is a shell script, for it runs before the network and without Salt.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from rocksalt.firewall import BANS, DOCKER, FOLDER, INPUT, JUMPS, OUTPUT, RUN, VERSIONS
 from rocksalt.firewall.tables import restore_text
-from rocksalt.host import Host
+from rocksalt.host import Host, unit_properties
 
 UNITS = "/etc/systemd/system"
 SERVICE, GUARD = "rocksalt-firewall", "rocksalt-firewall-guard"
@@ -205,10 +204,6 @@ def units_shown(host: Host) -> dict[str, dict[str, str]]:
     """What systemd knows of the boot unit and of the guard: name -> properties."""
     names = [f"{SERVICE}.service", f"{GUARD}.service", f"{GUARD}.timer"]
     properties = "Id,ActiveState,UnitFileState,NeedDaemonReload,FragmentPath,DropInPaths"
-    ran = host.run("systemctl", "show", *names, "-p", properties)
-    blocks = [
-        dict(line.split("=", 1) for line in block.splitlines() if "=" in line)
-        for block in ran.out.split("\n\n")
-    ]
-    found: dict[str, dict[str, Any]] = {block.get("Id", ""): block for block in blocks}
+    units = unit_properties(host.run("systemctl", "show", *names, "-p", properties).out)
+    found = {unit.get("Id", ""): unit for unit in units}
     return {name: found.get(name, {}) for name in names}

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from rocksalt.errors import NoSuch
-from rocksalt.host import Host
+from rocksalt.host import Host, unit_properties
 
 FAMILIES = {"ip": "iptables", "ip6": "ip6tables"}
 """The families of nftables that iptables has rules in, and the program of each."""
@@ -160,10 +160,7 @@ def loaders(text: str, idle: Collection[str] = ()) -> list[str]:
     the ``idle`` ones.
     """
     found = []
-    for block in text.split("\n\n"):
-        unit: Mapping[str, str] = dict(
-            line.split("=", 1) for line in block.splitlines() if "=" in line
-        )
+    for unit in unit_properties(text):
         name = unit.get("Id", "")
         states = (
             "starts at boot" if unit.get("UnitFileState") in _AT_BOOT else "",

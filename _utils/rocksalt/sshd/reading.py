@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from rocksalt import sshd
-from rocksalt.host import Host
+from rocksalt.host import Host, unit_properties
 from rocksalt.sshd import config
 
 QUERIES = (
@@ -219,11 +219,7 @@ def _matched(
 def daemon(host: Host) -> Daemon:
     """The SSH server as systemd and the process list show it."""
     shown = host.run("systemctl", "show", "ssh.service", "ssh.socket", "-p", _UNIT_PROPERTIES).out
-    blocks = [
-        dict(li.split("=", 1) for li in block.splitlines() if "=" in li)
-        for block in shown.split("\n\n")
-    ]
-    service, socket = ([*blocks, {}, {}])[:2]
+    service, socket = [*unit_properties(shown), {}, {}][:2]
     pid = int(service.get("MainPID") or 0)
     stamp = int(service.get("StateChangeTimestampMonotonic") or 0) / 1e6
     active = service.get("ActiveState") in ("active", "reloading")
