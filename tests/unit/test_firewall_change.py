@@ -411,6 +411,18 @@ def test_nothing_to_confirm(machine):
         change.confirm(machine.host, WITNESS)
 
 
+def test_a_change_whose_clock_somebody_stopped_is_undone_first(machine, monkeypatch):
+    armed(machine)
+    machine.timer = False
+    monkeypatch.setattr(
+        machine, "/bin/sh", lambda path: machine.go_back() or Ran(0, path, ""), raising=False
+    )
+    change.refuse_while_pending(machine.host)
+    assert machine.host.ran[-1] == ("/bin/sh", str(machine.host.path(change.SCRIPT)))
+    assert machine.host.read(change.ARMED) is None
+    assert machine.host.read(files.ROLLED_BACK) is not None
+
+
 def test_confirmed_too_late(machine):
     armed(machine)
     machine.connections(OLD, NEW)
