@@ -1,0 +1,185 @@
+"""The account files: passwd, group and shadow as they are written, broken lines included.
+
+Sources: passwd(5), group(5), shadow(5), crypt(5).
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import re
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from rocksalt.host import Host
+
+PASSWD, GROUP, SHADOW, GSHADOW = "/etc/passwd", "/etc/group", "/etc/shadow", "/etc/gshadow"
+NO_SHELLS = ("nologin", "false", "sync", "shutdown", "halt")
+_USABLE = re.compile(r"\$|_|[./0-9A-Za-z]{13}$")
+_STRONG = re.compile(r"\$(?:y|gy|7|2[aby]|6|5)\$")
+_HUMAN = (1000, 60000)
+
+
+@dataclass(frozen=True)
+class Account:
+    """A line of passwd. ``uid`` and ``gid`` are numbers; ``password`` is ``x`` where shadow has
+    it.
+    """
+
+    name: str
+    uid: int
+    gid: int
+    home: str
+    shell: str
+    password: str = "x"
+
+    @property
+    def has_shell(self) -> bool:
+        """Whether the shell is one that takes commands; passwd's empty one means /bin/sh."""
+        return self.shell.rsplit("/", 1)[-1] not in NO_SHELLS
+
+
+@dataclass(frozen=True)
+class Group:
+    """A line of group; ``members`` are the supplementary ones."""
+
+    name: str
+    gid: int
+    members: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Secret:
+    """A line of shadow. ``changed``, ``least``, ``longest``, ``inactive`` and ``expires`` are days
+    (since the epoch for the first and the last), None where nothing is set.
+    """
+
+    password: str
+    changed: int | None = None
+    least: int | None = None
+    longest: int | None = None
+    inactive: int | None = None
+    expires: int | None = None
+
+    @property
+    def usable(self) -> bool:
+        """Whether some password is the right one."""
+        return _USABLE.match(self.password) is not None
+
+    @property
+    def empty(self) -> bool:
+        """Whether no password is asked for."""
+        return self.password == ""
+
+    @property
+    def strong(self) -> bool:
+        """Whether the hash is of a kind that withstands guessing."""
+        return _STRONG.match(self.password) is not None
+
+    @property
+    def expired(self) -> bool:
+        """Whether the account itself (not only its password) has expired."""
+        return self.expires is not None and self.expires <= today()
+
+
+@dataclass(frozen=True)
+class Database:
+    """The three files together. ``legacy`` are lines that begin with ``+`` or ``-`` and are meant
+    for NIS, as (path, line); ``broken`` are lines that nothing understands.
+    """
+
+    accounts: Sequence[Account] = ()
+    groups: Sequence[Group] = ()
+    secrets: Mapping[str, Secret] = field(default_factory=dict)
+    legacy: Sequence[tuple[str, str]] = ()
+    broken: Sequence[tuple[str, str]] = ()
+    human: tuple[int, int] = _HUMAN
+
+    @cached_property
+    def by_name(self) -> dict[str, Account]:
+        """The first account of each name, which is the one that the system finds."""
+        return {account.name: account for account in reversed(self.accounts)}
+
+    @cached_property
+    def by_uid(self) -> dict[int, Account]:
+        """The first account of each UID."""
+        return {account.uid: account for account in reversed(self.accounts)}
+
+    @cached_property
+    def group_by_name(self) -> dict[str, Group]:
+        return {group.name: group for group in reversed(self.groups)}
+
+    @cached_property
+    def members(self) -> dict[str, set[str]]:
+        """Group -> its members, those that have it as their primary group included."""
+        primary = defaultdict(set)
+        for account in self.accounts:
+            primary[account.gid].add(account.name)
+        return {group.name: {*group.members, *primary[group.gid]} for group in self.groups}
+
+    @cached_property
+    def groups_of(self) -> dict[str, set[str]]:
+        """Account -> the names of its groups."""
+        found: dict[str, set[str]] = {account.name: set() for account in self.accounts}
+        for group, members in self.members.items():
+            for member in members:
+                found.setdefault(member, set()).add(group)
+        return found
+
+    def is_human(self, account: Account) -> bool:
+        """Whether the UID is in the range that login.defs gives to people."""
+        return self.human[0] <= account.uid <= self.human[1]
+
+
+def today() -> int:
+    """Days since the epoch, UTC."""
+    return (dt.datetime.now(dt.timezone.utc).date() - dt.date(1970, 1, 1)).days
+
+
+def read(host: Host) -> Database:
+    """The account files of a host."""
+    texts = {path: host.read(path) or "" for path in (PASSWD, GROUP, SHADOW)}
+    legacy, broken = [], []
+    rows: dict[str, list[list[str]]] = {}
+    for path, text in texts.items():
+        rows[path] = []
+        for line in filter(None, text.splitlines()):
+            if line[0] in "+-":
+                legacy.append((path, line))
+                continue
+            fields = line.split(":")
+            if _whole(path, fields):
+                rows[path].append(fields)
+            else:
+                broken.append((path, line.split(":")[0]))
+    return Database(
+        accounts=[
+            Account(name, int(uid), int(gid), home, shell, password)
+            for name, password, uid, gid, _, home, shell in rows[PASSWD]
+        ],
+        groups=[
+            Group(name, int(gid), tuple(filter(None, members.split(","))))
+            for name, _, gid, members in rows[GROUP]
+        ],
+        secrets={fields[0]: _secret(fields) for fields in reversed(rows[SHADOW])},
+        legacy=legacy,
+        broken=broken,
+        human=_range(host.read("/etc/login.defs") or ""),
+    )
+
+
+def _whole(path: str, fields: Sequence[str]) -> bool:
+    numbers = {PASSWD: fields[2:4], GROUP: fields[2:3], SHADOW: []}[path]
+    wanted = {PASSWD: 7, GROUP: 4, SHADOW: 9}[path]
+    return len(fields) == wanted and bool(fields[0]) and all(n.isdigit() for n in numbers)
+
+
+def _secret(fields: Sequence[str]) -> Secret:
+    days = [int(text) if text.isdigit() else None for text in fields[2:8]]
+    return Secret(fields[1], days[0], days[1], days[2], days[4], days[5])
+
+
+def _range(login_defs: str) -> tuple[int, int]:
+    found = dict(re.findall(r"^\s*(UID_MIN|UID_MAX)\s+(\d+)", login_defs, re.MULTILINE))
+    return int(found.get("UID_MIN", _HUMAN[0])), int(found.get("UID_MAX", _HUMAN[1]))

@@ -1,0 +1,37 @@
+"""One look at the host: everything about its accounts that the checks need, and nothing decided
+yet.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from rocksalt.accounts import administrators, consistency, database, passwords, strangers, sudo
+from rocksalt.host import Host
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What the parts of the family read, each for itself; ``people`` are the account files, read
+    once for all.
+    """
+
+    people: database.Database = field(default_factory=database.Database)
+    administrators: administrators.Reading = field(default_factory=administrators.Reading)
+    sudo: sudo.Reading = field(default_factory=sudo.Reading)
+    strangers: strangers.Reading = field(default_factory=strangers.Reading)
+    consistency: consistency.Reading = field(default_factory=consistency.Reading)
+    passwords: passwords.Reading = field(default_factory=passwords.Reading)
+
+
+def read(host: Host) -> Reading:
+    """Looks at everything once. Nothing on the host changes."""
+    people = database.read(host)
+    return Reading(
+        people=people,
+        administrators=administrators.read(host, people),
+        sudo=sudo.read(host, people),
+        strangers=strangers.read(host, people),
+        consistency=consistency.read(host, people),
+        passwords=passwords.read(host, people),
+    )

@@ -1,0 +1,3 @@
+the baseline of accounts is gone:
+  hardening.absent:
+    - family: accounts
