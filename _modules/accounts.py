@@ -7,7 +7,7 @@
 """
 
 from rocksalt import source
-from rocksalt.accounts import checks, declared, reading, sudo, ways
+from rocksalt.accounts import checks, declared, sudo, ways
 from rocksalt.findings import judge
 from rocksalt.host import Host
 from rocksalt.plainly import plainly
@@ -27,7 +27,7 @@ def _look(saltenv=None):
     """The comparison for this host as it is now, and the host."""
     host = Host()
     with plainly():
-        return host, checks.Accounts(_baseline(saltenv), reading.read(host))
+        return host, checks.look(host, _baseline(saltenv))
 
 
 def problems(saltenv=None):
@@ -92,7 +92,7 @@ def safe(saltenv=None):
     host = Host()
     with plainly():
         baseline = _baseline(saltenv)
-        seen = ways.administrator(host, baseline, __context__.get("rocksalt.foreseen", ()))
+        seen = ways.safe(host, baseline, __context__.get("rocksalt.foreseen", ()))
     return {"safe": seen.actual, "reason": seen.reason}
 
 

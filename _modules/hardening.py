@@ -190,6 +190,7 @@ def prepare(saltenv=None):
 
         salt '*' hardening.prepare
     """
+    __context__["rocksalt.foreseen"] = []
     try:
         baseline = _baseline(saltenv)
         problems = _contradictions(baseline, saltenv)

@@ -7,6 +7,7 @@
 """
 
 from rocksalt import source
+from rocksalt.accounts import ways
 from rocksalt.findings import judge
 from rocksalt.host import Host
 from rocksalt.plainly import plainly
@@ -58,6 +59,7 @@ def render(saltenv=None):
 def safe(saltenv=None):
     """
     Whether an administrator could still log in by key and become root with the baseline in force.
+    In test mode the administrators count whom this run would make, and not those it would lock.
 
     Returns ``{"safe": bool, "reason": sentence}``.
 
@@ -68,7 +70,7 @@ def safe(saltenv=None):
         salt '*' sshd.safe
     """
     host, it = _look(saltenv)
-    seen = it.safe(host)
+    seen = it.safe(host, *ways.foreseen(it.baseline, __context__.get("rocksalt.foreseen", ())))
     return {"safe": seen.actual, "reason": seen.reason}
 
 

@@ -74,6 +74,7 @@ def enforced(name, family, guarded=None):
     fixable = _by_state(before)
     changes = {i: _change(finding["actual"], finding["expected"]) for i, finding in fixable.items()}
     if fixable and __opts__["test"]:
+        __context__.setdefault("rocksalt.foreseen", []).extend(fixable)
         comment = _lines(f"{len(fixable)} control(s) of {family} would be enforced:", fixable)
         return {**ret, "result": None, "changes": changes, "comment": "\n".join(comment)}
     failure = ""

@@ -15,6 +15,8 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from rocksalt.sshd import keys
+
 Spec = Mapping[str, Any]
 
 TYPES: dict[str, tuple[type, str]] = {
@@ -46,10 +48,36 @@ def _parses(parse: Callable[[str], Any]) -> Callable[[str], bool]:
     return attempt
 
 
+def _is_user(value: str) -> bool:
+    return re.fullmatch(r"[a-z_][a-z0-9_.-]{0,31}", value) is not None
+
+
+def _is_public_key(value: str) -> bool:
+    return "\n" not in value.strip() and len(keys.parse(value)) == 1
+
+
+_SALTED = r"[./A-Za-z0-9]+"
+_HASH = re.compile(
+    rf"\$(?:g?y|7)\${_SALTED}(?:\${_SALTED})?\$[./A-Za-z0-9]{{43}}"
+    rf"|\$6\$(?:rounds=\d+\$)?{_SALTED}\$[./A-Za-z0-9]{{86}}"
+    rf"|\$5\$(?:rounds=\d+\$)?{_SALTED}\$[./A-Za-z0-9]{{43}}"
+    r"|\$2[aby]\$\d\d\$[./A-Za-z0-9]{53}"
+)
+
+
 FORMATS: dict[str, tuple[Callable[[str], bool], str]] = {
     "address": (_parses(ipaddress.ip_address), "an IPv4 or IPv6 address"),
     "network": (_parses(ipaddress.ip_network), "a network such as 10.0.0.0/8 (no host bits set)"),
     "group": (_is_group, "a group name such as sudo"),
+    "user": (_is_user, "an account name such as ann"),
+    "public_key": (
+        _is_public_key,
+        "a public key in one line of authorized_keys, such as ssh-ed25519 AAAA... ann",
+    ),
+    "password_hash": (
+        lambda value: _HASH.fullmatch(value) is not None,
+        "a password hash of a known kind, such as mkpasswd --method=yescrypt prints",
+    ),
 }
 
 
@@ -63,8 +91,13 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 
 def shown(value: Any, spec: Spec) -> str:
-    """The value as an error may print it: never a secret."""
-    return "***" if spec.get("secret") else repr(value)
+    """The value as an error may print it: never a secret, and no more of a long one than shows
+    which it is.
+    """
+    if spec.get("secret") or "PRIVATE KEY" in str(value):
+        return "***"
+    text = repr(value)
+    return text if len(text) <= 160 else f"{text[:150]}... ({len(text)} characters)"
 
 
 def problems(value: Any, spec: Spec, path: str) -> list[str]:

@@ -6,7 +6,6 @@ The contract of "never lock anyone out": an account counts only if every step fr
 
 from __future__ import annotations
 
-import datetime as dt
 import fnmatch
 import ipaddress
 import os
@@ -14,10 +13,11 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from rocksalt.accounts import database
+from rocksalt.accounts.database import Account, Secret
 from rocksalt.host import Host
 from rocksalt.sshd import keys
 
-_NO_SHELL = ("nologin", "false", "sync", "shutdown", "halt")
 _SUDO_GRANT = re.compile(
     r"^\s*\(\s*(?:ALL|root)\b[^)!]*\)\s*(?P<tags>(?:[A-Z_]+:\s*)*)ALL\s*$", re.MULTILINE
 )
@@ -41,76 +41,61 @@ class Door:
 
 
 @dataclass(frozen=True)
-class Account:
-    """What passwd says of an account."""
+class Newcomer:
+    """An administrator whom this very run makes, as it will be: ``groups`` it will be in, its
+    ``keys`` as lines of authorized_keys.
+    """
 
     name: str
-    uid: int
-    gid: int
-    home: str
-    shell: str
-
-
-def accounts(passwd: str) -> list[Account]:
-    """The accounts of a passwd file; malformed lines are left out."""
-    found = []
-    for line in passwd.splitlines():
-        fields = line.split(":")
-        if len(fields) == 7 and fields[2].isdigit() and fields[3].isdigit():
-            found.append(Account(fields[0], int(fields[2]), int(fields[3]), fields[5], fields[6]))
-    return found
-
-
-def memberships(group: str, people: Sequence[Account]) -> dict[str, set[str]]:
-    """User -> names of its groups, primary and supplementary, from a group file."""
-    found: dict[str, set[str]] = {account.name: set() for account in people}
-    for line in group.splitlines():
-        fields = line.split(":")
-        if len(fields) != 4:
-            continue
-        for account in people:
-            if str(account.gid) == fields[2]:
-                found[account.name].add(fields[0])
-        for user in filter(None, fields[3].split(",")):
-            found.setdefault(user, set()).add(fields[0])
-    return found
-
-
-def shadow(text: str) -> dict[str, list[str]]:
-    """User -> the nine fields of its shadow entry."""
-    return {
-        fields[0]: fields
-        for fields in (line.split(":") for line in text.splitlines())
-        if len(fields) == 9
-    }
+    groups: Sequence[str]
+    keys: Sequence[str]
 
 
 def find(
-    host: Host, door: Door, door_for: Callable[[str], Door]
+    host: Host,
+    door: Door,
+    door_for: Callable[[str], Door],
+    newcomers: Sequence[Newcomer] = (),
+    stays: Callable[[str], bool] = lambda _: True,
 ) -> tuple[list[str], dict[str, str]]:
     """(accounts that are a way in, account -> why it is none) for every account that has an
-    authorised key somewhere.
+    authorised key somewhere, and for ``newcomers``.
 
     ``door`` is what holds for everybody, ``door_for`` says what holds for one account; it is asked
-    last. Stops at the first way in: one is enough, and asking sudo and sshd costs processes.
+    last. Accounts that do not ``stay`` do not count. Stops at the first way in: one is enough, and
+    asking sudo and sshd costs processes.
     """
-    people = accounts(host.read("/etc/passwd") or "")
-    groups = memberships(host.read("/etc/group") or "", people)
-    secrets = shadow(host.read("/etc/shadow") or "")
     rejected: dict[str, str] = {}
-    for account in people:
-        if account.uid == 0 or not _has_keys(host, account, door):
+    for newcomer in newcomers:
+        reason = _newcomer_shut(newcomer, door) or _newcomer_shut(newcomer, door_for(newcomer.name))
+        if not reason:
+            return [newcomer.name], rejected
+        rejected[newcomer.name] = reason
+    people = database.read(host)
+    for account in people.by_name.values():
+        known = account.uid == 0 or account.name in rejected
+        if known or not _has_keys(host, account, door):
             continue
         reason = (
-            _no_login(host, account, secrets.get(account.name))
-            or _shut(host, account, groups[account.name], door)
-            or _not_root(host, account, secrets.get(account.name))
-            or _shut(host, account, groups[account.name], door_for(account.name))
+            ("" if stays(account.name) else "the baseline locks it")
+            or _no_login(host, account, people.secrets.get(account.name))
+            or _shut(host, account, people.groups_of[account.name], door)
+            or _not_root(host, account, people.secrets.get(account.name))
+            or _shut(host, account, people.groups_of[account.name], door_for(account.name))
         )
         if not reason:
             return [account.name], rejected
         rejected[account.name] = reason
     return [], rejected
+
+
+def _newcomer_shut(newcomer: Newcomer, door: Door) -> str:
+    """Why sshd would not let somebody in whose account, key file and grant will be right."""
+    found = [key for line in newcomer.keys for key in keys.parse(line)]
+    reasons = [keys.refused(key, door.algorithms, door.least_rsa, door.management) for key in found]
+    return _not_let_in(newcomer.name, newcomer.groups, door) or (
+        "" if "" in reasons else reasons[0]
+    )
 
 
 def explain(found: Sequence[str], rejected: Mapping[str, str]) -> str:
@@ -151,43 +136,38 @@ def _text(host: Host, path: str) -> str:
         return ""
 
 
-def _no_login(host: Host, account: Account, secret: list[str] | None) -> str:
-    if (
-        account.shell.rsplit("/", 1)[-1] in _NO_SHELL
-        or host.attributes(account.shell or "/bin/sh") is None
-    ):
+def _no_login(host: Host, account: Account, secret: Secret | None) -> str:
+    if not account.has_shell or host.attributes(account.shell or "/bin/sh") is None:
         return f"its shell is {account.shell}"
     for path in ("/etc/nologin", "/run/nologin"):
         if host.attributes(path) is not None:
             return f"{path} keeps everybody out"
     if secret is None:
         return "it has no shadow entry"
-    today = (dt.datetime.now(dt.timezone.utc).date() - dt.date(1970, 1, 1)).days
-    changed, longest, inactive, expires = secret[2], secret[4], secret[6], secret[7]
-    if expires.isdigit() and int(expires) <= today:
+    if secret.expired:
         return "the account has expired"
-    if changed == "0":
+    if secret.changed == 0:
         return "its password must be changed at the next log-in"
-    if changed.isdigit() and longest.isdigit() and int(changed) + int(longest) < today:
-        return "its password has expired" + (" for good" if inactive.isdigit() else "")
+    if secret.outdated:
+        return "its password has expired" + (" for good" if secret.inactive is not None else "")
     return ""
 
 
 def _shut(host: Host, account: Account, groups: set[str], door: Door) -> str:
-    return _not_let_in(account, sorted(groups), door) or _no_key(host, account, door)
+    return _not_let_in(account.name, sorted(groups), door) or _no_key(host, account, door)
 
 
-def _not_let_in(account: Account, groups: Sequence[str], door: Door) -> str:
+def _not_let_in(name: str, groups: Sequence[str], door: Door) -> str:
     if not door.public_keys:
         return "sshd does not let it log in by key"
     if door.forced_command != "none":
         return f"sshd binds it to one command, {door.forced_command}"
     if door.chroot != "none":
         return f"sshd locks it into {door.chroot}"
-    if any(_denies(entry, account, door.management) for entry in door.deny_users):
+    if any(_denies(entry, name, door.management) for entry in door.deny_users):
         return "DenyUsers keeps it out"
     if door.allow_users and not any(
-        _allows(entry, account, door.management) for entry in door.allow_users
+        _allows(entry, name, door.management) for entry in door.allow_users
     ):
         return "AllowUsers does not let it in from the management networks"
     if _listed(groups, door.deny_groups):
@@ -201,13 +181,13 @@ def _listed(names: Sequence[str], patterns: Sequence[str]) -> bool:
     return any(fnmatch.fnmatchcase(name, pattern) for name in names for pattern in patterns)
 
 
-def _allows(entry: str, account: Account, management: Sequence[str]) -> bool:
+def _allows(entry: str, name: str, management: Sequence[str]) -> bool:
     """Whether an entry of AllowUsers, ``user`` or ``user@origins``, is sure to let some management
     address in.
     """
     user, origins = _user_and_origins(entry)
     barred = [origin[1:] for origin in origins if origin.startswith("!")]
-    return _listed([account.name], [user]) and (
+    return _listed([name], [user]) and (
         origins == ["*"]
         or any(
             _overlap(origins, network, unsure=False) and not _overlap(barred, network, unsure=True)
@@ -216,11 +196,11 @@ def _allows(entry: str, account: Account, management: Sequence[str]) -> bool:
     )
 
 
-def _denies(entry: str, account: Account, management: Sequence[str]) -> bool:
+def _denies(entry: str, name: str, management: Sequence[str]) -> bool:
     """Whether an entry of DenyUsers might keep some management address out."""
     user, origins = _user_and_origins(entry)
     barred = [origin for origin in origins if not origin.startswith("!")]
-    return _listed([account.name], [user]) and (
+    return _listed([name], [user]) and (
         not management or any(_overlap(barred, network, unsure=True) for network in management)
     )
 
@@ -297,7 +277,7 @@ def _unreadable(host: Host, account: Account, path: str) -> str:
     return f"it cannot read {path}" if asked.status else ""
 
 
-def _not_root(host: Host, account: Account, secret: list[str] | None) -> str:
+def _not_root(host: Host, account: Account, secret: Secret | None) -> str:
     """Whether sudo makes the account root without a password that nobody has. The last grant
     counts, as in sudoers(5).
     """
@@ -309,6 +289,6 @@ def _not_root(host: Host, account: Account, secret: list[str] | None) -> str:
         return "sudo does not let it become root"
     if "NOPASSWD:" in grants[-1]:
         return ""
-    if secret is None or not re.match(r"\$|_|[./0-9A-Za-z]{13}$", secret[1]):
+    if secret is None or not secret.usable:
         return "sudo asks for a password and it has none"
     return ""

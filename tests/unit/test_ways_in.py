@@ -368,13 +368,6 @@ def test_one_way_in_is_enough(good, public_key):
     )
 
 
-def test_memberships():
-    people = ways_in.accounts(PASSWD)
-    assert [account.name for account in people] == ["root", "daemon", "ann"]
-    groups = ways_in.memberships(GROUP, people)
-    assert groups == {"root": {"root"}, "daemon": set(), "ann": {"ann", "sudo"}}
-
-
 def test_explain():
     assert ways_in.explain(["ann"], {}) == "ann can log in by key and become root"
     assert ways_in.explain([], {}).startswith("no account but root has an authorised key")

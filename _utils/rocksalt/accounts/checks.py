@@ -6,8 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rocksalt import findings
-from rocksalt.accounts import administrators, consistency, passwords, strangers, sudo
-from rocksalt.accounts.reading import Reading
+from rocksalt.accounts import administrators, consistency, passwords, reading, strangers, sudo
 from rocksalt.errors import Refused
 from rocksalt.findings import Seen
 from rocksalt.host import Host
@@ -19,10 +18,10 @@ PARTS = (administrators, sudo, strangers, consistency, passwords)
 class Accounts:
     """What the settings declare, and what was read, for the parts to compare."""
 
-    def __init__(self, baseline: Baseline, reading: Reading):
+    def __init__(self, baseline: Baseline, found: reading.Reading):
         self.baseline = baseline
-        self.reading = reading
-        self.people = reading.people
+        self.reading = found
+        self.people = found.people
         self.family = baseline.families["accounts"]
         self.settings: Mapping[str, Any] = self.family.settings
         self.wanted = findings.wanted(baseline, "accounts", self.family.controls)
@@ -61,6 +60,11 @@ class Accounts:
     def seen(self) -> dict[str, Seen]:
         """Control id -> what the reading shows."""
         return {i: look(self) for part in PARTS for i, (_, look) in part.CHECKS.items()}
+
+
+def look(host: Host, baseline: Baseline) -> Accounts:
+    """The comparison for a host as it is now."""
+    return Accounts(baseline, reading.read(host, baseline))
 
 
 def enforce(host: Host, it: Accounts, ids: Sequence[str]) -> None:

@@ -8,9 +8,10 @@ from __future__ import annotations
 import datetime as dt
 import re
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import TypeVar
 
 from rocksalt.host import Host
 
@@ -19,6 +20,8 @@ NO_SHELLS = ("nologin", "false", "sync", "shutdown", "halt")
 _USABLE = re.compile(r"\$|_|[./0-9A-Za-z]{13}$")
 _STRONG = re.compile(r"\$(?:y|gy|7|2[aby]|6|5)\$")
 _HUMAN = (1000, 60000)
+K = TypeVar("K")
+V = TypeVar("V")
 
 
 @dataclass(frozen=True)
@@ -82,6 +85,13 @@ class Secret:
         """Whether the account itself (not only its password) has expired."""
         return self.expires is not None and self.expires <= today()
 
+    @property
+    def outdated(self) -> bool:
+        """Whether the password has to be changed before anybody gets in."""
+        if self.changed is None or self.longest is None:
+            return False
+        return self.changed + self.longest < today()
+
 
 @dataclass(frozen=True)
 class Database:
@@ -98,17 +108,17 @@ class Database:
 
     @cached_property
     def by_name(self) -> dict[str, Account]:
-        """The first account of each name, which is the one that the system finds."""
-        return {account.name: account for account in reversed(self.accounts)}
+        """The first account of each name."""
+        return _first((account.name, account) for account in self.accounts)
 
     @cached_property
     def by_uid(self) -> dict[int, Account]:
         """The first account of each UID."""
-        return {account.uid: account for account in reversed(self.accounts)}
+        return _first((account.uid, account) for account in self.accounts)
 
     @cached_property
     def group_by_name(self) -> dict[str, Group]:
-        return {group.name: group for group in reversed(self.groups)}
+        return _first((group.name, group) for group in self.groups)
 
     @cached_property
     def members(self) -> dict[str, set[str]]:
@@ -130,6 +140,14 @@ class Database:
     def is_human(self, account: Account) -> bool:
         """Whether the UID is in the range that login.defs gives to people."""
         return self.human[0] <= account.uid <= self.human[1]
+
+
+def _first(entries: Iterable[tuple[K, V]]) -> dict[K, V]:
+    """The first value of each key, in the order of the file: the one that the system finds."""
+    found: dict[K, V] = {}
+    for key, value in entries:
+        found.setdefault(key, value)
+    return found
 
 
 def today() -> int:
@@ -162,7 +180,7 @@ def read(host: Host) -> Database:
             Group(name, int(gid), tuple(filter(None, members.split(","))))
             for name, _, gid, members in rows[GROUP]
         ],
-        secrets={fields[0]: _secret(fields) for fields in reversed(rows[SHADOW])},
+        secrets=_first((fields[0], _secret(fields)) for fields in rows[SHADOW]),
         legacy=legacy,
         broken=broken,
         human=_range(host.read("/etc/login.defs") or ""),

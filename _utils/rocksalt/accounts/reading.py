@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from rocksalt.accounts import administrators, consistency, database, passwords, strangers, sudo
 from rocksalt.host import Host
+from rocksalt.settings import Baseline
 
 
 @dataclass(frozen=True)
@@ -24,12 +25,12 @@ class Reading:
     passwords: passwords.Reading = field(default_factory=passwords.Reading)
 
 
-def read(host: Host) -> Reading:
+def read(host: Host, baseline: Baseline) -> Reading:
     """Looks at everything once. Nothing on the host changes."""
     people = database.read(host)
     return Reading(
         people=people,
-        administrators=administrators.read(host, people),
+        administrators=administrators.read(host, people, baseline),
         sudo=sudo.read(host, people),
         strangers=strangers.read(host, people),
         consistency=consistency.read(host, people),

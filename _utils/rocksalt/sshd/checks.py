@@ -230,7 +230,12 @@ class Sshd:
 
     # Ways in -------------------------------------------------------------------------------------
 
-    def safe(self, host: Host) -> Seen:
+    def safe(
+        self,
+        host: Host,
+        newcomers: Sequence[ways_in.Newcomer] = (),
+        stays: Callable[[str], bool] = lambda _: True,
+    ) -> Seen:
         """Whether the guarded controls may be enforced: a way in stays, at a door that stays."""
         served = set(self.reading.effective.get("port", []))
         declared = set(map(str, self.settings["ports"]))
@@ -249,7 +254,7 @@ class Sshd:
                 f"the packet filter in force lets nobody in to port {ports}, on which "
                 "hardening:sshd:ports makes sshd listen: apply hardening.firewall first",
             )
-        return self.administrator(host)
+        return self.administrator(host, newcomers, stays)
 
     def _let_in(self, host: Host) -> bool:
         """Whether the baseline's packet filter, where it is in force, accepts a declared port."""
@@ -263,8 +268,16 @@ class Sshd:
             for port in self.settings["ports"]
         )
 
-    def administrator(self, host: Host) -> Seen:
-        found, rejected = ways_in.find(host, self.door(), lambda user: self.door_for(host, user))
+    def administrator(
+        self,
+        host: Host,
+        newcomers: Sequence[ways_in.Newcomer] = (),
+        stays: Callable[[str], bool] = lambda _: True,
+    ) -> Seen:
+        """Whether somebody can log in by key and become root; see :func:`ways_in.find`."""
+        found, rejected = ways_in.find(
+            host, self.door(), lambda user: self.door_for(host, user), newcomers, stays
+        )
         return Seen(bool(found), ways_in.explain(found, rejected))
 
     def door_for(self, host: Host, user: str) -> ways_in.Door:
