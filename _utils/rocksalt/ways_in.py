@@ -108,7 +108,8 @@ def explain(found: Sequence[str], rejected: Mapping[str, str]) -> str:
     return f"nobody could log in by key and become root: {reasons}"
 
 
-def _key_paths(account: Account, patterns: Sequence[str]) -> list[str]:
+def key_paths(account: Account, patterns: Sequence[str]) -> list[str]:
+    """Where sshd looks for the keys of an account, given its AuthorizedKeysFile."""
     found = []
     for pattern in patterns:
         path = (
@@ -123,10 +124,10 @@ def _key_paths(account: Account, patterns: Sequence[str]) -> list[str]:
 
 def _has_keys(host: Host, account: Account, door: Door) -> bool:
     elsewhere = (".ssh/authorized_keys", ".ssh/authorized_keys2")
-    return any(_text(host, path) for path in _key_paths(account, (*door.key_files, *elsewhere)))
+    return any(key_text(host, path) for path in key_paths(account, (*door.key_files, *elsewhere)))
 
 
-def _text(host: Host, path: str) -> str:
+def key_text(host: Host, path: str) -> str:
     """A key file; like sshd, this takes regular files only. Users choose what is there, and a pipe
     would never end.
     """
@@ -227,11 +228,11 @@ def _overlap(origins: Sequence[str], network: str, unsure: bool) -> bool:
 
 def _no_key(host: Host, account: Account, door: Door) -> str:
     reason = f"its keys are not in {' or '.join(door.key_files)}"
-    for path in _key_paths(account, door.key_files):
-        found = keys.parse(_text(host, path))
+    for path in key_paths(account, door.key_files):
+        found = keys.parse(key_text(host, path))
         if not found:
             continue
-        unusable = _loose(host, account, path) or _unreadable(host, account, path)
+        unusable = loose(host, account, path) or _unreadable(host, account, path)
         if unusable:
             reason = unusable
             continue
@@ -244,7 +245,7 @@ def _no_key(host: Host, account: Account, door: Door) -> str:
     return reason
 
 
-def _loose(host: Host, account: Account, path: str) -> str:
+def loose(host: Host, account: Account, path: str) -> str:
     """What StrictModes would object to between the key file and the home folder, or the root for a
     file outside of it. Like sshd, this looks at where links lead to.
     """

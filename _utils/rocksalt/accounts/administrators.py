@@ -2,39 +2,302 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from rocksalt.accounts import database
+from rocksalt import ways_in
+from rocksalt.accounts import consoles, database
+from rocksalt.accounts.database import Account
+from rocksalt.errors import Refused
 from rocksalt.findings import Seen
 from rocksalt.host import Host
+from rocksalt.settings import Baseline
+from rocksalt.sshd import keys
+from rocksalt.transaction import must
 
 if TYPE_CHECKING:
     from rocksalt.accounts.checks import Accounts
 
+ROOT, ACCOUNT, KEYS, PASSWORD = "ACC-001", "ACC-010", "ACC-011", "ACC-013"
+_SHELL = "/bin/bash"
+_NEVER = "99999"
+_AS_DECLARED = "as declared"
+
+
+@dataclass(frozen=True)
+class KeyFile:
+    """Where the keys of an administrator belong. ``loose`` says what sshd objects to there."""
+
+    path: str
+    text: str = ""
+    loose: str = ""
+
 
 @dataclass(frozen=True)
 class Reading:
-    """What was seen of it on the host."""
+    """The key files of the declared administrators, and what opens a shell on the console."""
+
+    key_files: Mapping[str, KeyFile] = field(default_factory=dict)
+    consoles: consoles.Reading = field(default_factory=consoles.Reading)
 
 
-def read(host: Host, people: database.Database) -> Reading:
-    """Looks at the host."""
-    return Reading()
+def read(host: Host, people: database.Database, baseline: Baseline) -> Reading:
+    """Looks at the key files of the declared administrators that have an account."""
+    declared = baseline.families["accounts"].settings["administrators"]
+    pattern = _pattern(baseline)
+    accounts = [people.by_name[name] for name in declared if name in people.by_name]
+    return Reading(
+        key_files={
+            a.name: _key_file(host, a, ways_in.key_paths(a, [pattern])[0]) for a in accounts
+        },
+        consoles=consoles.read(host),
+    )
+
+
+def _pattern(baseline: Baseline) -> str:
+    """The first place in which sshd looks for keys."""
+    sshd = baseline.families.get("sshd")
+    return str(sshd.settings["authorized_keys_files"][0]) if sshd else ".ssh/authorized_keys"
+
+
+def _key_file(host: Host, account: Account, path: str) -> KeyFile:
+    text = ways_in.key_text(host, path)
+    return KeyFile(path, text, ways_in.loose(host, account, path) if text else "")
+
+
+# What is wanted and what was seen -----------------------------------------------------------------
+
+
+def _root_seen(it: Accounts) -> Seen:
+    secret = it.people.secrets.get("root")
+    if secret is None:
+        return Seen(None, "root has no entry in /etc/shadow")
+    if secret.empty:
+        password, why = "empty", ["anybody becomes root without a password"]
+    elif secret.usable:
+        password, why = "usable", ["root can log in by password"]
+    else:
+        password, why = "locked", []
+    if secret.expires is not None:
+        why.append("the account root expires, which stops cron and what else asks PAM")
+    expires = "never" if secret.expires is None else f"on day {secret.expires}"
+    return Seen({"password": password, "expires": expires}, "; ".join(why))
+
+
+def _as_declared(it: Accounts) -> dict[str, str]:
+    return dict.fromkeys(it.administrators, _AS_DECLARED)
+
+
+def _told(faults: Mapping[str, Sequence[str]], manual: bool = False) -> Seen:
+    """What was seen, given what is wrong with each administrator."""
+    actual = {name: "; ".join(found) or _AS_DECLARED for name, found in faults.items()}
+    why = "; ".join(f"{name}: {text}" for name, text in actual.items() if text != _AS_DECLARED)
+    return Seen(actual, why, remedy="manual" if manual else "")
+
+
+def _accounts_seen(it: Accounts) -> Seen:
+    faults = {name: _faults(it, name) for name in it.administrators}
+    wrong_uid = {name: _wrong_uid(it, name) for name in it.administrators}
+    told = {name: [*faults[name], *wrong_uid[name]] for name in faults}
+    return _told(told, manual=any(wrong_uid.values()) and not any(faults.values()))
+
+
+def _faults(it: Accounts, name: str) -> list[str]:
+    """What keeps an administrator from logging in, that a state can correct."""
+    account, secret = it.people.by_name.get(name), it.people.secrets.get(name)
+    if account is None or secret is None:
+        return ["the account does not exist" if account is None else "it has no shadow entry"]
+    declared, group = it.administrators[name].get("shell"), it.settings["administrators_group"]
+    found = []
+    if account.shell != declared if declared else not account.has_shell:
+        found.append(f"its shell is {account.shell}, expected {declared or _SHELL}")
+    if secret.expired:
+        found.append("the account has expired")
+    if secret.changed == 0:
+        found.append("its password must be changed at the next log-in")
+    if secret.outdated and not secret.usable:
+        found.append("it has expired although it has no password")
+    if group not in it.people.groups_of[name]:
+        found.append(f"it is not in the group {group}")
+    return found
+
+
+def _wrong_uid(it: Accounts, name: str) -> list[str]:
+    """A UID is left to a person: files would lose their owner."""
+    account, uid = it.people.by_name.get(name), it.administrators[name].get("uid")
+    if account is None or uid is None or account.uid == uid:
+        return []
+    return [f"its UID is {account.uid}, expected {uid}"]
+
+
+def _keys_seen(it: Accounts) -> Seen:
+    faults = {}
+    for name in it.administrators:
+        file = it.reading.administrators.key_files.get(name)
+        if file is None:
+            faults[name] = ["the account does not exist"]
+            continue
+        missing = [f"{_shown(key)} is not in {file.path}" for key in _missing(it, name, file.text)]
+        faults[name] = [*missing, *filter(None, [file.loose])]
+    return _told(faults)
+
+
+def _missing(it: Accounts, name: str, text: str) -> list[keys.Key]:
+    """The declared keys that a file does not authorise in the declared way."""
+    present = [_way(key) for key in keys.parse(text)]
+    return [key for key in _declared_keys(it, name) if _way(key) not in present]
+
+
+def _declared_keys(it: Accounts, name: str) -> list[keys.Key]:
+    return [key for line in it.administrators[name]["keys"] for key in keys.parse(line)]
+
+
+def _way(key: keys.Key) -> tuple[str, dict[str, str]]:
+    return key.fingerprint, key.options
+
+
+def _shown(key: keys.Key) -> str:
+    return f"{key.fingerprint} ({key.comment})" if key.comment else key.fingerprint
+
+
+def _passwords_seen(it: Accounts) -> Seen:
+    if it.hashes is None:
+        return Seen(
+            problem="skipped",
+            reason="declared password hashes are not kept on the host; ask while the master is up",
+        )
+    faults = {}
+    for name in it.hashes:
+        secret = it.people.secrets.get(name)
+        if secret is None:
+            faults[name] = ["the account does not exist"]
+        else:
+            same = secret.password == it.hashes[name]
+            faults[name] = [] if same else ["its password is not the declared one"]
+    return _told(faults)
+
+
+# Making it so -------------------------------------------------------------------------------------
 
 
 def fix(host: Host, it: Accounts, ids: Sequence[str]) -> None:
-    """Enforces those of ``ids`` that belong here."""
+    """Enforces those of ``ids`` that belong here: people first, then root."""
+    if ACCOUNT in ids:
+        _group(host, it)
+        for name in it.administrators:
+            _account(host, it, name)
+    people = database.read(host)
+    if KEYS in ids:
+        for name in it.administrators:
+            _keys(host, it, people.by_name[name])
+    if PASSWORD in ids and it.hashes:
+        lines = "".join(f"{name}:{value}\n" for name, value in it.hashes.items())
+        done = host.run("chpasswd", "--encrypted", text=lines)
+        if done.status:
+            raise Refused(f"chpasswd does not set the declared passwords: {done.err.strip()}")
+    consoles.fix(host, it.settings["emergency_shell"], ids)
+    if ROOT in ids:
+        must(host, "root's password cannot be locked", "passwd", "--quiet", "--lock", "root")
+        must(host, "root still expires", "chage", "--expiredate", "-1", "root")
+
+
+def _group(host: Host, it: Accounts) -> None:
+    group = it.settings["administrators_group"]
+    if it.administrators and group not in it.people.group_by_name:
+        must(host, f"the group {group} cannot be made", "groupadd", "--system", group)
+
+
+def _account(host: Host, it: Accounts, name: str) -> None:
+    """The account exists and can log in. One that is there keeps its home, UID and other groups."""
+    declared, group = it.administrators[name], it.settings["administrators_group"]
+    account, secret = it.people.by_name.get(name), it.people.secrets.get(name)
+    if account is None:
+        _create(host, it, name)
+        return
+    change = ["--append", "--groups", group, "--expiredate", ""]
+    wanted = declared.get("shell")
+    if account.shell != wanted if wanted else not account.has_shell:
+        change += ["--shell", wanted or _SHELL]
+    must(host, f"the account {name} cannot be corrected", "usermod", *change, name)
+    if secret is None or secret.changed == 0 or (secret.outdated and not secret.usable):
+        days = ("--lastday", str(database.today()), "--maxdays", _NEVER)
+        must(host, f"the password of {name} stays expired", "chage", *days, name)
+
+
+def _create(host: Host, it: Accounts, name: str) -> None:
+    """Without a password, and so without one that ages."""
+    declared, group = it.administrators[name], it.settings["administrators_group"]
+    options = ["--create-home", "--shell", declared.get("shell", _SHELL), "--groups", group]
+    options += ["--password", "*", "--key", f"PASS_MAX_DAYS={_NEVER}"]
+    if "uid" in declared:
+        options += ["--uid", str(declared["uid"])]
+    if name in it.people.group_by_name:
+        options += ["--gid", name]
+    must(host, f"the account {name} cannot be made", "useradd", *options, name)
+
+
+def _keys(host: Host, it: Accounts, account: Account) -> None:
+    """The declared keys are in the file, beside those that others put there, and sshd accepts it.
+
+    The file is complete before it has its name, for sshd reads it as the account.
+    """
+    path = ways_in.key_paths(account, [_pattern(it.baseline)])[0]
+    owner, folder = (account.uid, account.gid), os.path.dirname(path)
+    if folder.startswith(f"{account.home}/"):
+        for place in (account.home, folder):
+            _folder(host, place, owner)
+    text = ways_in.key_text(host, path)
+    missing = _missing(it, account.name, text)
+    declared = {key.fingerprint for key in missing}
+    kept = [
+        li for li in text.splitlines() if not declared & {k.fingerprint for k in keys.parse(li)}
+    ]
+    wanted = [li for li in it.administrators[account.name]["keys"] if keys.parse(li)[0] in missing]
+    host.write(path, "".join(f"{line.strip()}\n" for line in [*kept, *wanted]), "0600", owner)
+
+
+def _folder(host: Host, path: str, owner: tuple[int, int]) -> None:
+    """A folder of an account in which others cannot write. One that belongs to somebody else, and
+    a link, are for a person to judge.
+    """
+    target = host.path(path)
+    if target.is_symlink():
+        raise Refused(f"{path} is a link; sshd wants a folder of its own for keys, so make it one")
+    if not target.exists():
+        target.mkdir(mode=0o700)
+        os.chown(target, *owner)
+    found = target.stat()
+    if found.st_uid not in (owner[0], 0):
+        raise Refused(f"{path} belongs to UID {found.st_uid}, expected {owner[0]}; hand it over")
+    if found.st_mode & 0o022:
+        target.chmod(found.st_mode & ~0o022 & 0o7777)
 
 
 def leftovers(host: Host) -> list[str]:
-    """What is on the host that the baseline put there."""
-    return []
+    """What is on the host that the baseline put there, people aside."""
+    return consoles.leftovers(host)
 
 
 def clean(host: Host) -> None:
-    """Takes it away."""
+    """Takes it away. Root stays locked."""
+    consoles.clean(host)
 
 
-CHECKS: dict[str, tuple[Callable[[Accounts], Any], Callable[[Accounts], Seen]]] = {}
+CHECKS: dict[str, tuple[Callable[[Accounts], Any], Callable[[Accounts], Seen]]] = {
+    ROOT: (lambda it: {"password": "locked", "expires": "never"}, _root_seen),
+    consoles.EMERGENCY: (
+        lambda it: consoles.expected(it.settings["emergency_shell"]),
+        lambda it: consoles.seen(
+            it.reading.administrators.consoles, it.settings["emergency_shell"]
+        ),
+    ),
+    consoles.BY_ITSELF: (
+        lambda it: [],
+        lambda it: consoles.by_itself(it.reading.administrators.consoles),
+    ),
+    ACCOUNT: (_as_declared, _accounts_seen),
+    KEYS: (_as_declared, _keys_seen),
+    PASSWORD: (lambda it: dict.fromkeys(it.hashes or (), _AS_DECLARED), _passwords_seen),
+}

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rocksalt import findings
-from rocksalt.accounts import administrators, consistency, passwords, reading, strangers, sudo
+from rocksalt.accounts import administrators, consistency, passwords, strangers, sudo
+from rocksalt.accounts.reading import Reading, read
 from rocksalt.errors import Refused
 from rocksalt.findings import Seen
 from rocksalt.host import Host
@@ -18,10 +19,10 @@ PARTS = (administrators, sudo, strangers, consistency, passwords)
 class Accounts:
     """What the settings declare, and what was read, for the parts to compare."""
 
-    def __init__(self, baseline: Baseline, found: reading.Reading):
+    def __init__(self, baseline: Baseline, reading: Reading):
         self.baseline = baseline
-        self.reading = found
-        self.people = found.people
+        self.reading = reading
+        self.people = reading.people
         self.family = baseline.families["accounts"]
         self.settings: Mapping[str, Any] = self.family.settings
         self.wanted = findings.wanted(baseline, "accounts", self.family.controls)
@@ -64,7 +65,7 @@ class Accounts:
 
 def look(host: Host, baseline: Baseline) -> Accounts:
     """The comparison for a host as it is now."""
-    return Accounts(baseline, reading.read(host, baseline))
+    return Accounts(baseline, read(host, baseline))
 
 
 def enforce(host: Host, it: Accounts, ids: Sequence[str]) -> None:
@@ -82,8 +83,8 @@ def enforce(host: Host, it: Accounts, ids: Sequence[str]) -> None:
 
 
 def leftovers(host: Host) -> list[str]:
-    """What the baseline put on the host and :func:`clean` takes away. Accounts of people, their keys
-    and what sudo grants them stay, for without them nobody might get in.
+    """What the baseline put on the host and :func:`clean` takes away. Accounts of people, their
+    keys and what sudo grants them stay, for without them nobody might get in.
     """
     return [item for part in PARTS for item in part.leftovers(host)]
 
