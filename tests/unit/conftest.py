@@ -139,9 +139,11 @@ class FakeHost(Host):
         self.answers: dict[tuple[str, ...], Ran] = {}
         self.owners: dict[str, str] = {}
         self.ran: list[tuple[str, ...]] = []
+        self.told: list[str] = []
 
     def run(self, *command: str, timeout: float = 30, text: str = "") -> Ran:
         self.ran.append(command)
+        self.told.append(text)
         for length in range(len(command), 0, -1):
             if command[:length] in self.answers:
                 return self.answers[command[:length]]

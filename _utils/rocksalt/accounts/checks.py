@@ -21,7 +21,7 @@ class Accounts:
 
     def __init__(self, baseline: Baseline, reading: Reading):
         self.baseline = baseline
-        self.reading = reading
+        self.reading: Reading = reading
         self.people = reading.people
         self.family = baseline.families["accounts"]
         self.settings: Mapping[str, Any] = self.family.settings
