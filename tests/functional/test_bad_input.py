@@ -12,8 +12,20 @@ from rocksalt.settings import merge
 
 TODAY = dt.datetime.now(dt.timezone.utc).date()
 WAIVER = {"reason": "a plan", "owner": "web", "approver": "security", "expires": TODAY}
+KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAILLSU+svfvtVleVVviymVZnxscO18BM7Yct5w88/ZAKf ann"
+SECRET = "correct horse battery staple"
+PRIVATE_KEY = f"-----BEGIN OPENSSH PRIVATE KEY-----\n{SECRET}\n-----END OPENSSH PRIVATE KEY-----"
+NO_KEY = "is not a public key in one line of authorized_keys, such as ssh-ed25519 AAAA... ann"
+NO_HASH = "*** is not a password hash of a known kind, such as mkpasswd --method=yescrypt prints"
 LATEST = TODAY + dt.timedelta(days=90)
 TOO_LATE = TODAY + dt.timedelta(days=91)
+
+
+def administrator(name: str, *keys: str, **more: Any) -> dict[str, Any]:
+    """A pillar that declares one, who needs no password unless ``more`` says otherwise."""
+    entry = {"keys": [*keys] or [KEY], "nopasswd": True, **more}
+    return {"accounts": {"administrators": {name: entry}}}
+
 
 MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
     "an unknown family": (
@@ -69,6 +81,22 @@ MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
         "hardening:roles:web:settings:sample:password: a secret belongs into its minion's own "
         "pillar",
     ),
+    "a malformed key": (
+        administrator("ann", "ssh-ed25519 AAAAnonsense ann"),
+        "hardening:accounts:administrators:ann:keys:0: 'ssh-ed25519 AAAAnonsense ann' " + NO_KEY,
+    ),
+    "a private key": (
+        administrator("bob", KEY, PRIVATE_KEY),
+        f"hardening:accounts:administrators:bob:keys:1: *** {NO_KEY}",
+    ),
+    "a password in the clear": (
+        {"accounts": {"password_hashes": {"cleo": SECRET}}},
+        f"hardening:accounts:password_hashes:cleo: {NO_HASH}",
+    ),
+    "an unknown kind of hash": (
+        {"accounts": {"password_hashes": {"dora": "$1$aSalt$vZxMPfu3MgqBCDSDnrHkB0"}}},
+        f"hardening:accounts:password_hashes:dora: {NO_HASH}",
+    ),
 }
 
 # Each setting is well-formed, and they do not go together.
@@ -82,6 +110,26 @@ CONTRADICTIONS: dict[str, tuple[dict[str, Any], str]] = {
         "hardening:firewall:allow:ssh: 'public' lets 0.0.0.0/0 and ::/0 try to log in on port "
         "22; name the networks that administrators come from, such as "
         "hardening:networks:management: [10.0.0.0/24]",
+    ),
+    "an administrator whom sudo asks for a password that nobody has": (
+        administrator("ann", nopasswd=False),
+        "hardening:accounts:administrators:ann: sudo would ask ann for a password that nobody has; "
+        "give it nopasswd: true, or a hash under hardening:accounts:password_hashes",
+    ),
+    "one name declared twice": (
+        {"accounts": {**administrator("ann")["accounts"], "users": {"ann": {}}}},
+        "hardening:accounts:administrators:ann: ann is declared twice, as administrator and under "
+        "users; keep one",
+    ),
+    "a group that would lock everybody out": (
+        {"accounts": {**administrator("ann")["accounts"], "administrators_group": "adm"}},
+        "hardening:accounts:administrators_group: members of adm could not log in, for "
+        "hardening:sshd:allow_groups lets in sudo only; name adm there",
+    ),
+    "an administrator who may not log in": (
+        administrator("ann", shell="/usr/sbin/nologin"),
+        "hardening:accounts:administrators:ann:shell: with /usr/sbin/nologin nobody can log in; "
+        "write a shell such as /bin/bash",
     ),
 }
 
@@ -212,3 +260,16 @@ def test_a_secret_of_the_wrong_type_is_not_repeated(minion: Minion) -> None:
     message = refused(minion, "hardening.sample")
     assert "hardening:sample:password: *** is not a string" in message
     assert "424242" not in message
+
+
+@pytest.mark.parametrize("mistake", ["a private key", "a password in the clear"])
+def test_a_secret_of_somebody_is_printed_nowhere(minion: Minion, mistake: str) -> None:
+    minion.pillar(MISTAKES[mistake][0])
+    for words in (["state.apply", "hardening"], ["hardening.validate"], ["drift.report"]):
+        result = minion.call("--local", *words)
+        assert result.retcode == 1
+        assert "hardening:accounts:" in result.stdout + result.stderr
+        assert SECRET not in result.stdout + result.stderr
+    written = [path for path in minion.folder.rglob("*") if path.is_file()]
+    holding = [path for path in written if SECRET.encode() in path.read_bytes()]
+    assert {path.name for path in holding} == {"site.sls"}, "the pillar itself"

@@ -14,7 +14,7 @@ from conftest import Minion, states
 from rocksalt import __version__
 
 IN_TEN_DAYS = dt.datetime.now(dt.timezone.utc).date() + dt.timedelta(days=10)
-FAMILIES = ["firewall", "sshd", "fail2ban", "sample", "drift"]
+FAMILIES = ["accounts", "firewall", "sshd", "fail2ban", "sample", "drift"]
 
 
 def test_settings_merge_the_pillar_and_hide_secrets(minion: Minion) -> None:
@@ -137,17 +137,22 @@ def test_record_writes_the_full_report_for_agents(minion: Minion) -> None:
     assert len(report["findings"]) == report["summary"]["controls"]
 
 
-def test_sshd_looks_at_this_machine_without_touching_it(shared_minion: Minion) -> None:
+@pytest.mark.parametrize(
+    ("family", "rendered"), [("accounts", "use_pty"), ("sshd", "PermitRootLogin no")]
+)
+def test_a_family_looks_at_this_machine_without_touching_it(
+    shared_minion: Minion, family: str, rendered: str
+) -> None:
     caller = shared_minion.caller()
-    catalogue = caller.cmd("hardening.controls", families="sshd")
-    findings = caller.cmd("sshd.drift")
+    catalogue = caller.cmd("hardening.controls", families=family)
+    findings = caller.cmd(f"{family}.drift")
 
     assert [finding["id"] for finding in findings] == [control["id"] for control in catalogue]
     for finding in findings:
         assert finding["status"] in ("ok", "drift", "error", "skipped")
         assert finding["status"] == "ok" or finding["reason"]
-    assert set(caller.cmd("sshd.safe")) == {"safe", "reason"}
-    assert "PermitRootLogin no" in caller.cmd("sshd.render")
+    assert set(caller.cmd(f"{family}.safe")) == {"safe", "reason"}
+    assert rendered in str(caller.cmd(f"{family}.render"))
 
 
 def test_drift_renders_units_that_run_this_salt_with_this_configuration(minion: Minion) -> None:

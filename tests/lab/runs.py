@@ -11,7 +11,6 @@ from typing import Any
 
 import tampers
 from rocksalt_lab import Host, Lab
-from rocksalt_lab.lab import NETWORKS
 
 PYTHON = "/opt/salt/bin/python"
 HAS_MODULES = "test -e /var/cache/salt/minion/extmods/modules/drift.py"
@@ -78,8 +77,12 @@ def conform(host: Host) -> None:
 
 
 def set_pillar(master: Host, hardening: Mapping[str, Any]) -> None:
-    """Replaces the pillar that every minion gets; the lab's networks stay unless it has its own."""
-    tree = {"schema": 1, "networks": NETWORKS, **hardening}
+    """Replaces the pillar that every minion gets; the lab's networks and administrator stay unless
+    it has its own.
+    """
+    lab = master.lab.pillar
+    accounts = {**lab["accounts"], **hardening.get("accounts", {})}
+    tree = {"schema": 1, **lab, **hardening, "accounts": accounts}
     master.write(PILLAR, json.dumps({"hardening": tree}))
 
 
@@ -111,8 +114,8 @@ def shell(host: Host, command: str) -> str:
 def fingerprint(host: Host) -> str:
     """Everything a run could change outside of Salt's own folders: files, packages, services."""
     return host.run(
-        "find /etc /usr /home /root /var/lib/rocksalt /var/lib/dpkg -xdev"
-        " -not -path '/etc/salt/*' -not -name '*.pyc'"
+        "find /etc /usr /home /root /var/lib/rocksalt /var/lib/dpkg /var/lib/pam /var/spool/cron"
+        " -xdev -not -path '/etc/salt/*' -not -name '*.pyc'"
         " -not -path /var/lib/rocksalt -not -name 'settings-*.json'"
         " -printf '%p %m %u %s %C@\\n' 2>/dev/null | sort;"
         "systemctl show -p ActiveState,MainPID,UnitFileState,StateChangeTimestampMonotonic"

@@ -5,25 +5,22 @@ from __future__ import annotations
 import json
 
 import runs
-from rocksalt_lab import Host
+from rocksalt_lab import Host, Lab
 from rocksalt_lab.lab import KEY
 
 CLONE = "/srv/rocksalt"
-NETWORKS = (
-    "sed -i 's/^  # networks:/  networks:/; s,^  #   management: .*,    management: [{}],' {}"
-)
 LOG_IN = (
     "while sleep 1; do ssh -i {} -o BatchMode=yes -o StrictHostKeyChecking=no"
     " -o UserKnownHostsFile=/dev/null ops@{} true; done"
 )
 
 
-def test_a_clone_is_enough(master: Host, web2: Host) -> None:
+def test_a_clone_is_enough(lab: Lab, master: Host, web2: Host) -> None:
     """An administrator who logs in anew meanwhile confirms the firewall."""
     web2.salt_call("saltutil.sync_all")
     web2.salt_call("firewall.clean")
     web2.copy_repo(CLONE)
-    web2.run(NETWORKS.format(f"{master.ip}/32", f"{CLONE}/pillar/hardening.sls"))
+    web2.write(f"{CLONE}/pillar/hardening.sls", json.dumps({"hardening": lab.pillar}))
     web2.run("systemctl stop salt-minion")
     master.run(["systemd-run", "--unit=login", "sh", "-c", LOG_IN.format(KEY, web2.ip)])
     try:

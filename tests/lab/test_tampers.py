@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 
 import runs
@@ -9,12 +11,17 @@ import tampers
 from rocksalt_lab import Host, Lab
 
 FAMILIES = tampers.families()
+STRANGERS = ["accounts", "authorized_keys", "crontabs", "members", "sudoers"]
 
 
 @pytest.fixture(scope="module")
-def host(web1: Host) -> Host:
+def host(master: Host, web1: Host) -> Iterator[Host]:
+    """A host on which runs take away whatever strangers left."""
+    before = master.read(runs.PILLAR)
+    runs.set_pillar(master, {"accounts": {"remove": STRANGERS}})
     runs.conform(web1)
-    return web1
+    yield web1
+    master.write(runs.PILLAR, before)
 
 
 @pytest.mark.parametrize("family", FAMILIES)

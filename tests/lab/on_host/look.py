@@ -6,7 +6,6 @@ or could not be checked, and the reasons. Between two cases the host is put back
 """
 
 import json
-import shutil
 import subprocess
 import sys
 import time
@@ -16,15 +15,16 @@ import salt.client
 import salt.config
 
 KEPT = [
-    "/etc/ssh",
-    "/etc/default",
-    "/etc/cloud",
-    "/etc/fail2ban",
-    "/etc/rocksalt",
-    "/etc/systemd/system",
-    "/var/lib/rocksalt",
+    *("/etc/ssh", "/etc/default", "/etc/cloud", "/etc/fail2ban", "/etc/rocksalt"),
+    *("/etc/systemd/system", "/var/lib/rocksalt"),
+    *("/etc/passwd", "/etc/group", "/etc/shadow", "/etc/gshadow", "/etc/subuid", "/etc/subgid"),
+    *("/etc/sudoers", "/etc/sudoers.d", "/etc/sudo.conf", "/etc/logrotate.d"),
+    *("/etc/login.defs", "/etc/adduser.conf", "/etc/profile", "/etc/profile.d"),
+    *("/etc/bash.bashrc", "/etc/pam.d", "/etc/security", "/usr/share/pam-configs", "/var/lib/pam"),
+    *("/home", "/root/.ssh", "/var/spool/cron", "/var/lib/dpkg/statoverride", "/usr/bin/su"),
 ]
-SAVED = Path("/run/tamper-saved")
+SAVED = "/run/tamper-saved.tar"
+FAIL2BAN = "/run/tamper-fail2ban"
 
 
 def shell(line: str) -> None:
@@ -34,19 +34,23 @@ def shell(line: str) -> None:
         raise SystemExit(f"`{line}` failed: {done.stderr}")
 
 
-def save() -> None:
-    """Keep the folders that cases may change."""
-    shutil.rmtree(SAVED, ignore_errors=True)
-    for folder in KEPT:
-        shell(f"mkdir -p {SAVED}{folder} && cp -a {folder}/. {SAVED}{folder}/")
+def save() -> str:
+    """Keep what cases may change; the shell line that puts it back."""
+    there = [path for path in KEPT if Path(path).exists()]
+    folders = " ".join(path for path in there if Path(path).is_dir())
+    shell(
+        f"tar --format=posix -cPf {SAVED} {' '.join(there)};"
+        f"rm -rf {FAIL2BAN}; cp -a /etc/fail2ban {FAIL2BAN}"
+    )
+    new = " ".join({*KEPT} - {*there})
+    return f"find {folders} -mindepth 1 -delete; rm -rf {new}; tar -xpPf {SAVED} --numeric-owner"
 
 
-def put_back() -> None:
-    """Put the folders and the services back."""
-    compared = ["diff", "-rq", f"{SAVED}/etc/fail2ban", "/etc/fail2ban"]
+def put_back(files: str) -> None:
+    """Put the files and the services back."""
+    compared = ["diff", "-rq", FAIL2BAN, "/etc/fail2ban"]
     fail2ban_differs = subprocess.run(compared, capture_output=True, check=False).returncode
-    for folder in KEPT:
-        shell(f"find {folder} -mindepth 1 -delete; cp -a {SAVED}{folder}/. {folder}/")
+    shell(files)
     shell(
         "systemctl daemon-reload; systemctl reset-failed; systemctl start rocksalt-drift.timer;"
         "if tr '\\0' ' ' < /proc/$(systemctl show -P MainPID ssh)/cmdline | grep -q -- ' -o ';"
@@ -73,14 +77,14 @@ def main() -> None:
     opts = salt.config.minion_config("/etc/salt/minion")
     opts["file_client"] = sys.argv[1] if len(sys.argv) > 1 else "remote"
     caller = salt.client.Caller(mopts=opts)
-    save()
+    files = save()
     for case in json.load(sys.stdin):
         time.sleep(0.05)  # file times are a few ms coarse: not in the same tick as the last reload
         shell(case["break"])
         found = look(caller)
         if case["undo"]:
             shell(case["undo"])
-        put_back()
+        put_back(files)
         print(json.dumps({"name": case["name"], "found": found}), flush=True)
     print(json.dumps({"name": "", "found": look(caller)}), flush=True)
 

@@ -12,7 +12,7 @@ import uuid
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from . import image, network
 from .host import Finished, Host, kill_cgroup
@@ -20,6 +20,7 @@ from .system import RUN, LabError, cache, ensure_tools, locked, remove_tree, sh,
 
 MASTER_IP = "10.79.0.1"
 NETWORKS = {"management": [f"{MASTER_IP}/32"]}
+ADMINISTRATOR = "ops"
 KEY = "/root/.ssh/id_ed25519"
 T = TypeVar("T")
 
@@ -113,6 +114,14 @@ class Lab:
         new = self.state / "lab.json.new"
         new.write_text(json.dumps(data, indent=2))
         new.rename(self.state / "lab.json")
+
+    @property
+    def pillar(self) -> dict[str, Any]:
+        """What the baseline has to be told of this lab: where management is, and who administers
+        its hosts.
+        """
+        people = {ADMINISTRATOR: {"keys": [self.public_key.strip()], "nopasswd": True}}
+        return {"networks": NETWORKS, "accounts": {"administrators": people}}
 
     @property
     def abandoned(self) -> bool:
@@ -214,8 +223,9 @@ class Lab:
             "mkdir -p /srv/rocksalt/pillar && cp -rL /srv/rocksalt/pillar /srv/rocksalt-pillar"
         )
         pillar = "/srv/rocksalt-pillar/hardening.sls"
-        networks = f"\n  # The lab's own: the master manages.\n  networks: {json.dumps(NETWORKS)}\n"
-        master.write(pillar, master.read(pillar) + networks)
+        own = [f"  {key}: {json.dumps(value)}" for key, value in self.pillar.items()]
+        text = "\n".join([master.read(pillar), "  # The lab's own.", *own, ""])
+        master.write(pillar, text)
         config = {
             "interface": master.ip,
             "file_roots": {"base": ["/srv/rocksalt/salt"]},
