@@ -199,8 +199,14 @@ def fix(host: Host, it: Accounts, ids: Sequence[str]) -> None:
             raise Refused(f"chpasswd does not set the declared passwords: {done.err.strip()}")
     consoles.fix(host, it.settings["emergency_shell"], ids)
     if ROOT in ids:
+        _root(host, people.secrets.get("root"))
+
+
+def _root(host: Host, secret: database.Secret | None) -> None:
+    """Root's password is locked, and the hash stays for the day on which it is unlocked."""
+    if secret is None or secret.empty or secret.usable:
         must(host, "root's password cannot be locked", "passwd", "--quiet", "--lock", "root")
-        must(host, "root still expires", "chage", "--expiredate", "-1", "root")
+    must(host, "root still expires", "chage", "--expiredate", "-1", "root")
 
 
 def _group(host: Host, it: Accounts) -> None:

@@ -26,8 +26,7 @@ _DROP_IN = f"""# Written by rocksalt; state.apply hardening.accounts undoes a ch
 [Service]
 Environment={_FORCED}=1
 """
-_OPENS, _ASKS = "a shell for everybody", "root's password"
-_SULOGIN = re.compile(r"sulogin")
+_OPENS, _ASKS = "a shell for everybody", "no shell without root's password"
 _AUTOMATIC = re.compile(
     r"argv\[\]=[^;]*(?:\s(?:--autologin[= ]|-a\s)\s*(?P<user>\S+)|\slogin\s[^;]*-f\s)"
 )
@@ -65,7 +64,7 @@ def seen(reading: Reading, shell: bool) -> Seen:
     actual, why, strange = {}, [], False
     for name in MODES:
         unit = reading.units[name]
-        if not _SULOGIN.search(unit.get("ExecStart", "")):
+        if "sulogin" not in unit.get("ExecStart", ""):
             actual[name], strange = f"runs {_command(unit)}", True
             why.append(f"{name} runs {_command(unit)} instead of sulogin")
             continue
