@@ -229,3 +229,10 @@ def test_cached_settings_know_no_passwords(host, shipped, ann):
     it = checks.Accounts(settings.from_snapshot(stored), Reading())
     found = administrators.CHECKS["ACC-013"][1](it)
     assert found.problem == "skipped" and "ask while the master is up" in found.reason
+
+
+def test_a_root_that_is_locked_is_not_locked_again(host, look):
+    accounts(host, root="*:19000:::::1:")
+    host.answer("chage")
+    administrators.fix(host, look(), ["ACC-001"])
+    assert [call[0] for call in host.ran] == ["chage"]
