@@ -10,6 +10,7 @@ import statistics
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import runs
 from rocksalt_lab import Host, Lab
@@ -173,6 +174,23 @@ def packet_filter(bench: Bench) -> list[Line]:
     return found
 
 
+CROWD = 5000
+
+
+def crowd(bench: Bench) -> Line:
+    """CPU seconds of a look at so many accounts with keys, above a job that does nothing."""
+    script = Path(__file__).parent / "lab/on_host/crowd.py"
+    bench.minion.write("/root/crowd.py", script.read_text())
+    bench.minion.run([runs.PYTHON, "/root/crowd.py", str(CROWD)])
+    cpu = medians(
+        {
+            "drift": lambda: bench.call("--local", "accounts.drift")[0],
+            "ping": lambda: bench.call("--local", "test.ping")[0],
+        }
+    )
+    return above(cpu, f"accounts.drift of {CROWD} accounts with keys", "drift", "ping", 1.0)
+
+
 def _spent(run: runs.Run) -> float:
     """Seconds that a run's states took."""
     assert not run.failed
@@ -202,7 +220,7 @@ def main() -> int:
         print("-- hardening the minion ...", flush=True)
         controls = prepare(bench)
         print(f"-- measuring, {REPETITIONS} rounds ...", flush=True)
-        lines = [*measure(bench, controls), *packet_filter(bench)]
+        lines = [*measure(bench, controls), *packet_filter(bench), crowd(bench)]
     print(f"\n{'CPU and memory':<46} {'cost':>8} {'limit':>7}")
     print(*lines, sep="\n")
     over = [line.title for line in lines if line.cost > line.limit]
