@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from rocksalt.accounts import database
+from rocksalt.accounts import database, editing, faults, folders, rules
+from rocksalt.accounts.database import PASSWD, SHADOW
+from rocksalt.accounts.faults import Fault
+from rocksalt.errors import Refused
 from rocksalt.findings import Seen
-from rocksalt.host import Host
+from rocksalt.host import Attributes, Host
 
 if TYPE_CHECKING:
     from rocksalt.accounts.checks import Accounts
@@ -16,25 +20,132 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Reading:
-    """What was seen of it on the host."""
+    """What was seen of it on the host: who lives in home folders, these by path, those of
+    ``rules.FILES`` that exist, and the UIDs that have an open session.
+    """
+
+    residents: Sequence[database.Account] = ()
+    homes: Mapping[str, folders.Home] = field(default_factory=dict)
+    files: Mapping[str, Attributes] = field(default_factory=dict)
+    live: frozenset[int] = frozenset()
 
 
 def read(host: Host, people: database.Database) -> Reading:
     """Looks at the host."""
-    return Reading()
+    found = {path: host.attributes(path) for path in rules.FILES}
+    residents = list(rules.residents(people))
+    return Reading(
+        residents=residents,
+        homes=folders.read(host, {account.home for account in residents}),
+        files={path: attributes for path, attributes in found.items() if attributes},
+        live=_live(host),
+    )
+
+
+def _live(host: Host) -> frozenset[int]:
+    """The UIDs of people who are logged in. Beside the sessions there are pipes, which must not be
+    read.
+    """
+    uids = set()
+    for path in host.glob("/run/systemd/sessions/*"):
+        text = host.read(path) if host.path(path).is_file() else None
+        fields = dict(line.split("=", 1) for line in (text or "").splitlines() if "=" in line)
+        if fields.get("CLASS", "user").startswith("user") and fields.get("UID", "").isdigit():
+            uids.add(int(fields["UID"]))
+    return frozenset(uids)
+
+
+def _remove_second_roots(host: Host, it: Accounts) -> None:
+    editing.remove(host, _about(rules.second_roots(it)))
+
+
+def _settle_passwords(host: Host, it: Accounts) -> None:
+    editing.settle_passwords(host, _about(rules.empty_passwords(it)))
+
+
+def _drop_legacy(host: Host, it: Accounts) -> None:
+    editing.drop_legacy(host, _about(rules.legacy(it)))
+
+
+def _shut_system_accounts(host: Host, it: Accounts) -> None:
+    found = _about(rules.system_logins(it))
+    editing.shut(host, *({n for path, n in found if path == p} for p in (PASSWD, SHADOW)))
+
+
+def _close_homes(host: Host, it: Accounts) -> None:
+    for account in _about(rules.home_folders(it)):
+        folders.close(host, account)
+
+
+def _tidy_homes(host: Host, it: Accounts) -> None:
+    todo = defaultdict(list)
+    for account, entry in _about(rules.dot_files(it)):
+        todo[account].append(entry)
+    for account, entries in todo.items():
+        folders.tidy(host, account, entries)
+
+
+def _secure_files(host: Host, it: Accounts) -> None:
+    for path in _about(rules.files(it)):
+        group, mode = rules.FILES[path]
+        host.secure(path, "root", group, f"{mode:04o}")
+
+
+def _about(found: Iterable[Fault]) -> list[Any]:
+    """What a state repairs."""
+    return [fault.about for fault in found if not fault.manual]
+
+
+_REPAIRS = {
+    "ACC-050": _remove_second_roots,
+    "ACC-052": _settle_passwords,
+    "ACC-053": _drop_legacy,
+    "ACC-054": _shut_system_accounts,
+    "ACC-056": _close_homes,
+    "ACC-057": _tidy_homes,
+    "ACC-059": _secure_files,
+}
+
+
+def _unexpected(
+    look: Callable[[Accounts], Iterator[Fault]],
+) -> tuple[Callable[[Accounts], Any], Callable[[Accounts], Seen]]:
+    return lambda it: [], lambda it: faults.seen(look(it))
 
 
 def fix(host: Host, it: Accounts, ids: Sequence[str]) -> None:
-    """Enforces those of ``ids`` that belong here."""
+    """Enforces those of ``ids`` that belong here. Raises :class:`Refused` with what could not be
+    done, after everything else was.
+    """
+    failures = []
+    for identifier, repair in _REPAIRS.items():
+        if identifier in ids:
+            try:
+                repair(host, it)
+            except (Refused, OSError) as error:
+                failures.append(str(error))
+    if failures:
+        raise Refused("; ".join(failures))
 
 
 def leftovers(host: Host) -> list[str]:
-    """What is on the host that the baseline put there."""
+    """Nothing: what was repaired stays so."""
     return []
 
 
 def clean(host: Host) -> None:
-    """Takes it away."""
+    """There is nothing to take away."""
 
 
-CHECKS: dict[str, tuple[Callable[[Accounts], Any], Callable[[Accounts], Seen]]] = {}
+CHECKS: dict[str, tuple[Callable[[Accounts], Any], Callable[[Accounts], Seen]]] = {
+    "ACC-050": _unexpected(rules.second_roots),
+    "ACC-051": _unexpected(rules.gid_zero),
+    "ACC-052": _unexpected(rules.empty_passwords),
+    "ACC-053": _unexpected(rules.legacy),
+    "ACC-054": _unexpected(rules.system_logins),
+    "ACC-055": _unexpected(rules.ambiguous),
+    "ACC-056": _unexpected(rules.home_folders),
+    "ACC-057": ((lambda it: []), rules.see_dot_files),
+    "ACC-058": _unexpected(rules.weak_hashes),
+    "ACC-059": _unexpected(rules.files),
+}

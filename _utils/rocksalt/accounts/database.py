@@ -20,6 +20,13 @@ NO_SHELLS = ("nologin", "false", "sync", "shutdown", "halt")
 _USABLE = re.compile(r"\$|_|[./0-9A-Za-z]{13}$")
 _STRONG = re.compile(r"\$(?:y|gy|7|2[aby]|6|5)\$")
 _HUMAN = (1000, 60000)
+_SHAPES = {
+    PASSWD: (7, slice(2, 4)),
+    GROUP: (4, slice(2, 3)),
+    SHADOW: (9, slice(0)),
+    GSHADOW: (4, slice(0)),
+}
+"""Path -> (how many fields a line has, which of them are numbers)."""
 K = TypeVar("K")
 V = TypeVar("V")
 
@@ -95,7 +102,7 @@ class Secret:
 
 @dataclass(frozen=True)
 class Database:
-    """The three files together. ``legacy`` are lines that begin with ``+`` or ``-`` and are meant
+    """The four files together. ``legacy`` are lines that begin with ``+`` or ``-`` and are meant
     for NIS, as (path, line); ``broken`` are lines that nothing understands.
     """
 
@@ -157,12 +164,12 @@ def today() -> int:
 
 def read(host: Host) -> Database:
     """The account files of a host."""
-    texts = {path: host.read(path) or "" for path in (PASSWD, GROUP, SHADOW)}
+    texts = {path: host.read(path) or "" for path in (PASSWD, GROUP, SHADOW, GSHADOW)}
     legacy, broken = [], []
     rows: dict[str, list[list[str]]] = {}
     for path, text in texts.items():
         rows[path] = []
-        for line in filter(None, text.splitlines()):
+        for line in filter(None, text.split("\n")):
             if line[0] in "+-":
                 legacy.append((path, line))
                 continue
@@ -188,13 +195,16 @@ def read(host: Host) -> Database:
 
 
 def _whole(path: str, fields: Sequence[str]) -> bool:
-    numbers = {PASSWD: fields[2:4], GROUP: fields[2:3], SHADOW: []}[path]
-    wanted = {PASSWD: 7, GROUP: 4, SHADOW: 9}[path]
-    return len(fields) == wanted and bool(fields[0]) and all(n.isdigit() for n in numbers)
+    wanted, numbers = _SHAPES[path]
+    return len(fields) == wanted and fields[0] != "" and all(map(_is_number, fields[numbers]))
+
+
+def _is_number(text: str) -> bool:
+    return text.isdigit() and text.isascii()
 
 
 def _secret(fields: Sequence[str]) -> Secret:
-    days = [int(text) if text.isdigit() else None for text in fields[2:8]]
+    days = [int(text) if _is_number(text) else None for text in fields[2:8]]
     return Secret(fields[1], days[0], days[1], days[2], days[4], days[5])
 
 
