@@ -16,8 +16,6 @@ TO_CUSTOMERS = {
     "networks": {**NETWORKS, "customers": ["10.79.0.64/26"]},
     "firewall": {"allow": {"ssh": ["management", "customers"]}},
 }
-# A newer sshd slows down by itself who fails, for seconds; a test would have to wait for it.
-OWN_PENALTIES = "/etc/ssh/sshd_config.d/50-no-penalties.conf"
 WRONG_KEY = "/root/wrong"
 
 
@@ -33,12 +31,10 @@ def served(pillar: Host, host: Host, attacker: Host) -> Iterator[Host]:
     for source in (pillar, attacker):
         source.run(f"rm -f {WRONG_KEY}*; ssh-keygen -q -t ed25519 -N '' -f {WRONG_KEY}")
     runs.set_pillar(pillar, TO_CUSTOMERS)
-    if "persourcepenalties" in host.run("sshd -T").stdout:
-        host.write(OWN_PENALTIES, "PerSourcePenalties no\n", mode="0600")
     assert not runs.apply(host).failed
-    host.run("systemctl reload ssh")
-    yield host
-    host.run(f"fail2ban-client unban --all; rm -f {OWN_PENALTIES}; systemctl reload ssh")
+    with runs.without_penalties(host):
+        yield host
+    host.run("fail2ban-client unban --all")
     runs.set_pillar(pillar, {})
     assert not runs.apply(host).failed
 

@@ -334,7 +334,7 @@ def test_killed_at_any_moment_nobody_is_locked_out(lab: Lab, pillar: Host, host:
         pillar, {"networks": {"management": ["192.0.2.0/24"]}, "firewall": {"confirm_within": 10}}
     )
     host.write("/root/kill.py", (Path(__file__).parent / "on_host/kill.py").read_text())
-    words = [runs.PYTHON, "-W", "ignore", "/root/kill.py", *moments]
+    words = [runs.PYTHON, "-W", "ignore", "/root/kill.py", "firewall.enforce", "FW-002", *moments]
     run = host.start(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert run.stdin and run.stdout
     pending = 0
