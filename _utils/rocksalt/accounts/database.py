@@ -10,7 +10,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import TypeVar
 
 from rocksalt.host import Host
@@ -20,13 +20,17 @@ NO_SHELLS = ("nologin", "false", "sync", "shutdown", "halt")
 _USABLE = re.compile(r"\$|_|[./0-9A-Za-z]{13}$")
 _STRONG = re.compile(r"\$(?:y|gy|7|2[aby]|6|5)\$")
 _HUMAN = (1000, 60000)
+_TEXT, _NUMBER = "([^:]*)", "([0-9]+)"
 _SHAPES = {
-    PASSWD: (7, slice(2, 4)),
-    GROUP: (4, slice(2, 3)),
-    SHADOW: (9, slice(0)),
-    GSHADOW: (4, slice(0)),
+    path: re.compile(":".join(("([^:]+)", *fields)))
+    for path, fields in {
+        PASSWD: (_TEXT, _NUMBER, _NUMBER, "[^:]*", _TEXT, _TEXT),
+        GROUP: ("[^:]*", _NUMBER, _TEXT),
+        SHADOW: (*[_TEXT] * 4, "[^:]*", _TEXT, _TEXT, "[^:]*"),
+        GSHADOW: ("[^:]*",) * 3,
+    }.items()
 }
-"""Path -> (how many fields a line has, which of them are numbers)."""
+"""Path -> a line, with the fields in brackets that are wanted."""
 K = TypeVar("K")
 V = TypeVar("V")
 
@@ -166,46 +170,39 @@ def read(host: Host) -> Database:
     """The account files of a host."""
     texts = {path: host.read(path) or "" for path in (PASSWD, GROUP, SHADOW, GSHADOW)}
     legacy, broken = [], []
-    rows: dict[str, list[list[str]]] = {}
+    rows: dict[str, list[Sequence[str]]] = {}
     for path, text in texts.items():
         rows[path] = []
         for line in filter(None, text.split("\n")):
             if line[0] in "+-":
                 legacy.append((path, line))
                 continue
-            fields = line.split(":")
-            if _whole(path, fields):
-                rows[path].append(fields)
+            found = _SHAPES[path].fullmatch(line)
+            if found:
+                rows[path].append(found.groups())
             else:
                 broken.append((path, line.split(":")[0]))
     return Database(
         accounts=[
             Account(name, int(uid), int(gid), home, shell, password)
-            for name, password, uid, gid, _, home, shell in rows[PASSWD]
+            for name, password, uid, gid, home, shell in rows[PASSWD]
         ],
         groups=[
             Group(name, int(gid), tuple(filter(None, members.split(","))))
-            for name, _, gid, members in rows[GROUP]
+            for name, gid, members in rows[GROUP]
         ],
-        secrets=_first((fields[0], _secret(fields)) for fields in rows[SHADOW]),
+        secrets=_first(
+            (name, Secret(password, *map(_days, days))) for name, password, *days in rows[SHADOW]
+        ),
         legacy=legacy,
         broken=broken,
         human=_range(host.read("/etc/login.defs") or ""),
     )
 
 
-def _whole(path: str, fields: Sequence[str]) -> bool:
-    wanted, numbers = _SHAPES[path]
-    return len(fields) == wanted and fields[0] != "" and all(map(_is_number, fields[numbers]))
-
-
-def _is_number(text: str) -> bool:
-    return text.isdigit() and text.isascii()
-
-
-def _secret(fields: Sequence[str]) -> Secret:
-    days = [int(text) if _is_number(text) else None for text in fields[2:8]]
-    return Secret(fields[1], days[0], days[1], days[2], days[4], days[5])
+@lru_cache
+def _days(text: str) -> int | None:
+    return int(text) if text.isascii() and text.isdigit() else None
 
 
 def _range(login_defs: str) -> tuple[int, int]:

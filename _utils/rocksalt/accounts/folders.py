@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import stat
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -26,7 +25,7 @@ _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _SSH = ".ssh"
 _TRUSTING = (".rhosts", ".shosts")
-_SECRET = re.compile(r"\.(?:netrc|pgpass)$|\.ssh/(?:id_|identity).*(?<!\.pub)$")
+_SECRETS, _KEYS = (".netrc", ".pgpass"), (".ssh/id_", ".ssh/identity")
 
 
 class Entry(NamedTuple):
@@ -47,12 +46,16 @@ class Entry(NamedTuple):
     @property
     def excess(self) -> int:
         """The permissions that others have too many."""
-        return self.mode & (0o077 if _SECRET.match(self.name) else WRITABLE)
+        return self.mode & (0o077 if _is_secret(self.name) else WRITABLE)
 
     @property
     def single(self) -> bool:
         """Whether it is nothing else under another name."""
         return stat.S_ISDIR(self.mode) or self.links == 1
+
+
+def _is_secret(name: str) -> bool:
+    return name in _SECRETS or (name.startswith(_KEYS) and not name.endswith(".pub"))
 
 
 @dataclass(frozen=True)
@@ -98,25 +101,31 @@ def _home(host: Host, path: str) -> Home:
 
 def _list(handle: int, entries: list[Entry], folder: str = "") -> None:
     """Adds what is in an open folder, in an order that stays."""
+    inside = bool(folder)
     with os.scandir(handle) as listing:
-        for item in sorted(listing, key=lambda item: item.name):
-            if folder or item.name[0] == ".":
-                with contextlib.suppress(FileNotFoundError):
-                    _add(item, entries, folder)
-    if not folder and any(entry.name == _SSH and stat.S_ISDIR(entry.mode) for entry in entries):
-        with contextlib.suppress(FileNotFoundError), _inner(handle) as inner:
-            _list(inner, entries, f"{_SSH}/")
+        for item in listing:
+            name = item.name
+            if inside or name[0] == ".":
+                try:
+                    found = item.stat(follow_symlinks=False)
+                except FileNotFoundError:
+                    continue
+                if _counts(folder + name, found.st_mode):
+                    entries.append(
+                        Entry(folder + name, found.st_mode, found.st_uid, found.st_nlink)
+                    )
+    if not inside:
+        if any(entry.name == _SSH and stat.S_ISDIR(entry.mode) for entry in entries):
+            with contextlib.suppress(FileNotFoundError), _inner(handle) as inner:
+                _list(inner, entries, f"{_SSH}/")
+        entries.sort()
 
 
-def _add(item: os.DirEntry[str], entries: list[Entry], folder: str) -> None:
-    found, name = item.stat(follow_symlinks=False), folder + item.name
-    is_folder = stat.S_ISDIR(found.st_mode)
+def _counts(name: str, mode: int) -> bool:
+    """Files, folders of the home itself, and whatever ssh could take for trust."""
     if name in _TRUSTING:
-        wanted = not is_folder
-    else:
-        wanted = stat.S_ISREG(found.st_mode) or (is_folder and not folder)
-    if wanted:
-        entries.append(Entry(name, found.st_mode, found.st_uid, found.st_nlink))
+        return not stat.S_ISDIR(mode)
+    return stat.S_ISREG(mode) or (stat.S_ISDIR(mode) and "/" not in name)
 
 
 @contextlib.contextmanager
@@ -133,7 +142,7 @@ def faults(account: Account, home: Home, people: Database) -> Iterator[Fault]:
     """What is wrong with the home folder of an account; a repair has to know the account."""
     path = account.home
     if home.problem:
-        yield undecided(f"the home {path} of {account.name} {home.problem}")
+        yield undecided(f"the home {path or '(none)'} of {account.name} {home.problem}")
     elif home.uid != account.uid:
         owner = _name(people, home.uid)
         yield undecided(f"{path} belongs to {owner} and is the home of {account.name}")
