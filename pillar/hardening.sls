@@ -9,6 +9,17 @@ hardening:
   #   management: [10.0.0.0/24]
   #   monitoring: [10.0.5.10/32]
 
+  # The people who may become root. Declare at least one before the first run: root and the accounts
+  # that images bring are locked once somebody declared can log in by key. docs/accounts.md says more.
+  # accounts:
+  #   administrators:
+  #     ann:
+  #       keys: [ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAILLSU+svfvtVleVVviymVZnxscO18BM7Yct5w88/ZAKf ann@example]
+  #       nopasswd: true   # or a hash: hardening:accounts:password_hashes
+  #   users:
+  #     deploy: {}         # may be here, is no administrator
+  #   remove: [authorized_keys, sudoers]   # what strangers left; the rest is reported only
+
   # Roles by minion id (or glob), never by grain: a grain is the minion's own claim. Of several roles
   # the later one wins, and what stands under `sshd` below overrules every role: for a value of the
   # whole fleet that roles may change, write a first role with minions: ["*"].

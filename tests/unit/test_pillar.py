@@ -24,7 +24,7 @@ def test_every_example_works_when_its_comment_signs_go(shipped):
     text = PILLAR.read_text().replace("YYYY-MM-DD", in_a_month)
     examples = re.sub(r"(?m)^  # (?=[a-z]+:$| )", "  ", text)
     pillar = hardening(examples)
-    assert set(pillar) == {"schema", "networks", "roles", "sshd", "waivers"}
+    assert set(pillar) == {"schema", "networks", "accounts", "roles", "sshd", "waivers"}
     baseline = settings.resolve(shipped, pillar, {}, "jump1")
     assert baseline.roles == ("jump-host",)
     assert set(baseline.waivers) == {"SSHD-131"}
