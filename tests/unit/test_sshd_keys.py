@@ -163,6 +163,33 @@ def test_an_expiry_in_utc_or_local_time(hours, expired, zone, monkeypatch):
     assert bool(refused(line)) == expired
 
 
+@pytest.mark.parametrize("name", ["ssh-rsa", "rsa-sha2-256", "rsa-sha2-512"])
+def test_an_rsa_key_by_the_name_of_a_signature(name, public_key):
+    """sshd accepts such a line, so it must not be overlooked."""
+    kind, blob, comment = public_key("ssh-rsa").split()
+    assert one(f"{name} {blob} {comment}") == one(f"{kind} {blob} {comment}")
+    assert keys.parse(f"{name} {ED25519}") == []
+
+
+def test_a_line_ends_where_sshd_ends_it():
+    line = f'command="a\x0cb\u2028" ssh-ed25519 {ED25519}'
+    assert one(line).options == {"command": "a\x0cb\u2028"}
+    assert keys.parse(f"# a remark\x0cssh-ed25519 {ED25519}") == []
+
+
+def test_a_key_that_is_not_ascii_is_none():
+    assert keys.parse("ssh-ed25519 ÄÄÄÄ") == []
+
+
+VAGRANT = "AAAAC3NzaC1lZDI1NTE5AAAAIN1YdxBpNlzxDqfJyw/QKow1F+wvG9hXGoqiysfJOn5Y"
+
+
+def test_a_key_with_a_public_private_half_lets_nobody_in():
+    assert refused(f"ssh-ed25519 {VAGRANT}") == (
+        "its private key is public: Vagrant's insecure Ed25519 key"
+    )
+
+
 @pytest.fixture(autouse=True)
 def far_from_greenwich(monkeypatch):
     """So that a mix-up of local time and UTC shows."""

@@ -6,7 +6,6 @@ Sources: sshd(8) "AUTHORIZED_KEYS FILE FORMAT", RFC 4253 section 6.6 for the key
 from __future__ import annotations
 
 import base64
-import binascii
 import datetime as dt
 import hashlib
 import ipaddress
@@ -14,10 +13,13 @@ import struct
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from rocksalt.sshd.known_keys import PUBLISHED
+
 _SIGNATURES = {
     "ssh-rsa": ("rsa-sha2-512", "rsa-sha2-256", "ssh-rsa"),
 }
-_KINDS = ("ssh-", "ecdsa-", "sk-ssh-", "sk-ecdsa-")
+_KINDS = ("ssh-", "ecdsa-", "sk-ssh-", "sk-ecdsa-", "rsa-sha2-")
+_RSA = ("ssh-rsa", "rsa-sha2-256", "rsa-sha2-512")
 
 
 @dataclass(frozen=True)
@@ -35,9 +37,9 @@ class Key:
 
 def parse(text: str) -> list[Key]:
     """The keys of an authorized_keys file; lines that sshd would not understand are left out, as
-    sshd does.
+    sshd does. A line ends where sshd ends it, and an RSA key may go by the name of a signature.
     """
-    return [key for key in map(_line, text.splitlines()) if key is not None]
+    return [key for key in map(_line, text.split("\n")) if key is not None]
 
 
 def _line(line: str) -> Key | None:
@@ -52,9 +54,10 @@ def _line(line: str) -> Key | None:
     try:
         raw = base64.b64decode(blob, validate=True)
         fields = _fields(raw)
-    except (binascii.Error, struct.error):
+    except (ValueError, struct.error):
         return None
-    if not fields or fields[0].decode("ascii", "replace") != kind:
+    written, kind = kind, fields[0].decode("ascii", "replace") if fields else ""
+    if not kind or written not in (_RSA if kind == "ssh-rsa" else (kind,)):
         return None
     digest = base64.b64encode(hashlib.sha256(raw).digest()).decode().rstrip("=")
     bits = (
@@ -108,6 +111,8 @@ def refused(
     ``algorithms`` are the accepted signature algorithms (None: any), ``least_rsa`` the smallest RSA
     modulus in bits.
     """
+    if key.fingerprint in PUBLISHED:
+        return f"its private key is public: {PUBLISHED[key.fingerprint]}"
     accepted = None if algorithms is None else set(algorithms)
     if accepted is not None and not accepted & set(_SIGNATURES.get(key.kind, (key.kind,))):
         return f"{key.kind} keys are no longer accepted"

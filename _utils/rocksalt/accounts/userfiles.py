@@ -1,0 +1,119 @@
+"""Files in folders that users own, read and changed by root: whatever users put there, root is not
+led elsewhere, kept waiting or made to give something away.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import stat
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from rocksalt.accounts.database import Account
+from rocksalt.errors import Refused
+from rocksalt.host import Host
+
+LARGEST = 1 << 20
+"""Bytes of a file that is read at all."""
+_FLAGS = os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+_NOWHERE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG)
+
+
+@dataclass(frozen=True)
+class Content:
+    """A file's text, and what it is whatever name leads to it: (device, inode)."""
+
+    text: str
+    identity: tuple[int, int]
+
+
+def read(host: Host, path: str) -> Content | None:
+    """What is in a file, links followed as sshd follows them; None where there is no regular file
+    or an empty one. Raises ``OSError`` where root cannot read it or it is too large.
+    """
+    name = host.root + path
+    try:
+        if not stat.S_ISREG(os.stat(name).st_mode):
+            return None
+        handle = os.open(name, os.O_RDONLY | _FLAGS)
+    except ValueError:
+        return None
+    except OSError as error:
+        if error.errno in _NOWHERE:
+            return None
+        raise
+    try:
+        found = os.fstat(handle)
+        if not stat.S_ISREG(found.st_mode) or not found.st_size:
+            return None
+        return Content(_text(handle, found), (found.st_dev, found.st_ino))
+    finally:
+        os.close(handle)
+
+
+def _text(handle: int, found: os.stat_result) -> str:
+    if found.st_size > LARGEST:
+        raise OSError(errno.EFBIG, f"it is larger than {LARGEST} bytes")
+    return os.read(handle, found.st_size).decode(errors="surrogateescape")
+
+
+def edit(host: Host, path: str, account: Account, change: Callable[[str], str]) -> None:
+    """Replaces a file of an account, in one step, by what ``change`` makes of it; owner and mode
+    stay, and so does a link that leads to it. Raises :class:`Refused` for a file of somebody else
+    than the account or root, and for one of root's that a link leads to.
+    """
+    named = Path(os.path.normpath(f"{host.root}/{path.lstrip('/')}"))
+    real = Path(os.path.realpath(named))
+    folder = _folder(real.parent)
+    try:
+        handle = os.open(real.name, os.O_RDONLY | os.O_NOFOLLOW | _FLAGS, dir_fd=folder)
+        try:
+            found = os.fstat(handle)
+            if not stat.S_ISREG(found.st_mode):
+                raise Refused(f"{path} is no regular file any more")
+            if found.st_uid != account.uid and (found.st_uid != 0 or real != named):
+                raise Refused(
+                    f"{path} of {account.name} leads to a file of UID {found.st_uid}; look at it "
+                    "and change it by hand"
+                )
+            text = _text(handle, found)
+        finally:
+            os.close(handle)
+        new = change(text)
+        if new != text:
+            _replace(folder, real.name, new, found)
+    finally:
+        os.close(folder)
+
+
+def _folder(path: Path) -> int:
+    """A handle of a folder, reached without following a link: one put in the way by now is an
+    ``OSError``.
+    """
+    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+    handle = os.open("/", flags)
+    for part in path.parts[1:]:
+        try:
+            inner = os.open(part, flags, dir_fd=handle)
+        finally:
+            os.close(handle)
+        handle = inner
+    return handle
+
+
+def _replace(folder: int, name: str, text: str, old: os.stat_result) -> None:
+    temporary = f".{name}.rocksalt-new"
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(temporary, dir_fd=folder)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+    with open(os.open(temporary, flags, 0o600, dir_fd=folder), "wb") as file:
+        file.write(text.encode(errors="surrogateescape"))
+        os.fchown(file.fileno(), old.st_uid, old.st_gid)
+        os.fchmod(file.fileno(), old.st_mode & 0o777)
+        file.flush()
+        os.fsync(file.fileno())
+    os.rename(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
+    os.fsync(folder)
