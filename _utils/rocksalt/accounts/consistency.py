@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from rocksalt.accounts import database, editing, faults, folders, rules
+from rocksalt.accounts import database, editing, faults, folders, rules, sessions
 from rocksalt.accounts.database import PASSWD, SHADOW
 from rocksalt.accounts.faults import Fault
 from rocksalt.errors import Refused
@@ -38,21 +38,8 @@ def read(host: Host, people: database.Database) -> Reading:
         residents=residents,
         homes=folders.read(host, {account.home for account in residents}),
         files={path: attributes for path, attributes in found.items() if attributes},
-        live=_live(host),
+        live=sessions.read(host).sessions,
     )
-
-
-def _live(host: Host) -> frozenset[int]:
-    """The UIDs of people who are logged in. Beside the sessions there are pipes, which must not be
-    read.
-    """
-    uids = set()
-    for path in host.glob("/run/systemd/sessions/*"):
-        text = host.read(path) if host.path(path).is_file() else None
-        fields = dict(line.split("=", 1) for line in (text or "").splitlines() if "=" in line)
-        if fields.get("CLASS", "user").startswith("user") and fields.get("UID", "").isdigit():
-            uids.add(int(fields["UID"]))
-    return frozenset(uids)
 
 
 def _remove_second_roots(host: Host, it: Accounts) -> None:
