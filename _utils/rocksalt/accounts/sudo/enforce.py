@@ -1,0 +1,305 @@
+"""Makes sudo and su what the checks expect. sudo is changed as one transaction: visudo sees every
+file before it takes effect and all of them afterwards, or everything is put back.
+
+What grants comes before what takes away, so a run that is killed leaves administrators their way.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Collection, Iterable, Sequence
+from typing import TYPE_CHECKING
+
+from rocksalt.accounts.sudo import checks, reading, rules, sudoers
+from rocksalt.accounts.sudo.reading import ADMINISTRATORS, LOGROTATE, SETTINGS, Fault
+from rocksalt.errors import Refused
+from rocksalt.host import Host
+from rocksalt.transaction import ASIDE, DISABLED, Transaction, must
+
+if TYPE_CHECKING:
+    from rocksalt.accounts.checks import Accounts
+
+_CANDIDATE = "/run/rocksalt-sudoers-candidate"
+_LONGEST = 20
+
+
+def fix(host: Host, it: Accounts, ids: Sequence[str]) -> None:
+    """Enforces those of ``ids`` that belong here. Raises :class:`Refused` with what could not be
+    done.
+    """
+    mine = set(ids) & set(checks.CHECKS)
+    failures = []
+    for work, chosen in ((_fix_sudo, mine - {checks.SU}), (_fix_su, mine & {checks.SU})):
+        try:
+            if chosen:
+                work(host, it, chosen)
+        except (Refused, OSError) as error:
+            failures.append(str(error))
+    if failures:
+        raise Refused("; ".join(failures))
+
+
+def _fix_sudo(host: Host, it: Accounts, ids: Collection[str]) -> None:
+    if it.reading.sudo.absent:
+        raise Refused(it.reading.sudo.absent)
+    with _Change(host) as change:
+        for step in (_own_files, _sources, _access, _faults, _overruling, _grants):
+            step(change, _again(host, it), ids)
+
+
+def _again(host: Host, it: Accounts) -> Accounts:
+    """The comparison with sudo as it is now."""
+    return type(it)(it.baseline, dataclasses.replace(it.reading, sudo=reading.read(host)))
+
+
+class _Change:
+    """A transaction about sudoers. What visudo found wrong before is not held against it."""
+
+    def __init__(self, host: Host):
+        self.host = host
+        self.transaction = Transaction(host)
+        self.before: set[Fault] = set()
+
+    def __enter__(self) -> _Change:
+        self.before = set(reading.check(self.host)[0])
+        return self
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if error is None:
+            new = set(reading.check(self.host)[0]) - self.before
+            error = Refused(f"sudo would not accept {_words(new)}") if new else None
+        if isinstance(error, (Refused, OSError)):
+            failures = self.transaction.undo()
+            how = "the old configuration is back"
+            if failures:
+                how = f"and going back failed, too: {'; '.join(failures)}"
+            raise Refused(f"{error}; {how}") from None
+
+    def faults(self, path: str, text: str) -> set[Fault]:
+        """What visudo would find wrong in a file that it did not find wrong before."""
+        self.host.write(_CANDIDATE, text, "0600")
+        try:
+            found = reading.check(self.host, _CANDIDATE)[0]
+        finally:
+            self.host.remove(_CANDIDATE)
+        own = (fault for fault in found if fault.path == _CANDIDATE)
+        return {
+            Fault(path, fault.number, fault.words.replace(_CANDIDATE, path)) for fault in own
+        } - self.before
+
+    def write(self, path: str, text: str, mode: str | None = None) -> None:
+        """Replaces a file of sudoers that visudo likes no less than the old one."""
+        new = self.faults(path, text)
+        if new:
+            raise Refused(f"sudo would not accept {_words(new)}")
+        self.transaction.write(path, text, mode)
+
+    def disable(self, lines: Iterable[sudoers.Line]) -> None:
+        """Makes remarks of lines, continued ones as a whole."""
+        chosen = list(dict.fromkeys(lines))
+        for path in dict.fromkeys(line.path for line in chosen):
+            numbers = [
+                number
+                for line in chosen
+                if line.path == path
+                for number in range(line.number, line.last + 1)
+            ]
+            text = _disabled(self.host.read(path) or "", numbers)
+            if path == reading.PLUGINS:
+                self.transaction.write(path, text)
+            else:
+                self.write(path, text)
+
+    def rename(self, path: str, new: str) -> None:
+        """Renames a file, or a link; sudo passes over names with a dot."""
+        names = str(self.host.path(path)), str(self.host.path(new))
+        self.transaction.do("mv", "-T", *names, undo=("mv", "-T", *reversed(names)))
+
+
+def _words(faults: Iterable[Fault]) -> str:
+    return "; ".join(sorted(f"{fault.place}: {fault.words}" for fault in faults))
+
+
+def _disabled(text: str, numbers: Iterable[int], prefix: str = DISABLED) -> str:
+    rows = text.split("\n")
+    for number in set(numbers):
+        rows[number - 1] = prefix + rows[number - 1]
+    return "\n".join(rows)
+
+
+def _own_files(change: _Change, it: Accounts, ids: Collection[str]) -> None:
+    if not {checks.FILES, checks.BECOME, *checks.OF_DEFAULTS} & set(ids):
+        return
+    rendered = checks.render(it)
+    for path in (ADMINISTRATORS, SETTINGS, LOGROTATE):
+        if path not in rendered:
+            continue
+        mode = checks.LOGROTATE_MODE if path == LOGROTATE else checks.MODE
+        attributes = change.host.attributes(path)
+        same = change.host.read(path) == rendered[path]
+        if same and attributes and attributes.access == f"root:root {mode}":
+            continue
+        if path == LOGROTATE:
+            change.transaction.write(path, rendered[path], mode)
+        else:
+            change.write(path, rendered[path], mode)
+    if not checks.is_included(it):
+        text = (change.host.read(sudoers.MAIN) or "").rstrip("\n")
+        change.write(sudoers.MAIN, f"{text}\n{checks.INCLUDE}\n".lstrip("\n"))
+
+
+def _sources(change: _Change, it: Accounts, ids: Collection[str]) -> None:
+    """Strange includes have no effect any more; what a strange file includes goes with it."""
+    if checks.SOURCES not in ids:
+        return
+    for path in checks.links(it.reading.sudo):
+        change.rename(path, path + ASIDE)
+    kept = (sudoers.MAIN, reading.PLUGINS)
+    change.disable(
+        line
+        for line in checks.strange_sources(it.reading.sudo)
+        if line.path in kept or line.path.startswith(f"{sudoers.FOLDER}/")
+    )
+
+
+def _access(change: _Change, it: Accounts, ids: Collection[str]) -> None:
+    """Modes and owners. A file that sudo passes over, for others could have written it, is moved
+    aside: with another owner, what they wrote would count.
+    """
+    if checks.VALID not in ids:
+        return
+    for path, right in checks.wrong_access(it.reading.sudo).items():
+        keep = path in (sudoers.MAIN, sudoers.FOLDER)
+        if it.reading.sudo.access[path].passed_over and not keep:
+            change.rename(path, path + ASIDE)
+        else:
+            owner, group, mode = right.replace(":", " ").split()
+            change.host.secure(path, owner, group, mode)
+
+
+def _faults(change: _Change, it: Accounts, ids: Collection[str]) -> None:
+    """Lines that sudo does not understand, and skips, become remarks, and so do includes of files
+    that do not exist.
+    """
+    if checks.VALID not in ids:
+        return
+    included = [(line, *line.include) for line in it.reading.sudo.lines if line.include]
+    change.disable(
+        line for line, path, folder in included if not folder and change.host.read(path) is None
+    )
+    found = {fault for fault in it.reading.sudo.faults if fault.number}
+    change.before -= found
+    for path in dict.fromkeys(fault.path for fault in found):
+        change.write(path, _repaired(change, path, change.host.read(path) or "", DISABLED))
+
+
+def _repaired(change: _Change, path: str, text: str, prefix: str) -> str:
+    """The text with its faulty lines made remarks."""
+    for _ in range(_LONGEST):
+        wrong = {fault.number for fault in change.faults(path, text)}
+        lines = sudoers.lines(path, text)
+        rows = [range(li.number, li.last + 1) for li in lines]
+        numbers = [number for span in rows if wrong & set(span) for number in span]
+        if not numbers:
+            break
+        text = _disabled(text, numbers, prefix)
+    return text
+
+
+def _overruling(change: _Change, it: Accounts, ids: Collection[str]) -> None:
+    """Lines of others that beat ours."""
+    lines = [
+        default.line
+        for identifier in checks.OF_DEFAULTS
+        if identifier in ids
+        for default in rules.overruling(it, identifier)
+    ]
+    if checks.BECOME in ids:
+        for name in it.administrators:
+            lines += rules.root_grant(it, name)[1]
+    change.disable(line for line in lines if line.path not in reading.OWN)
+
+
+def _grants(change: _Change, it: Accounts, ids: Collection[str]) -> None:
+    """Unexpected grants. A file in which nothing else stands goes as a whole."""
+    if checks.GRANTS not in ids:
+        return
+    chosen = [grant.line for grant in rules.unexpected(it) if grant.removable and grant.whole]
+    said = [line for line in it.reading.sudo.lines if line.says]
+    for path in dict.fromkeys(line.path for line in chosen):
+        alone = all(line in chosen for line in said if line.path == path)
+        if alone and path.rpartition("/")[0] == sudoers.FOLDER:
+            change.rename(path, path + ASIDE)
+        else:
+            change.disable(line for line in chosen if line.path == path)
+
+
+def _fix_su(host: Host, it: Accounts, _: Collection[str]) -> None:
+    """An override of dpkg, which outlives upgrades."""
+    su, group = it.reading.sudo.su, it.settings["administrators_group"]
+    groups = (host.read("/etc/group") or "").splitlines()
+    if not any(line.startswith(f"{group}:") for line in groups):
+        path = it.family.where("administrators_group")
+        raise Refused(f"{path}: there is no group {group}, so su cannot be left to it")
+    override = ("root", group, checks.SU_MODE, su.path)
+    command = ("dpkg-statoverride", "--force-statoverride-add", "--update", "--add", *override)
+    must(host, f"{su.path} cannot be left to the group {group}", *command)
+
+
+def leftovers(host: Host) -> list[str]:
+    """What the baseline put on the host and :func:`clean` takes away."""
+    own = [path for path in (SETTINGS, LOGROTATE) if host.read(path) is not None]
+    su = _override(host)
+    others = dict.fromkeys([*_aside(host), *_with_disabled_lines(host)])
+    return [*own, *others, *([f"the override of dpkg for {su}"] if su else [])]
+
+
+def clean(host: Host) -> None:
+    """Takes it away; what others wrote comes back. What sudo grants administrators stays. Lines
+    that sudo does not understand stay remarks.
+    """
+    with _Change(host) as change:
+        for path in _aside(host):
+            if host.attributes(path.removesuffix(ASIDE), follow=False) is None:
+                change.rename(path, path.removesuffix(ASIDE))
+        for path in _with_disabled_lines(host):
+            change.transaction.write(path, _given_back(change, path))
+        for path in (SETTINGS, LOGROTATE):
+            change.transaction.remove(path)
+    su = _override(host)
+    if su:
+        must(host, f"{su} stays closed", "dpkg-statoverride", "--remove", su)
+        host.secure(su, "root", "root", "4755")
+
+
+def _given_back(change: _Change, path: str) -> str:
+    """The text of a file with its disabled lines in force again, as far as sudo accepts them."""
+    text = change.host.read(path) or ""
+    rows = text.split("\n")
+    old = "\n".join(row.removeprefix(DISABLED) for row in rows)
+    if path == reading.PLUGINS:
+        return old
+    old = _repaired(change, path, old, "# ")
+    if not change.faults(path, old):
+        return old
+    return "\n".join("# " + r.removeprefix(DISABLED) if DISABLED in r else r for r in rows)
+
+
+def _aside(host: Host) -> list[str]:
+    return host.glob(f"{sudoers.FOLDER}/*{ASIDE}")
+
+
+def _with_disabled_lines(host: Host) -> list[str]:
+    """Files of others in which lines are disabled, those that were moved aside under the names
+    that they had.
+    """
+    seen = (line.path for line in sudoers.in_reading_order(host.read, host.glob))
+    paths = dict.fromkeys([*seen, *host.glob(f"{sudoers.FOLDER}/*"), reading.PLUGINS])
+    return [path for path in paths if DISABLED in (host.read(path) or "")]
+
+
+def _override(host: Host) -> str:
+    """The path of su where an override of our kind is in force."""
+    su = reading.read_su(host)
+    mode = su.override.split()[-1:] == [checks.SU_MODE]
+    return su.path if mode and su.override.startswith("root ") else ""

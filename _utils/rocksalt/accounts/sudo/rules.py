@@ -1,0 +1,145 @@
+"""What the rules of sudo amount to: which Defaults hold, what an administrator may do, and whom
+nobody declared.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from rocksalt.accounts.sudo import sudoers
+from rocksalt.accounts.sudo.reading import ADMINISTRATORS
+
+if TYPE_CHECKING:
+    from rocksalt.accounts.checks import Accounts
+
+PLAIN, FREE = "everything as root", "everything as root, without a password"
+
+
+def defaults(it: Accounts, identifier: str) -> dict[str, Any]:
+    """The Defaults that a control declares, by name."""
+    declared: Mapping[str, Any] = it.family.controls[identifier].data.get("sudo", {})
+    found = {}
+    for name, value in declared.items():
+        value = it.settings[value["setting"]] if isinstance(value, Mapping) else value
+        found[name] = ":".join(value) if isinstance(value, list) else value
+    return found
+
+
+def overruling(it: Accounts, identifier: str) -> list[sudoers.Default]:
+    """What makes a declared default another one: for everybody after our file, or for some."""
+    wanted = defaults(it, identifier)
+    last = {}
+    found = []
+    for default in it.reading.sudo.in_force.defaults:
+        if default.name not in wanted:
+            continue
+        if default.scope and value(default, wanted) != wanted[default.name]:
+            found.append(default)
+        elif not default.scope:
+            last[default.name] = default
+    wrong = (d for d in last.values() if value(d, wanted) != wanted[d.name])
+    return [*wrong, *found]
+
+
+def value(default: sudoers.Default, wanted: Mapping[str, Any]) -> Any:
+    """The value, as a number where a number is wanted."""
+    want = wanted[default.name]
+    if isinstance(want, int) and not isinstance(want, bool):
+        try:
+            number = float(default.value)
+        except (TypeError, ValueError):
+            return default.value
+        return int(number) if number.is_integer() else number
+    return default.value
+
+
+def _names(it: Accounts, name: str) -> set[str]:
+    """Everything by which a rule can name an account."""
+    found = {name}
+    if name in it.people.by_name:
+        found.add(f"#{it.people.by_name[name].uid}")
+    for group in it.people.groups_of.get(name, ()):
+        found |= {f"%{group}", f"%#{it.people.group_by_name[group].gid}"}
+    return found
+
+
+def root_grant(it: Accounts, name: str) -> tuple[str | None, list[sudoers.Line]]:
+    """What an administrator may do as root, and the lines that make it another than declared. The
+    last rule that fits decides, for each program by itself.
+    """
+    policy = it.reading.sudo.in_force
+    names, free = _names(it, name), bool(it.administrators[name].get("nopasswd"))
+    grant: str | None = None
+    culprits: list[sudoers.Line] = []
+    for spec in policy.specs:
+        if not sudoers.among(spec.users, names, policy.users):
+            continue
+        everywhere = sudoers.among(spec.hosts, ["ALL"], {})
+        for entry in spec.commands:
+            if not _as_root(entry, policy):
+                continue
+            unasked = _tag(entry, "authenticate") is False
+            if everywhere and entry["Commands"][-1:] == [{"command": "ALL"}]:
+                grant = FREE if unasked else PLAIN
+                culprits = [spec.line] if unasked != free else []
+            elif unasked != free or any(c.get("negated") for c in entry["Commands"]):
+                culprits.append(spec.line)
+    return grant, culprits
+
+
+def _as_root(entry: Mapping[str, Any], policy: sudoers.Policy) -> bool:
+    users = entry.get("runasusers")
+    if users is None:
+        return "runasgroups" not in entry
+    return sudoers.among(users, ["root", "#0"], policy.runas)
+
+
+def _tag(entry: Mapping[str, Any], name: str) -> Any:
+    """What the tags of a rule set ``name`` to; None where they say nothing."""
+    return next((o[name] for o in entry.get("Options", ()) if name in o), None)
+
+
+@dataclass(frozen=True)
+class Grant:
+    """A line that grants ``names`` what they should not have; ``whole`` if it grants nobody else
+    anything, ``removable`` if the settings have it taken away.
+    """
+
+    names: Sequence[str]
+    line: sudoers.Line
+    whole: bool
+    removable: bool
+
+
+def unexpected(it: Accounts) -> list[Grant]:
+    """The rules of others that nobody declared."""
+    policy = it.reading.sudo.policy
+    named: dict[sudoers.Line, list[str]] = {}
+    strangers: dict[sudoers.Line, list[str]] = {}
+    for spec in policy.specs:
+        if spec.line.path == ADMINISTRATORS:
+            continue
+        unasked = any(_tag(e, "authenticate") is False for e in spec.commands)
+        for name in sudoers.everybody(spec.users, policy.users):
+            named.setdefault(spec.line, []).append(name)
+            if not _is_declared(it, name, unasked):
+                strangers.setdefault(spec.line, []).append(name)
+    return [
+        Grant(
+            names=list(dict.fromkeys(names)),
+            line=line,
+            whole=names == named[line],
+            removable=it.removes("sudoers") or set(names) <= it.default_accounts,
+        )
+        for line, names in strangers.items()
+    ]
+
+
+def _is_declared(it: Accounts, name: str, unasked: bool) -> bool:
+    if name in ("root", "#0", *it.settings["sudo_grants"]):
+        return True
+    if name in it.administrators:
+        return not unasked or bool(it.administrators[name].get("nopasswd"))
+    return name == f"%{it.settings['administrators_group']}" and not unasked
