@@ -43,9 +43,6 @@ echo 'debian ALL=(ALL) NOPASSWD:ALL' >/etc/sudoers.d/90-cloud-init-users
 printf '%s\\n' 'root:{PASSWORD}' 'bob:{PASSWORD}' | chpasswd
 """
 PUT_BACK = "rm -rf /home /etc/sudoers.d /root/.ssh; tar -xpPf /run/people.tar"
-ASKED = """#!/bin/sh
-echo "$PASSWORD"
-"""
 
 
 @pytest.fixture
@@ -67,17 +64,6 @@ def declare(pillar: Host, administrators: object = None, **accounts: object) -> 
     """A pillar that declares bob, who is no administrator, and whatever a test wants."""
     people = {} if administrators is None else {"administrators": administrators}
     runs.set_pillar(pillar, {"accounts": {"users": {"bob": {}}, **people, **accounts}})
-
-
-def by_password(master: Host, user: str, host: Host, password: str = PASSWORD) -> Finished:
-    """A log-in by password alone, over the network."""
-    master.write("/root/asked", ASKED, mode="0755")
-    options = ["PreferredAuthentications=password,keyboard-interactive", "PubkeyAuthentication=no"]
-    options += ["StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null"]
-    options += ["NumberOfPasswordPrompts=1", "ConnectTimeout=5"]
-    words = [word for option in options for word in ("-o", option)]
-    asked = {"PASSWORD": password, "SSH_ASKPASS": "/root/asked", "SSH_ASKPASS_REQUIRE": "force"}
-    return master.run(["ssh", *words, f"{user}@{host.ip}", "id"], check=False, env=asked)
 
 
 def su(host: Host, user: str, password: str = PASSWORD) -> Finished:
@@ -105,7 +91,7 @@ def test_a_fresh_host_gets_its_administrator_before_others_are_locked_out(
 ) -> None:
     for user in ("root", "debian"):
         assert "uid=" in lab.ssh(pillar, user, image, "id").stdout
-    assert "bob" in by_password(pillar, "bob", image).stdout
+    assert "bob" in lab.ssh_by_password(pillar, "bob", image, "id", PASSWORD).stdout
     assert "uid=0(root)" in su(image, "bob").stdout
 
     declare(pillar, remove=STRANGERS)
@@ -121,7 +107,8 @@ def test_a_fresh_host_gets_its_administrator_before_others_are_locked_out(
     assert administrator_gets_in(lab, pillar, image)
     for user in ("root", "debian", "bob"):
         assert "Permission denied" in lab.ssh(pillar, user, image, "id").stderr
-        assert "Permission denied (publickey)" in by_password(pillar, user, image).stderr
+        refused = lab.ssh_by_password(pillar, user, image, "id", PASSWORD)
+        assert "Permission denied (publickey)" in refused.stderr
     assert "ermission denied" in su(image, "bob").stderr
     image.reboot()
     assert administrator_gets_in(lab, pillar, image)

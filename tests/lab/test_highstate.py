@@ -10,7 +10,10 @@ import runs
 from rocksalt_lab import Host, Lab
 
 pytestmark = pytest.mark.smoke
-FAMILIES = ("fail2ban", "firewall", "sshd", "drift")
+FAMILIES = ("accounts", "fail2ban", "firewall", "sshd", "drift")
+
+
+GRANTS = "/etc/sudoers.d/zz-rocksalt-administrators"
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +31,7 @@ def test_fresh_host_drifts(fresh: Host) -> None:
     statuses = {f["id"]: f["status"] for f in result.value["findings"]}
     assert result.retcode == 2
     assert result.value["summary"]["error"] == 0
-    broken = ("FW-001", "F2B-002", "SSHD-101", "SSHD-102", "SSHD-001", "DRIFT-001")
+    broken = ("ACC-020", "ACC-072", "FW-001", "F2B-002", "SSHD-101", "SSHD-001", "DRIFT-001")
     assert {statuses[i] for i in broken} == {"drift"}
     assert "SSHD-003" not in statuses, "ops is a way in"
 
@@ -66,7 +69,7 @@ def test_first_highstate_leaves_no_drift(fresh: Host, master: Host) -> None:
     run = runs.apply(fresh)
     assert not run.failed
     assert "True" in master.run("salt web1 test.ping").stdout, "its old connection still works"
-    assert {"FW-001", "F2B-002", "SSHD-101", "SSHD-102", "DRIFT-003"} <= run.controls
+    assert {"ACC-072", "FW-001", "F2B-002", "SSHD-101", "SSHD-102", "DRIFT-003"} <= run.controls
     result = fresh.salt_call("drift.report")
     assert result.value["findings"] == [] and result.retcode == 0
     assert result.value["summary"]["score"] == 100
@@ -169,6 +172,6 @@ def test_clean_takes_away_what_is_ours_and_nothing_else(fresh: Host) -> None:
         assert not runs.apply(fresh, f"hardening.{family}.clean").changes
     assert fresh.read(foreign) == "X11Forwarding yes\n"
     ours = fresh.run("grep -rl rocksalt /etc --exclude-dir=salt --exclude-dir=apt", check=False)
-    assert not ours.stdout
+    assert ours.stdout == f"{GRANTS}\n", "without it administrators would not become root"
     fresh.run(f"rm {foreign}")
     runs.harden(fresh)

@@ -22,6 +22,11 @@ TAMPERS = (
     ("web1", "let everybody in before our rules come", "iptables -I INPUT -j ACCEPT"),
     ("web1", "stop the reports", "systemctl disable -q --now rocksalt-drift.timer"),
     (
+        "web1",
+        "stay root after a visit",
+        "echo 'bob ALL=(ALL) NOPASSWD: ALL' > /etc/sudoers.d/bob; chmod 440 /etc/sudoers.d/bob",
+    ),
+    (
         "web2",
         "let one user in by password",
         "printf 'Match User bob\\n  PasswordAuthentication yes\\n' >> /etc/ssh/sshd_config",
@@ -34,20 +39,46 @@ TAMPERS = (
         "printf '[sshd]\\nignoreip = 10.0.0.0/8\\n' > /etc/fail2ban/jail.d/zzz.local; "
         "fail2ban-client -q reload",
     ),
+    ("web2", "give root a password", "echo root:toor | chpasswd"),
+    (
+        "web2",
+        "leave a key with a system account",
+        "mkdir -p /var/backups/.ssh; cp /home/ops/.ssh/authorized_keys /var/backups/.ssh/",
+    ),
 )
 BROKEN = {
-    "web1": {"DRIFT-001", "FW-003", "SSHD-001", "SSHD-006", "SSHD-008", "SSHD-101", "SSHD-131"},
-    "web2": {"F2B-003", "F2B-009", "FW-001", "SSHD-002", "SSHD-005", "SSHD-006", "SSHD-160"},
+    "web1": {
+        *("ACC-029", "DRIFT-001", "FW-003"),
+        *("SSHD-001", "SSHD-006", "SSHD-008", "SSHD-101", "SSHD-131"),
+    },
+    "web2": {
+        *("ACC-001", "ACC-042", "F2B-003", "F2B-009", "FW-001"),
+        *("SSHD-002", "SSHD-005", "SSHD-006", "SSHD-160"),
+    },
 }
 DROP_IN = "/etc/ssh/sshd_config.d/00-rocksalt.conf"
 FORGOTTEN = (5432, 8080)
-DENIED = "Permission denied"
+DENIED, ROOT = "Permission denied", "uid=0(root)"
 MISTAKES = 8
-PILLAR = """\
+VAGRANT = """
+useradd --create-home --shell /bin/bash vagrant
+echo vagrant:vagrant | chpasswd
+echo 'vagrant ALL=(ALL) NOPASSWD: ALL' >/etc/sudoers.d/vagrant
+install -d -o vagrant -m 700 /home/vagrant/.ssh
+install -o vagrant -m 600 /home/ops/.ssh/authorized_keys /home/vagrant/.ssh/
+"""
+PILLAR = "/srv/rocksalt-pillar/hardening.sls"
+WANTED = """\
 hardening:
   schema: 1
+  accounts:
+    administrators:
+      ops: {nopasswd: true, keys: [%s]}
+    remove: [authorized_keys, sudoers]
   networks:
     management: [10.79.0.1/32]
+"""
+MORE = """\
     office: [10.79.0.66/32]
   roles:
     web-server:
@@ -84,6 +115,7 @@ class Demo:
             installing = self.attacker.start("apt-get install -qq nmap >/dev/null 2>&1")
             for port in FORGOTTEN:
                 self._serve(port)
+            self.web1.run(VAGRANT)
             self.master.run("salt --timeout=60 '*' saltutil.sync_all")
             self.master.run("salt-run saltutil.sync_all")
             installing.wait()
@@ -96,9 +128,13 @@ class Demo:
         drift = self._report("severity=critical", target="web1")
         self._promise("a fresh host drifts", {"FW-001", "SSHD-101"} <= drift["web1"])
         self._promise("everybody sees what listens", self._scan() == {22, *FORGOTTEN})
+        said = self._ssh(self.attacker, "vagrant", password="vagrant")
+        self._promise("an account of the image makes everybody root", ROOT in said)
 
     def _harden(self) -> None:
         act("2. The highstate hardens them. The administrator gets in, root and others do not.")
+        self.master.write(PILLAR, WANTED % self.lab.public_key.strip())
+        self._run(self.master, f"cat {PILLAR}")
         self._salt("state.apply", show=changes)
         left = {"web1": {"FW-011"}, "web2": set[str]()}
         self._promise("nothing is left but what takes a person", self._report() == left)
@@ -125,14 +161,15 @@ class Demo:
     def _let_in(self) -> None:
         act("5. web1 becomes a web server, and an office may log in: so says the pillar.")
         self._serve(443)
-        self.master.write("/srv/rocksalt-pillar/hardening.sls", PILLAR)
-        self._run(self.master, "cat /srv/rocksalt-pillar/hardening.sls")
+        self.master.write(PILLAR, WANTED % self.lab.public_key.strip() + MORE)
+        self._run(self.master, f"tail -n {len(MORE.splitlines())} {PILLAR}")
         self._salt("state.apply hardening.firewall", show=changes)
         self._promise("that much is open, and no more", self._scan() == {22, 443})
 
     def _attack(self) -> None:
         act("6. The attacker sits in that office and keeps trying to log in.")
-        said = DENIED
+        said = self._ssh(self.attacker, "vagrant", password="vagrant")
+        self._promise("the image's password is worth nothing any more", DENIED in said)
         for _ in range(MISTAKES):
             if DENIED in said:
                 said = self._ssh(self.attacker, "root")
@@ -185,11 +222,17 @@ class Demo:
         text = self._run(self.attacker, f"{command} {interesting}", shown=command)
         return {int(port) for port in re.findall(r"^(\d+)/tcp +open ", text, re.MULTILINE)}
 
-    def _ssh(self, host: Host, user: str) -> str:
-        """Log in to web1 from another host and print how that went; its last line."""
-        print(f"\n  {host.name}# ssh {user}@web1 sudo id", flush=True)
+    def _ssh(self, host: Host, user: str, password: str = "") -> str:
+        """Log in to web1 from another host, by key unless there is a password, and print how that
+        went; its last line.
+        """
+        by = f"   (password: {password})" if password else ""
+        print(f"\n  {host.name}# ssh {user}@web1 sudo id{by}", flush=True)
         try:
-            done = self.lab.ssh(host, user, self.web1, "sudo -n id", timeout=5)
+            if password:
+                done = self.lab.ssh_by_password(host, user, self.web1, "sudo -n id", password)
+            else:
+                done = self.lab.ssh(host, user, self.web1, "sudo -n id", timeout=5)
             said = (done.stdout or done.stderr).strip().splitlines()[-1]
         except LabError:  # the ban came while it logged in
             said = "(no answer)"
@@ -197,9 +240,10 @@ class Demo:
         return said
 
     def _log_in(self) -> None:
-        """From the management host: who gets in?"""
-        self._promise("ops gets in", "uid=0(root)" in self._ssh(self.master, "ops"))
-        self._promise("root does not", DENIED in self._ssh(self.master, "root"))
+        """From the management host, with the administrator's key: who gets in?"""
+        self._promise("ops gets in", ROOT in self._ssh(self.master, "ops"))
+        for user in ("root", "vagrant"):
+            self._promise(f"{user} does not", DENIED in self._ssh(self.master, user))
 
     @staticmethod
     def _promise(words: str, kept: bool) -> None:

@@ -22,6 +22,10 @@ MASTER_IP = "10.79.0.1"
 NETWORKS = {"management": [f"{MASTER_IP}/32"]}
 ADMINISTRATOR = "ops"
 KEY = "/root/.ssh/id_ed25519"
+ANY_HOST_KEY = (
+    *("-o", "UserKnownHostsFile=/dev/null", "-o", "StrictHostKeyChecking=no"),
+    *("-o", "LogLevel=ERROR", "-o", "ConnectTimeout=5"),
+)
 T = TypeVar("T")
 
 
@@ -184,11 +188,19 @@ class Lab:
     ) -> Finished:
         """Log in from one host to another over the network; returns whatever ssh gave."""
         words = ["ssh", "-i", key, "-o", "BatchMode=yes", "-o", "IdentitiesOnly=yes"]
-        words += ["-o", "UserKnownHostsFile=/dev/null", "-o", "StrictHostKeyChecking=no"]
-        words += ["-o", "LogLevel=ERROR", "-o", "ConnectTimeout=5", *options]
-        return from_host.run(
-            [*words, f"{user}@{to_host.ip}", command], check=False, timeout=timeout
-        )
+        words += [*ANY_HOST_KEY, *options, f"{user}@{to_host.ip}", command]
+        return from_host.run(words, check=False, timeout=timeout)
+
+    def ssh_by_password(
+        self, from_host: Host, user: str, to_host: Host, command: str, password: str
+    ) -> Finished:
+        """The same with one password and no key."""
+        from_host.write("/root/ask", '#!/bin/sh\necho "$PASSWORD"\n', mode="0755")
+        asked = {"PASSWORD": password, "SSH_ASKPASS": "/root/ask", "SSH_ASKPASS_REQUIRE": "force"}
+        words = ["ssh", "-o", "PubkeyAuthentication=no", "-o", "NumberOfPasswordPrompts=1"]
+        words += ["-o", "PreferredAuthentications=password,keyboard-interactive"]
+        words += [*ANY_HOST_KEY, f"{user}@{to_host.ip}", command]
+        return from_host.run(words, check=False, timeout=20, env=asked)
 
     # -- the Salt cluster -----------------------------------------------------------------------
 
