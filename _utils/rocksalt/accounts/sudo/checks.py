@@ -16,8 +16,8 @@ from rocksalt.findings import AS_RENDERED, Seen, compared, show
 if TYPE_CHECKING:
     from rocksalt.accounts.checks import Accounts
 
-SU, BECOME, FILES, VALID, SOURCES, LOG, GRANTS = (
-    *("ACC-004", "ACC-012", "ACC-020", "ACC-021", "ACC-022", "ACC-024", "ACC-029"),
+SU, FILES, VALID, SOURCES, LOG, GRANTS = (
+    *("ACC-004", "ACC-020", "ACC-021", "ACC-022", "ACC-024", "ACC-029"),
 )
 OF_DEFAULTS = ("ACC-023", LOG, "ACC-025", "ACC-026", "ACC-027", "ACC-028")
 MODE, LOGROTATE_MODE = "0440", "0644"
@@ -37,7 +37,7 @@ def render(it: Accounts) -> dict[str, str]:
         for name, value in rules.defaults(it, identifier).items()
     ]
     found = {SETTINGS: _HEADER + "".join(lines)}
-    if BECOME in it.wanted:
+    if rules.BECOME in it.wanted:
         grants = (
             f"{name} ALL=(ALL:ALL) {'NOPASSWD: ' if entry.get('nopasswd') else ''}ALL\n"
             for name, entry in sorted(it.administrators.items())
@@ -250,7 +250,7 @@ def _checks() -> Iterator[tuple[str, Check]]:
     yield FILES, (_expect_files, partial(_needs_sudo, _see_files))
     yield VALID, (_nothing, partial(_needs_sudo, _see_valid))
     yield SOURCES, (_nothing, partial(_needs_policy, _see_sources))
-    yield BECOME, (_expect_grants, partial(_needs_policy, _see_grants))
+    yield rules.BECOME, (_expect_grants, partial(_needs_policy, _see_grants))
     for identifier in OF_DEFAULTS:
         look = partial(_needs_policy, partial(_see_defaults, identifier))
         yield identifier, (lambda it, i=identifier: rules.defaults(it, i), look)  # type: ignore[misc]

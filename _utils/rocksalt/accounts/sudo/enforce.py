@@ -1,25 +1,23 @@
-"""Makes sudo and su what the checks expect. sudo is changed as one transaction: visudo sees every
-file before it takes effect and all of them afterwards, or everything is put back.
-
-What grants comes before what takes away, so a run that is killed leaves administrators their way.
+"""Makes sudo and su what the checks expect. What grants comes before what takes away, so a run that
+is killed leaves administrators their way.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
 from rocksalt.accounts.sudo import checks, reading, rules, sudoers
-from rocksalt.accounts.sudo.reading import ADMINISTRATORS, LOGROTATE, SETTINGS, Fault
+from rocksalt.accounts.sudo.change import Change, disabled
+from rocksalt.accounts.sudo.reading import ADMINISTRATORS, LOGROTATE, SETTINGS
 from rocksalt.errors import Refused
 from rocksalt.host import Host
-from rocksalt.transaction import ASIDE, DISABLED, Transaction, must
+from rocksalt.transaction import ASIDE, DISABLED, must
 
 if TYPE_CHECKING:
     from rocksalt.accounts.checks import Accounts
 
-_CANDIDATE = "/run/rocksalt-sudoers-candidate"
 _LONGEST = 20
 
 
@@ -42,7 +40,7 @@ def fix(host: Host, it: Accounts, ids: Sequence[str]) -> None:
 def _fix_sudo(host: Host, it: Accounts, ids: Collection[str]) -> None:
     if it.reading.sudo.absent:
         raise Refused(it.reading.sudo.absent)
-    with _Change(host) as change:
+    with Change(host) as change:
         for step in (_own_files, _sources, _access, _faults, _overruling, _grants):
             step(change, _again(host, it), ids)
 
@@ -52,83 +50,8 @@ def _again(host: Host, it: Accounts) -> Accounts:
     return type(it)(it.baseline, dataclasses.replace(it.reading, sudo=reading.read(host)))
 
 
-class _Change:
-    """A transaction about sudoers. What visudo found wrong before is not held against it."""
-
-    def __init__(self, host: Host):
-        self.host = host
-        self.transaction = Transaction(host)
-        self.before: set[Fault] = set()
-
-    def __enter__(self) -> _Change:
-        self.before = set(reading.check(self.host)[0])
-        return self
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if error is None:
-            new = set(reading.check(self.host)[0]) - self.before
-            error = Refused(f"sudo would not accept {_words(new)}") if new else None
-        if isinstance(error, (Refused, OSError)):
-            failures = self.transaction.undo()
-            how = "the old configuration is back"
-            if failures:
-                how = f"and going back failed, too: {'; '.join(failures)}"
-            raise Refused(f"{error}; {how}") from None
-
-    def faults(self, path: str, text: str) -> set[Fault]:
-        """What visudo would find wrong in a file that it did not find wrong before."""
-        self.host.write(_CANDIDATE, text, "0600")
-        try:
-            found = reading.check(self.host, _CANDIDATE)[0]
-        finally:
-            self.host.remove(_CANDIDATE)
-        own = (fault for fault in found if fault.path == _CANDIDATE)
-        return {
-            Fault(path, fault.number, fault.words.replace(_CANDIDATE, path)) for fault in own
-        } - self.before
-
-    def write(self, path: str, text: str, mode: str | None = None) -> None:
-        """Replaces a file of sudoers that visudo likes no less than the old one."""
-        new = self.faults(path, text)
-        if new:
-            raise Refused(f"sudo would not accept {_words(new)}")
-        self.transaction.write(path, text, mode)
-
-    def disable(self, lines: Iterable[sudoers.Line]) -> None:
-        """Makes remarks of lines, continued ones as a whole."""
-        chosen = list(dict.fromkeys(lines))
-        for path in dict.fromkeys(line.path for line in chosen):
-            numbers = [
-                number
-                for line in chosen
-                if line.path == path
-                for number in range(line.number, line.last + 1)
-            ]
-            text = _disabled(self.host.read(path) or "", numbers)
-            if path == reading.PLUGINS:
-                self.transaction.write(path, text)
-            else:
-                self.write(path, text)
-
-    def rename(self, path: str, new: str) -> None:
-        """Renames a file, or a link; sudo passes over names with a dot."""
-        names = str(self.host.path(path)), str(self.host.path(new))
-        self.transaction.do("mv", "-T", *names, undo=("mv", "-T", *reversed(names)))
-
-
-def _words(faults: Iterable[Fault]) -> str:
-    return "; ".join(sorted(f"{fault.place}: {fault.words}" for fault in faults))
-
-
-def _disabled(text: str, numbers: Iterable[int], prefix: str = DISABLED) -> str:
-    rows = text.split("\n")
-    for number in set(numbers):
-        rows[number - 1] = prefix + rows[number - 1]
-    return "\n".join(rows)
-
-
-def _own_files(change: _Change, it: Accounts, ids: Collection[str]) -> None:
-    if not {checks.FILES, checks.BECOME, *checks.OF_DEFAULTS} & set(ids):
+def _own_files(change: Change, it: Accounts, ids: Collection[str]) -> None:
+    if not {checks.FILES, rules.BECOME, *checks.OF_DEFAULTS} & set(ids):
         return
     rendered = checks.render(it)
     for path in (ADMINISTRATORS, SETTINGS, LOGROTATE):
@@ -148,7 +71,7 @@ def _own_files(change: _Change, it: Accounts, ids: Collection[str]) -> None:
         change.write(sudoers.MAIN, f"{text}\n{checks.INCLUDE}\n".lstrip("\n"))
 
 
-def _sources(change: _Change, it: Accounts, ids: Collection[str]) -> None:
+def _sources(change: Change, it: Accounts, ids: Collection[str]) -> None:
     """Strange includes have no effect any more; what a strange file includes goes with it."""
     if checks.SOURCES not in ids:
         return
@@ -162,22 +85,21 @@ def _sources(change: _Change, it: Accounts, ids: Collection[str]) -> None:
     )
 
 
-def _access(change: _Change, it: Accounts, ids: Collection[str]) -> None:
+def _access(change: Change, it: Accounts, ids: Collection[str]) -> None:
     """Modes and owners. A file that sudo passes over, for others could have written it, is moved
     aside: with another owner, what they wrote would count.
     """
     if checks.VALID not in ids:
         return
     for path, right in checks.wrong_access(it.reading.sudo).items():
-        keep = path in (sudoers.MAIN, sudoers.FOLDER)
-        if it.reading.sudo.access[path].passed_over and not keep:
+        if it.reading.sudo.access[path].passed_over and path.startswith(f"{sudoers.FOLDER}/"):
             change.rename(path, path + ASIDE)
-        else:
+        elif path in (sudoers.MAIN, sudoers.FOLDER) or path.startswith(f"{sudoers.FOLDER}/"):
             owner, group, mode = right.replace(":", " ").split()
             change.host.secure(path, owner, group, mode)
 
 
-def _faults(change: _Change, it: Accounts, ids: Collection[str]) -> None:
+def _faults(change: Change, it: Accounts, ids: Collection[str]) -> None:
     """Lines that sudo does not understand, and skips, become remarks, and so do includes of files
     that do not exist.
     """
@@ -193,7 +115,7 @@ def _faults(change: _Change, it: Accounts, ids: Collection[str]) -> None:
         change.write(path, _repaired(change, path, change.host.read(path) or "", DISABLED))
 
 
-def _repaired(change: _Change, path: str, text: str, prefix: str) -> str:
+def _repaired(change: Change, path: str, text: str, prefix: str) -> str:
     """The text with its faulty lines made remarks."""
     for _ in range(_LONGEST):
         wrong = {fault.number for fault in change.faults(path, text)}
@@ -202,11 +124,11 @@ def _repaired(change: _Change, path: str, text: str, prefix: str) -> str:
         numbers = [number for span in rows if wrong & set(span) for number in span]
         if not numbers:
             break
-        text = _disabled(text, numbers, prefix)
+        text = disabled(text, numbers, prefix)
     return text
 
 
-def _overruling(change: _Change, it: Accounts, ids: Collection[str]) -> None:
+def _overruling(change: Change, it: Accounts, ids: Collection[str]) -> None:
     """Lines of others that beat ours."""
     lines = [
         default.line
@@ -214,13 +136,13 @@ def _overruling(change: _Change, it: Accounts, ids: Collection[str]) -> None:
         if identifier in ids
         for default in rules.overruling(it, identifier)
     ]
-    if checks.BECOME in ids:
+    if rules.BECOME in ids:
         for name in it.administrators:
             lines += rules.root_grant(it, name)[1]
     change.disable(line for line in lines if line.path not in reading.OWN)
 
 
-def _grants(change: _Change, it: Accounts, ids: Collection[str]) -> None:
+def _grants(change: Change, it: Accounts, ids: Collection[str]) -> None:
     """Unexpected grants. A file in which nothing else stands goes as a whole."""
     if checks.GRANTS not in ids:
         return
@@ -258,7 +180,7 @@ def clean(host: Host) -> None:
     """Takes it away; what others wrote comes back. What sudo grants administrators stays. Lines
     that sudo does not understand stay remarks.
     """
-    with _Change(host) as change:
+    with Change(host) as change:
         for path in _aside(host):
             if host.attributes(path.removesuffix(ASIDE), follow=False) is None:
                 change.rename(path, path.removesuffix(ASIDE))
@@ -272,7 +194,7 @@ def clean(host: Host) -> None:
         host.secure(su, "root", "root", "4755")
 
 
-def _given_back(change: _Change, path: str) -> str:
+def _given_back(change: Change, path: str) -> str:
     """The text of a file with its disabled lines in force again, as far as sudo accepts them."""
     text = change.host.read(path) or ""
     rows = text.split("\n")

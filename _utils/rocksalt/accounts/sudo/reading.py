@@ -67,8 +67,8 @@ class Su:
 class Reading:
     """``absent`` says what is not installed, ``problem`` why the policy could not be read.
     ``lines`` are those of all files in the order in which sudo reads them; ``policy`` has those
-    that sudo understands, whether it reads them or not. ``texts`` are our own files, ``plugins`` the lines of sudo.conf that
-    name others than sudo's own.
+    that sudo understands, in files that it passes over, too. ``texts`` are our own files,
+    ``plugins`` the lines of sudo.conf that name others than sudo's own.
     """
 
     absent: str = ""

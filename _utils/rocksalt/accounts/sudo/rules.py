@@ -14,6 +14,7 @@ from rocksalt.accounts.sudo.reading import ADMINISTRATORS
 if TYPE_CHECKING:
     from rocksalt.accounts.checks import Accounts
 
+BECOME = "ACC-012"
 PLAIN, FREE = "everything as root", "everything as root, without a password"
 
 
@@ -28,19 +29,19 @@ def defaults(it: Accounts, identifier: str) -> dict[str, Any]:
 
 
 def overruling(it: Accounts, identifier: str) -> list[sudoers.Default]:
-    """What makes a declared default another one: for everybody after our file, or for some."""
+    """What makes a declared default another one: for everybody, where nothing after it says what is
+    declared, or for some.
+    """
     wanted = defaults(it, identifier)
-    last = {}
-    found = []
+    found: list[sudoers.Default] = []
     for default in it.reading.sudo.in_force.defaults:
         if default.name not in wanted:
             continue
-        if default.scope and value(default, wanted) != wanted[default.name]:
+        if value(default, wanted) != wanted[default.name]:
             found.append(default)
         elif not default.scope:
-            last[default.name] = default
-    wrong = (d for d in last.values() if value(d, wanted) != wanted[d.name])
-    return [*wrong, *found]
+            found = [d for d in found if d.scope or d.name != default.name]
+    return found
 
 
 def value(default: sudoers.Default, wanted: Mapping[str, Any]) -> Any:
@@ -119,8 +120,8 @@ def unexpected(it: Accounts) -> list[Grant]:
     named: dict[sudoers.Line, list[str]] = {}
     strangers: dict[sudoers.Line, list[str]] = {}
     for spec in policy.specs:
-        if spec.line.path == ADMINISTRATORS:
-            continue
+        if spec.line.path == ADMINISTRATORS and BECOME in it.wanted:
+            continue  # judged with its text
         unasked = any(_tag(e, "authenticate") is False for e in spec.commands)
         for name in sudoers.everybody(spec.users, policy.users):
             named.setdefault(spec.line, []).append(name)
