@@ -11,8 +11,6 @@ from rocksalt_lab import Host, Lab
 
 pytestmark = pytest.mark.smoke
 FAMILIES = ("accounts", "fail2ban", "firewall", "sshd", "drift")
-
-
 GRANTS = "/etc/sudoers.d/zz-rocksalt-administrators"
 
 
