@@ -199,7 +199,7 @@ def test_nobody_is_a_system_account_and_high_numbers_are_people(sane, look):
 
 def test_system_accounts_have_no_password(sane, look):
     change(sane, SHADOW, "games:*", f"games:{HASH}")
-    wrong = ["games has a password in /etc/shadow"]
+    wrong = ["games has a password"]
     assert drift(look(sane, system_logins=["games"])) == {"ACC-054": (wrong, "state")}
 
 
@@ -436,6 +436,31 @@ def test_a_reason_stays_readable(sane, look):
     assert seen.reason.endswith("; and 4 more")
 
 
+def test_a_hash_in_passwd_is_one_of_a_system_account_too(sane, look):
+    change(sane, PASSWD, "games:x", f"games:{HASH}")
+    assert drift(look(sane)).keys() == {"ACC-052", "ACC-054"}
+    repair(sane, look(sane))
+    assert drift(look(sane)) == {}
+    assert f"games:!{HASH}:" in sane.read(SHADOW)
+
+
+@pytest.mark.parametrize(
+    "line", ["toor:x:0:0", "  toor:x:0:0::/root:/bin/sh", "toor:x:+00:0:gecos", "toor:x:-0:0"]
+)
+def test_a_second_root_in_a_line_that_is_cut_off(sane, look, line):
+    add(sane, PASSWD, line)
+    assert drift(look(sane)).keys() == {"ACC-050", "ACC-055"}
+    repair(sane, look(sane, remove=["accounts"]))
+    assert drift(look(sane)) == {}
+
+
+def test_a_cut_off_line_of_a_system_account_is_made_whole(sane, look):
+    add(sane, PASSWD, "eve::900:900")
+    repair(sane, look(sane))
+    assert drift(look(sane)) == {}
+    assert "\neve:x:900:900:::/usr/sbin/nologin\n" in sane.read(PASSWD)
+
+
 # Repairs of the account files ---------------------------------------------------------------------
 
 
@@ -463,7 +488,7 @@ def test_a_second_root_with_the_name_of_a_person(sane, look):
 @pytest.mark.parametrize("name", ["-x", "Bad.Name$", "a*b"])
 def test_names_that_the_shadow_tools_refuse(sane, name):
     add(sane, PASSWD, f"{name}:x:0:0::/root:/bin/sh")
-    editing.remove(sane, [name])
+    editing.remove(sane, {name})
     assert name not in sane.read(PASSWD)
 
 
@@ -537,7 +562,7 @@ def test_a_file_that_is_a_link_stays_one(sane):
     sane.rename(PASSWD, "/etc/real")
     sane.path(PASSWD).symlink_to(sane.path("/etc/real"))
     add(sane, "/etc/real", "+::::::")
-    editing.drop_legacy(sane, [PASSWD, "/etc/missing"])
+    editing.drop_legacy(sane, {PASSWD, "/etc/missing"})
     assert sane.path(PASSWD).is_symlink()
     assert "+" not in sane.read("/etc/real")
 

@@ -52,6 +52,14 @@ def test_what_a_shell_and_a_human_are(people):
     assert [a.name for a in people.accounts if people.is_human(a)] == ["ann", "bob", "ann"]
 
 
+@pytest.mark.parametrize(
+    ("shell", "takes_commands"),
+    [("/usr/sbin/nologin", False), ("/bin/false", False), ("", True), ("/tmp/nologin", True)],
+)
+def test_only_the_systems_own_programs_are_no_shells(shell, takes_commands):
+    assert Account("eve", 5, 5, "/", shell).has_shell == takes_commands
+
+
 def test_login_defs_gives_the_range(host):
     host.put("/etc/login.defs", "# UID_MIN 1\nUID_MIN\t\t  500\nUID_MAX 29999\nSYS_UID_MIN 100\n")
     assert database.read(host).human == (500, 29999)
@@ -93,10 +101,9 @@ def test_lines_for_nis(host, path, line):
 @pytest.mark.parametrize(
     ("path", "line"),
     [
-        (PASSWD, "eve:x:0:0"),
-        (PASSWD, "eve:x:0:0::/root:/bin/bash:more"),
+        (PASSWD, "eve:x:0"),
         (PASSWD, "eve:x::0::/root:/bin/bash"),
-        (PASSWD, "eve:x:+0:0::/root:/bin/bash"),
+        (PASSWD, "eve:x:-5:0::/root:/bin/bash"),
         (PASSWD, "eve:x:²:0::/root:/bin/bash"),
         (PASSWD, "eve:x:٣:0::/root:/bin/bash"),
         (GROUP, "eve:x:nine:"),
@@ -109,6 +116,39 @@ def test_broken_lines(host, path, line):
     found = database.read(host)
     assert found.broken == [(path, "eve")]
     assert not (found.accounts or found.groups or found.secrets or found.legacy)
+
+
+# As getent of glibc 2.36 has them.
+@pytest.mark.parametrize(
+    ("line", "account"),
+    [
+        ("eve:x:0:0", Account("eve", 0, 0, "", "")),
+        ("eve:x:0:0:gecos", Account("eve", 0, 0, "", "")),
+        (" eve:x:0:0::/root:/bin/sh", Account("eve", 0, 0, "/root", "/bin/sh")),
+        ("eve:x:+0: 0::/root:/bin/sh", Account("eve", 0, 0, "/root", "/bin/sh")),
+        ("eve:x:-0:0::/root:/bin/sh", Account("eve", 0, 0, "/root", "/bin/sh")),
+        ("eve:x:0:0::/root:/bin/sh:foo", Account("eve", 0, 0, "/root", "/bin/sh:foo")),
+    ],
+)
+def test_broken_lines_that_count(host, line, account):
+    host.put(PASSWD, f"{line}\n")
+    found = database.read(host)
+    assert (found.accounts, found.broken) == ([account], [(PASSWD, "eve")])
+
+
+def test_other_broken_lines_that_count(host):
+    host.put(GROUP, "eve:x:0\n")
+    host.put(SHADOW, "eve::1:0:99999\n")
+    found = database.read(host)
+    assert found.groups == [Group("eve", 0)]
+    assert found.secrets == {"eve": Secret("", 1, 0, 99999)}
+    assert found.broken == [(GROUP, "eve"), (SHADOW, "eve")]
+
+
+def test_comments_and_blank_lines(host):
+    host.put(PASSWD, "#eve:x:0:0::/root:/bin/sh\n  # eve\n   \n")
+    found = database.read(host)
+    assert not (found.accounts or found.broken or found.legacy)
 
 
 def test_a_line_without_a_name_is_broken(host):

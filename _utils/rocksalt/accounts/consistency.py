@@ -43,15 +43,15 @@ def read(host: Host, people: database.Database) -> Reading:
 
 
 def _remove_second_roots(host: Host, it: Accounts) -> None:
-    editing.remove(host, _about(rules.second_roots(it)))
+    editing.remove(host, set(_about(rules.second_roots(it))))
 
 
 def _settle_passwords(host: Host, it: Accounts) -> None:
-    editing.settle_passwords(host, _about(rules.empty_passwords(it)))
+    editing.settle_passwords(host, set(_about(rules.empty_passwords(it))))
 
 
 def _drop_legacy(host: Host, it: Accounts) -> None:
-    editing.drop_legacy(host, _about(rules.legacy(it)))
+    editing.drop_legacy(host, set(_about(rules.legacy(it))))
 
 
 def _shut_system_accounts(host: Host, it: Accounts) -> None:

@@ -17,12 +17,13 @@ from rocksalt.host import Host
 
 PASSWD, GROUP, SHADOW, GSHADOW = "/etc/passwd", "/etc/group", "/etc/shadow", "/etc/gshadow"
 NO_SHELLS = ("nologin", "false", "sync", "shutdown", "halt")
+_PROGRAMS = ("/bin", "/sbin", "/usr/bin", "/usr/sbin")
 _USABLE = re.compile(r"\$|_|[./0-9A-Za-z]{13}$")
 _STRONG = re.compile(r"\$(?:y|gy|7|2[aby]|6|5)\$")
 _HUMAN = (1000, 60000)
 _TEXT, _NUMBER = "([^:]*)", "([0-9]+)"
 _SHAPES = {
-    path: re.compile(":".join(("([^:]+)", *fields)))
+    path: re.compile(":".join((r"((?![-+#\s])[^:]+)", *fields)))
     for path, fields in {
         PASSWD: (_TEXT, _NUMBER, _NUMBER, "[^:]*", _TEXT, _TEXT),
         GROUP: ("[^:]*", _NUMBER, _TEXT),
@@ -31,6 +32,15 @@ _SHAPES = {
     }.items()
 }
 """Path -> a line, with the fields in brackets that are wanted."""
+_EFFECTIVE = {
+    path: re.compile(rf"\s*([^:]+):{rest}")
+    for path, rest in {
+        PASSWD: r"([^:]*):\s*(\+?[0-9]+|-0+):\s*(\+?[0-9]+|-0+)(?::[^:]*(?::([^:]*)(?::(.*))?)?)?",
+        GROUP: r"[^:]*:\s*(\+?[0-9]+|-0+)(?::(.*))?",
+        SHADOW: r"([^:]*):([^:]*):([^:]*):([^:]*)()()",
+    }.items()
+}
+"""What of other lines the C library understands all the same: somebody may hide in them."""
 K = TypeVar("K")
 V = TypeVar("V")
 
@@ -51,7 +61,8 @@ class Account:
     @property
     def has_shell(self) -> bool:
         """Whether the shell is one that takes commands; passwd's empty one means /bin/sh."""
-        return self.shell.rsplit("/", 1)[-1] not in NO_SHELLS
+        folder, _, name = self.shell.rpartition("/")
+        return name not in NO_SHELLS or folder not in _PROGRAMS
 
 
 @dataclass(frozen=True)
@@ -107,7 +118,9 @@ class Secret:
 @dataclass(frozen=True)
 class Database:
     """The four files together. ``legacy`` are lines that begin with ``+`` or ``-`` and are meant
-    for NIS, as (path, line); ``broken`` are lines that nothing understands.
+    for NIS, as (path, line); ``broken`` are lines of
+    another form than theirs, as (path, how it begins); those that count nevertheless are among the
+    others, too.
     """
 
     accounts: Sequence[Account] = ()
@@ -174,14 +187,15 @@ def read(host: Host) -> Database:
     for path, text in texts.items():
         rows[path] = []
         for line in filter(None, text.split("\n")):
-            if line[0] in "+-":
-                legacy.append((path, line))
-                continue
             found = _SHAPES[path].fullmatch(line)
+            start = "" if found else line.lstrip()
+            if start.startswith(("+", "-")):
+                legacy.append((path, line))
+            elif start and start[0] != "#":
+                broken.append((path, start.split(":")[0]))
+                found = _EFFECTIVE[path].fullmatch(line) if path in _EFFECTIVE else None
             if found:
-                rows[path].append(found.groups())
-            else:
-                broken.append((path, line.split(":")[0]))
+                rows[path].append(found.groups(""))
     return Database(
         accounts=[
             Account(name, int(uid), int(gid), home, shell, password)

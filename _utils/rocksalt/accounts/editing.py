@@ -13,7 +13,7 @@ import contextlib
 import fcntl
 import os
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Set
 from pathlib import Path
 
 from rocksalt.accounts.database import GROUP, GSHADOW, PASSWD, SHADOW, today
@@ -75,7 +75,17 @@ def rewrite(host: Host, path: str, change: Change, more: Sequence[str] = ()) -> 
     host.rename(beside, path)
 
 
-def remove(host: Host, names: Collection[str]) -> None:
+def _name(fields: Sequence[str]) -> str:
+    """Blanks before a name do not count."""
+    return fields[0].lstrip()
+
+
+def _is_zero(fields: Sequence[str]) -> bool:
+    uid = (*fields, "", "", "")[2].strip().lstrip("+-")
+    return uid.isdigit() and not uid.strip("0")
+
+
+def remove(host: Host, names: Set[str]) -> None:
     """Removes accounts with UID 0, and nothing that may be root's: no home folder, no group, no
     process. The line of passwd goes last, so that one that was interrupted is found again.
     """
@@ -90,58 +100,59 @@ def remove(host: Host, names: Collection[str]) -> None:
         return change
 
     def gone(fields: list[str]) -> list[str] | None:
-        return None if fields[0] in names and fields[2:3] == ["0"] else fields
+        return None if _name(fields) in names and _is_zero(fields) else fields
 
     with locked(host):
         passwd = (line.split(":") for line in (host.read(PASSWD) or "").split("\n"))
-        others = {fields[0] for fields in passwd if gone(fields)}
+        others = {_name(fields) for fields in passwd if gone(fields)}
         rewrite(host, GROUP, unlisted(3))
         rewrite(host, GSHADOW, unlisted(2, 3))
-        rewrite(host, SHADOW, lambda f: None if f[0] in names and f[0] not in others else f)
+        rewrite(host, SHADOW, lambda f: None if _name(f) in names - others else f)
         rewrite(host, PASSWD, gone)
 
 
-def settle_passwords(host: Host, names: Collection[str]) -> None:
+def settle_passwords(host: Host, names: Set[str]) -> None:
     """Has shadow say what is right as a password, and nothing where that was the empty one."""
     with locked(host):
         in_passwd: dict[str, str] = {}
         for line in (host.read(PASSWD) or "").split("\n"):
-            name, password, *_ = [*line.split(":"), "x"]
+            name, password, *_ = [*line.lstrip().split(":"), "x"]
             if name in names and password != "x":
                 in_passwd.setdefault(name, password)
         lines = (host.read(SHADOW) or "").split("\n")
-        missing = [n for n in in_passwd if not any(line.startswith(f"{n}:") for line in lines)]
+        known = {line.split(":")[0].lstrip() for line in lines}
+        missing = [name for name in in_passwd if name not in known]
 
         def locked_or_moved(fields: list[str]) -> list[str]:
-            if fields[0] in names and len(fields) > 1:
-                fields[1] = in_passwd.get(fields[0]) or fields[1] or LOCKED
+            if _name(fields) in names and len(fields) > 1:
+                fields[1] = in_passwd.get(_name(fields)) or fields[1] or LOCKED
             return fields
 
         def in_shadow(fields: list[str]) -> list[str]:
-            return [fields[0], "x", *fields[2:]] if fields[0] in names else fields
+            return [fields[0], "x", *fields[2:]] if _name(fields) in names else fields
 
         more = [f"{name}:{in_passwd[name] or LOCKED}:{today()}:0:99999:7:::" for name in missing]
         rewrite(host, SHADOW, locked_or_moved, more)
         rewrite(host, PASSWD, in_shadow)
 
 
-def drop_legacy(host: Host, paths: Collection[str]) -> None:
+def drop_legacy(host: Host, paths: Set[str]) -> None:
     """Removes the lines that begin with ``+`` or ``-``."""
     with locked(host):
         for path in paths:
-            rewrite(host, path, lambda fields: None if fields[0][:1] in ("+", "-") else fields)
+            rewrite(host, path, lambda fields: None if _name(fields)[:1] in ("+", "-") else fields)
 
 
-def shut(host: Host, shells: Collection[str], passwords: Collection[str]) -> None:
+def shut(host: Host, shells: Set[str], passwords: Set[str]) -> None:
     """Gives accounts a shell that takes no commands, and locks passwords so that unlocking brings
     the old ones back.
     """
 
     def no_shell(fields: list[str]) -> list[str]:
-        return [*fields[:6], NOLOGIN] if fields[0] in shells else fields
+        return [*(fields + [""] * 6)[:6], NOLOGIN] if _name(fields) in shells else fields
 
     def no_password(fields: list[str]) -> list[str]:
-        if fields[0] in passwords and not fields[1].startswith(LOCKED):
+        if _name(fields) in passwords and not fields[1].startswith(LOCKED):
             fields[1] = LOCKED + fields[1]
         return fields
 

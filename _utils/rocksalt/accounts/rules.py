@@ -22,6 +22,7 @@ FILES = {
     "/etc/shells": _PUBLIC,
 }
 """Path -> (group, the most that its mode may allow); root owns them all."""
+_LOCKED = database.Secret("!")
 
 
 def _is_system(people: database.Database, account: Account) -> bool:
@@ -75,15 +76,22 @@ def gid_zero(it: Accounts) -> Iterator[Fault]:
             yield undecided(f"{account.name} in {PASSWD} has group 0 as its own")
 
 
+def _secret(it: Accounts, account: Account) -> database.Secret:
+    """What is compared with a password: what passwd has, unless that leaves it to shadow."""
+    if account.password != "x":
+        return database.Secret(account.password)
+    return it.people.secrets.get(account.name, _LOCKED)
+
+
 def empty_passwords(it: Accounts) -> Iterator[Fault]:
     """Accounts whose password is the empty one, or no secret."""
     for account in it.people.accounts:
-        secret = it.people.secrets.get(account.name)
-        if account.password == "" or (secret and secret.empty and account.password == "x"):
+        secret = _secret(it, account)
+        if secret.empty:
             path = SHADOW if account.password else PASSWD
             text = f"{account.name} has an empty password in {path}"
             yield Fault(text, account.name, _open_session(it, account))
-        elif account.password != "x" and database.Secret(account.password).usable:
+        elif account.password != "x" and secret.usable:
             text = f"the password hash of {account.name} is in {PASSWD}, which everybody can read"
             yield Fault(text, account.name)
 
@@ -104,9 +112,8 @@ def system_logins(it: Accounts) -> Iterator[Fault]:
         if account.has_shell and account.name not in it.settings["system_logins"]:
             text = f"the shell of {account.name} in {PASSWD} is {account.shell or 'empty'}"
             yield Fault(text, (PASSWD, account.name), manual)
-        secret = it.people.secrets.get(account.name)
-        if secret and secret.usable:
-            text = f"{account.name} has a password in {SHADOW}"
+        if _secret(it, account).usable:
+            text = f"{account.name} has a password"
             yield Fault(text, (SHADOW, account.name), manual)
 
 
@@ -179,8 +186,8 @@ def see_dot_files(it: Accounts) -> Seen:
 def weak_hashes(it: Accounts) -> Iterator[Fault]:
     """Passwords that are found out once their hashes are known."""
     for account in it.people.accounts:
-        secret = it.people.secrets.get(account.name)
-        if secret and secret.usable and not secret.strong:
+        secret = _secret(it, account)
+        if secret.usable and not secret.strong:
             yield undecided(f"the password of {account.name} is kept under a weak hash")
 
 
