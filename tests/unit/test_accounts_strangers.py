@@ -8,10 +8,10 @@ import stat
 import pytest
 
 from rocksalt import settings
-from rocksalt.accounts import checks, database, strangers
+from rocksalt.accounts import authorised, checks, database, strangers
 from rocksalt.accounts.reading import Reading
 from rocksalt.errors import Refused
-from rocksalt.sshd import known_keys
+from rocksalt.sshd import keys, known_keys
 from rocksalt.transaction import DISABLED
 
 ROOT = "root:x:0:0:root:/root:/bin/bash\ndaemon:x:1:1::/usr/sbin:/usr/sbin/nologin\n"
@@ -105,10 +105,12 @@ def test_default_accounts_are_locked(look, host, shell, secret, text):
     assert host.ran == [LOCK]
 
 
-def test_locked_default_accounts_keep_their_keys(look, host, public_key):
+def test_default_accounts_keep_their_keys_unless_they_stay_open(look, host, public_key):
     add(host, "debian:x:1001:1001::/home/debian:/usr/sbin/nologin", "!:19000:::::1:")
     host.put("/home/debian/.ssh/authorized_keys", public_key())
     assert found(look()) == set()
+    off = {"ACC-040": {"off": "the image is rebuilt every night"}}
+    assert len(seen(look(controls=off), "ACC-042").actual) == 1
 
 
 def test_a_declared_default_account_is_none(look, host):
@@ -153,7 +155,6 @@ def test_published_keys_are_found_wherever_they_are_authorised(look, host):
         "daemon: Vagrant's insecure Ed25519 key in /usr/sbin/.ssh/authorized_keys2",
         "ann: Vagrant's insecure Ed25519 key in /srv/keys/ann",
     ]
-    assert verdict.remedy == ""
     assert found(it) == {"ACC-041"}
 
 
@@ -162,7 +163,9 @@ def test_a_published_key_becomes_a_comment(look, host, public_key):
     add(host, own("eve"))
     text = f"# mine\n{other}\nno-pty {VAGRANT} v\n\n{other}"
     host.put("/home/eve/.ssh/authorized_keys", text, 0o640)
-    strangers.fix(host, look(), ["ACC-041"])
+    it = look()
+    assert seen(it, "ACC-041").remedy == ""
+    strangers.fix(host, it, ["ACC-041"])
     after = f"# mine\n{other}\n{DISABLED}no-pty {VAGRANT} v\n\n{other}"
     assert host.read("/home/eve/.ssh/authorized_keys") == after
     assert stat.S_IMODE(host.path("/home/eve/.ssh/authorized_keys").stat().st_mode) == 0o640
@@ -288,15 +291,25 @@ def test_a_link_within_the_own_files_stays_one(look, host, public_key):
     assert host.read("/home/bob/dotfiles/keys").startswith(f"{DISABLED}ssh-ed25519 ")
 
 
-def test_a_link_to_a_file_of_somebody_else_is_not_followed(look, host, public_key):
-    add(host, f"bob:x:{os.getuid() + 1}:1001::/home/bob:/bin/bash")
-    host.put("/srv/secret", f"{public_key()}\n")
+BOB = database.Account("bob", os.getuid() + 1, 1001, "/home/bob", "/bin/bash")
+
+
+def test_a_link_to_a_file_of_somebody_else_is_not_followed(host):
+    host.put("/srv/secret", f"{VAGRANT}\n")
     host.put("/home/bob/.ssh/config")
-    host.path("/home/bob/.ssh/authorized_keys").symlink_to("../../../srv/secret")
-    it = look(remove=EVERYTHING)
+    path = "/home/bob/.ssh/authorized_keys"
+    host.path(path).symlink_to("../../../srv/secret")
+    (key,) = keys.parse(VAGRANT)
+    strike = authorised.Strike(path, BOB, frozenset({(key.fingerprint, ())}))
     with pytest.raises(Refused, match=r"authorized_keys of bob leads to a file of UID"):
-        strangers.fix(host, it, ["ACC-042"])
-    assert not host.read("/srv/secret").startswith(DISABLED)
+        strike(host)
+    assert host.read("/srv/secret") == f"{VAGRANT}\n"
+
+
+def test_a_file_of_somebody_else_is_left_to_a_person():
+    file = authorised.KeyFile(BOB, "/srv/keys", keys.parse(VAGRANT), owner=BOB.uid + 1)
+    (fault,) = authorised.known([file])
+    assert fault.manual == f"/srv/keys belongs to UID {BOB.uid + 1}"
 
 
 def test_a_link_put_in_the_way_meanwhile_is_not_followed(look, host, public_key, monkeypatch):
@@ -314,7 +327,7 @@ def test_a_link_put_in_the_way_meanwhile_is_not_followed(look, host, public_key,
         return found
 
     monkeypatch.setattr(os.path, "realpath", swapped)
-    with pytest.raises(Refused, match=r"Not a directory|Too many levels"):
+    with pytest.raises(Refused, match=r"^keys stay in .*: (Not a directory|Too many levels)"):
         strangers.fix(host, it, ["ACC-042"])
     assert not host.read("/srv/.ssh/authorized_keys").startswith(DISABLED)
 

@@ -15,6 +15,7 @@ from rocksalt import sshd, ways_in
 from rocksalt.accounts import userfiles
 from rocksalt.accounts.database import Account, Database
 from rocksalt.accounts.faults import Fault, shown
+from rocksalt.errors import Refused
 from rocksalt.host import Host
 from rocksalt.sshd import config, keys
 from rocksalt.sshd.known_keys import PUBLISHED
@@ -30,15 +31,22 @@ _Way = tuple[str, tuple[tuple[str, str], ...]]
 
 @dataclass(frozen=True)
 class KeyFile:
-    """The keys of one account in one file. ``identity`` is the same for one file under two names;
-    ``problem`` says why it could not be read.
+    """The keys of one account in one file. ``owner`` is whom that belongs to, ``identity`` is the
+    same for one file under two names; ``problem`` says why it could not be read.
     """
 
     account: Account
     path: str
     keys: Sequence[keys.Key] = ()
+    owner: int = 0
     identity: tuple[int, int] = (0, 0)
     problem: str = ""
+
+    @property
+    def foreign(self) -> str:
+        """Why this is no file in which to change something for the account."""
+        known = (0, self.account.uid)
+        return "" if self.owner in known else f"{self.path} belongs to UID {self.owner}"
 
 
 @dataclass(frozen=True)
@@ -50,7 +58,10 @@ class Strike:
     ways: frozenset[_Way]
 
     def __call__(self, host: Host) -> None:
-        userfiles.edit(host, self.file, self.account, self._without)
+        try:
+            userfiles.edit(host, self.file, self.account, self._without)
+        except OSError as error:
+            raise Refused(f"keys stay in {self.file}: {error.strerror}") from None
 
     def _without(self, text: str) -> str:
         return "\n".join(
@@ -77,7 +88,7 @@ def read(host: Host, people: Database) -> list[KeyFile]:
                 continue
             if content:
                 parsed = keys.parse(content.text)
-                found.append(KeyFile(account, path, parsed, content.identity))
+                found.append(KeyFile(account, path, parsed, content.owner, content.identity))
     return found
 
 
@@ -94,14 +105,19 @@ def known(files: Sequence[KeyFile]) -> list[Fault]:
         public = [key for key in file.keys if key.fingerprint in PUBLISHED]
         if public:
             act = Strike(file.path, file.account, frozenset(map(_way, public)))
-            named = [PUBLISHED[key.fingerprint] for key in public]
-            found += [Fault(f"{file.account.name}: {k} in {file.path}", act) for k in named]
+            texts = [
+                f"{file.account.name}: {PUBLISHED[k.fingerprint]} in {file.path}" for k in public
+            ]
+            found += [Fault(text, act, file.foreign) for text in texts]
     return found
 
 
 def strange(it: Accounts, files: Sequence[KeyFile]) -> list[Fault]:
-    """Keys that nobody declared, the public ones aside."""
-    declared, locked = _declared(it), _locked(it)
+    """Keys that nobody declared, the public ones aside. Default accounts keep theirs where the
+    account itself is locked.
+    """
+    declared = _declared(it)
+    locked = it.default_accounts if "ACC-040" in it.wanted else set()
     own = {
         file.identity: file for file in files if file.account.name in declared and not file.problem
     }
@@ -128,14 +144,13 @@ def _strange(
     unknown = [key for key in unknown if key.fingerprint not in PUBLISHED]
     if not unknown:
         return []
-    act, why = None, ""
+    act = Strike(file.path, file.account, frozenset(map(_way, unknown)))
     theirs = declared.get(owned.account.name, ())
+    why = file.foreign
     if not it.removes("authorized_keys"):
         why = unnamed("authorized_keys")
     elif owned.account.name != file.account.name and any(_covered(key, theirs) for key in unknown):
         why = f"{file.path} is also where {owned.account.name} has keys"
-    else:
-        act = Strike(file.path, file.account, frozenset(map(_way, unknown)))
     return [Fault(f"{file.account.name}: {_shown(k)} in {file.path}", act, why) for k in unknown]
 
 
@@ -158,12 +173,6 @@ def _covered(key: keys.Key, declared: Sequence[keys.Key] | None) -> bool:
         and (key.options == own.options or not (own.options or "cert-authority" in key.options))
         for own in declared
     )
-
-
-def _locked(it: Accounts) -> set[str]:
-    """The default accounts that nobody can log in to whatever their keys are; those stay."""
-    secrets = it.people.secrets
-    return {name for name in it.default_accounts if name in secrets and secrets[name].expired}
 
 
 def _way(key: keys.Key) -> _Way:

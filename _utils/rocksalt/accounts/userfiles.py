@@ -24,9 +24,12 @@ _NOWHERE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG)
 
 @dataclass(frozen=True)
 class Content:
-    """A file's text, and what it is whatever name leads to it: (device, inode)."""
+    """A file's text, the UID it belongs to, and what it is whatever name leads to it: (device,
+    inode).
+    """
 
     text: str
+    owner: int
     identity: tuple[int, int]
 
 
@@ -49,7 +52,7 @@ def read(host: Host, path: str) -> Content | None:
         found = os.fstat(handle)
         if not stat.S_ISREG(found.st_mode) or not found.st_size:
             return None
-        return Content(_text(handle, found), (found.st_dev, found.st_ino))
+        return Content(_text(handle, found), found.st_uid, (found.st_dev, found.st_ino))
     finally:
         os.close(handle)
 
