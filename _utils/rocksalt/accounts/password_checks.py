@@ -27,7 +27,7 @@ _STOCK_QUALITY = {
     "usercheck": "1",
     "enforcing": "1",
 } | dict.fromkeys(("dcredit", "ucredit", "lcredit", "ocredit"), "0")
-_SKIPPED = re.compile(r"\.(?:pam-old|pam-new|dpkg-\w+|ucf-\w+)$|~$|/\.")
+_SKIPPED = re.compile(r"\.(?:disabled-by-rocksalt|pam-old|pam-new|dpkg-\w+|ucf-\w+)$|~$|/\.")
 
 
 @dataclass(frozen=True)

@@ -85,6 +85,9 @@ def _stacks(host: Host, it: Accounts) -> None:
     try:
         _options(host, it, change)
         plan = checks.plan(it)
+        used = [name for name in profiles.enabled_profiles(host) if name in profiles.OURS]
+        if set(used) == set(plan.texts) and not _unmet(it, host):
+            return
         texts = _rehearsed(host, plan, _session_accounts(it), lambda inside: _unmet(it, inside))
         _install(host, change, plan, texts)
     except (Refused, OSError) as error:
@@ -194,6 +197,8 @@ def _install(host: Host, change: Transaction, plan: profiles.Plan, texts: dict[s
         if host.read(path) != text:
             change.write(path, text, "0644")
     must(host, "pam-auth-update failed", *plan.command)
+    for name in plan.gone:
+        change.remove(f"{profiles.FOLDER}/{name}")
     changed = [path for path, text in texts.items() if host.read(path) != text]
     if changed:
         raise Refused(f"pam-auth-update made something else of {', '.join(changed)}")
@@ -234,8 +239,6 @@ def clean(host: Host) -> None:
         text = host.read(login_defs.PATH) or ""
         if login_defs.is_edited(text):
             change.write(login_defs.PATH, login_defs.restored(text))
-        for name in profiles.OURS:
-            change.remove(f"{profiles.FOLDER}/{name}")
         for path in (checks.QUALITY, shells.TIMEOUT):
             change.remove(path)
     except (Refused, OSError) as error:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from rocksalt.accounts import pam
 from rocksalt.errors import Refused
 from rocksalt.host import Host
-from rocksalt.transaction import must
+from rocksalt.transaction import ASIDE, must
 
 FOLDER, SAVED = "/usr/share/pam-configs", "/var/lib/pam"
 _TEMPLATES = "/usr/share/pam"
@@ -45,12 +45,16 @@ class Plan:
     disable: Sequence[str] = ()
 
     @property
+    def gone(self) -> list[str]:
+        """Our profiles that are not to be there."""
+        return [name for name in OURS if name not in self.texts]
+
+    @property
     def command(self) -> list[str]:
-        gone = [name for name in OURS if name not in self.texts]
         return [
             *("env", "DEBIAN_FRONTEND=noninteractive", "pam-auth-update", "--package"),
             *("--enable", *self.texts, *self.enable),
-            *("--disable", *self.disable, *gone),
+            *("--disable", *self.disable, "--remove", *self.gone),
         ]
 
 
@@ -120,23 +124,39 @@ def umask(mask: str) -> str:
 
 def build(inside: Host, plan: Plan) -> dict[str, str]:
     """Has pam-auth-update make the common files on a host where nothing can go wrong; path -> text
-    of what it wrote.
+    of what it wrote, and of what somebody wrote in place of it. Raises :class:`Refused` where a
+    line of others would be lost.
     """
-    enabled = enabled_profiles(inside)
+    enabled = [name for name in enabled_profiles(inside) if name not in (*OURS, *plan.disable)]
+    before = [rule for path in pam.COMMON.values() for rule in pam.parse(path, inside.read)]
     for name, text in plan.texts.items():
         inside.write(f"{FOLDER}/{name}", text)
-    command = plan.command
+    command, aside = plan.command, dict[str, str]()
     for kind, path in pam.COMMON.items():
-        text = normalised(path, inside.read(path) or "", inside.read(f"{SAVED}/{kind}") or "")
-        if not _whole(text):
-            _must_be_known(inside, path)
+        old, saved = inside.read(path) or "", inside.read(f"{SAVED}/{kind}")
+        if saved and _whole(old):
+            text = normalised(path, old, saved)
+        else:
+            aside |= {f"{path}{ASIDE}": old} if old else {}
             text = inside.read(f"{_TEMPLATES}/common-{kind}") or ""
-            others = [name for name in enabled if name not in (*OURS, *plan.disable)]
-            command = [*plan.command, "--force", "--enable", *others]
+            command = [*plan.command, "--force", "--enable", *enabled]
         inside.write(path, text)
     must(inside, "pam-auth-update failed", *command)
+    after = [rule for path in pam.COMMON.values() for rule in pam.parse(path, inside.read)]
+    _must_be_kept(before, after)
     paths = [*pam.COMMON.values(), *(f"{SAVED}/{kind}" for kind in (*pam.TYPES, "seen"))]
-    return {path: inside.read(path) or "" for path in paths}
+    return {**aside, **{path: inside.read(path) or "" for path in paths}}
+
+
+def _must_be_kept(before: Sequence[pam.Rule], after: Sequence[pam.Rule]) -> None:
+    """Modules that are not ours to judge are in the new files as well."""
+    kept = {(rule.kind, rule.module) for rule in after}
+    for rule in before:
+        if rule.module not in _CONTROLLED and (rule.kind, rule.module) not in kept:
+            raise Refused(
+                f"{rule.place}, {rule.module}, was written by hand and would be lost: describe it "
+                f"as a profile in {FOLDER}, and run pam-auth-update --force"
+            )
 
 
 def enabled_profiles(host: Host) -> list[str]:
@@ -144,21 +164,6 @@ def enabled_profiles(host: Host) -> list[str]:
     texts = [host.read(f"{SAVED}/{kind}") or "" for kind in pam.TYPES]
     names = re.findall(r"^Module: (\S+)$", "\n".join(texts), re.MULTILINE)
     return [name for name in dict.fromkeys(names) if name != "null"]
-
-
-def _must_be_known(host: Host, path: str) -> None:
-    """A file that is not pam-auth-update's is replaced only where nothing in it is lost."""
-    for rule in pam.parse(path, host.read):
-        if rule.module not in _CONTROLLED and not _in_profile(host, rule.module):
-            raise Refused(
-                f"{path} was written by hand and uses {rule.module} in line {rule.number}: "
-                f"describe it as a profile in {FOLDER}, and run pam-auth-update --force"
-            )
-
-
-def _in_profile(host: Host, module: str) -> bool:
-    texts = (host.read(f"{SAVED}/{kind}") or "" for kind in pam.TYPES)
-    return any(module in text for text in texts)
 
 
 def normalised(path: str, text: str, saved: str) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import secrets
+import string
 import subprocess
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -42,6 +43,9 @@ _PASSWORD, _EMPTY = "rocksalt-trial", "rocksalt-empty"
 _UIDS = {_PASSWORD: 64998, _EMPTY: 64999}
 _SU = f"{pam.FOLDER}/su"
 _NOBODY = "65534"
+_CLASSES = (string.ascii_uppercase, string.digits, string.ascii_lowercase, "-+=@")
+_LENGTH = 18
+"""How often each class of characters comes in turn: long and mixed enough for every policy."""
 
 
 class Stage(Host):
@@ -93,7 +97,7 @@ def passwords(inside: Host, empty: bool = True) -> None:
     one refused, and, unless ``empty`` is false, so is an account without one. Raises
     :class:`Refused` with what happened instead.
     """
-    right = secrets.token_urlsafe(24)
+    right = "".join(map(secrets.choice, _CLASSES * _LENGTH))
     _add_accounts(inside)
     inside.write(
         _SU, "".join(f"@include common-{kind}\n" for kind in ("auth", "account", "session"))
