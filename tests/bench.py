@@ -184,8 +184,8 @@ def crowd(bench: Bench) -> Line:
     bench.minion.run([runs.PYTHON, "/root/crowd.py", str(CROWD)])
     cpu = medians(
         {
-            "drift": lambda: bench.call("--local", "accounts.drift")[0],
-            "ping": lambda: bench.call("--local", "test.ping")[0],
+            "drift": lambda: bench.call("--local", "--out=quiet", "accounts.drift")[0],
+            "ping": lambda: bench.call("--local", "--out=quiet", "test.ping")[0],
         }
     )
     return above(cpu, f"accounts.drift of {CROWD} accounts with keys", "drift", "ping", 1.0)
