@@ -387,7 +387,7 @@ def test_what_took_the_place_of_a_file_is_left_alone(sane, look, trap):
     elif trap == "second name":
         os.link(sane.path("/etc/other"), path)
     if trap == "link":
-        with pytest.raises(Refused):
+        with pytest.raises(Refused, match=f"{HOME}/.profile stays as it is"):
             repair(sane, it)
     else:
         repair(sane, it)
@@ -401,6 +401,19 @@ def test_a_home_that_changed_hands_is_left_alone(sane, look):
     with pytest.raises(Refused, match="another owner"):
         folders.close(sane, dataclasses.replace(ann, uid=ME + 1))
     assert mode(sane, HOME) == 0o777
+
+
+def test_nobody_keeps_a_repair_from_his_neighbour(sane, look):
+    put(sane, "/home/bob/.profile", 0o666)
+    belong(sane, "/home/bob")
+    add(sane, PASSWD, f"bob:x:{ME}:{ME}::/home/bob:/bin/bash")
+    put(sane, f"{HOME}/.profile", 0o666)
+    it = look(sane)
+    sane.remove(f"{HOME}/.profile")
+    sane.path(f"{HOME}/.profile").symlink_to("/dev/null")
+    with pytest.raises(Refused):
+        repair(sane, it)
+    assert mode(sane, "/home/bob/.profile") == 0o644
 
 
 def test_files_of_others_are_named(shipped, sane, look):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from rocksalt.accounts import database, editing, faults, folders, rules, sessions
@@ -60,22 +61,33 @@ def _shut_system_accounts(host: Host, it: Accounts) -> None:
 
 
 def _close_homes(host: Host, it: Accounts) -> None:
-    for account in _about(rules.home_folders(it)):
-        folders.close(host, account)
+    found = _about(rules.home_folders(it))
+    _each(partial(folders.close, host, account) for account in found)
 
 
 def _tidy_homes(host: Host, it: Accounts) -> None:
     todo = defaultdict(list)
     for account, entry in _about(rules.dot_files(it)):
         todo[account].append(entry)
-    for account, entries in todo.items():
-        folders.tidy(host, account, entries)
+    _each(partial(folders.tidy, host, account, entries) for account, entries in todo.items())
 
 
 def _secure_files(host: Host, it: Accounts) -> None:
     for path in _about(rules.files(it)):
         group, mode = rules.FILES[path]
         host.secure(path, "root", group, f"{mode:04o}")
+
+
+def _each(steps: Iterable[Callable[[], object]]) -> None:
+    """Takes every step, whatever becomes of the others: nobody keeps a repair from a neighbour."""
+    failures = []
+    for step in steps:
+        try:
+            step()
+        except (Refused, OSError) as error:
+            failures.append(str(error))
+    if failures:
+        raise Refused("; ".join(failures))
 
 
 def _about(found: Iterable[Fault]) -> list[Any]:
@@ -104,15 +116,7 @@ def fix(host: Host, it: Accounts, ids: Sequence[str]) -> None:
     """Enforces those of ``ids`` that belong here. Raises :class:`Refused` with what could not be
     done, after everything else was.
     """
-    failures = []
-    for identifier, repair in _REPAIRS.items():
-        if identifier in ids:
-            try:
-                repair(host, it)
-            except (Refused, OSError) as error:
-                failures.append(str(error))
-    if failures:
-        raise Refused("; ".join(failures))
+    _each(partial(repair, host, it) for i, repair in _REPAIRS.items() if i in ids)
 
 
 def leftovers(host: Host) -> list[str]:

@@ -195,15 +195,23 @@ def tidy(host: Host, account: Account, entries: Iterable[Entry]) -> None:
     """
     with _opened(host, account) as handle:
         for entry in entries:
-            with contextlib.suppress(FileNotFoundError):
-                if entry.trusts:
-                    new = entry.name + ASIDE
-                    os.rename(entry.name, new, src_dir_fd=handle, dst_dir_fd=handle)
-                elif entry.name.startswith(f"{_SSH}/"):
-                    with _inner(handle) as inner:
-                        _tighten(inner, entry, account.uid)
-                else:
-                    _tighten(handle, entry, account.uid)
+            try:
+                _repair(handle, entry, account.uid)
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                path = f"{account.home}/{entry.name}"
+                raise Refused(f"{path} stays as it is: {error.strerror}") from error
+
+
+def _repair(home: int, entry: Entry, owner: int) -> None:
+    if entry.trusts:
+        os.rename(entry.name, entry.name + ASIDE, src_dir_fd=home, dst_dir_fd=home)
+    elif entry.name.startswith(f"{_SSH}/"):
+        with _inner(home) as inner:
+            _tighten(inner, entry, owner)
+    else:
+        _tighten(home, entry, owner)
 
 
 @contextlib.contextmanager
