@@ -4,6 +4,7 @@ afterwards, or everything is put back.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable
 
 from rocksalt.accounts.sudo import reading, sudoers
@@ -45,10 +46,12 @@ class Change:
             found = reading.check(self.host, _CANDIDATE)[0]
         finally:
             self.host.remove(_CANDIDATE)
-        own = (fault for fault in found if fault.path == _CANDIDATE)
-        return {
-            Fault(path, fault.number, fault.words.replace(_CANDIDATE, path)) for fault in own
-        } - self.before
+        own = {
+            dataclasses.replace(fault, path=path) if fault.path == _CANDIDATE else fault
+            for fault in found
+            if fault.path == _CANDIDATE or not fault.number
+        }
+        return own - self.before
 
     def write(self, path: str, text: str, mode: str | None = None) -> None:
         """Replaces a file of sudoers that visudo likes no less than the old one."""
@@ -57,7 +60,7 @@ class Change:
             raise Refused(f"sudo would not accept {words(new)}")
         self.transaction.write(path, text, mode)
 
-    def disable(self, lines: Iterable[sudoers.Line]) -> None:
+    def disable(self, lines: Iterable[sudoers.Line], checked: bool = True) -> None:
         """Makes remarks of lines, continued ones as a whole."""
         chosen = list(dict.fromkeys(lines))
         for path in dict.fromkeys(line.path for line in chosen):
@@ -68,10 +71,10 @@ class Change:
                 for number in range(line.number, line.last + 1)
             ]
             text = disabled(self.host.read(path) or "", numbers)
-            if path == reading.PLUGINS:
-                self.transaction.write(path, text)
-            else:
+            if checked and path != reading.PLUGINS:
                 self.write(path, text)
+            else:
+                self.transaction.write(path, text)
 
     def rename(self, path: str, new: str) -> None:
         """Renames a file, or a link; sudo passes over names with a dot."""

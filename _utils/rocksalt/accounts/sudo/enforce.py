@@ -41,7 +41,7 @@ def _fix_sudo(host: Host, it: Accounts, ids: Collection[str]) -> None:
     if it.reading.sudo.absent:
         raise Refused(it.reading.sudo.absent)
     with Change(host) as change:
-        for step in (_own_files, _sources, _access, _faults, _overruling, _grants):
+        for step in (_own_files, _access, _faults, _sources, _overruling, _grants):
             step(change, _again(host, it), ids)
 
 
@@ -101,18 +101,27 @@ def _access(change: Change, it: Accounts, ids: Collection[str]) -> None:
 
 def _faults(change: Change, it: Accounts, ids: Collection[str]) -> None:
     """Lines that sudo does not understand, and skips, become remarks, and so do includes of files
-    that do not exist.
+    that do not exist. visudo tells of some faults only when there are no others.
     """
     if checks.VALID not in ids:
         return
-    included = [(line, *line.include) for line in it.reading.sudo.lines if line.include]
-    change.disable(
-        line for line, path, folder in included if not folder and change.host.read(path) is None
-    )
-    found = {fault for fault in it.reading.sudo.faults if fault.number}
-    change.before -= found
-    for path in dict.fromkeys(fault.path for fault in found):
-        change.write(path, _repaired(change, path, change.host.read(path) or "", DISABLED))
+    for _ in range(_LONGEST):
+        change.before = set()
+        wrong = dict.fromkeys(fault.path for fault in reading.check(change.host)[0] if fault.number)
+        for path in wrong:
+            text = _repaired(change, path, change.host.read(path) or "", DISABLED)
+            change.transaction.write(path, text)
+        lost = _missing_includes(change.host)
+        change.disable(lost, checked=False)
+        if not wrong and not lost:
+            break
+    change.before = set(reading.check(change.host)[0])
+
+
+def _missing_includes(host: Host) -> list[sudoers.Line]:
+    lines = sudoers.in_reading_order(host.read, host.glob)
+    files = ((line, line.include[0]) for line in lines if line.include and not line.include[1])
+    return [line for line, path in files if host.read(path) is None]
 
 
 def _repaired(change: Change, path: str, text: str, prefix: str) -> str:

@@ -141,7 +141,7 @@ def check(host: Host, path: str = sudoers.MAIN) -> tuple[list[Fault], list[str]]
         for where, number, words in dict.fromkeys(_FAULT.findall(text))
         if not _WARNING.search(words)
     ]
-    return faults or [Fault(path, 0, " ".join(text.split()))], []
+    return faults or [Fault(sudoers.MAIN, 0, " ".join(text.split()))], []
 
 
 def _policy(
