@@ -109,8 +109,8 @@ def walk(rules: Sequence[Rule], outcome: Outcome) -> tuple[bool, list[Rule]]:
         action = rule.action(result)
         if action.isdigit():
             position += int(action)
-            if verdict is None and result == "success":
-                verdict = result
+            if position > len(rules):
+                return False, asked
         elif action in ("ok", "done"):
             verdict = result if verdict in (None, "success") else verdict
             if action == "done" and verdict == "success":
@@ -169,7 +169,7 @@ def lockout(stacks: Stacks, configured: Mapping[str, str]) -> dict[str, Any]:
     """
     path = COMMON["auth"]
     _, wrong = walk(stacks["auth"], outcome("wrong"))
-    _, right = walk(stacks["auth"], outcome("right"))
+    accepted, _ = walk(stacks["auth"], outcome("right"))
     before = _first(wrong, lambda r: r.module == FAILLOCK and "preauth" in r.arguments)
     asks = _first(wrong, lambda r: r.module == UNIX)
     counts = _first(wrong, lambda r: r.module == FAILLOCK and "authfail" in r.arguments)
@@ -178,8 +178,8 @@ def lockout(stacks: Stacks, configured: Mapping[str, str]) -> dict[str, Any]:
         unexpected.append(f"{path} does not ask pam_faillock.so preauth before pam_unix.so")
     if counts is None:
         unexpected.append(f"{path} does not count a wrong password by pam_faillock.so authfail")
-    if counts in right:
-        unexpected.append(f"{path} counts a right password as a wrong one")
+    if not accepted:
+        unexpected.append(f"{path} refuses a right password")
     _, account = walk(stacks["account"], outcome())
     if not any(rule.module == FAILLOCK for rule in account):
         unexpected.append(f"{COMMON['account']} does not reset the count by pam_faillock.so")

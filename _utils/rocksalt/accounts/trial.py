@@ -21,6 +21,7 @@ from rocksalt.host import ENVIRONMENT, Host, Ran
 
 _COPIED = ("/etc", "/var/lib/pam", "/usr/share/pam-configs", "/var/cache/debconf")
 _HIDDEN = ("/run", "/var/log")
+_HOLD = ("unshare", "--mount", "--propagation", "private", "sh", "-euc")
 _STAGE = """
 mount -t tmpfs -o mode=1777 rocksalt /tmp
 for folder in {copied}; do
@@ -65,7 +66,7 @@ def stage() -> Iterator[Host]:
     be none, as in a container without privileges.
     """
     script = _STAGE.format(copied=" ".join(_COPIED), hidden=" ".join(_HIDDEN))
-    command = ("unshare", "--mount", "--propagation", "private", "sh", "-euc", script)
+    command = (*_HOLD, script)
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     with subprocess.Popen(command, text=True, env=ENVIRONMENT, **pipes) as holder:  # type: ignore[call-overload]
         if holder.stdout.readline() != "ready\n":
