@@ -9,16 +9,20 @@ import pytest
 import runs
 import tampers
 from rocksalt_lab import Host, Lab
+from rocksalt_lab.lab import ADMINISTRATOR
 
 FAMILIES = tampers.families()
-STRANGERS = ["accounts", "authorized_keys", "crontabs", "members", "sudoers"]
+ACCOUNTS = {
+    "remove": ["accounts", "authorized_keys", "crontabs", "members", "sudoers"],
+    "password_hashes": {ADMINISTRATOR: f"$y$j9T${'s' * 22}${'h' * 43}"},  # of no password
+}
 
 
 @pytest.fixture(scope="module")
 def host(master: Host, web1: Host) -> Iterator[Host]:
-    """A host on which runs take away whatever strangers left."""
+    """A host on which the administrator has a declared password, and nothing of strangers stays."""
     before = master.read(runs.PILLAR)
-    runs.set_pillar(master, {"accounts": {"remove": STRANGERS}})
+    runs.set_pillar(master, {"accounts": ACCOUNTS})
     runs.conform(web1)
     yield web1
     master.write(runs.PILLAR, before)
