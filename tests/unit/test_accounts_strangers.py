@@ -256,6 +256,19 @@ def test_a_file_in_which_an_administrator_has_keys_too_is_left_to_a_person(look,
     assert verdict.remedy == "manual"
 
 
+def test_administrators_who_share_a_home_keep_their_keys(look, host, ann, public_key):
+    bob = public_key()
+    add(host, "bob:x:1001:1001::/home/ann:/bin/bash")
+    host.put("/home/ann/.ssh/authorized_keys", f"{ann}\n{bob}\n")
+    administrators = {
+        name: {"keys": [key], "nopasswd": True} for name, key in {"ann": ann, "bob": bob}.items()
+    }
+    verdict = seen(look(administrators=administrators, remove=EVERYTHING), "ACC-042")
+    assert "authorized_keys is also where bob has keys" in verdict.reason
+    assert "authorized_keys is also where ann has keys" in verdict.reason
+    assert verdict.remedy == "manual"
+
+
 @pytest.mark.parametrize("plant", ["pipe", "loop", "folder", "empty", "cut off"])
 def test_what_sshd_would_not_read_is_passed_over(look, host, plant):
     add(host, "bob:x:1001:1001::/home/bob:/usr/sbin/nologin")
@@ -275,10 +288,12 @@ def test_what_sshd_would_not_read_is_passed_over(look, host, plant):
 
 def test_a_file_too_large_to_read_is_reported(look, host):
     host.put("/root/.ssh/authorized_keys", "#" * (1 << 20) + "\n")
-    verdict = seen(look(remove=EVERYTHING), "ACC-042")
-    assert verdict.actual == ["root: unknown keys in /root/.ssh/authorized_keys"]
-    assert "could not be read: it is larger than" in verdict.reason
-    assert verdict.remedy == "manual"
+    it = look(remove=EVERYTHING)
+    for control in ("ACC-041", "ACC-042"):
+        verdict = seen(it, control)
+        assert verdict.actual == ["root: unknown keys in /root/.ssh/authorized_keys"]
+        assert "could not be read: it is larger than" in verdict.reason
+        assert verdict.remedy == "manual"
 
 
 def test_a_link_within_the_own_files_stays_one(look, host, public_key):

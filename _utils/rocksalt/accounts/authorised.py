@@ -7,7 +7,8 @@ an intruder would otherwise keep a key by staying.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -100,15 +101,14 @@ def _patterns(host: Host) -> list[str]:
 
 def known(files: Sequence[KeyFile]) -> list[Fault]:
     """Keys whose private halves are public, wherever they are authorised."""
-    found = []
+    found: list[Fault] = []
     for file in files:
         public = [key for key in file.keys if key.fingerprint in PUBLISHED]
-        if public:
-            act = Strike(file.path, file.account, frozenset(map(_way, public)))
-            texts = [
-                f"{file.account.name}: {PUBLISHED[k.fingerprint]} in {file.path}" for k in public
-            ]
-            found += [Fault(text, act, file.foreign) for text in texts]
+        if file.problem:
+            found.append(_unread(file))
+        elif public:
+            names = [PUBLISHED[key.fingerprint] for key in public]
+            found += _faults(file, public, names, file.foreign)
     return found
 
 
@@ -118,40 +118,47 @@ def strange(it: Accounts, files: Sequence[KeyFile]) -> list[Fault]:
     """
     declared = _declared(it)
     locked = it.default_accounts if "ACC-040" in it.wanted else set()
-    own = {
-        file.identity: file for file in files if file.account.name in declared and not file.problem
-    }
+    owners = defaultdict(list)
+    for file in files:
+        if file.account.name in declared:
+            owners[file.identity].append(file.account.name)
     found: list[Fault] = []
     for file in files:
         name = file.account.name
-        if declared.get(name, ()) is None or name in locked:
+        if name in locked or declared.get(name, ()) is None:
             continue
         if file.problem:
-            why = f"it could not be read: {file.problem}"
-            found.append(Fault(f"{name}: unknown keys in {file.path}", manual=why))
-        else:
-            found += _strange(it, file, declared, own.get(file.identity, file))
+            found.append(_unread(file))
+            continue
+        unknown = [key for key in file.keys if _unknown(key, declared.get(name, ()))]
+        if unknown:
+            shared = [o for o in owners[file.identity] if _has_some(declared[o], unknown)]
+            why = "" if it.removes("authorized_keys") else unnamed("authorized_keys")
+            if shared:
+                why = f"{file.path} is also where {shared[0]} has keys"
+            found += _faults(file, unknown, map(_shown, unknown), why or file.foreign)
     return found
 
 
-def _strange(
-    it: Accounts,
-    file: KeyFile,
-    declared: Mapping[str, Sequence[keys.Key] | None],
-    owned: KeyFile,
+def _unread(file: KeyFile) -> Fault:
+    text = f"{file.account.name}: unknown keys in {file.path}"
+    return Fault(text, manual=f"it could not be read: {file.problem}")
+
+
+def _faults(
+    file: KeyFile, unwanted: Iterable[keys.Key], names: Iterable[str], manual: str
 ) -> list[Fault]:
-    unknown = [key for key in file.keys if not _covered(key, declared.get(file.account.name, ()))]
-    unknown = [key for key in unknown if key.fingerprint not in PUBLISHED]
-    if not unknown:
-        return []
-    act = Strike(file.path, file.account, frozenset(map(_way, unknown)))
-    theirs = declared.get(owned.account.name, ())
-    why = file.foreign
-    if not it.removes("authorized_keys"):
-        why = unnamed("authorized_keys")
-    elif owned.account.name != file.account.name and any(_covered(key, theirs) for key in unknown):
-        why = f"{file.path} is also where {owned.account.name} has keys"
-    return [Fault(f"{file.account.name}: {_shown(k)} in {file.path}", act, why) for k in unknown]
+    """A fault for each key of a file; one change of the file takes them all away."""
+    act = Strike(file.path, file.account, frozenset(map(_way, unwanted)))
+    return [Fault(f"{file.account.name}: {name} in {file.path}", act, manual) for name in names]
+
+
+def _unknown(key: keys.Key, declared: Sequence[keys.Key] | None) -> bool:
+    return key.fingerprint not in PUBLISHED and not _covered(key, declared)
+
+
+def _has_some(declared: Sequence[keys.Key] | None, unknown: Iterable[keys.Key]) -> bool:
+    return any(_covered(key, declared) for key in unknown)
 
 
 def _declared(it: Accounts) -> dict[str, Sequence[keys.Key] | None]:
