@@ -88,7 +88,12 @@ def _stacks(host: Host, it: Accounts) -> None:
         used = [name for name in profiles.enabled_profiles(host) if name in profiles.OURS]
         if set(used) == set(plan.texts) and not _unmet(it, host):
             return
-        texts = _rehearsed(host, plan, _session_accounts(it), lambda inside: _unmet(it, inside))
+        texts = _rehearsed(
+            plan,
+            _session_accounts(it),
+            lambda inside: _unmet(it, inside),
+            empty="ACC-073" in it.wanted,
+        )
         _install(host, change, plan, texts)
     except (Refused, OSError) as error:
         failures = change.undo()
@@ -164,11 +169,11 @@ def _repaired(identifier: str, expected: object, actual: object) -> bool:
 
 
 def _rehearsed(
-    host: Host,
     plan: profiles.Plan,
     names: Sequence[str],
     unmet: Callable[[Host], list[str]],
-    empty: bool = True,
+    *,
+    empty: bool,
 ) -> dict[str, str]:
     """The files that pam-auth-update makes of a plan: path -> text. Refused where somebody could no
     longer log in, or where they are not what is wanted.
@@ -232,7 +237,7 @@ def clean(host: Host) -> None:
         if used or any(host.read(f"{profiles.FOLDER}/{name}") for name in profiles.OURS):
             stock = ["unix"] if "rocksalt-unix" in used else []
             plan = profiles.Plan(enable=stock)
-            texts = _rehearsed(host, plan, [], lambda inside: [], empty=False)
+            texts = _rehearsed(plan, [], lambda inside: [], empty=False)
             _install(host, change, plan, texts)
         for path in _edited(host):
             change.write(path, restored(host.read(path) or ""))
