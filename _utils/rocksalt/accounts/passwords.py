@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from rocksalt.accounts import ageing, login_defs, pam, profiles, shells, trial
+from rocksalt.accounts import ageing, database, login_defs, pam, profiles, shells, trial
 from rocksalt.accounts import password_checks as checks
 from rocksalt.accounts.password_checks import CHECKS, Reading, read
 from rocksalt.errors import Refused
@@ -49,7 +49,7 @@ def _definitions(host: Host, it: Accounts) -> None:
 
 
 def _ages(host: Host, it: Accounts) -> None:
-    ageing.fix(host, it.people, it.settings["password_max_days"])
+    ageing.fix(host, database.read(host), it.settings["password_max_days"])
 
 
 def _umasks(host: Host, it: Accounts) -> None:
@@ -90,7 +90,7 @@ def _stacks(host: Host, it: Accounts) -> None:
             return
         texts = _rehearsed(
             plan,
-            _session_accounts(it),
+            _session_accounts(host, it),
             lambda inside: _unmet(it, inside),
             empty="ACC-073" in it.wanted,
         )
@@ -140,10 +140,11 @@ def _without_nullok(host: Host, change: Transaction, rules: Sequence[pam.Rule]) 
         change.write(path, "\n".join(rows))
 
 
-def _session_accounts(it: Accounts) -> list[str]:
-    """Who may become root, and exists."""
-    members = it.people.members.get(it.settings["administrators_group"], set())
-    return sorted((members | set(it.administrators)) & set(it.people.by_name))
+def _session_accounts(host: Host, it: Accounts) -> list[str]:
+    """Who may become root, and exists by now."""
+    people = database.read(host)
+    members = people.members.get(it.settings["administrators_group"], set())
+    return sorted((members | set(it.administrators)) & set(people.by_name))
 
 
 def _unmet(it: Accounts, inside: Host) -> list[str]:
