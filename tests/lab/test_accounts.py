@@ -43,7 +43,7 @@ echo 'debian ALL=(ALL) NOPASSWD:ALL' >/etc/sudoers.d/90-cloud-init-users
 chmod 440 /etc/sudoers.d/90-cloud-init-users
 printf '%s\\n' 'root:{PASSWORD}' 'bob:{PASSWORD}' | chpasswd
 """
-PUT_BACK = "rm -rf /home /etc/sudoers.d /root/.ssh; tar -xpPf /run/people.tar"
+PUT_BACK = "rm -rf /home /etc/sudoers.d /root/.ssh; tar -xpPf /srv/people.tar"
 
 
 @pytest.fixture
@@ -52,7 +52,7 @@ def image(pillar: Host, web2: Host) -> Iterator[Host]:
     web2.salt_call("saltutil.sync_all")
     for family in ("sshd", "accounts"):
         web2.salt_call(f"{family}.clean")
-    web2.run(f"tar -cPpf /run/people.tar {FILES}")
+    web2.run(f"tar -cPpf /srv/people.tar {FILES}")
     runs.shell(web2, IMAGE)
     with runs.without_penalties(web2):
         yield web2
