@@ -279,6 +279,14 @@ def test_a_file_without_local_edits_stays():
         assert [line.rstrip() for line in new.splitlines()] == tidy
 
 
+def test_debian_13s_umask_stays_and_is_no_edit():
+    stock = "session optional\t\t\tpam_umask.so"
+    text = common("session", HARDENED["session"])
+    text = text.replace("pam_permit.so\n# and", f"pam_permit.so\n{stock}\n# and")
+    new = profiles.normalised(pam.COMMON["session"], text + stock, saved(HARDENED["session"]))
+    assert new.count(stock) == 1 and profiles._whole(text)
+
+
 EDITS = {
     "options": ("deny=5", "deny=50"),
     "an option more": ("try_first_pass", "try_first_pass nullok"),

@@ -177,7 +177,7 @@ def test_settings_reach_the_profiles(host, look):
     assert "deny=3 unlock_time=60" in plan.texts["rocksalt-last"]
     assert "remember=5" in plan.texts["rocksalt-history"]
     assert "umask=077" in plan.texts["rocksalt-umask"]
-    assert promises.definitions(it)["HOME_MODE"] == "0700"
+    assert promises.definitions(it)["UMASK"] == "077"
     assert "rocksalt-history" not in promises.plan(look(password_history=0)).texts
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-FOLDER = "/etc/pam.d"
+FOLDER, VENDOR = "/etc/pam.d", "/usr/lib/pam.d"
 TYPES = ("auth", "account", "password", "session", "session-noninteractive")
 COMMON = {kind: f"{FOLDER}/common-{kind}" for kind in TYPES}
 UNIX, FAILLOCK = "pam_unix.so", "pam_faillock.so"

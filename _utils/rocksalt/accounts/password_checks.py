@@ -56,7 +56,8 @@ def read(host: Host, people: database.Database) -> Reading:
     """Looks at the host; files only."""
     single = [login_defs.PATH, FAILLOCK, HISTORY, QUALITY_MAIN, QUALITY]
     single += [f"{profiles.FOLDER}/{name}" for name in (*profiles.OURS, profiles.QUALITY)]
-    services = [path for path in host.glob(f"{pam.FOLDER}/*") if not _SKIPPED.search(path)]
+    services = [path for folder in (pam.FOLDER, pam.VENDOR) for path in host.glob(f"{folder}/*")]
+    services = [path for path in services if not _SKIPPED.search(path)]
     rules = [rule for path in services for rule in pam.parse(path, host.read)]
     return Reading(
         stacks={kind: pam.parse(path, host.read) for kind, path in pam.COMMON.items()},
@@ -124,7 +125,7 @@ def _ageing(it: Accounts) -> dict[str, str]:
         "PASS_MIN_DAYS": str(it.settings["password_min_days"]),
         "PASS_WARN_AGE": str(it.settings["password_warn_days"]),
         "UMASK": mask(it),
-        "HOME_MODE": f"0{0o777 & ~int(mask(it), 8):03o}",
+        "HOME_MODE": "0700",
     }
 
 

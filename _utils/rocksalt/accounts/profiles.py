@@ -181,7 +181,8 @@ def normalised(path: str, text: str, saved: str) -> str:
         head = match[2] if match and not line.startswith("#") else ""
         module = head.split()[-1].rsplit("/", 1)[-1] if head else ""
         if is_mark or block not in written:
-            if module not in _CONTROLLED or _key(head) in _FALLBACK_RULES:
+            stock = _key(head) in _FALLBACK_RULES or (module == pam.UMASK and block != _FINISH)
+            if module not in _CONTROLLED or stock:
                 kept.append(line)
             continue
         position = next((i for i, (key, _) in rest.items() if head and key == _key(head)), None)
@@ -226,12 +227,15 @@ def _blocks(text: str) -> Iterator[tuple[str, str]]:
 
 
 def _whole(text: str) -> bool:
-    """Whether pam-auth-update finds its marks, and the fallback stands between them."""
+    """Whether pam-auth-update finds its marks, and the fallback stands between them; Debian 13 has
+    a umask there, too.
+    """
     marks = [text.find(mark) for mark in _MARKS]
-    fallback = [
-        _key(m[2]) for b, line in _blocks(text) if (m := _LINE.match(line)) and b == _FALLBACK
+    rules = [
+        m[2] for block, line in _blocks(text) if block == _FALLBACK and (m := _LINE.match(line))
     ]
-    return -1 not in marks and marks == sorted(marks) and fallback == list(_FALLBACK_RULES)
+    fallback = tuple(key for key in map(_key, rules) if not key.endswith(pam.UMASK))
+    return -1 not in marks and marks == sorted(marks) and fallback == _FALLBACK_RULES
 
 
 def _known(saved: str) -> Iterator[tuple[str, str]]:
