@@ -299,6 +299,20 @@ def test_right_stacks_are_not_built_again(rehearsal, look):
     assert drifting(look()) == {} and rehearsal.tried == []
 
 
+@pytest.mark.parametrize("installed", [True, False])
+def test_a_missing_line_is_built_again_where_its_package_is_there(rehearsal, look, installed):
+    put_stacks(rehearsal, HARDENED)
+    for kind in HARDENED:
+        modules = "".join(f"Module: {name}\n" for name in profiles.OURS)
+        rehearsal.put(f"{profiles.SAVED}/{kind}", modules)
+    replaced(PASSWORD, "pam_pwquality.so", "pam_x.so")(rehearsal)
+    if not installed:
+        rehearsal.remove(f"{profiles.FOLDER}/pwquality")
+    passwords.fix(rehearsal, look(), ["ACC-070"])
+    assert rehearsal.tried == ([True] if installed else [])
+    assert ("ACC-070" in drifting(look())) is not installed
+
+
 def before(host):
     paths = [*pam.COMMON.values(), *host.glob("/var/lib/pam/*"), *host.glob("/etc/security/*")]
     return {path: host.read(path) for path in [*paths, *host.glob(f"{profiles.FOLDER}/*")]}

@@ -30,7 +30,7 @@ for folder in {copied}; do
 done
 while read -r _ target kind _; do
     case $kind in
-    proc | sysfs | devtmpfs | devpts | mqueue | cgroup*) ;;
+    autofs | proc | sysfs | devtmpfs | devpts | mqueue | cgroup*) ;;
     *) [ "$target" = /tmp ] || mount -o remount,bind,ro "$target" 2>/dev/null || : ;;
     esac
 done </proc/mounts
