@@ -95,11 +95,9 @@ class Host:
             changed=max(found.st_ctime, found.st_mtime),
         )
 
-    def write(
-        self, path: str, text: str, mode: str = "0644", ids: tuple[int, int] | None = None
-    ) -> None:
+    def write(self, path: str, text: str, mode: str = "0644") -> None:
         """Replaces a file as a whole: a reader, or a crash at any moment, sees the old text or the
-        new one. It belongs to ``ids`` (UID, GID), or to whoever runs this.
+        new one.
 
         Two writers at a time do not meet, for each has a temporary file of its own; what a killed
         one left goes first.
@@ -110,8 +108,6 @@ class Host:
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
         with open(os.open(temporary, flags, 0o600), "wb") as file:
             file.write(text.encode(errors="surrogateescape"))
-            if ids is not None:
-                os.fchown(file.fileno(), *ids)
             os.fchmod(file.fileno(), int(mode, 8))
             file.flush()
             os.fsync(file.fileno())

@@ -189,6 +189,15 @@ def test_keys_where_there_is_no_folder_yet(host, look, ann):
     assert (folder.st_uid, stat.S_IMODE(folder.st_mode)) == (1000, 0o700)
 
 
+def test_a_link_in_place_of_the_key_file_gives_nothing_away(host, look, ann):
+    accounts(host)
+    host.put("/home/ann/.ssh/id_ed25519.pub", "x", owner="ann")
+    host.path(KEYS).symlink_to(host.path("/etc/shadow"))
+    with pytest.raises(Refused, match="cannot be read without being led elsewhere"):
+        administrators.fix(host, look(administrators={"ann": ann}), ["ACC-011"])
+    assert host.path(KEYS).is_symlink()
+
+
 @pytest.mark.parametrize("broken", ["link", "foreign"])
 def test_keys_are_not_written_into_what_belongs_to_others(host, look, ann, broken):
     accounts(host)
@@ -196,7 +205,7 @@ def test_keys_are_not_written_into_what_belongs_to_others(host, look, ann, broke
     home.mkdir(parents=True)
     if broken == "link":
         (home / ".ssh").symlink_to("/etc")
-        match = "/home/ann/.ssh is a link"
+        match = "/home/ann/.ssh is no folder"
     else:
         (home / ".ssh").mkdir()
         os.chown(home / ".ssh", 1234, 1234)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from rocksalt import ways_in
-from rocksalt.accounts import consoles, database
+from rocksalt.accounts import consoles, database, userfiles
 from rocksalt.accounts.database import Account
 from rocksalt.errors import Refused
 from rocksalt.findings import Seen
@@ -250,35 +249,20 @@ def _keys(host: Host, it: Accounts, account: Account) -> None:
     The file is complete before it has its name, for sshd reads it as the account.
     """
     path = ways_in.key_paths(account, [_pattern(it.baseline)])[0]
-    owner, folder = (account.uid, account.gid), os.path.dirname(path)
-    if folder.startswith(f"{account.home}/"):
-        for place in (account.home, folder):
-            _folder(host, place, owner)
-    text = ways_in.key_text(host, path)
-    missing = _missing(it, account.name, text)
-    declared = {key.fingerprint for key in missing}
-    kept = [
-        li for li in text.splitlines() if not declared & {k.fingerprint for k in keys.parse(li)}
-    ]
-    wanted = [li for li in it.administrators[account.name]["keys"] if keys.parse(li)[0] in missing]
-    host.write(path, "".join(f"{line.strip()}\n" for line in [*kept, *wanted]), "0600", owner)
 
+    def complete(text: str) -> str:
+        missing = _missing(it, account.name, text)
+        declared = {key.fingerprint for key in missing}
+        kept = [
+            line
+            for line in text.splitlines()
+            if not declared & {key.fingerprint for key in keys.parse(line)}
+        ]
+        lines = it.administrators[account.name]["keys"]
+        added = [line for line in lines if keys.parse(line)[0] in missing]
+        return "".join(f"{line.strip()}\n" for line in [*kept, *added])
 
-def _folder(host: Host, path: str, owner: tuple[int, int]) -> None:
-    """A folder of an account in which others cannot write. One that belongs to somebody else, and
-    a link, are for a person to judge.
-    """
-    target = host.path(path)
-    if target.is_symlink():
-        raise Refused(f"{path} is a link; sshd wants a folder of its own for keys, so make it one")
-    if not target.exists():
-        target.mkdir(mode=0o700)
-        os.chown(target, *owner)
-    found = target.stat()
-    if found.st_uid not in (owner[0], 0):
-        raise Refused(f"{path} belongs to UID {found.st_uid}, expected {owner[0]}; hand it over")
-    if found.st_mode & 0o022:
-        target.chmod(found.st_mode & ~0o022 & 0o7777)
+    userfiles.put(host, path, account, complete)
 
 
 def leftovers(host: Host) -> list[str]:

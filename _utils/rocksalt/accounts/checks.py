@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 from rocksalt import findings
@@ -40,12 +41,12 @@ class Accounts:
         found = self.settings["password_hashes"]
         return found if isinstance(found, Mapping) else None
 
-    @property
+    @cached_property
     def declared(self) -> set[str]:
         """Who may have an account."""
         return {*self.administrators, *self.settings["users"]}
 
-    @property
+    @cached_property
     def default_accounts(self) -> set[str]:
         """Accounts of images and vendors that nobody declared."""
         return set(self.settings["default_accounts"]) - self.declared

@@ -87,7 +87,7 @@ def edit(host: Host, path: str, account: Account, change: Callable[[str], str]) 
             os.close(handle)
         new = change(text)
         if new != text:
-            _replace(folder, real.name, new, found)
+            _replace(folder, real.name, new, (found.st_uid, found.st_gid), found.st_mode & 0o777)
     finally:
         os.close(folder)
 
@@ -107,15 +107,84 @@ def _folder(path: Path) -> int:
     return handle
 
 
-def _replace(folder: int, name: str, text: str, old: os.stat_result) -> None:
+def put(host: Host, path: str, account: Account, change: Callable[[str], str]) -> None:
+    """Writes what ``change`` makes of a file, or of nothing, into one that is the account's alone,
+    complete before it has its name. Below its home, missing folders are made, and others cannot
+    write in any on the way. Raises :class:`Refused` where something there is a link or belongs to
+    somebody else.
+    """
+    home, (folder, name) = account.home.rstrip("/"), os.path.split(path)
+    below = f"{folder}/".startswith(f"{home}/") and home != ""
+    handle = _folder(Path(os.path.realpath(host.path(home if below else folder))))
+    try:
+        way = home
+        if below:
+            _close_to_others(handle, way, account)
+        for part in filter(None, folder[len(home) :].split("/") if below else ()):
+            way = f"{way}/{part}"
+            inner = _inner_folder(handle, way, account)
+            os.close(handle)
+            handle = inner
+            _close_to_others(handle, way, account)
+        text = change(_current(handle, path, account))
+        _replace(handle, name, text, (account.uid, account.gid), 0o600)
+    finally:
+        os.close(handle)
+
+
+def _inner_folder(handle: int, path: str, account: Account) -> int:
+    """A handle of a folder of the account, made where there is none."""
+    name, made = os.path.basename(path), True
+    try:
+        os.mkdir(name, 0o700, dir_fd=handle)
+    except FileExistsError:
+        made = False
+    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+    try:
+        inner = os.open(name, flags, dir_fd=handle)
+    except OSError:
+        raise Refused(f"{path} is no folder; sshd wants keys in one, so make it one") from None
+    if made:
+        os.fchown(inner, account.uid, account.gid)
+    return inner
+
+
+def _current(folder: int, path: str, account: Account) -> str:
+    """The text of a file of the account in this folder; none where there is no file."""
+    try:
+        handle = os.open(
+            os.path.basename(path), os.O_RDONLY | os.O_NOFOLLOW | _FLAGS, dir_fd=folder
+        )
+    except FileNotFoundError:
+        return ""
+    except OSError as error:
+        raise Refused(f"{path} cannot be read without being led elsewhere: {error}") from None
+    try:
+        found = os.fstat(handle)
+        if not stat.S_ISREG(found.st_mode) or found.st_uid not in (account.uid, 0):
+            raise Refused(f"{path} is no file of {account.name}; look at it and move it away")
+        return _text(handle, found)
+    finally:
+        os.close(handle)
+
+
+def _close_to_others(handle: int, path: str, account: Account) -> None:
+    found = os.fstat(handle)
+    if found.st_uid not in (account.uid, 0):
+        raise Refused(f"{path} belongs to UID {found.st_uid}, expected {account.uid}; hand it over")
+    if found.st_mode & 0o022:
+        os.fchmod(handle, found.st_mode & 0o7755)
+
+
+def _replace(folder: int, name: str, text: str, ids: tuple[int, int], mode: int) -> None:
     temporary = f".{name}.rocksalt-new"
     with contextlib.suppress(FileNotFoundError):
         os.unlink(temporary, dir_fd=folder)
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
     with open(os.open(temporary, flags, 0o600, dir_fd=folder), "wb") as file:
         file.write(text.encode(errors="surrogateescape"))
-        os.fchown(file.fileno(), old.st_uid, old.st_gid)
-        os.fchmod(file.fileno(), old.st_mode & 0o777)
+        os.fchown(file.fileno(), *ids)
+        os.fchmod(file.fileno(), mode)
         file.flush()
         os.fsync(file.fileno())
     os.rename(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)

@@ -4,22 +4,22 @@
 include: [hardening.refused]
 {%- elif families["accounts"] %}
 
-sudo and the quality check of passwords are installed:
+what accounts need is installed:
   pkg.installed:
-    - pkgs: [sudo, libpam-pwquality]
+    - pkgs: [sudo, libpam-pwquality, logrotate]
 
 administrators have their accounts:
   hardening.enforced:
     - family: accounts
     - guarded: false
     - require:
-      - pkg: sudo and the quality check of passwords are installed
+      - pkg: what accounts need is installed
 
 an administrator keeps a way in:
   hardening.safe:
     - family: accounts
     - require:
-      - pkg: sudo and the quality check of passwords are installed
+      - pkg: what accounts need is installed
 
 root and strangers are locked out:
   hardening.enforced:
