@@ -6,7 +6,7 @@ include: [hardening.refused]
 
 what accounts need is installed:
   pkg.installed:
-    - pkgs: [sudo, libpam-pwquality, logrotate]
+    - pkgs: [sudo, libpam-pwquality, cracklib-runtime, logrotate]
 
 administrators have their accounts:
   hardening.enforced:
