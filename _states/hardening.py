@@ -43,6 +43,26 @@ def _change(old, new):
     return {"old": old, "new": new}
 
 
+def _changes(findings):
+    return {i: _change(finding["actual"], finding["expected"]) for i, finding in findings.items()}
+
+
+def _fixed(family, guarded, found):
+    """(what went wrong, the changes tried, the last look). No control is tried twice."""
+    failures, changes = [], {}
+    while new := {i: f for i, f in _by_state(found).items() if i not in changes}:
+        changes.update(_changes(new))
+        try:
+            __salt__[f"{family}.enforce"](sorted(new))
+        except CommandExecutionError as error:
+            failures.append(str(error))
+        try:
+            found = _drifted(family, guarded)
+        except CommandExecutionError as error:
+            raise CommandExecutionError("\n".join([*failures, str(error)])) from None
+    return "\n".join(failures), changes, found
+
+
 def _failed(name, *reasons):
     return {
         "name": name,
@@ -54,8 +74,8 @@ def _failed(name, *reasons):
 
 def enforced(name, family, guarded=None):
     """
-    Every control of a family holds: difference, fix, and a second look. Success is what the second
-    look shows.
+    Every control of a family holds: difference, fix, and a second look. Success is what the last
+    look shows; what a fix itself brought about (a password that now has to age) is fixed as well.
 
     family
         The family, such as ``sshd``; its module offers ``drift`` and ``enforce``.
@@ -72,21 +92,15 @@ def enforced(name, family, guarded=None):
     except CommandExecutionError as error:
         return _failed(name, error)
     fixable = _by_state(before)
-    changes = {i: _change(finding["actual"], finding["expected"]) for i, finding in fixable.items()}
     if fixable and __opts__["test"]:
         __context__.setdefault("rocksalt.foreseen", []).extend(fixable)
         comment = _lines(f"{len(fixable)} control(s) of {family} would be enforced:", fixable)
+        changes = _changes(fixable)
         return {**ret, "result": None, "changes": changes, "comment": "\n".join(comment)}
-    failure = ""
-    if fixable:
-        try:
-            __salt__[f"{family}.enforce"](sorted(fixable))
-        except CommandExecutionError as error:
-            failure = str(error)
     try:
-        after = _drifted(family, guarded) if fixable else before
+        failure, changes, after = _fixed(family, guarded, before)
     except CommandExecutionError as error:
-        return _failed(name, failure, error)
+        return _failed(name, error)
     residue = _by_state(after)
     ret["changes"] = {i: change for i, change in changes.items() if i not in residue}
     if ret["changes"] and family != "drift":

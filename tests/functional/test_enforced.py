@@ -61,6 +61,17 @@ def test_what_is_left_after_enforcement_fails_the_state(minion: Minion) -> None:
     assert result[AFTERWARDS]["result"] is True
 
 
+def test_what_a_fix_brought_about_is_fixed_as_well(minion: Minion) -> None:
+    minion.pillar({}, failing="uncover")
+    minion.host(greeting="tampered", password="a-secret", **PEOPLE)
+    result = states(minion.run("state.apply", "hardening.sample"))
+
+    assert result[ENFORCED]["result"] is True
+    assert set(result[ENFORCED]["changes"]) == {"SAMPLE-001", "SAMPLE-002"}
+    assert result[ENFORCED]["comment"] == "2 control(s) of sample enforced."
+    assert minion.looks == {**RIGHT, **PEOPLE}
+
+
 def test_a_refusal_is_told_together_with_what_is_left(minion: Minion) -> None:
     minion.pillar({}, failing="refuse")
     minion.host(greeting="tampered", password="a-secret", **PEOPLE)
