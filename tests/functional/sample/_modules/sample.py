@@ -62,7 +62,7 @@ def enforce(ids, saltenv=None):
         "SAMPLE-002": ("password", settings["password"]),
         "SAMPLE-005": ("door", "closed"),
     }
-    if settings["failing"] == "uncover" and "SAMPLE-002" not in ids:
+    if settings["failing"] == "uncover" and "SAMPLE-001" in ids:
         (folder / "password").unlink()
     for identifier in ids:
         name, text = wanted[identifier]
