@@ -130,6 +130,7 @@ class Demo:
         self._promise("everybody sees what listens", self._scan() == {22, *FORGOTTEN})
         said = self._ssh(self.attacker, "vagrant", password="vagrant")
         self._promise("an account of the image makes everybody root", ROOT in said)
+        self.web1.wait_for("! pgrep -u vagrant")  # nobody's account is locked while they are there
 
     def _harden(self) -> None:
         act("2. The highstate hardens them. The administrator gets in, root and others do not.")
