@@ -39,7 +39,7 @@ TAMPERS = (
         "printf '[sshd]\\nignoreip = 10.0.0.0/8\\n' > /etc/fail2ban/jail.d/zzz.local; "
         "fail2ban-client -q reload",
     ),
-    ("web2", "give root a password", "echo root:toor | chpasswd"),
+    ("web2", "give root a password", "usermod -p $(openssl passwd -6 toor) root"),
     (
         "web2",
         "leave a key with a system account",
