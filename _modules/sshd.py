@@ -70,7 +70,7 @@ def safe(saltenv=None):
         salt '*' sshd.safe
     """
     host, it = _look(saltenv)
-    seen = it.safe(host, *ways.foreseen(it.baseline, __context__.get("rocksalt.foreseen", ())))
+    seen = it.safe(host, ways.foreseen(host, it.baseline, __context__.get("rocksalt.foreseen", ())))
     return {"safe": seen.actual, "reason": seen.reason}
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from rocksalt.errors import Refused
@@ -59,6 +59,18 @@ class Transaction:
             except OSError as error:
                 failures.append(str(error))
         return failures
+
+
+def each(steps: Iterable[Callable[[], object]]) -> None:
+    """Takes every step, also after one that failed; raises :class:`Refused` with all that did."""
+    failures = []
+    for step in steps:
+        try:
+            step()
+        except (Refused, OSError) as error:
+            failures.append(str(error))
+    if failures:
+        raise Refused("; ".join(failures))
 
 
 def must(host: Host, failure: str, *command: str) -> None:

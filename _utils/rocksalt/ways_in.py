@@ -13,11 +13,13 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from rocksalt.accounts import database
+from rocksalt.accounts import database, userfiles
 from rocksalt.accounts.database import Account, Secret
 from rocksalt.host import Host
 from rocksalt.sshd import keys
+from rocksalt.sshd.keys import Key
 
+_SHOWN = 5
 _SUDO_GRANT = re.compile(
     r"^\s*\(\s*(?:ALL|root)\b[^)!]*\)\s*(?P<tags>(?:[A-Z_]+:\s*)*)ALL\s*$", re.MULTILINE
 )
@@ -38,6 +40,15 @@ class Door:
     public_keys: bool = True
     forced_command: str = "none"
     chroot: str = "none"
+    methods: Sequence[str] = ("any",)
+    pam: bool = True
+
+    @property
+    def keys_needed(self) -> int:
+        """How many different keys one log-in takes; 0 where keys alone are not enough."""
+        asked = [[m.partition(":")[0] for m in method.split(",")] for method in self.methods]
+        counts = [1 if m == ["any"] else len(m) for m in asked if set(m) <= {"any", "publickey"}]
+        return min(counts, default=0)
 
 
 @dataclass(frozen=True)
@@ -51,22 +62,29 @@ class Newcomer:
     keys: Sequence[str]
 
 
+@dataclass(frozen=True)
+class Plan:
+    """What a run does to the ways in: whom it makes, and which accounts and keys stay."""
+
+    newcomers: Sequence[Newcomer] = ()
+    stays: Callable[[str], bool] = lambda _: True
+    keeps: Callable[[str, Key], bool] = lambda _, __: True
+
+
+NOTHING = Plan()
+
+
 def find(
-    host: Host,
-    door: Door,
-    door_for: Callable[[str], Door],
-    newcomers: Sequence[Newcomer] = (),
-    stays: Callable[[str], bool] = lambda _: True,
+    host: Host, door: Door, door_for: Callable[[str], Door], plan: Plan = NOTHING
 ) -> tuple[list[str], dict[str, str]]:
     """(accounts that are a way in, account -> why it is none) for every account that has an
-    authorised key somewhere, and for ``newcomers``.
+    authorised key somewhere, and for those that a run makes.
 
     ``door`` is what holds for everybody, ``door_for`` says what holds for one account; it is asked
-    last. Accounts that do not ``stay`` do not count. Stops at the first way in: one is enough, and
-    asking sudo and sshd costs processes.
+    last. Stops at the first way in: one is enough, and asking sudo and sshd costs processes.
     """
     rejected: dict[str, str] = {}
-    for newcomer in newcomers:
+    for newcomer in plan.newcomers:
         reason = _newcomer_shut(newcomer, door) or _newcomer_shut(newcomer, door_for(newcomer.name))
         if not reason:
             return [newcomer.name], rejected
@@ -76,12 +94,13 @@ def find(
         known = account.uid == 0 or account.name in rejected
         if known or not _has_keys(host, account, door):
             continue
+        secret, groups = people.secrets.get(account.name), people.groups_of[account.name]
         reason = (
-            ("" if stays(account.name) else "the baseline locks it")
-            or _no_login(host, account, people.secrets.get(account.name))
-            or _shut(host, account, people.groups_of[account.name], door)
-            or _not_root(host, account, people.secrets.get(account.name))
-            or _shut(host, account, people.groups_of[account.name], door_for(account.name))
+            ("" if plan.stays(account.name) else "the baseline locks it")
+            or _no_login(host, account, secret, door)
+            or _shut(host, account, groups, door, plan)
+            or _not_root(host, account, secret)
+            or _shut(host, account, groups, door_for(account.name), plan)
         )
         if not reason:
             return [account.name], rejected
@@ -92,10 +111,7 @@ def find(
 def _newcomer_shut(newcomer: Newcomer, door: Door) -> str:
     """Why sshd would not let somebody in whose account, key file and grant will be right."""
     found = [key for line in newcomer.keys for key in keys.parse(line)]
-    reasons = [keys.refused(key, door.algorithms, door.least_rsa, door.management) for key in found]
-    return _not_let_in(newcomer.name, newcomer.groups, door) or (
-        "" if "" in reasons else reasons[0]
-    )
+    return _not_let_in(newcomer.name, newcomer.groups, door) or _too_few(found, door)
 
 
 def explain(found: Sequence[str], rejected: Mapping[str, str]) -> str:
@@ -104,8 +120,10 @@ def explain(found: Sequence[str], rejected: Mapping[str, str]) -> str:
         return f"{', '.join(found)} can log in by key and become root"
     if not rejected:
         return "no account but root has an authorised key, so nobody could log in and become root"
-    reasons = "; ".join(f"{user}: {reason}" for user, reason in rejected.items())
-    return f"nobody could log in by key and become root: {reasons}"
+    reasons = [f"{user}: {reason}" for user, reason in rejected.items()]
+    more = len(reasons) - _SHOWN
+    told = "; ".join(reasons[:_SHOWN]) + (f"; and {more} more" if more > 0 else "")
+    return f"nobody could log in by key and become root: {told}"
 
 
 def key_paths(account: Account, patterns: Sequence[str]) -> list[str]:
@@ -128,18 +146,19 @@ def _has_keys(host: Host, account: Account, door: Door) -> bool:
 
 
 def key_text(host: Host, path: str) -> str:
-    """A key file; like sshd, this takes regular files only. Users choose what is there, and a pipe
-    would never end.
-    """
+    """A key file; like sshd, this takes regular files only, for users choose what is there."""
     try:
-        return (host.read(path) or "") if host.path(path).is_file() else ""
+        found = userfiles.read(host, path)
     except OSError:
         return ""
+    return found.text if found else ""
 
 
-def _no_login(host: Host, account: Account, secret: Secret | None) -> str:
-    if not account.has_shell or host.attributes(account.shell or "/bin/sh") is None:
+def _no_login(host: Host, account: Account, secret: Secret | None, door: Door) -> str:
+    if not account.has_shell:
         return f"its shell is {account.shell}"
+    if host.attributes(account.shell or "/bin/sh") is None:
+        return f"its shell {account.shell} is not installed"
     for path in ("/etc/nologin", "/run/nologin"):
         if host.attributes(path) is not None:
             return f"{path} keeps everybody out"
@@ -147,6 +166,8 @@ def _no_login(host: Host, account: Account, secret: Secret | None) -> str:
         return "it has no shadow entry"
     if secret.expired:
         return "the account has expired"
+    if not door.pam and secret.password.startswith("!"):
+        return "sshd, without PAM, refuses accounts whose password is locked"
     if secret.changed == 0:
         return "its password must be changed at the next log-in"
     if secret.outdated:
@@ -154,13 +175,15 @@ def _no_login(host: Host, account: Account, secret: Secret | None) -> str:
     return ""
 
 
-def _shut(host: Host, account: Account, groups: set[str], door: Door) -> str:
-    return _not_let_in(account.name, sorted(groups), door) or _no_key(host, account, door)
+def _shut(host: Host, account: Account, groups: set[str], door: Door, plan: Plan) -> str:
+    return _not_let_in(account.name, sorted(groups), door) or _no_key(host, account, door, plan)
 
 
 def _not_let_in(name: str, groups: Sequence[str], door: Door) -> str:
     if not door.public_keys:
         return "sshd does not let it log in by key"
+    if not door.keys_needed:
+        return f"sshd asks for more than keys, {' or '.join(door.methods)}"
     if door.forced_command != "none":
         return f"sshd binds it to one command, {door.forced_command}"
     if door.chroot != "none":
@@ -226,23 +249,34 @@ def _overlap(origins: Sequence[str], network: str, unsure: bool) -> bool:
     return any(map(one, origins))
 
 
-def _no_key(host: Host, account: Account, door: Door) -> str:
+def _no_key(host: Host, account: Account, door: Door, plan: Plan) -> str:
     reason = f"its keys are not in {' or '.join(door.key_files)}"
+    usable: list[Key] = []
     for path in key_paths(account, door.key_files):
         found = keys.parse(key_text(host, path))
         if not found:
             continue
-        unusable = loose(host, account, path) or _unreadable(host, account, path)
-        if unusable:
-            reason = unusable
-            continue
-        reasons = [
-            keys.refused(key, door.algorithms, door.least_rsa, door.management) for key in found
-        ]
-        if "" in reasons:
-            return ""
-        reason = reasons[0]
-    return reason
+        reason = loose(host, account, path) or _unreadable(host, account, path)
+        if not reason:
+            usable += found
+    kept = [key for key in usable if plan.keeps(account.name, key)]
+    if not usable:
+        return reason
+    return _too_few(kept, door) if kept else "the baseline takes its keys away"
+
+
+def _too_few(found: Sequence[Key], door: Door) -> str:
+    """Why these keys are not enough for sshd; empty when they are."""
+    reasons = {
+        key.fingerprint: keys.refused(key, door.algorithms, door.least_rsa, door.management)
+        for key in found
+    }
+    good = [name for name, reason in reasons.items() if not reason]
+    if len(good) >= door.keys_needed:
+        return ""
+    if good:
+        return f"sshd asks for {door.keys_needed} different keys and it has {len(good)}"
+    return next(filter(None, reasons.values()), "it has no key")
 
 
 def loose(host: Host, account: Account, path: str) -> str:

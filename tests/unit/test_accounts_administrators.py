@@ -22,6 +22,7 @@ HASH = "$y$j9T$QFX2dSX1sLcxJ4pmmQ5bI.$iCWJNfe.FbQpXdDtVV9OV8oM/3MYeGhsEYkoHT4UUR
 def accounts(
     host, passwd=ROOT + ANN, group=GROUP, root="*:19000::::::", ann="!:19000:0:99999:7:::"
 ):
+    host.put("/bin/bash")
     host.put("/etc/passwd", passwd)
     host.put("/etc/group", group)
     host.put("/etc/shadow", f"root:{root}\nann:{ann}\n")
@@ -57,7 +58,6 @@ ROOTS = {
     "locked": ("!$y$x:19000::::::", True, ""),
     "usable": ("$y$j9T$a$b:19000::::::", False, "root can log in by password"),
     "empty": (":19000::::::", False, "anybody becomes root without a password"),
-    "expires": ("*:19000:::::1:", False, "the account root expires, which stops cron"),
 }
 
 
@@ -73,14 +73,22 @@ def test_root_without_an_entry(host, look):
     assert "no entry" in seen(look(), "ACC-001")[1].reason
 
 
-def test_root_is_locked_by_password_and_never_expires(host, look):
+def test_root_expires(host, look):
+    accounts(host)
+    assert seen(look(), "ACC-005")[0]
+    accounts(host, root="*:19000:::::1:")
+    good, found = seen(look(), "ACC-005")
+    assert not good and found.reason.startswith("the account root expires, which stops cron")
+
+
+def test_root_is_locked_by_password_and_never_by_expiry(host, look):
     accounts(host, root="$y$j9T$a$b:19000:::::1:")
     host.answer("passwd")
     host.answer("chage")
-    administrators.fix(host, look(), ["ACC-001"])
+    administrators.fix(host, look(), ["ACC-001", "ACC-005"])
     assert host.ran[-2:] == [
-        ("passwd", "--quiet", "--lock", "root"),
         ("chage", "--expiredate", "-1", "root"),
+        ("passwd", "--quiet", "--lock", "root"),
     ]
 
 
@@ -90,7 +98,7 @@ FAULTS = {
     "shell": ({"passwd": ROOT + ANN.replace("/bin/bash", "/bin/false")}, "its shell is /bin/false"),
     "expired": ({"ann": "!:19000:0:99999:7::1:"}, "the account has expired"),
     "change": ({"ann": "!:0:0:99999:7:::"}, "its password must be changed at the next log-in"),
-    "outdated": ({"ann": "!:19000:0:30:7:::"}, "it has expired although it has no password"),
+    "outdated": ({"ann": "!:19000:0:30:7:::"}, "its password has expired"),
     "group": ({"group": "sudo:x:27:\nann:x:1000:\n"}, "it is not in the group sudo"),
 }
 
@@ -106,6 +114,14 @@ def test_the_account_of_an_administrator(host, look, ann, host_has, fault):
 def test_a_declared_shell_and_uid(host, look, ann):
     accounts(host)
     assert seen(look(administrators={"ann": {**ann, "shell": "/bin/bash"}}), "ACC-010")[0]
+    missing = "its shell is /bin/bash, expected /bin/zsh; its shell /bin/zsh is not installed"
+    zsh = seen(look(administrators={"ann": {**ann, "shell": "/bin/zsh"}}), "ACC-010")[1]
+    assert zsh.reason == f"ann: {missing}" and not zsh.remedy
+    accounts(host, passwd=ROOT + ANN.replace("bash", "zsh"))
+    zsh = seen(look(administrators={"ann": {**ann, "shell": "/bin/zsh"}}), "ACC-010")[1]
+    assert zsh.reason == "ann: its shell /bin/zsh is not installed" and zsh.remedy == "manual"
+    accounts(host)
+    host.put("/bin/zsh")
     zsh = seen(look(administrators={"ann": {**ann, "shell": "/bin/zsh"}}), "ACC-010")[1]
     assert zsh.reason == "ann: its shell is /bin/bash, expected /bin/zsh" and not zsh.remedy
     uid = seen(look(administrators={"ann": {**ann, "uid": 1500}}), "ACC-010")[1]
@@ -117,7 +133,7 @@ def test_an_administrator_is_made(host, look, ann, public_key):
     it = look(administrators={"ann": {**ann, "uid": 1500}})
     host.answer("groupadd")
     host.answer("useradd")
-    with pytest.raises(KeyError):
+    with pytest.raises(Refused, match="ann has no account yet, so its keys have no place"):
         administrators.fix(host, it, ["ACC-010", "ACC-011"])  # the fake useradd makes nobody
     group, user = host.ran[-2:]
     assert group == ("groupadd", "--system", "sudo")
@@ -226,7 +242,7 @@ def test_declared_passwords(host, look, ann):
     administrators.fix(host, look(**pillar), ["ACC-013"])
     assert host.told[-1] == f"ann:{HASH}\n" and HASH not in str(host.ran)
     host.answer("chpasswd --encrypted", status=1, err="chpasswd: line 1: no\n")
-    with pytest.raises(Refused, match="does not set the declared passwords: chpasswd: line 1: no"):
+    with pytest.raises(Refused, match="does not set the password of ann: chpasswd: line 1: no"):
         administrators.fix(host, look(**pillar), ["ACC-013"])
 
 
@@ -240,10 +256,13 @@ def test_cached_settings_know_no_passwords(host, shipped, ann):
     assert found.problem == "skipped" and "ask while the master is up" in found.reason
 
 
-def test_a_root_that_is_locked_is_not_locked_again(host, look):
-    accounts(host, root="*:19000:::::1:")
-    host.answer("chage")
-    it = look()
-    host.ran.clear()
-    administrators.fix(host, it, ["ACC-001"])
-    assert [call[0] for call in host.ran] == ["chage"]
+def test_what_fails_for_one_does_not_keep_others_out(host, look, ann, public_key):
+    accounts(host, passwd=ROOT, group="sudo:x:27:\n")
+    host.answer("useradd")
+    refused = ["ann", "bob"]
+    with pytest.raises(Refused) as caught:
+        administrators.fix(
+            host, look(administrators=dict.fromkeys(refused, ann)), ["ACC-010", "ACC-011"]
+        )
+    assert [call[-1] for call in host.ran if call[0] == "useradd"] == ["ann", "bob"]
+    assert str(caught.value).count("has no account yet") == 2

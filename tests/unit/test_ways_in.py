@@ -303,7 +303,32 @@ def test_an_account_without_a_shadow_entry(good):
     assert verdict(good) == "it has no shadow entry"
 
 
-@pytest.mark.parametrize("shell", ["/usr/sbin/nologin", "/bin/false", "/bin/zsh"])
+def test_a_shell_that_is_not_there(good):
+    good.put("/etc/passwd", PASSWD.replace("/home/ann:/bin/bash", "/home/ann:/bin/zsh"))
+    assert verdict(good) == "its shell /bin/zsh is not installed"
+
+
+def test_sshd_without_pam_refuses_locked_passwords(good):
+    good.put("/etc/shadow", shadow(secret="!$y$x"))
+    sudo(good, "(ALL) NOPASSWD: ALL")
+    assert verdict(good) == ""
+    assert verdict(good, pam=False).startswith("sshd, without PAM, refuses accounts")
+
+
+@pytest.mark.parametrize(
+    ("methods", "reason"),
+    [
+        (["any"], ""),
+        (["password", "publickey"], ""),
+        (["publickey,password"], "sshd asks for more than keys, publickey,password"),
+        (["publickey,publickey"], "sshd asks for 2 different keys and it has 1"),
+    ],
+)
+def test_what_a_log_in_takes(good, methods, reason):
+    assert verdict(good, methods=methods) == reason
+
+
+@pytest.mark.parametrize("shell", ["/usr/sbin/nologin", "/bin/false"])
 def test_a_shell_that_is_none(good, shell):
     good.put("/etc/passwd", PASSWD.replace("/home/ann:/bin/bash", f"/home/ann:{shell}"))
     assert verdict(good) == f"its shell is {shell}"
@@ -374,3 +399,5 @@ def test_explain():
     assert ways_in.explain([], {"ann": "x", "bob": "y"}) == (
         "nobody could log in by key and become root: ann: x; bob: y"
     )
+    many = ways_in.explain([], {f"user{number}": "x" for number in range(300)})
+    assert many.endswith("user4: x; and 295 more")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from rocksalt import ways_in
@@ -14,12 +15,12 @@ from rocksalt.findings import Seen
 from rocksalt.host import Host
 from rocksalt.settings import Baseline
 from rocksalt.sshd import keys
-from rocksalt.transaction import must
+from rocksalt.transaction import each, must
 
 if TYPE_CHECKING:
     from rocksalt.accounts.checks import Accounts
 
-ROOT, ACCOUNT, KEYS, PASSWORD = "ACC-001", "ACC-010", "ACC-011", "ACC-013"
+ROOT, UNEXPIRED, ACCOUNT, KEYS, PASSWORD = "ACC-001", "ACC-005", "ACC-010", "ACC-011", "ACC-013"
 _SHELL = "/bin/bash"
 _NEVER = "99999"
 _AS_DECLARED = "as declared"
@@ -36,9 +37,12 @@ class KeyFile:
 
 @dataclass(frozen=True)
 class Reading:
-    """The key files of the declared administrators, and what opens a shell on the console."""
+    """The key files of the declared administrators, which of their shells are installed, and what
+    opens a shell on the console.
+    """
 
     key_files: Mapping[str, KeyFile] = field(default_factory=dict)
+    shells: frozenset[str] = frozenset()
     consoles: consoles.Reading = field(default_factory=consoles.Reading)
 
 
@@ -47,12 +51,19 @@ def read(host: Host, people: database.Database, baseline: Baseline) -> Reading:
     declared = baseline.families["accounts"].settings["administrators"]
     pattern = _pattern(baseline)
     accounts = [people.by_name[name] for name in declared if name in people.by_name]
+    shells = {a.shell for a in accounts} | {_shell(entry) for entry in declared.values()}
     return Reading(
+        shells=frozenset(s for s in shells if host.attributes(s or "/bin/sh") is not None),
         key_files={
             a.name: _key_file(host, a, ways_in.key_paths(a, [pattern])[0]) for a in accounts
         },
         consoles=consoles.read(host),
     )
+
+
+def _shell(declared: Mapping[str, Any]) -> str:
+    """The shell of an administrator who is made."""
+    return str(declared.get("shell", _SHELL))
 
 
 def _pattern(baseline: Baseline) -> str:
@@ -74,15 +85,16 @@ def _root_seen(it: Accounts) -> Seen:
     if secret is None:
         return Seen(None, "root has no entry in /etc/shadow")
     if secret.empty:
-        password, why = "empty", ["anybody becomes root without a password"]
-    elif secret.usable:
-        password, why = "usable", ["root can log in by password"]
-    else:
-        password, why = "locked", []
-    if secret.expires is not None:
-        why.append("the account root expires, which stops cron and what else asks PAM")
-    expires = "never" if secret.expires is None else f"on day {secret.expires}"
-    return Seen({"password": password, "expires": expires}, "; ".join(why))
+        return Seen("no password is asked for", "anybody becomes root without a password")
+    return Seen("usable", "root can log in by password") if secret.usable else Seen("locked")
+
+
+def _expiry_seen(it: Accounts) -> Seen:
+    secret = it.people.secrets.get("root")
+    if secret is None or secret.expires is None:
+        return Seen("never")
+    why = "the account root expires, which stops cron, sudo and what else asks PAM"
+    return Seen(f"on day {secret.expires} since 1970", why)
 
 
 def _as_declared(it: Accounts) -> dict[str, str]:
@@ -98,9 +110,9 @@ def _told(faults: Mapping[str, Sequence[str]], manual: bool = False) -> Seen:
 
 def _accounts_seen(it: Accounts) -> Seen:
     faults = {name: _faults(it, name) for name in it.administrators}
-    wrong_uid = {name: _wrong_uid(it, name) for name in it.administrators}
-    told = {name: [*faults[name], *wrong_uid[name]] for name in faults}
-    return _told(told, manual=any(wrong_uid.values()) and not any(faults.values()))
+    left = {name: _left_to_a_person(it, name) for name in it.administrators}
+    told = {name: [*faults[name], *left[name]] for name in faults}
+    return _told(told, manual=any(left.values()) and not any(faults.values()))
 
 
 def _faults(it: Accounts, name: str) -> list[str]:
@@ -116,19 +128,23 @@ def _faults(it: Accounts, name: str) -> list[str]:
         found.append("the account has expired")
     if secret.changed == 0:
         found.append("its password must be changed at the next log-in")
-    if secret.outdated and not secret.usable:
-        found.append("it has expired although it has no password")
+    if secret.outdated:
+        found.append("its password has expired")
     if group not in it.people.groups_of[name]:
         found.append(f"it is not in the group {group}")
     return found
 
 
-def _wrong_uid(it: Accounts, name: str) -> list[str]:
-    """A UID is left to a person: files would lose their owner."""
-    account, uid = it.people.by_name.get(name), it.administrators[name].get("uid")
-    if account is None or uid is None or account.uid == uid:
-        return []
-    return [f"its UID is {account.uid}, expected {uid}"]
+def _left_to_a_person(it: Accounts, name: str) -> list[str]:
+    """Another UID would take the owner from files, and a shell has to be installed."""
+    declared, account = it.administrators[name], it.people.by_name.get(name)
+    shell = declared.get("shell") or (account.shell if account else _SHELL)
+    found = []
+    if account and account.uid != declared.get("uid", account.uid):
+        found.append(f"its UID is {account.uid}, expected {declared['uid']}")
+    if shell not in it.reading.administrators.shells:
+        found.append(f"its shell {shell} is not installed")
+    return found
 
 
 def _keys_seen(it: Accounts) -> Seen:
@@ -182,30 +198,34 @@ def _passwords_seen(it: Accounts) -> Seen:
 
 
 def fix(host: Host, it: Accounts, ids: Sequence[str]) -> None:
-    """Enforces those of ``ids`` that belong here: people first, then root."""
+    """Enforces those of ``ids`` that belong here: people first, then root. What cannot be done for
+    one does not keep others from getting in.
+    """
+    steps: list[Callable[[], object]] = []
     if ACCOUNT in ids:
-        _group(host, it)
-        for name in it.administrators:
-            _account(host, it, name)
-    people = database.read(host)
+        steps.append(partial(_group, host, it))
+        steps += [partial(_account, host, it, name) for name in it.administrators]
     if KEYS in ids:
-        for name in it.administrators:
-            _keys(host, it, people.by_name[name])
-    if PASSWORD in ids and it.hashes:
-        lines = "".join(f"{name}:{value}\n" for name, value in it.hashes.items())
-        done = host.run("chpasswd", "--encrypted", text=lines)
-        if done.status:
-            raise Refused(f"chpasswd does not set the declared passwords: {done.err.strip()}")
-    consoles.fix(host, it.settings["emergency_shell"], ids)
+        steps += [partial(_keys, host, it, name) for name in it.administrators]
+    if PASSWORD in ids:
+        steps += [partial(_password, host, it, name) for name in it.hashes or ()]
+    steps.append(partial(consoles.fix, host, it.settings["emergency_shell"], ids))
+    if UNEXPIRED in ids:
+        never = ("chage", "--expiredate", "-1", "root")
+        steps.append(partial(must, host, "root still expires", *never))
     if ROOT in ids:
-        _root(host, people.secrets.get("root"))
+        lock = ("passwd", "--quiet", "--lock", "root")
+        steps.append(partial(must, host, "root's password cannot be locked", *lock))
+    each(steps)
 
 
-def _root(host: Host, secret: database.Secret | None) -> None:
-    """Root's password is locked, and the hash stays for the day on which it is unlocked."""
-    if secret is None or secret.empty or secret.usable:
-        must(host, "root's password cannot be locked", "passwd", "--quiet", "--lock", "root")
-    must(host, "root still expires", "chage", "--expiredate", "-1", "root")
+def _password(host: Host, it: Accounts, name: str) -> None:
+    """Its hash becomes the declared one, which only standard input is told."""
+    secret, wanted = database.read(host).secrets.get(name), (it.hashes or {})[name]
+    if secret is not None and secret.password != wanted:
+        done = host.run("chpasswd", "--encrypted", text=f"{name}:{wanted}\n")
+        if done.status:
+            raise Refused(f"chpasswd does not set the password of {name}: {done.err.strip()}")
 
 
 def _group(host: Host, it: Accounts) -> None:
@@ -226,7 +246,7 @@ def _account(host: Host, it: Accounts, name: str) -> None:
     if account.shell != wanted if wanted else not account.has_shell:
         change += ["--shell", wanted or _SHELL]
     must(host, f"the account {name} cannot be corrected", "usermod", *change, name)
-    if secret is None or secret.changed == 0 or (secret.outdated and not secret.usable):
+    if secret is None or secret.changed == 0 or (secret.outdated):
         days = ("--lastday", str(database.today()), "--maxdays", _NEVER)
         must(host, f"the password of {name} stays expired", "chage", *days, name)
 
@@ -234,7 +254,7 @@ def _account(host: Host, it: Accounts, name: str) -> None:
 def _create(host: Host, it: Accounts, name: str) -> None:
     """Without a password, and so without one that ages."""
     declared, group = it.administrators[name], it.settings["administrators_group"]
-    options = ["--create-home", "--shell", declared.get("shell", _SHELL), "--groups", group]
+    options = ["--create-home", "--shell", _shell(declared), "--groups", group]
     options += ["--password", "*", "--key", f"PASS_MAX_DAYS={_NEVER}"]
     if "uid" in declared:
         options += ["--uid", str(declared["uid"])]
@@ -243,11 +263,14 @@ def _create(host: Host, it: Accounts, name: str) -> None:
     must(host, f"the account {name} cannot be made", "useradd", *options, name)
 
 
-def _keys(host: Host, it: Accounts, account: Account) -> None:
+def _keys(host: Host, it: Accounts, name: str) -> None:
     """The declared keys are in the file, beside those that others put there, and sshd accepts it.
 
     The file is complete before it has its name, for sshd reads it as the account.
     """
+    account = database.read(host).by_name.get(name)
+    if account is None:
+        raise Refused(f"{name} has no account yet, so its keys have no place")
     path = ways_in.key_paths(account, [_pattern(it.baseline)])[0]
 
     def complete(text: str) -> str:
@@ -276,7 +299,8 @@ def clean(host: Host) -> None:
 
 
 CHECKS: dict[str, tuple[Callable[[Accounts], Any], Callable[[Accounts], Seen]]] = {
-    ROOT: (lambda it: {"password": "locked", "expires": "never"}, _root_seen),
+    ROOT: (lambda it: "locked", _root_seen),
+    UNEXPIRED: (lambda it: "never", _expiry_seen),
     consoles.EMERGENCY: (
         lambda it: consoles.expected(it.settings["emergency_shell"]),
         lambda it: consoles.seen(

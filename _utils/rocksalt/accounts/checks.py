@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 from rocksalt import findings
 from rocksalt.accounts import administrators, consistency, passwords, strangers, sudo
 from rocksalt.accounts.reading import Reading, read
-from rocksalt.errors import Refused
 from rocksalt.findings import Seen
 from rocksalt.host import Host
 from rocksalt.settings import Baseline
+from rocksalt.transaction import each
 
 PARTS = (administrators, sudo, strangers, consistency, passwords)
 
@@ -73,14 +73,7 @@ def enforce(host: Host, it: Accounts, ids: Sequence[str]) -> None:
     """Enforces the controls ``ids``, part by part: administrators get their accounts before others
     lose theirs. Raises :class:`Refused` with what could not be done, after everything else was.
     """
-    failures = []
-    for part in PARTS:
-        try:
-            part.fix(host, it, ids)
-        except (Refused, OSError) as error:
-            failures.append(str(error))
-    if failures:
-        raise Refused("; ".join(failures))
+    each(partial(part.fix, host, it, ids) for part in PARTS)
 
 
 def leftovers(host: Host) -> list[str]:

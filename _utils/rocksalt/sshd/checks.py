@@ -230,12 +230,7 @@ class Sshd:
 
     # Ways in -------------------------------------------------------------------------------------
 
-    def safe(
-        self,
-        host: Host,
-        newcomers: Sequence[ways_in.Newcomer] = (),
-        stays: Callable[[str], bool] = lambda _: True,
-    ) -> Seen:
+    def safe(self, host: Host, plan: ways_in.Plan = ways_in.NOTHING) -> Seen:
         """Whether the guarded controls may be enforced: a way in stays, at a door that stays."""
         served = set(self.reading.effective.get("port", []))
         declared = set(map(str, self.settings["ports"]))
@@ -254,7 +249,7 @@ class Sshd:
                 f"the packet filter in force lets nobody in to port {ports}, on which "
                 "hardening:sshd:ports makes sshd listen: apply hardening.firewall first",
             )
-        return self.administrator(host, newcomers, stays)
+        return self.administrator(host, plan)
 
     def _let_in(self, host: Host) -> bool:
         """Whether the baseline's packet filter, where it is in force, accepts a declared port."""
@@ -269,46 +264,53 @@ class Sshd:
         )
 
     def administrator(
-        self,
-        host: Host,
-        newcomers: Sequence[ways_in.Newcomer] = (),
-        stays: Callable[[str], bool] = lambda _: True,
+        self, host: Host, plan: ways_in.Plan = ways_in.NOTHING, as_it_runs: bool = False
     ) -> Seen:
-        """Whether somebody can log in by key and become root; see :func:`ways_in.find`."""
+        """Whether somebody can log in by key and become root, with our configuration in force, or
+        with sshd as it runs now; see :func:`ways_in.find`.
+        """
+        wanted: Mapping[str, Any] | None = {} if as_it_runs else None
         found, rejected = ways_in.find(
-            host, self.door(), lambda user: self.door_for(host, user), newcomers, stays
+            host,
+            self.door(wanted=wanted),
+            lambda user: self.door(self._effective_for(host, user), wanted),
+            plan,
         )
         return Seen(bool(found), ways_in.explain(found, rejected))
 
-    def door_for(self, host: Host, user: str) -> ways_in.Door:
-        """The door for one user who comes from the management networks, Match blocks included.
+    def _wanted_directives(self) -> dict[str, Any]:
+        return {k: v for directives in self.wanted.values() for k, v in directives.items()}
 
-        It is the common one where sshd is missing or finds its configuration wrong.
+    def _effective_for(self, host: Host, user: str) -> Mapping[str, list[str]]:
+        """What holds for one user who comes from the management networks, Match blocks included.
+
+        It is what holds for all where sshd is missing or finds its configuration wrong.
         """
         if not self.reading.installed or self.reading.problem:
-            return self.door()
+            return self.reading.effective
         networks = self.baseline.networks.get("management", ())
         address = next(iter(ipaddress.ip_network(networks[0]).hosts())) if networks else "192.0.2.1"
         spec = f"user={user},host=management.invalid,addr={address},laddr=192.0.2.2,lport="
         effective, problem = test_mode(
             host, self.reading.daemon.options, f"{spec}{self.settings['ports'][0]}"
         )
-        return self.door(None if problem else effective)
+        return self.reading.effective if problem else effective
 
-    def door(self, effective: Mapping[str, list[str]] | None = None) -> ways_in.Door:
-        """What sshd will demand of an account once our configuration is in force: what we do not
-        set stays as it is in ``effective``, for want of which the answer for everybody counts.
+    def door(
+        self,
+        effective: Mapping[str, list[str]] | None = None,
+        wanted: Mapping[str, Any] | None = None,
+    ) -> ways_in.Door:
+        """What sshd demands of an account where ``wanted`` (ours, unless given) overrules what is
+        ``effective`` (for everybody, unless given).
         """
         effective = self.reading.effective if effective is None else effective
-        wanted = {k: v for directives in self.wanted.values() for k, v in directives.items()}
+        wanted = self._wanted_directives() if wanted is None else wanted
 
         def words(keyword: str) -> list[str]:
             if keyword in wanted:
-                return (
-                    list(wanted[keyword])
-                    if isinstance(wanted[keyword], list)
-                    else [wanted[keyword]]
-                )
+                value = wanted[keyword]
+                return list(value) if isinstance(value, list) else [value]
             return [w for value in effective.get(keyword.lower(), []) for w in value.split()]
 
         algorithms = words("PubkeyAcceptedAlgorithms")
@@ -325,6 +327,8 @@ class Sshd:
             public_keys="no" not in words("PubkeyAuthentication"),
             forced_command=" ".join(words("ForceCommand")) or "none",
             chroot=" ".join(words("ChrootDirectory")) or "none",
+            methods=words("AuthenticationMethods") or ["any"],
+            pam="no" not in words("UsePAM"),
         )
 
 
