@@ -10,7 +10,7 @@ import stat
 import pytest
 
 from rocksalt import settings
-from rocksalt.accounts import consistency, database, editing, folders
+from rocksalt.accounts import consistency, database, editing, folders, sessions, strangers
 from rocksalt.accounts.checks import Accounts
 from rocksalt.accounts.database import GROUP, GSHADOW, PASSWD, SHADOW
 from rocksalt.accounts.reading import Reading
@@ -60,10 +60,12 @@ def look(shipped):
     def call(host, **family) -> Accounts:
         baseline = settings.resolve(shipped, {"accounts": family}, {}, "web1")
         people = database.read(host)
-        seen = consistency.read(host, people)
+        seen = consistency.read(host, people, baseline)
         of_root = {"/root": folders.Home()}  # which nobody but root can make
         seen = dataclasses.replace(seen, homes={**seen.homes, **of_root})
-        return Accounts(baseline, Reading(people=people, consistency=seen))
+        live, keys = sessions.read(host), strangers.read(host, people)
+        reading = Reading(people=people, live=live, strangers=keys, consistency=seen)
+        return Accounts(baseline, reading)
 
     return call
 
@@ -189,6 +191,60 @@ def test_system_accounts_have_no_shell(sane, look, shell):
     assert drift(look(sane, users={"games": {}})) == {}
 
 
+def test_git_shell_is_none_that_takes_commands(sane, look):
+    change(sane, PASSWD, "/usr/games:/usr/sbin/nologin", "/usr/games:/usr/bin/git-shell")
+    assert drift(look(sane)) == {}
+    change(sane, PASSWD, "/usr/bin/git-shell", "/usr/games/git-shell")
+    assert drift(look(sane)).keys() == {"ACC-054"}
+
+
+@pytest.mark.parametrize("way", ["shell", "password"])
+@pytest.mark.parametrize("keys", ["own", "unreadable"])
+def test_a_system_account_with_keys_may_be_how_a_tool_gets_in(sane, look, public_key, way, keys):
+    if way == "shell":
+        change(sane, PASSWD, "/usr/games:/usr/sbin/nologin", "/usr/games:/bin/bash")
+        wrong = "the shell of games in /etc/passwd is /bin/bash"
+    else:
+        change(sane, SHADOW, "games:*", f"games:{HASH}")
+        wrong = "games has a password"
+    path = "/usr/games/.ssh/authorized_keys"
+    sane.put(path, public_key() if keys == "own" else "#" * (1 << 20) + "\n")
+    it = look(sane)
+    seen = consistency.CHECKS["ACC-054"][1](it)
+    assert (seen.reason, seen.remedy) == (f"{wrong} (games has authorised keys)", "manual")
+    before = sane.read(PASSWD), sane.read(SHADOW)
+    repair(sane, it)
+    assert (sane.read(PASSWD), sane.read(SHADOW)) == before
+    sane.put(path, "# none\n")
+    assert drift(look(sane)) == {"ACC-054": ([wrong], "state")}
+
+
+def test_keys_that_the_same_run_takes_away_keep_no_shell(sane, look, public_key):
+    me = f"tool:x:{ME}:{ME}::/srv/tool:/bin/bash"
+    sane.put("/etc/login.defs", f"UID_MIN {ME + 1}\nUID_MAX 60000\n")
+    change(sane, PASSWD, f"ann:x:{ME}:{ME}::{HOME}:/bin/bash", me)
+    path = "/srv/tool/.ssh/authorized_keys"
+    sane.put(path, public_key())
+    belong(sane, path)
+    assert drift(look(sane))["ACC-054"][1] == "manual"
+    assert drift(look(sane, remove=["authorized_keys"]))["ACC-054"][1] == "state"
+    off = {"ACC-042": {"off": "another tool looks after keys"}}
+    kept = look(sane, remove=["authorized_keys"], controls=off)
+    assert drift(kept)["ACC-054"][1] == "manual"
+
+
+def test_a_running_service_needs_no_shell(sane, look):
+    change(sane, PASSWD, "games:x:5:60", f"games:x:{ME}:60")
+    change(sane, PASSWD, f"ann:x:{ME}", f"ann:x:{ME + 2}")
+    change(sane, PASSWD, "/usr/games:/usr/sbin/nologin", "/usr/games:/bin/bash")
+    sane.put("/etc/login.defs", f"UID_MIN {ME + 1}\nUID_MAX 60000\n")
+    sane.path("/proc/77").mkdir()
+    os.chown(sane.path("/proc/77"), ME, ME)
+    it = look(sane)
+    assert ME in it.reading.live.processes
+    assert drift(it)["ACC-054"][1] == "state"
+
+
 def test_nobody_is_a_system_account_and_high_numbers_are_people(sane, look):
     change(sane, PASSWD, "/nonexistent:/usr/sbin/nologin", "/nonexistent:/bin/sh")
     add(sane, PASSWD, "carol:x:70000:70000::/home/carol:/bin/sh")
@@ -309,6 +365,29 @@ def test_accounts_that_cannot_log_in_need_no_home(sane, look):
     add(sane, PASSWD, "eve:x:20001:1::/home/eve:/bin/bash")
     add(sane, SHADOW, "eve:!:1:::::1:")
     assert drift(look(sane)) == {}
+
+
+@pytest.mark.parametrize(
+    ("path", "old", "new"),
+    [
+        (SHADOW, f"ann:{HASH}:1::::::", f"ann:{HASH}:1:::::1:"),
+        (PASSWD, f"{HOME}:/bin/bash", f"{HOME}:/usr/sbin/nologin"),
+    ],
+)
+def test_the_home_of_an_administrator_is_looked_at_in_any_case(
+    sane, look, public_key, path, old, new
+):
+    """The run that makes the account whole again has to close its home as well."""
+    change(sane, path, old, new)
+    sane.path(HOME).chmod(0o777)
+    assert drift(look(sane)) == {}
+    administrators = {"ann": {"keys": [public_key()], "nopasswd": True}}
+    assert drift(look(sane, administrators=administrators)).keys() == {"ACC-056"}
+
+
+def test_sudo_obeys_the_files_of_root_even_when_it_has_expired(sane, look):
+    change(sane, SHADOW, "root:*:1::::::", "root:*:1:::::1:")
+    assert "root" in {account.name for account in look(sane).reading.consistency.residents}
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import stat
 import pytest
 
 from rocksalt import settings
-from rocksalt.accounts import authorised, checks, database, strangers
+from rocksalt.accounts import authorised, checks, database, sessions, strangers
 from rocksalt.accounts.reading import Reading
 from rocksalt.errors import Refused
 from rocksalt.sshd import keys, known_keys
@@ -46,7 +46,8 @@ def look(host, shipped, ann):
         baseline = settings.resolve(shipped, {"accounts": pillar}, {}, "web1")
         people = database.read(host)
         mine = strangers.read(host, people)
-        return checks.Accounts(baseline, Reading(people=people, strangers=mine))
+        live = sessions.read(host)
+        return checks.Accounts(baseline, Reading(people=people, live=live, strangers=mine))
 
     return call
 
@@ -381,7 +382,21 @@ def test_what_fails_is_said_after_the_rest_was_done(look, host):
     host.answer("userdel eve", status=8, err="userdel: user eve is currently used\n")
     with pytest.raises(Refused, match=r"^the account eve stays: userdel: user eve is"):
         strangers.fix(host, look(remove=EVERYTHING), ["ACC-043", "ACC-044"])
-    assert host.ran[1:] == [("userdel", "mallory"), ("gpasswd", "--delete", "eve", "docker")]
+    assert host.ran[0] == ("gpasswd", "--delete", "eve", "docker")
+    assert host.ran[-1] == ("userdel", "mallory")
+
+
+def test_what_has_gone_meanwhile_is_passed_over(look, host):
+    add(host, "debian:x:1001:1001::/home/debian:/bin/bash", groups=["adm"])
+    add(host, "eve:x:1002:1002::/home/eve:/bin/bash", groups=["docker", "sudo"])
+    host.put("/var/spool/cron/crontabs/eve", "@daily true\n", 0o600)
+    it = look(remove=EVERYTHING)
+    assert found(it) == {"ACC-040", "ACC-043", "ACC-044", "ACC-045"}
+    host.put("/etc/passwd", PASSWD)
+    host.put("/etc/group", GROUP.replace("docker:x:990:\n", ""))
+    host.remove("/var/spool/cron/crontabs/eve")
+    strangers.fix(host, it, sorted(strangers.CHECKS))
+    assert host.ran == []
 
 
 # Members ------------------------------------------------------------------------------------------
@@ -415,12 +430,26 @@ def test_a_primary_group_is_left_to_a_person(look, host):
     assert verdict.remedy == "manual"
 
 
-def test_default_accounts_leave_privileged_groups_in_any_case(look, host):
+def test_default_accounts_that_are_locked_leave_privileged_groups(look, host):
     add(host, "pi:x:1001:1001::/home/pi:/usr/sbin/nologin", "!:1:::::1:", ["docker"])
     it = look()
     assert seen(it, "ACC-044").remedy == ""
     strangers.fix(host, it, ["ACC-044"])
     assert host.ran == [("gpasswd", "--delete", "pi", "docker")]
+
+
+def test_default_accounts_that_stay_open_are_members_like_others(look, host):
+    add(host, "admin:x:1001:1001::/home/admin:/bin/bash", groups=["adm"])
+    off = {"ACC-040": {"off": "the provider's console needs it"}}
+    it = look(controls=off)
+    assert seen(it, "ACC-044").reason == (
+        "admin is in adm (hardening:accounts:remove does not name members)"
+    )
+    assert seen(it, "ACC-044").remedy == "manual"
+    strangers.fix(host, it, ["ACC-044"])
+    assert host.ran == []
+    assert seen(look(controls=off, remove=["members"]), "ACC-044").remedy == ""
+    assert seen(look(controls=off, members={"adm": ["admin"]}), "ACC-044").actual == []
 
 
 def test_the_process_of_a_service_does_not_keep_it_in_a_group(look, host):

@@ -140,6 +140,22 @@ def strange(it: Accounts, files: Sequence[KeyFile]) -> list[Fault]:
     return found
 
 
+def keyed(it: Accounts, files: Sequence[KeyFile]) -> set[str]:
+    """Accounts that have keys, or what could be some, and keep one when this family has been
+    enforced.
+    """
+    found = known(files) if "ACC-041" in it.wanted else []
+    found += strange(it, files) if "ACC-042" in it.wanted else []
+    taken: dict[tuple[str, str], set[_Way]] = defaultdict(set)
+    for strike in (fault.about for fault in found if not fault.manual):
+        taken[strike.file, strike.account.name] |= strike.ways
+    return {
+        file.account.name
+        for file in files
+        if file.problem or {*map(_way, file.keys)} - taken[file.path, file.account.name]
+    }
+
+
 def _unread(file: KeyFile) -> Fault:
     text = f"{file.account.name}: unknown keys in {file.path}"
     return Fault(text, manual=f"it could not be read: {file.problem}")

@@ -8,12 +8,13 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from rocksalt.accounts import database, editing, faults, folders, rules, sessions
+from rocksalt.accounts import database, editing, faults, folders, rules
 from rocksalt.accounts.database import PASSWD, SHADOW
 from rocksalt.accounts.faults import Fault
-from rocksalt.errors import Refused
 from rocksalt.findings import Seen
 from rocksalt.host import Attributes, Host
+from rocksalt.settings import Baseline
+from rocksalt.transaction import each
 
 if TYPE_CHECKING:
     from rocksalt.accounts.checks import Accounts
@@ -21,25 +22,24 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Reading:
-    """What was seen of it on the host: who lives in home folders, these by path, those of
-    ``rules.FILES`` that exist, and the UIDs that have an open session.
+    """What was seen of it on the host: who lives in home folders, these by path, and those of
+    ``rules.FILES`` that exist.
     """
 
     residents: Sequence[database.Account] = ()
     homes: Mapping[str, folders.Home] = field(default_factory=dict)
     files: Mapping[str, Attributes] = field(default_factory=dict)
-    live: frozenset[int] = frozenset()
 
 
-def read(host: Host, people: database.Database) -> Reading:
+def read(host: Host, people: database.Database, baseline: Baseline) -> Reading:
     """Looks at the host."""
     found = {path: host.attributes(path) for path in rules.FILES}
-    residents = list(rules.residents(people))
+    administrators = baseline.families["accounts"].settings["administrators"]
+    residents = list(rules.residents(people, administrators))
     return Reading(
         residents=residents,
         homes=folders.read(host, {account.home for account in residents}),
         files={path: attributes for path, attributes in found.items() if attributes},
-        live=sessions.read(host).sessions,
     )
 
 
@@ -62,32 +62,20 @@ def _shut_system_accounts(host: Host, it: Accounts) -> None:
 
 def _close_homes(host: Host, it: Accounts) -> None:
     found = _about(rules.home_folders(it))
-    _each(partial(folders.close, host, account) for account in found)
+    each(partial(folders.close, host, account) for account in found)
 
 
 def _tidy_homes(host: Host, it: Accounts) -> None:
     todo = defaultdict(list)
     for account, entry in _about(rules.dot_files(it)):
         todo[account].append(entry)
-    _each(partial(folders.tidy, host, account, entries) for account, entries in todo.items())
+    each(partial(folders.tidy, host, account, entries) for account, entries in todo.items())
 
 
 def _secure_files(host: Host, it: Accounts) -> None:
     for path in _about(rules.files(it)):
         group, mode = rules.FILES[path]
         host.secure(path, "root", group, f"{mode:04o}")
-
-
-def _each(steps: Iterable[Callable[[], object]]) -> None:
-    """Takes every step, whatever becomes of the others: nobody keeps a repair from a neighbour."""
-    failures = []
-    for step in steps:
-        try:
-            step()
-        except (Refused, OSError) as error:
-            failures.append(str(error))
-    if failures:
-        raise Refused("; ".join(failures))
 
 
 def _about(found: Iterable[Fault]) -> list[Any]:
@@ -113,10 +101,10 @@ def _unexpected(
 
 
 def fix(host: Host, it: Accounts, ids: Sequence[str]) -> None:
-    """Enforces those of ``ids`` that belong here. Raises :class:`Refused` with what could not be
-    done, after everything else was.
+    """Enforces those of ``ids`` that belong here. Raises :class:`rocksalt.errors.Refused` with
+    what could not be done, after everything else was: nobody keeps a repair from a neighbour.
     """
-    _each(partial(repair, host, it) for i, repair in _REPAIRS.items() if i in ids)
+    each(partial(repair, host, it) for i, repair in _REPAIRS.items() if i in ids)
 
 
 def leftovers(host: Host) -> list[str]:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import TYPE_CHECKING
 
-from rocksalt.accounts import database, faults, folders
+from rocksalt.accounts import authorised, database, faults, folders
 from rocksalt.accounts.database import GROUP, GSHADOW, PASSWD, SHADOW, Account
 from rocksalt.accounts.faults import Fault, undecided
 from rocksalt.findings import Seen
@@ -23,6 +23,8 @@ FILES = {
 }
 """Path -> (group, the most that its mode may allow); root owns them all."""
 _LOCKED = database.Secret("!")
+_GIT_SHELL = "/usr/bin/git-shell"
+"""It runs what git asks for, and what its account's owner put into a folder for it."""
 
 
 def _is_system(people: database.Database, account: Account) -> bool:
@@ -33,20 +35,23 @@ def _is_system(people: database.Database, account: Account) -> bool:
     return 0 < account.uid < least or most < account.uid <= 65535
 
 
-def residents(people: database.Database) -> Iterator[Account]:
-    """Who logs in and lives in a home folder: root, and people with a shell whose account has not
-    expired.
+def residents(people: database.Database, administrators: Collection[str]) -> Iterator[Account]:
+    """Who lives in a home folder: people with a shell whose account has not expired; any declared
+    administrator, whose account is opened again; and root, whose files sudo and su obey anyway.
     """
     for account in people.accounts:
-        if account.name == "root" or (account.uid >= people.human[0] and account.has_shell):
+        if account.name == "root":
+            yield account
+        elif account.uid >= people.human[0] and not _is_system(people, account):
             secret = people.secrets.get(account.name)
-            if not _is_system(people, account) and not (secret and secret.expired):
+            is_open = account.has_shell and not (secret and secret.expired)
+            if is_open or account.name in administrators:
                 yield account
 
 
 def _open_session(it: Accounts, account: Account) -> str:
     """Why the account must stay as it is for now."""
-    live = account.uid in it.reading.consistency.live
+    live = account.uid in it.reading.live.sessions
     return f"{account.name} has an open session" if live else ""
 
 
@@ -59,7 +64,7 @@ def second_roots(it: Accounts) -> Iterator[Fault]:
         manual = "" if it.removes("accounts") else "hardening:accounts:remove leaves accounts alone"
         if account.name in it.declared:
             manual = "it is declared"
-        elif 0 in it.reading.consistency.live:
+        elif 0 in it.reading.live.sessions:
             manual = "somebody is logged in with UID 0"
         elif root is None or root.uid:
             manual = "root is not there or has not UID 0"
@@ -103,18 +108,24 @@ def legacy(it: Accounts) -> Iterator[Fault]:
 
 
 def system_logins(it: Accounts) -> Iterator[Fault]:
-    """System accounts that somebody could log in to."""
-    declared = it.declared
+    """System accounts that somebody could log in to. With keys that stay, or a session, one may be
+    how a tool administers this host; running processes alone are those of a service, which goes on
+    with neither.
+    """
+    found = []
     for account in it.people.accounts:
-        if not _is_system(it.people, account) or account.name in declared:
+        if not _is_system(it.people, account) or account.name in it.declared:
             continue
-        manual = _open_session(it, account)
-        if account.has_shell and account.name not in it.settings["system_logins"]:
+        may = account.shell == _GIT_SHELL or account.name in it.settings["system_logins"]
+        if account.has_shell and not may:
             text = f"the shell of {account.name} in {PASSWD} is {account.shell or 'empty'}"
-            yield Fault(text, (PASSWD, account.name), manual)
+            found.append((account, text, PASSWD))
         if _secret(it, account).usable:
-            text = f"{account.name} has a password"
-            yield Fault(text, (SHADOW, account.name), manual)
+            found.append((account, f"{account.name} has a password", SHADOW))
+    keyed = authorised.keyed(it, it.reading.strangers.key_files) if found else ()
+    for account, text, path in found:
+        keys = f"{account.name} has authorised keys" if account.name in keyed else ""
+        yield Fault(text, (path, account.name), _open_session(it, account) or keys)
 
 
 def _start(text: str) -> str:

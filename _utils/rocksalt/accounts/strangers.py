@@ -11,19 +11,18 @@ import datetime as dt
 import re
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from rocksalt.accounts import authorised, database, sessions
+from rocksalt.accounts import authorised, database
 from rocksalt.accounts.authorised import unnamed
 from rocksalt.accounts.database import Account, Group
 from rocksalt.accounts.faults import Fault, seen
-from rocksalt.errors import Refused
 from rocksalt.findings import Seen
 from rocksalt.host import Host
 from rocksalt.source import STATE_DIR
-from rocksalt.transaction import must
+from rocksalt.transaction import each, must
 
 if TYPE_CHECKING:
     from rocksalt.accounts.checks import Accounts
@@ -52,7 +51,6 @@ class Reading:
     key_files: Sequence[authorised.KeyFile] = ()
     spooled: Sequence[Job] = ()
     system: Sequence[Job] = ()
-    live: sessions.Live = field(default_factory=sessions.Live)
 
 
 def read(host: Host, people: database.Database) -> Reading:
@@ -61,7 +59,6 @@ def read(host: Host, people: database.Database) -> Reading:
         key_files=authorised.read(host, people),
         spooled=[*_crontabs(host, people), *_at_jobs(host, people)],
         system=list(dict.fromkeys(_system_jobs(host))),
-        live=sessions.read(host),
     )
 
 
@@ -102,7 +99,7 @@ def _unlocked(it: Accounts) -> Iterator[Fault]:
             open_ways.append("has not expired")
         if open_ways:
             lock = ("usermod", "--lock", "--expiredate", "1", "--shell", "/usr/sbin/nologin", name)
-            act = _runs(f"{name} cannot be locked", *lock)
+            act = _runs(name, f"{name} cannot be locked", *lock)
             yield _unless_live(it, name, f"{name} {', '.join(open_ways)}", act)
 
 
@@ -119,7 +116,7 @@ def _unless_live(it: Accounts, name: str, text: str, act: Callable[[Host], None]
     """The account of a live session is never touched. Processes make one of a person's account, not
     of a service's.
     """
-    account, live = it.people.by_name.get(name), it.reading.strangers.live
+    account, live = it.people.by_name.get(name), it.reading.live
     if account is None:
         return Fault(text, act)
     person = it.people.is_human(account) or name in it.default_accounts
@@ -130,8 +127,14 @@ def _unless_live(it: Accounts, name: str, text: str, act: Callable[[Host], None]
     return Fault(text, act)
 
 
-def _runs(failure: str, *command: str) -> Callable[[Host], None]:
-    return lambda host: must(host, failure, *command)
+def _runs(name: str, failure: str, *command: str) -> Callable[[Host], None]:
+    """Runs a command for an account, unless that has gone meanwhile."""
+
+    def act(host: Host) -> None:
+        if name in database.read(host).by_name:
+            must(host, failure, *command)
+
+    return act
 
 
 def _strange_accounts(it: Accounts) -> Iterator[Fault]:
@@ -148,7 +151,7 @@ def _strange_accounts(it: Accounts) -> Iterator[Fault]:
         if open_ways and not it.removes("accounts"):
             yield Fault(text, manual=unnamed("accounts"))
         elif open_ways:
-            delete = _runs(f"the account {name} stays", "userdel", name)
+            delete = _runs(name, f"the account {name} stays", "userdel", name)
             yield _unless_live(it, name, text, delete)
 
 
@@ -176,11 +179,17 @@ def _member(it: Accounts, group: Group, name: str) -> Fault:
     text = f"{name} is in {group.name}"
     if name not in group.members:
         return Fault(text, manual=f"{group.name} is the primary group of {name}")
-    if name not in it.default_accounts and not it.removes("members"):
+    locked = name in it.default_accounts and "ACC-040" in it.wanted
+    if not locked and not it.removes("members"):
         return Fault(text, manual=unnamed("members"))
-    take_out = ("gpasswd", "--delete", name, group.name)
-    act = _runs(f"{name} stays in {group.name}", *take_out)
-    return _unless_live(it, name, text, act)
+    return _unless_live(it, name, text, partial(_take_out, name, group.name))
+
+
+def _take_out(name: str, group: str, host: Host) -> None:
+    """Takes a member out of a group, unless either has gone meanwhile."""
+    now = database.read(host).group_by_name.get(group)
+    if now and name in now.members:
+        must(host, f"{name} stays in {group}", "gpasswd", "--delete", name, group)
 
 
 def _strange_jobs(it: Accounts) -> Iterator[Fault]:
@@ -197,22 +206,26 @@ def _strange_jobs(it: Accounts) -> Iterator[Fault]:
 
 
 def _put_away(path: str, host: Host) -> None:
-    """Cron and at look at what is in their folders only; the file is kept as it is."""
+    """Cron and at look at what is in their folders only; the file is kept as it is. A job of at
+    that ran meanwhile is gone.
+    """
     host.path(REMOVED).mkdir(mode=0o700, parents=True, exist_ok=True)
     host.path(REMOVED).chmod(0o700)
     folder, name = path.split("/")[-2:]
     stamp = dt.datetime.now(dt.timezone.utc).strftime("%Y%m%dT%H%M%SZ")
-    shutil.move(str(host.path(path)), host.path(f"{REMOVED}/{stamp}-{folder}-{name}"))
+    with contextlib.suppress(FileNotFoundError):
+        shutil.move(str(host.path(path)), host.path(f"{REMOVED}/{stamp}-{folder}-{name}"))
 
 
 _FINDERS: dict[str, Callable[[Accounts], list[Fault]]] = {
     "ACC-040": lambda it: list(_unlocked(it)),
     "ACC-041": lambda it: authorised.known(it.reading.strangers.key_files),
     "ACC-042": lambda it: authorised.strange(it, it.reading.strangers.key_files),
-    "ACC-043": lambda it: list(_strange_accounts(it)),
     "ACC-044": lambda it: list(_strange_members(it)),
     "ACC-045": lambda it: list(_strange_jobs(it)),
+    "ACC-043": lambda it: list(_strange_accounts(it)),
 }
+"""In the order of repair: what an account has goes before the account."""
 
 
 def _nothing(it: Accounts) -> list[str]:
@@ -229,18 +242,12 @@ CHECKS: dict[str, tuple[Callable[[Accounts], Any], Callable[[Accounts], Seen]]] 
 
 
 def fix(host: Host, it: Accounts, ids: Sequence[str]) -> None:
-    """Enforces those of ``ids`` that belong here, as far as it can be done; keys go before the
-    accounts that have them. Raises :class:`Refused` with what failed.
+    """Enforces those of ``ids`` that belong here, as far as it can be done. Raises
+    :class:`rocksalt.errors.Refused` with what failed.
     """
     found = [fault for i, find in _FINDERS.items() if i in ids for fault in find(it)]
-    failures = []
-    for act in dict.fromkeys(fault.about for fault in found if not fault.manual):
-        try:
-            act(host)
-        except (Refused, OSError) as error:
-            failures.append(str(error))
-    if failures:
-        raise Refused("; ".join(failures))
+    acts = dict.fromkeys(fault.about for fault in found if not fault.manual)
+    each(partial(act, host) for act in acts)
 
 
 def leftovers(host: Host) -> list[str]:
