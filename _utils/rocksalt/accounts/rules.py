@@ -23,8 +23,8 @@ FILES = {
 }
 """Path -> (group, the most that its mode may allow); root owns them all."""
 _LOCKED = database.Secret("!")
-_GIT_SHELL = "/usr/bin/git-shell"
-"""It runs what git asks for, and what its account's owner put into a folder for it."""
+_GIT_SHELL = ("/usr/bin/git-shell", "/bin/git-shell")
+"""It runs git's own commands, and those that the account has in a folder for it."""
 
 
 def _is_system(people: database.Database, account: Account) -> bool:
@@ -116,7 +116,7 @@ def system_logins(it: Accounts) -> Iterator[Fault]:
     for account in it.people.accounts:
         if not _is_system(it.people, account) or account.name in it.declared:
             continue
-        may = account.shell == _GIT_SHELL or account.name in it.settings["system_logins"]
+        may = account.shell in _GIT_SHELL or account.name in it.settings["system_logins"]
         if account.has_shell and not may:
             text = f"the shell of {account.name} in {PASSWD} is {account.shell or 'empty'}"
             found.append((account, text, PASSWD))
