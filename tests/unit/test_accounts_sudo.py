@@ -264,7 +264,8 @@ def test_the_files(judged, host):
     found = sudo.render(judged(host, sudo_timeout=7, sudo_path=["/bin", "/sbin"]))
     lines = found[SETTINGS].splitlines()
     assert lines[0].startswith("# Written by rocksalt")
-    assert {"Defaults use_pty", "Defaults authenticate", "Defaults !log_input"} <= {*lines}
+    assert {"Defaults use_pty", "Defaults env_reset", "Defaults !log_input"} <= {*lines}
+    assert "authenticate" not in found[SETTINGS], "written before anybody keeps a way in"
     assert {'Defaults timestamp_timeout="7"', 'Defaults secure_path="/bin:/sbin"'} <= {*lines}
     assert found[ADMINISTRATORS].splitlines()[1:] == ["ann ALL=(ALL:ALL) NOPASSWD: ALL"]
     assert "/var/log/sudo.log {" in found[LOGROTATE]
@@ -369,6 +370,14 @@ def test_whom_nobody_declared(sudo_host, judged, text, allowed):
 def test_a_grant_without_password_is_too_much_where_a_password_is_declared(sudo_host, judged):
     append(sudo_host, f"{FOLDER}/ann", "ann ALL=(ALL) NOPASSWD:ALL\n")
     assert "ACC-029" in differing(judged(sudo_host, nopasswd=False))
+
+
+def test_a_grant_to_an_account_of_images_stays_with_the_account(sudo_host, judged, waiver):
+    append(sudo_host, f"{FOLDER}/aaa", "debian ALL=(ALL) NOPASSWD:ALL\n")
+    it = judged(sudo_host, waivers={"ACC-040": waiver()})
+    assert differing(it)["ACC-029"].remedy == "manual"
+    sudo.fix(sudo_host, it, ["ACC-029"])
+    assert sudo_host.read(f"{FOLDER}/aaa") == "debian ALL=(ALL) NOPASSWD:ALL\n"
 
 
 @pytest.mark.parametrize(
@@ -485,7 +494,7 @@ def test_a_fresh_host_gets_the_files(sudo_host, judged):
     [
         (MAIN, "Defaults !use_pty", f"{DISABLED}Defaults !use_pty"),
         (f"{FOLDER}/zzz", "Defaults log_input", f"{DISABLED}Defaults log_input"),
-        (MAIN, "%sudo ALL=(ALL) \\\n  ALL", f"{DISABLED}%sudo ALL=(ALL) \\\n{DISABLED}  ALL"),
+        (MAIN, "Defaults:bob \\\n  rootpw", f"{DISABLED}Defaults:bob \\\n{DISABLED}  rootpw"),
         (MAIN, "@include /etc/more", f"{DISABLED}@include /etc/more"),
         (f"{FOLDER}/zzz", f"{BROKEN}", f"{DISABLED}{BROKEN}"),
         (MAIN, "bob ALL=(ALL) ALL", f"{DISABLED}bob ALL=(ALL) ALL"),
@@ -541,6 +550,147 @@ def test_what_others_could_have_written_does_not_begin_to_count(sudo_host, judge
     heal(sudo_host, judged(sudo_host, sudo_grants=["nagios"]))
     assert sudo_host.read(f"{FOLDER}/bob{ASIDE}") == "nagios ALL=(ALL) ALL\n"
     assert sudo_host.attributes(MAIN).mode == "0440"
+
+
+@pytest.mark.parametrize(
+    ("identifier", "text"),
+    [
+        ("ACC-028", "%ops ALL=(ALL) LOG_INPUT:ALL"),
+        ("ACC-028", "ann, root ALL=(ALL) LOG_INPUT:ALL"),
+        ("ACC-012", "%sudo ALL=(ALL) ALL"),
+        ("ACC-012", "ann ALL=(ALL) NOPASSWD:!/bin/su"),
+        ("ACC-023", "Defaults:bob !use_pty, !authenticate"),
+    ],
+)
+def test_lines_that_let_somebody_become_root_are_left_to_a_person(
+    sudo_host, judged, identifier, text
+):
+    append(sudo_host, MAIN, f"{text}\n")
+    it = judged(sudo_host, sudo_grants=["ops"])
+    seen = differing(it)[identifier]
+    assert (seen.remedy, "so a person decides" in seen.reason) == ("manual", True)
+    sudo.fix(sudo_host, it, [i for i in sudo.CHECKS if i not in ("ACC-004", "ACC-027", "ACC-029")])
+    assert sudo_host.read(MAIN) == f"{STOCK}{text}\n"
+
+
+def test_a_tag_before_our_line_of_an_administrator_has_no_effect(sudo_host, judged):
+    append(sudo_host, f"{FOLDER}/ann", "ann ALL=(ALL) NOPASSWD:LOG_INPUT:ALL\n")
+    assert differing(judged(sudo_host)) == {}
+    sudo_host.remove(ADMINISTRATORS)
+    found = differing(judged(sudo_host))
+    assert set(found) == {"ACC-012", "ACC-028"}
+    heal(sudo_host, judged(sudo_host))
+    assert differing(judged(sudo_host)) == {}
+
+
+def test_a_line_of_several_defaults_goes_once_nobody_is_locked_out(sudo_host, judged):
+    append(sudo_host, MAIN, "Defaults:bob !use_pty, !authenticate\n")
+    sudo.fix(sudo_host, judged(sudo_host), ["ACC-023", "ACC-027"])
+    assert differing(judged(sudo_host)) == {}
+
+
+def test_what_decides_on_passwords_is_done_only_under_guard(judged, host):
+    guarded = {c.id for c in judged(host).family.controls.values() if c.guarded}
+    assert guarded & set(sudo.CHECKS) == {"ACC-004", "ACC-027", "ACC-029"}
+
+
+# Our own file of grants --------------------------------------------------------------------------
+
+UNGUARDED = [i for i in sudo.CHECKS if i not in ("ACC-004", "ACC-027", "ACC-029")]
+FORMER = "eve ALL=(ALL:ALL) NOPASSWD: ALL"
+
+
+def rows(host) -> list[str]:
+    return (host.read(ADMINISTRATORS) or "").splitlines()[1:]
+
+
+def test_a_former_administrator_stays_until_somebody_keeps_a_way_in(sudo_host, judged):
+    append(sudo_host, ADMINISTRATORS, f"{FORMER}\n")
+    (seen,) = differing(judged(sudo_host)).values()
+    place = f"{ADMINISTRATORS} line 3"
+    assert seen.reason == f"{place} grants something to eve, an administrator once: {FORMER}"
+    assert seen.remedy == ""
+    sudo.fix(sudo_host, judged(sudo_host), UNGUARDED)
+    assert rows(sudo_host) == [FORMER, "ann ALL=(ALL:ALL) NOPASSWD: ALL"]
+    sudo.fix(sudo_host, judged(sudo_host), ["ACC-029"])
+    assert rows(sudo_host) == ["ann ALL=(ALL:ALL) NOPASSWD: ALL"]
+    assert differing(judged(sudo_host)) == {}
+
+
+def test_without_administrators_their_file_stays(sudo_host, judged):
+    before = sudo_host.read(ADMINISTRATORS)
+    it = judged(sudo_host, administrators={})
+    assert set(differing(it)) == {"ACC-029"}
+    assert ADMINISTRATORS not in sudo.render(it)
+    sudo.fix(sudo_host, it, UNGUARDED)
+    assert sudo_host.read(ADMINISTRATORS) == before
+
+
+@pytest.mark.parametrize("file", [ADMINISTRATORS, f"{FOLDER}/90-cloud-init-users"])
+def test_nobody_is_asked_for_a_password_that_does_not_exist(sudo_host, judged, file):
+    sudo_host.remove(ADMINISTRATORS)
+    free = "ann ALL=(ALL:ALL) NOPASSWD: ALL"
+    append(sudo_host, file, f"# Written.\n{free}\n")
+    sudo_host.put("/etc/shadow", "ann:*:20000:0:99999:7:::\n")
+    sudo_host.remove(SETTINGS)
+    with pytest.raises(Refused, match="sudo goes on to ask ann for no password"):
+        sudo.fix(sudo_host, judged(sudo_host, nopasswd=False), UNGUARDED)
+    assert rows(sudo_host) == [free]
+    assert sudo_host.read(SETTINGS), "the rest is done"
+    assert differing(judged(sudo_host, nopasswd=False))["ACC-012"].remedy == ""
+
+
+def test_the_password_that_the_same_run_sets_counts(sudo_host, judged):
+    sudo_host.put("/etc/shadow", "ann:*:20000:0:99999:7:::\n")
+    it = judged(sudo_host, nopasswd=False)
+    assert set(differing(it)) == {"ACC-012"}
+    sudo_host.put("/etc/shadow", "ann:$y$j9T$salt$hash:20000:0:99999:7:::\n")
+    sudo.fix(sudo_host, it, ["ACC-012"])
+    assert rows(sudo_host) == ["ann ALL=(ALL:ALL) ALL"]
+    assert differing(judged(sudo_host, nopasswd=False)) == {}
+
+
+@pytest.mark.parametrize(
+    "text", ["ann ALL=(www) NOPASSWD:ALL", "ann ALL=(ALL:ALL) NOPASSWD:!/bin/su"]
+)
+def test_other_lines_of_an_administrator_are_corrected(sudo_host, judged, text):
+    append(sudo_host, ADMINISTRATORS, f"{text}\n")
+    found = differing(judged(sudo_host))
+    assert {i: seen.remedy for i, seen in found.items()} == {"ACC-012": ""}
+    heal(sudo_host, judged(sudo_host))
+    assert differing(judged(sudo_host)) == {}
+    assert rows(sudo_host) == ["ann ALL=(ALL:ALL) NOPASSWD: ALL"]
+
+
+def test_a_grant_of_others_does_not_stand_in_for_ours(sudo_host, judged):
+    sudo_host.remove(ADMINISTRATORS)
+    append(sudo_host, f"{FOLDER}/ann", "ann ALL=(ALL) NOPASSWD:ALL\n")
+    found = differing(judged(sudo_host))
+    assert set(found) == {"ACC-012"}
+    assert f"but not as declared by {ADMINISTRATORS}" in found["ACC-012"].actual["ann"]
+    heal(sudo_host, judged(sudo_host))
+    assert differing(judged(sudo_host)) == {}
+
+
+def test_defaults_in_the_file_of_grants_go(sudo_host, judged):
+    append(sudo_host, ADMINISTRATORS, "Defaults:bob !authenticate\n")
+    sudo.fix(sudo_host, judged(sudo_host), UNGUARDED)
+    assert set(differing(judged(sudo_host))) == {"ACC-027"}
+    heal(sudo_host, judged(sudo_host))
+    assert differing(judged(sudo_host)) == {}
+    assert DISABLED not in sudo_host.read(ADMINISTRATORS)
+
+
+@pytest.mark.parametrize("administrators", [None, {}])
+def test_what_others_wrote_into_the_file_of_grants_does_not_begin_to_count(
+    sudo_host, judged, administrators
+):
+    append(sudo_host, ADMINISTRATORS, f"{FORMER}\n")
+    sudo_host.path(ADMINISTRATORS).chmod(0o446)
+    declared = {} if administrators is None else {"administrators": administrators}
+    sudo.fix(sudo_host, judged(sudo_host, **declared), UNGUARDED)
+    assert FORMER not in (sudo_host.read(ADMINISTRATORS) or "")
+    assert set(differing(judged(sudo_host, **declared))) == set()
 
 
 def test_what_sudo_would_not_accept_is_undone(sudo_host, judged, monkeypatch):

@@ -76,6 +76,15 @@ class Change:
             else:
                 self.transaction.write(path, text)
 
+    def drop(self, lines: Iterable[sudoers.Line]) -> None:
+        """Takes lines out of files of our own."""
+        chosen = list(lines)
+        for path in dict.fromkeys(line.path for line in chosen):
+            spans = [range(line.number, line.last + 1) for line in chosen if line.path == path]
+            rows = (self.host.read(path) or "").split("\n")
+            kept = [row for n, row in enumerate(rows, 1) if not any(n in span for span in spans)]
+            self.write(path, "\n".join(kept))
+
     def rename(self, path: str, new: str) -> None:
         """Renames a file, or a link; sudo passes over names with a dot."""
         names = str(self.host.path(path)), str(self.host.path(new))

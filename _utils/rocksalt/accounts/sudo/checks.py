@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
-from rocksalt.accounts.sudo import reading, rules, sudoers
+from rocksalt.accounts.sudo import grants, rules, sudoers
 from rocksalt.accounts.sudo.reading import ADMINISTRATORS, LOGROTATE, SETTINGS, Reading
 from rocksalt.findings import AS_RENDERED, Seen, compared, show
 
@@ -29,20 +29,18 @@ _UNSAFE = 0o7137
 
 
 def render(it: Accounts) -> dict[str, str]:
-    """The files that the baseline wants: path -> text. What is waived is not in them."""
+    """The files that the baseline wants: path -> text. What is waived is not in them. That sudo
+    asks for passwords is what it does unless told otherwise, and so needs no line.
+    """
     lines = [
         _default_line(name, value)
         for identifier in OF_DEFAULTS
-        if identifier in it.wanted
+        if identifier in it.wanted and identifier != rules.ASKED
         for name, value in rules.defaults(it, identifier).items()
     ]
     found = {SETTINGS: _HEADER + "".join(lines)}
-    if rules.BECOME in it.wanted:
-        grants = (
-            f"{name} ALL=(ALL:ALL) {'NOPASSWD: ' if entry.get('nopasswd') else ''}ALL\n"
-            for name, entry in sorted(it.administrators.items())
-        )
-        found[ADMINISTRATORS] = _HEADER + "".join(grants)
+    if rules.BECOME in it.wanted and it.administrators:
+        found[ADMINISTRATORS] = _HEADER + "".join(f"{row}\n" for row in grants.rows(it))
     if LOG in it.wanted:
         found[LOGROTATE] = _logrotate(it.settings["sudo_log"])
     return found
@@ -77,14 +75,22 @@ def _see_defaults(identifier: str, it: Accounts) -> Seen:
     for default in it.reading.sudo.in_force.defaults:
         if default.name in wanted and not default.scope:
             found[default.name] = rules.value(default, wanted)
-    why = []
+    why, manual = [], []
     for default in rules.overruling(it, identifier):
         value = rules.value(default, wanted)
         whom = f" for {default.scope}" if default.scope else ""
         found[default.name + whom] = value
+        alone = rules.left_alone(it, identifier, default)
+        manual.append(bool(alone))
         why.append(f"{default.line.place} makes {default.name}{whom} {show(value)}")
+        why[-1] += f", {alone}, so a person decides" if alone else ""
     why += [f"no line of sudoers sets {name}" for name, value in found.items() if value is None]
-    return Seen(found, "; ".join(why))
+    by_state = not (manual and all(manual)) or _settings_wanting(it)
+    return Seen(found, "; ".join(why), remedy="" if by_state else "manual")
+
+
+def _settings_wanting(it: Accounts) -> bool:
+    return bool(_see_files(it).actual != _expect_files(it))
 
 
 def _see_log(it: Accounts) -> Seen:
@@ -108,7 +114,7 @@ def _expect_grants(it: Accounts) -> dict[str, str]:
 
 
 def _see_grants(it: Accounts) -> Seen:
-    found, why = {}, []
+    found, why, manual = {}, [], not _is_wanting(it)
     for name, want in _expect_grants(it).items():
         grant, culprits = rules.root_grant(it, name)
         places = ", ".join(dict.fromkeys(line.place for line in culprits))
@@ -118,9 +124,21 @@ def _see_grants(it: Accounts) -> Seen:
         elif culprits:
             found[name] = grant if grant != want else f"{grant}, except for {places}"
             why.append(f"{places} makes what sudo grants {name} another than declared")
+            why[-1] += "; it is a grant, so a person decides" if manual else ""
+        elif not grants.in_place(it, name):
+            found[name] = f"{grant}, but not as declared by {ADMINISTRATORS}"
+            why.append(f"{ADMINISTRATORS} does not have the one line that belongs to {name}")
         else:
             found[name] = grant
-    return Seen(found, "; ".join(why))
+    return Seen(found, "; ".join(why), remedy="manual" if why and manual else "")
+
+
+def _is_wanting(it: Accounts) -> bool:
+    """Whether our file of grants is not yet as it should be, or not read."""
+    found = it.reading.sudo
+    same = found.texts.get(ADMINISTRATORS) == render(it).get(ADMINISTRATORS)
+    is_read = is_included(it) and ADMINISTRATORS not in found.passed_over
+    return not (same and is_read) or bool(grants.unasked(it))
 
 
 def is_included(it: Accounts) -> bool:
@@ -129,21 +147,28 @@ def is_included(it: Accounts) -> bool:
 
 
 def _expect_files(it: Accounts) -> dict[str, Any]:
-    own = [path for path in render(it) if path != LOGROTATE]
-    return {**dict.fromkeys(own, f"root:root {MODE}, {AS_RENDERED}"), "read by sudo": True}
+    found = {SETTINGS: f"root:root {MODE}, {AS_RENDERED}"}
+    if has_grants(it):
+        found[ADMINISTRATORS] = f"root:root {MODE}"
+    return {**found, "read by sudo": True}
+
+
+def has_grants(it: Accounts) -> bool:
+    """Whether our file of grants is there and ours to keep; its lines are judged one by one."""
+    due = rules.BECOME in it.wanted and it.administrators
+    return bool(due and ADMINISTRATORS in it.reading.sudo.access)
 
 
 def _see_files(it: Accounts) -> Seen:
-    found: dict[str, Any] = {}
-    why = []
-    for path, text in render(it).items():
-        if path == LOGROTATE:
-            continue
-        state = compared(it.reading.sudo.texts.get(path), text)
-        access = it.reading.sudo.access.get(path)
-        found[path] = f"{access.access}, {state}" if access else state
-        if found[path] != f"root:root {MODE}, {AS_RENDERED}":
-            why.append(f"{path} {state if state != AS_RENDERED else f'is {found[path]}'}")
+    state = compared(it.reading.sudo.texts.get(SETTINGS), render(it)[SETTINGS])
+    access = it.reading.sudo.access.get(SETTINGS)
+    found: dict[str, Any] = {SETTINGS: f"{access.access}, {state}" if access else state}
+    why = [f"{SETTINGS} {state}"] if state != AS_RENDERED else []
+    if has_grants(it):
+        found[ADMINISTRATORS] = it.reading.sudo.access[ADMINISTRATORS].access
+    right = _expect_files(it)
+    edited = SETTINGS if why else ""
+    why += [f"{p} is {seen}" for p, seen in found.items() if p != edited and seen != right[p]]
     if not is_included(it):
         why.append(f"{sudoers.MAIN} does not include {sudoers.FOLDER}, so our files have no effect")
     passed_over = it.reading.sudo.passed_over
@@ -153,15 +178,16 @@ def _see_files(it: Accounts) -> Seen:
     return Seen({**found, "read by sudo": is_read}, "; ".join(why))
 
 
-def wrong_access(found: Reading) -> dict[str, str]:
+def wrong_access(it: Accounts) -> dict[str, str]:
     """Files and folders that others can read or change: path -> what is right. Our own are judged
     with their text.
     """
-    right = {}
+    found, right = it.reading.sudo, {}
+    own = {SETTINGS, ADMINISTRATORS} if has_grants(it) else {SETTINGS}
     for path, seen in found.access.items():
         is_folder = path == sudoers.FOLDER
         unsafe = seen.mode & (0o022 if is_folder else _UNSAFE)
-        if path not in reading.OWN and (not seen.access.startswith("root:root ") or unsafe):
+        if path not in own and (not seen.access.startswith("root:root ") or unsafe):
             right[path] = f"root:root {seen.mode & 0o755:04o}" if is_folder else f"root:root {MODE}"
     return right
 
@@ -169,7 +195,7 @@ def wrong_access(found: Reading) -> dict[str, str]:
 def _see_valid(it: Accounts) -> Seen:
     found = it.reading.sudo
     why = [f"{fault.place}: {fault.words}" for fault in found.faults]
-    for path, right in wrong_access(found).items():
+    for path, right in wrong_access(it).items():
         seen = found.access[path]
         aside = ", so sudo passes over it" if seen.passed_over else ""
         why.append(f"{path} is {seen.access}{aside}, right is {right}")
@@ -203,7 +229,9 @@ def _see_unexpected(it: Accounts) -> Seen:
     why, manual = [], []
     for grant in rules.unexpected(it):
         says = " ".join(grant.line.text.split())
-        why.append(f"{grant.line.place} grants something to {', '.join(grant.names)}: {says}")
+        former = grant.line.path == ADMINISTRATORS
+        whom = ", ".join(grant.names) + (", an administrator once" if former else "")
+        why.append(f"{grant.line.place} grants something to {whom}: {says}")
         manual.append(not (grant.removable and grant.whole))
         if grant.removable and not grant.whole:
             why[-1] += ", and somebody else by the same line"

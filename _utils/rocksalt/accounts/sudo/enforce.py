@@ -8,7 +8,8 @@ import dataclasses
 from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
-from rocksalt.accounts.sudo import checks, reading, rules, sudoers
+from rocksalt.accounts import database
+from rocksalt.accounts.sudo import checks, grants, reading, rules, sudoers
 from rocksalt.accounts.sudo.change import Change, disabled
 from rocksalt.accounts.sudo.reading import ADMINISTRATORS, LOGROTATE, SETTINGS
 from rocksalt.errors import Refused
@@ -43,11 +44,18 @@ def _fix_sudo(host: Host, it: Accounts, ids: Collection[str]) -> None:
     with Change(host) as change:
         for step in (_own_files, _access, _faults, _sources, _overruling, _grants):
             step(change, _again(host, it), ids)
+    unasked = grants.unasked(_again(host, it)) if rules.BECOME in ids else ()
+    if unasked:
+        raise Refused(
+            f"sudo goes on to ask {', '.join(unasked)} for no password, for there is none that"
+            " could be given; declare nopasswd, or a password in password_hashes"
+        )
 
 
 def _again(host: Host, it: Accounts) -> Accounts:
-    """The comparison with sudo as it is now."""
-    return type(it)(it.baseline, dataclasses.replace(it.reading, sudo=reading.read(host)))
+    """The comparison with sudo, and with accounts and passwords, as they are now."""
+    now = dataclasses.replace(it.reading, sudo=reading.read(host), people=database.read(host))
+    return type(it)(it.baseline, now)
 
 
 def _own_files(change: Change, it: Accounts, ids: Collection[str]) -> None:
@@ -55,7 +63,7 @@ def _own_files(change: Change, it: Accounts, ids: Collection[str]) -> None:
         return
     rendered = checks.render(it)
     for path in (ADMINISTRATORS, SETTINGS, LOGROTATE):
-        if path not in rendered:
+        if path not in rendered or (path == ADMINISTRATORS and not _grants_due(it, ids)):
             continue
         mode = checks.LOGROTATE_MODE if path == LOGROTATE else checks.MODE
         attributes = change.host.attributes(path)
@@ -69,6 +77,11 @@ def _own_files(change: Change, it: Accounts, ids: Collection[str]) -> None:
     if not checks.is_included(it):
         text = (change.host.read(sudoers.MAIN) or "").rstrip("\n")
         change.write(sudoers.MAIN, f"{text}\n{checks.INCLUDE}\n".lstrip("\n"))
+
+
+def _grants_due(it: Accounts, ids: Collection[str]) -> bool:
+    """Whether our file of grants is to be written: for its lines, or for its mode."""
+    return rules.BECOME in ids or (checks.FILES in ids and checks.has_grants(it))
 
 
 def _sources(change: Change, it: Accounts, ids: Collection[str]) -> None:
@@ -91,7 +104,7 @@ def _access(change: Change, it: Accounts, ids: Collection[str]) -> None:
     """
     if checks.VALID not in ids:
         return
-    for path, right in checks.wrong_access(it.reading.sudo).items():
+    for path, right in checks.wrong_access(it).items():
         if it.reading.sudo.access[path].passed_over and path.startswith(f"{sudoers.FOLDER}/"):
             change.rename(path, path + ASIDE)
         elif path in (sudoers.MAIN, sudoers.FOLDER) or path.startswith(f"{sudoers.FOLDER}/"):
@@ -138,16 +151,15 @@ def _repaired(change: Change, path: str, text: str, prefix: str) -> str:
 
 
 def _overruling(change: Change, it: Accounts, ids: Collection[str]) -> None:
-    """Lines of others that beat ours."""
+    """Defaults of others that beat ours. Lines with grants are left to a person."""
     lines = [
         default.line
         for identifier in checks.OF_DEFAULTS
         if identifier in ids
         for default in rules.overruling(it, identifier)
+        if not rules.left_alone(it, identifier, default)
     ]
-    if rules.BECOME in ids:
-        for name in it.administrators:
-            lines += rules.root_grant(it, name)[1]
+    change.drop(line for line in lines if line.path == ADMINISTRATORS)
     change.disable(line for line in lines if line.path not in reading.OWN)
 
 
@@ -158,6 +170,9 @@ def _grants(change: Change, it: Accounts, ids: Collection[str]) -> None:
     chosen = [grant.line for grant in rules.unexpected(it) if grant.removable and grant.whole]
     said = [line for line in it.reading.sudo.lines if line.says]
     for path in dict.fromkeys(line.path for line in chosen):
+        if path == ADMINISTRATORS:
+            change.drop(line for line in chosen if line.path == path)
+            continue
         alone = all(line in chosen for line in said if line.path == path)
         if alone and path.rpartition("/")[0] == sudoers.FOLDER:
             change.rename(path, path + ASIDE)

@@ -14,7 +14,7 @@ from rocksalt.accounts.sudo.reading import ADMINISTRATORS
 if TYPE_CHECKING:
     from rocksalt.accounts.checks import Accounts
 
-BECOME = "ACC-012"
+BECOME, ASKED, LOCKING = "ACC-012", "ACC-027", "ACC-040"
 PLAIN, FREE = "everything as root", "everything as root, without a password"
 
 
@@ -35,13 +35,46 @@ def overruling(it: Accounts, identifier: str) -> list[sudoers.Default]:
     wanted = defaults(it, identifier)
     found: list[sudoers.Default] = []
     for default in it.reading.sudo.in_force.defaults:
-        if default.name not in wanted:
+        if default.name not in wanted or _is_beaten(it, default):
             continue
         if value(default, wanted) != wanted[default.name]:
             found.append(default)
         elif not default.scope:
             found = [d for d in found if d.scope or d.name != default.name]
     return found
+
+
+def _is_beaten(it: Accounts, default: sudoers.Default) -> bool:
+    """Whether it is a tag of grants to administrators whose own line, after it, has none."""
+    if default.line.is_defaults:
+        return False
+    names = default.scope.split(", ")
+    specs = it.reading.sudo.in_force.specs
+    places = [n for n, spec in enumerate(specs) if spec.line == default.line]
+    own = {administrator(it, s.line): n for n, s in enumerate(specs) if _is_ours(it, s.line)}
+    return bool(places) and all(own.get(name, -1) > places[-1] for name in names)
+
+
+def _is_ours(it: Accounts, line_: sudoers.Line) -> bool:
+    name = administrator(it, line_)
+    return bool(name) and line_.text in (line(name, True), line(name, False))
+
+
+def left_alone(it: Accounts, identifier: str, default: sudoers.Default) -> str:
+    """Why a line that overrules ours is not disabled, or nothing: whoever loses a grant, or begins
+    to be asked for a password, may lose the only way to become root.
+    """
+    if not default.line.is_defaults:
+        return "which is part of a grant"
+    asked = defaults(it, ASKED)
+    if identifier != ASKED and any(
+        other.line == default.line
+        and other.name in asked
+        and value(other, asked) != asked[other.name]
+        for other in it.reading.sudo.in_force.defaults
+    ):
+        return f"in one line with what {ASKED} is about"
+    return ""
 
 
 def value(default: sudoers.Default, wanted: Mapping[str, Any]) -> Any:
@@ -66,12 +99,30 @@ def _names(it: Accounts, name: str) -> set[str]:
     return found
 
 
+def is_free(it: Accounts, name: str) -> bool:
+    """Whether sudo should ask an administrator for no password."""
+    return bool(it.administrators[name].get("nopasswd"))
+
+
+def line(name: str, free: bool) -> str:
+    """What lets an administrator run everything, without a password if ``free``."""
+    return f"{name} ALL=(ALL:ALL) {'NOPASSWD: ' if free else ''}ALL"
+
+
+def administrator(it: Accounts, line_: sudoers.Line) -> str:
+    """The administrator whom a line of our own file is about; it is judged with the grants."""
+    if line_.path != ADMINISTRATORS or BECOME not in it.wanted:
+        return ""
+    name = next(iter(line_.text.split()), "")
+    return name if name in it.administrators else ""
+
+
 def root_grant(it: Accounts, name: str) -> tuple[str | None, list[sudoers.Line]]:
     """What an administrator may do as root, and the lines that make it another than declared. The
     last rule that fits decides, for each program by itself.
     """
     policy = it.reading.sudo.in_force
-    names, free = _names(it, name), bool(it.administrators[name].get("nopasswd"))
+    names, free = _names(it, name), is_free(it, name)
     grant: str | None = None
     culprits: list[sudoers.Line] = []
     for spec in policy.specs:
@@ -104,8 +155,8 @@ def _tag(entry: Mapping[str, Any], name: str) -> Any:
 
 @dataclass(frozen=True)
 class Grant:
-    """A line that grants ``names`` what they should not have; ``whole`` if it grants nobody else
-    anything, ``removable`` if the settings have it taken away.
+    """A line that grants ``names`` what they should not have; ``whole`` if it goes as a whole, for
+    it grants nobody else anything or is ours, ``removable`` if a state takes it away.
     """
 
     names: Sequence[str]
@@ -117,11 +168,12 @@ class Grant:
 def unexpected(it: Accounts) -> list[Grant]:
     """The rules of others that nobody declared."""
     policy = it.reading.sudo.policy
+    locked = it.default_accounts if LOCKING in it.wanted else set()
     named: dict[sudoers.Line, list[str]] = {}
     strangers: dict[sudoers.Line, list[str]] = {}
     for spec in policy.specs:
-        if spec.line.path == ADMINISTRATORS and BECOME in it.wanted:
-            continue  # judged with its text
+        if administrator(it, spec.line):
+            continue
         unasked = any(_tag(e, "authenticate") is False for e in spec.commands)
         for name in sudoers.everybody(spec.users, policy.users):
             named.setdefault(spec.line, []).append(name)
@@ -130,11 +182,11 @@ def unexpected(it: Accounts) -> list[Grant]:
     return [
         Grant(
             names=list(dict.fromkeys(names)),
-            line=line,
-            whole=names == named[line],
-            removable=it.removes("sudoers") or set(names) <= it.default_accounts,
+            line=where,
+            whole=names == named[where] or (where.path == ADMINISTRATORS and BECOME in it.wanted),
+            removable=it.removes("sudoers") or where.path == ADMINISTRATORS or set(names) <= locked,
         )
-        for line, names in strangers.items()
+        for where, names in strangers.items()
     ]
 
 

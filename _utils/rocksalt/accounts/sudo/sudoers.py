@@ -20,6 +20,7 @@ _NOTHING = re.compile(r"\s*(?:#(?!-?\d).*|@.*)?$", re.DOTALL)
 _REMARK = re.compile(r"\s*#(?!-?\d)")
 _INCLUDE_WORD = re.compile(r"\s*#include(?:dir)?(?:\s|\\$)")
 _ALIAS = re.compile(r"\s*(?:User|Runas|Host|Cmnd|Cmd)_Alias\s")
+_DEFAULTS = re.compile(r"\s*Defaults(?:[\s@:!>]|$)")
 _CONTINUED = re.compile(r"\\\r?\n")
 _DEEPEST = 128
 _TAGS = ("log_input", "log_output")
@@ -51,6 +52,10 @@ class Line:
     @property
     def is_alias(self) -> bool:
         return _ALIAS.match(self.text) is not None
+
+    @property
+    def is_defaults(self) -> bool:
+        return _DEFAULTS.match(self.text) is not None
 
     @property
     def include(self) -> tuple[str, bool] | None:
