@@ -328,6 +328,13 @@ def test_a_jump_of_others_is_refused():
         normalised(text)
 
 
+def test_a_jump_of_others_above_our_lines_is_refused():
+    line = "auth [success=2 default=ignore] pam_ssh_agent_auth.so\n# here are the"
+    text = common("auth", HARDENED["auth"]).replace("# here are the", line, 1)
+    with pytest.raises(Refused, match=r"pam_ssh_agent_auth.so with a jump.*describe it as a prof"):
+        normalised(text)
+
+
 # Profiles -----------------------------------------------------------------------------------------
 
 
@@ -388,6 +395,46 @@ def test_a_file_of_somebody_elses_making_is_kept_aside(building):
     texts = profiles.build(building, profiles.Plan())
     assert texts[PATH + ASIDE] == "auth required pam_unix.so nullok\n"
     assert building.ran[0][-3:] == ("--force", "--enable", "some")
+
+
+def test_what_became_of_our_own_files_is_not_kept_aside(building):
+    building.put(PATH, "auth sufficient pam_permit.so\n")
+    building.put(f"{profiles.SAVED}/auth", "Module: rocksalt-unix\n")
+    assert PATH + ASIDE not in profiles.build(building, profiles.Plan())
+
+
+JUMPS = {
+    "over a file that grows": "auth [success=3 default=ignore] pam_x.so\n@include common-auth\n",
+    "into it": "auth [success=1 default=ignore] pam_x.so\n@include common-auth\n",
+    "two ways": "auth [success=1 die=2] pam_x.so\nauth required y.so\n@include common-auth\n",
+}
+
+
+@pytest.mark.parametrize("text", JUMPS.values(), ids=JUMPS)
+def test_a_jump_of_a_service_into_lines_that_change_is_refused(building, text):
+    building.put("/etc/pam.d/sudo", text)
+    with pytest.raises(Refused, match=r"sudo line 1, pam_x.so, jumps over lines of .*common-auth"):
+        profiles.build(building, profiles.Plan())
+
+
+KEPT = {
+    "right before it": "auth [success=1] pam_x.so\nauth required y.so\n@include common-auth\n",
+    "after it": "@include common-auth\nauth [success=1] pam_x.so\nauth required y.so\n",
+    "no number": "auth [success=done default=ignore] pam_x.so\n@include common-auth\n",
+    "another type": "account [success=1] pam_x.so\n@include common-auth\naccount required y.so\n",
+}
+
+
+@pytest.mark.parametrize("text", KEPT.values(), ids=KEPT)
+def test_other_jumps_of_services_stay(building, text):
+    building.put("/etc/pam.d/sudo", text)
+    assert profiles.build(building, profiles.Plan())
+
+
+def test_a_jump_over_lines_that_stay_stays(building):
+    put_stacks(building, HARDENED)
+    building.put("/etc/pam.d/sudo", JUMPS["into it"])
+    assert profiles.build(building, profiles.Plan())
 
 
 def test_a_module_that_would_be_lost_is_refused(building):
@@ -486,6 +533,40 @@ def test_the_copy_of_the_host_ends_with_the_process_that_holds_it(monkeypatch):
     assert not Host(f"/proc/{pid}").path("/").exists()
 
 
+def staged(monkeypatch, tmp_path, mounts, mount):
+    """The script that makes a copy, for a table of mounts and a ``mount`` that is a function."""
+    table = tmp_path / "mounts"
+    table.write_text(mounts)
+    script = trial._STAGE.replace("/proc/mounts", str(table)).replace("mkdir -m 1777 /run/lock", "")
+    script = script.replace("/tmp/rehearsal", str(tmp_path / "rehearsal"))
+    monkeypatch.setattr(trial, "_COPIED", (str(tmp_path / "etc"),))
+    (tmp_path / "etc").mkdir()
+    monkeypatch.setattr(trial, "_STAGE", f"mount() {{{{ {mount}; }}}}\n{script}")
+    monkeypatch.setattr(trial, "_HOLD", ("sh", "-euc"))
+
+
+def test_every_mount_is_made_read_only(monkeypatch, tmp_path):
+    log, space = tmp_path / "log", tmp_path / "a b"
+    mounts = f"x / ext4 rw\nproc /proc proc rw\nx {tmp_path}/a\\040b ext4 rw\nx /gone ext4 rw\n"
+    space.mkdir()
+    fails = f'echo "$*" >>{log}; case $* in *ro?/gone | *ro?/run/*) return 1 ;; esac'
+    staged(monkeypatch, tmp_path, f"{mounts}x /run/x fuse rw\n", fails)
+    with trial.stage():
+        pass
+    assert [line for line in log.read_text().splitlines() if line.startswith("-o remount")] == [
+        f"-o remount,bind,ro {path}" for path in ("/", space, "/gone", "/run/x")
+    ]
+
+
+def test_a_mount_that_stays_writable_is_refused(monkeypatch, tmp_path):
+    (tmp_path / "a b").mkdir()
+    mounts = f"x {tmp_path}/a\\040b ext4 rw\n"
+    staged(monkeypatch, tmp_path, mounts, "case $* in *remount*) return 1 ;; esac")
+    refused = pytest.raises(Refused, match=r"tried here: .*/a b cannot be made read-only$")
+    with refused, trial.stage():
+        pass
+
+
 def test_a_host_without_the_right_to_copy_is_refused(monkeypatch):
     monkeypatch.setattr(trial, "_STAGE", "echo mount: permission denied >&2; exit 1")
     monkeypatch.setattr(trial, "_HOLD", ("sh", "-euc"))
@@ -510,3 +591,13 @@ def test_login_defs_are_edited_and_restored():
     assert login_defs.edited(new, {"UMASK": "027", "HOME_MODE": "0750"}) == new
     assert login_defs.restored(new) == DEFS
     assert login_defs.parse("UMASK 022\nUMASK 027\n") == {"UMASK": "022 and 027"}
+
+
+def test_what_stands_below_our_block_stays_without_its_end():
+    wanted = {"UMASK": "027", "HOME_MODE": "0750"}
+    new = login_defs.edited(DEFS, wanted).replace("# end of rocksalt's settings\n", "")
+    new += "# below\nUMASK 077\nFAIL_DELAY 3\n"
+    assert login_defs.restored(new) == f"{DEFS}# below\nUMASK 077\nFAIL_DELAY 3\n"
+    again = login_defs.edited(new, wanted)
+    assert f"# below\n{DISABLED}UMASK 077\nFAIL_DELAY 3\n# begin" in again
+    assert login_defs.edited(again, wanted) == again

@@ -22,7 +22,8 @@ from rocksalt.accounts import (
 from rocksalt.accounts import password_checks as promises
 from rocksalt.accounts.reading import Reading
 from rocksalt.errors import Refused
-from rocksalt.transaction import DISABLED
+from rocksalt.host import Host
+from rocksalt.transaction import ASIDE, DISABLED
 
 DEFS = "UID_MIN 1000\nUID_MAX 60000\nUMASK 022\nPASS_MAX_DAYS 99999\nENCRYPT_METHOD SHA512\n"
 PASSWD = (
@@ -30,6 +31,7 @@ PASSWD = (
 )
 SHADOW = "root:*:19000:0:99999:7:::\nann:$y$j9T$a$b:{today}:0:365:7:::\nbob:!:19000:0:99999:7:::\n"
 AUTH, PASSWORD = pam.COMMON["auth"], pam.COMMON["password"]
+HASH = "$y$j9T$QFX2dSX1sLcxJ4pmmQ5bI.$iCWJNfe.FbQpXdDtVV9OV8oM/3MYeGhsEYkoHT4UUR8"
 UPDATE = "env DEBIAN_FRONTEND=noninteractive pam-auth-update"
 
 
@@ -37,6 +39,12 @@ UPDATE = "env DEBIAN_FRONTEND=noninteractive pam-auth-update"
 def no_copy_of_this_machine(monkeypatch):
     """Log-ins are tried on lab hosts only."""
     monkeypatch.setattr(trial, "_HOLD", ("false",))
+
+
+@pytest.fixture
+def ann(public_key):
+    """Administrators as a pillar declares them."""
+    return {"ann": {"keys": [public_key()]}}
 
 
 @pytest.fixture
@@ -199,7 +207,6 @@ def test_never_is_a_number_for_login_defs_and_no_file_for_shells(look):
 
 # Ageing -------------------------------------------------------------------------------------------
 
-HASH = "$y$j9T$a$b"
 AGES = {
     "as declared": (f"{HASH}:{{today}}:0:365:7::", None, ""),
     "too long": (f"{HASH}:{{today}}:0:99999:7::", "365", "ann lasts for ever, not 365 days"),
@@ -229,7 +236,34 @@ def test_passwords_age(hardened, look, line, given, reason):
 
 def test_root_never_ages(hardened, look):
     hardened.put("/etc/shadow", f"root:{HASH}:19000:0:30:7:::\n")
-    assert "root has no password and ages" in drifting(look())["ACC-076"]
+    assert "root is an account of the system and ages" in drifting(look())["ACC-076"]
+
+
+def test_a_password_of_the_pillar_never_ages(hardened, look, ann):
+    hardened.put("/etc/shadow", f"ann:{HASH}:10000:0:365:7:::\n")
+    it = look(administrators=ann, password_hashes={"ann": HASH})
+    assert drifting(it)["ACC-076"] == (
+        "the password of ann is declared in the pillar and ages: it lasts 365 days"
+    )
+    hardened.answer("chage")
+    passwords.fix(hardened, it, ["ACC-076"])
+    assert hardened.ran == [("chage", "-M", "-1", "-I", "-1", "ann")]
+
+
+def test_whose_password_the_pillar_has_is_not_guessed(hardened, look, ann):
+    hardened.put("/etc/shadow", f"ann:{HASH}:1:0:99999:7:::\nbob:{HASH}:1:0:99999:7:::\n")
+    it = look(administrators=ann)
+    it.settings = {**it.settings, "password_hashes": settings.SECRET}
+    assert it.hashes is None
+    assert "ann" not in drifting(it)["ACC-076"] and "bob" in drifting(it)["ACC-076"]
+
+
+def test_accounts_that_expired_or_need_not_age_are_left_alone(hardened, look):
+    hardened.put("/etc/shadow", f"ann:{HASH}:1:0:99999:7::1:\nbob:{HASH}:1:0:99999:7:::\n")
+    it = look(users={"bob": {"ages": False}})
+    passwords.fix(hardened, it, ["ACC-076"])
+    assert drifting(it) == {} and hardened.ran == []
+    assert "bob" in drifting(look(users={"bob": {"ages": True}}))["ACC-076"]
 
 
 def test_declared_never_leaves_passwords_that_last(hardened, look):
@@ -394,9 +428,71 @@ def test_other_files_are_put_right(rehearsal, look):
 def test_a_start_up_file_that_needs_its_line_keeps_it(hardened, look):
     hardened.put("/etc/profile", "if true; then\nTMOUT=0\nfi\n")
     hardened.answer("bash -n", status=2, err="syntax error")
-    with pytest.raises(Refused, match="/etc/profile needs TMOUT: syntax error"):
-        passwords.fix(hardened, look(), ["ACC-078"])
+    hardened.remove(shells.TIMEOUT)
+    seen = passwords.CHECKS["ACC-078"][1](look())
+    assert seen.reason.endswith(
+        "/etc/profile line 2 sets TMOUT to 0, which only a person can change"
+    )
+    assert seen.remedy == ""
+    passwords.fix(hardened, look(), ["ACC-078"])
     assert hardened.read("/etc/profile") == "if true; then\nTMOUT=0\nfi\n"
+    assert hardened.read(shells.TIMEOUT) == shells.script(900)
+    assert passwords.CHECKS["ACC-078"][1](look()).remedy == "manual"
+    hardened.put("/etc/profile.d/x.sh", "umask 0\n")
+    assert passwords.CHECKS["ACC-077"][1](look()).remedy == "manual"
+
+
+IN = shells.STAND_IN
+SCRIPTS = {
+    "alone": ("umask 002\nid\n", f"{DISABLED}umask 002\nid\n"),
+    "between then and fi": (
+        "if id; then\n  umask 002\nelse\n  export TMOUT=0\nfi\n",
+        f"if id; then\n{DISABLED}  umask 002\n  :{IN}\nelse\n"
+        f"{DISABLED}  export TMOUT=0\n  :{IN}\nfi\n",
+    ),
+    "both of one branch": (
+        "if id; then\numask 002\nTMOUT=0\nfi\n",
+        f"if id; then\n{DISABLED}umask 002\n:{IN}\n{DISABLED}TMOUT=0\nfi\n",
+    ),
+    "after then": (
+        "if id; then umask 2\nfi\n",
+        f"{DISABLED}if id; then umask 2\nif id; then :{IN}\nfi\n",
+    ),
+    "at the end of a function": (
+        "f() {\nid; umask 0; }\n",
+        f"f() {{\n{DISABLED}id; umask 0; }}\nid; :; }}{IN}\n",
+    ),
+    "after a condition": ("id &&\numask 002\nls\n", f"id &&\n{DISABLED}umask 002\n:{IN}\nls\n"),
+    "on the next line": (
+        "id && \\\nunset TMOUT\nls\n",
+        f"id && \\\n{DISABLED}unset TMOUT\n:{IN}\nls\n",
+    ),
+    "before a condition": ("umask 002 &&\nls\n", None),
+    "among other names": ("if id; then\nreadonly A=1 TMOUT=0\nfi\n", None),
+    "no script at all": ("if\numask 002\n", None),
+}
+
+
+@pytest.mark.parametrize(("text", "new"), SCRIPTS.values(), ids=SCRIPTS)
+def test_lines_of_start_up_files_are_taken_out_of_force(hardened, look, monkeypatch, text, new):
+    """The real bash judges."""
+    monkeypatch.setattr(hardened, "run", Host().run)
+    path = "/etc/profile.d/x.sh"
+    hardened.put(path, text)
+    passwords.fix(hardened, look(), ["ACC-078"])
+    shells.disable(hardened, promises.wrong_umasks(look()))
+    assert hardened.read(path) == (new or text)
+    assert passwords.restored(hardened.read(path)) == text
+    assert any(line.by_hand for line in look().reading.passwords.start_up) is (new is None)
+
+
+def test_a_line_that_became_indispensable_is_named(hardened, look):
+    hardened.put("/etc/profile.d/x.sh", "umask 002\n")
+    hardened.answer("bash -n")
+    it = look()
+    hardened.answer("bash -n", status=2)
+    with pytest.raises(Refused, match=r"x.sh line 1 has to be changed by hand"):
+        shells.disable(hardened, promises.wrong_umasks(it))
 
 
 def test_no_idle_time_is_no_file(hardened, look):
@@ -428,6 +524,16 @@ def test_what_cannot_be_taken_away_stays_whole(rehearsal, monkeypatch):
     with pytest.raises(Refused, match="pam-auth-update failed: locked; PAM is as it was"):
         passwords.clean(rehearsal)
     assert before(rehearsal) == old
+
+
+def test_a_file_of_somebodys_making_is_given_back(rehearsal, monkeypatch):
+    rehearsal.put(f"{AUTH}{ASIDE}", "auth required pam_unix.so\n")
+    tried = []
+    monkeypatch.setattr(trial, "passwords", lambda inside, empty: tried.append(inside.read(AUTH)))
+    assert f"{AUTH}{ASIDE}" in passwords.leftovers(rehearsal)
+    passwords.clean(rehearsal)
+    assert tried == [rehearsal.read(AUTH)] == ["auth required pam_unix.so\n"]
+    assert rehearsal.read(f"{AUTH}{ASIDE}") is None and passwords.leftovers(rehearsal) == []
 
 
 def test_nothing_of_ours_is_nothing_to_take_away(host):

@@ -10,6 +10,13 @@ from collections.abc import Mapping
 from rocksalt.transaction import DISABLED
 
 PATH = "/etc/login.defs"
+NAMES = frozenset(
+    {
+        *("PASS_MAX_DAYS", "PASS_MIN_DAYS", "PASS_WARN_AGE"),
+        *("ENCRYPT_METHOD", "UMASK", "HOME_MODE"),
+    }
+)
+"""What can be in our block."""
 _BEGIN, _END = "# begin of rocksalt's settings", "# end of rocksalt's settings"
 
 
@@ -28,7 +35,7 @@ def parse(text: str) -> dict[str, str]:
 
 
 def edited(text: str, wanted: Mapping[str, str]) -> str:
-    """The text with these settings, and those of others under the same names disabled."""
+    """The text with these settings (of ``NAMES``), and those of others by these names disabled."""
     lines = []
     for line in restored(text).rstrip("\n").split("\n"):
         words = line.split(None, 1)
@@ -39,13 +46,16 @@ def edited(text: str, wanted: Mapping[str, str]) -> str:
 
 
 def restored(text: str) -> str:
-    """The text as it was before."""
-    lines, ours = [], False
+    """The text as it was before; our block counts as far as its lines go, even without its end."""
+    lines, ours = [], set[str]()
     for line in text.split("\n"):
-        ours = ours or line == _BEGIN
-        if not ours:
+        name = line.partition(" ")[0]
+        if line in (_BEGIN, _END):
+            ours = set(NAMES) if line == _BEGIN else set()
+        elif name in ours:
+            ours.remove(name)
+        else:
             lines.append(line.removeprefix(DISABLED))
-        ours = ours and line != _END
     return "\n".join(lines)
 
 

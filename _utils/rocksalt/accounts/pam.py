@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from rocksalt.host import Host
+
 FOLDER, VENDOR = "/etc/pam.d", "/usr/lib/pam.d"
 TYPES = ("auth", "account", "password", "session", "session-noninteractive")
 COMMON = {kind: f"{FOLDER}/common-{kind}" for kind in TYPES}
@@ -19,6 +21,7 @@ HISTORY, QUALITY, UMASK = "pam_pwhistory.so", "pam_pwquality.so", "pam_umask.so"
 HASHES = ("yescrypt", "gost_yescrypt", "blowfish", "sha512", "sha256", "md5", "bigcrypt")
 _BAD = {"required": "bad", "requisite": "die", "sufficient": "ignore", "optional": "ignore"}
 _WORDS = re.compile(r"\[(?:\\.|[^\]\\])*\]|\S+")
+_SKIPPED = re.compile(r"\.(?:disabled-by-rocksalt|pam-old|pam-new|dpkg-\w+|ucf-\w+)$|~$|/\.")
 _DEPTH = 8
 
 
@@ -74,6 +77,17 @@ def parse(path: str, read: Callable[[str], str | None], depth: int = 0) -> list[
                 module = module.rsplit("/", 1)[-1]
                 rules.append(Rule(kind, control, module, tuple(words[3:]), path, number))
     return rules
+
+
+def jump(control: str) -> int:
+    """Over how many lines a control can jump at most, 0 where it does not."""
+    return max(map(int, re.findall(r"=(\d+)", control.partition("]")[0])), default=0)
+
+
+def services(host: Host) -> list[str]:
+    """The files of all services, the common ones as well."""
+    paths = [path for folder in (FOLDER, VENDOR) for path in host.glob(f"{folder}/*")]
+    return [path for path in paths if not _SKIPPED.search(path)]
 
 
 def _file(name: str) -> str:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Mapping, Sequence
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -27,20 +27,21 @@ _STOCK_QUALITY = {
     "usercheck": "1",
     "enforcing": "1",
 } | dict.fromkeys(("dcredit", "ucredit", "lcredit", "ocredit"), "0")
-_SKIPPED = re.compile(r"\.(?:disabled-by-rocksalt|pam-old|pam-new|dpkg-\w+|ucf-\w+)$|~$|/\.")
 
 
 @dataclass(frozen=True)
 class Reading:
     """What was seen of it on the host: the common files parsed, rules with nullok anywhere, texts
-    of our profiles and of other files (path -> text, None where there is none).
+    of our profiles and of other files (path -> text, None where there is none), our script that
+    ends idle shells, and what start-up files of others say.
     """
 
     stacks: pam.Stacks = field(default_factory=lambda: dict.fromkeys(pam.TYPES, ()))
     nullok: Sequence[pam.Rule] = ()
     texts: Mapping[str, str | None] = field(default_factory=dict)
     quality: Mapping[str, str] = field(default_factory=dict)
-    shells: Mapping[str, str] = field(default_factory=dict)
+    timeout: str = ""
+    start_up: Sequence[shells.Line] = ()
     dictionary: bool = False
 
     @property
@@ -53,18 +54,18 @@ class Reading:
 
 
 def read(host: Host, people: database.Database) -> Reading:
-    """Looks at the host; files only."""
+    """Looks at the host: files, and bash -n on start-up files that say something."""
     single = [login_defs.PATH, FAILLOCK, HISTORY, QUALITY_MAIN, QUALITY]
     single += [f"{profiles.FOLDER}/{name}" for name in (*profiles.OURS, profiles.QUALITY)]
-    services = [path for folder in (pam.FOLDER, pam.VENDOR) for path in host.glob(f"{folder}/*")]
-    services = [path for path in services if not _SKIPPED.search(path)]
-    rules = [rule for path in services for rule in pam.parse(path, host.read)]
+    rules = [rule for path in pam.services(host) for rule in pam.parse(path, host.read)]
+    start_up = shells.read(host)
     return Reading(
         stacks={kind: pam.parse(path, host.read) for kind, path in pam.COMMON.items()},
         nullok=list(dict.fromkeys(pam.nullok(rules))),
         texts={path: host.read(path) for path in single},
         quality=_quality(host),
-        shells=shells.read(host),
+        timeout=start_up.get(shells.TIMEOUT, ""),
+        start_up=shells.lines(host, start_up),
         dictionary=host.attributes(_DICTIONARY) is not None,
     )
 
@@ -221,8 +222,19 @@ def _definitions_seen(it: Accounts) -> Seen:
     return Seen({name: found.get(name) for name in _ageing(it)})
 
 
+def wrong_ages(it: Accounts, people: database.Database) -> Iterator[ageing.Wrong]:
+    """The accounts that age otherwise than declared. Which administrators have their password from
+    the pillar is not known from cached settings; then all of them are left alone.
+    """
+    users = it.settings["users"].items()
+    exempt = {name for name, entry in users if not (entry or {}).get("ages", True)}
+    if it.hashes is None:
+        exempt |= set(it.administrators)
+    return ageing.wrong(people, it.settings["password_max_days"], it.hashes or (), exempt)
+
+
 def _ages_seen(it: Accounts) -> Seen:
-    wrong = list(ageing.wrong(it.people, it.settings["password_max_days"]))
+    wrong = list(wrong_ages(it, it.people))
     manual = bool(wrong) and all(each.expiring for each in wrong)
     found = [each.sentence for each in wrong]
     return Seen(found, "; ".join(found), remedy="manual" if manual else "")
@@ -235,30 +247,38 @@ def _umask_wanted(it: Accounts) -> dict[str, Any]:
 def _umask_seen(it: Accounts) -> Seen:
     stacks = it.reading.passwords.stacks
     kinds = ("session", "session-noninteractive")
-    unexpected = [*map(str, wrong_umasks(it)), *_edited(it, "rocksalt-umask")]
-    actual = {kind: pam.umask(stacks[kind]) for kind in kinds}
-    return _told(_umask_wanted(it), {**actual, "unexpected": unexpected})
+    wrong, edited = wrong_umasks(it), _edited(it, "rocksalt-umask")
+    actual: dict[str, Any] = {kind: pam.umask(stacks[kind]) for kind in kinds}
+    right = not edited and all(actual[kind] == mask(it) for kind in kinds)
+    actual["unexpected"] = [*map(str, wrong), *edited]
+    seen = _told(_umask_wanted(it), actual)
+    return dataclasses.replace(seen, remedy=_remedy(wrong) if right else "")
 
 
 def wrong_umasks(it: Accounts) -> list[shells.Line]:
     """Lines of start-up files that set another umask."""
-    lines = shells.lines(it.reading.passwords.shells)
+    lines = it.reading.passwords.start_up
     return [line for line in lines if line.what == "umask" and line.value != mask(it)]
 
 
 def wrong_timeouts(it: Accounts) -> list[shells.Line]:
     """Lines of start-up files that set another idle time."""
-    lines = shells.lines(it.reading.passwords.shells)
+    lines = it.reading.passwords.start_up
     seconds = str(it.settings["shell_timeout"])
     return [line for line in lines if line.what == "TMOUT" and line.value != seconds]
 
 
 def _timeout_seen(it: Accounts) -> Seen:
-    text = it.reading.passwords.shells.get(shells.TIMEOUT, "")
-    same = text == shells.script(it.settings["shell_timeout"])
+    wrong = wrong_timeouts(it)
+    same = it.reading.passwords.timeout == shells.script(it.settings["shell_timeout"])
     unexpected = [] if same else [f"{shells.TIMEOUT} is not as rendered"]
-    unexpected += map(str, wrong_timeouts(it))
-    return Seen(unexpected, "; ".join(unexpected))
+    unexpected += map(str, wrong)
+    return Seen(unexpected, "; ".join(unexpected), remedy=_remedy(wrong) if same else "")
+
+
+def _remedy(wrong: Sequence[shells.Line]) -> str:
+    """Whether nothing but what needs a person is left."""
+    return "manual" if wrong and all(line.by_hand for line in wrong) else ""
 
 
 CHECKS: dict[str, tuple[Callable[[Accounts], Any], Callable[[Accounts], Seen]]] = {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from rocksalt.accounts import ageing, database, login_defs, pam, profiles, shells, trial
@@ -12,7 +13,7 @@ from rocksalt.accounts import password_checks as checks
 from rocksalt.accounts.password_checks import CHECKS, Reading, read
 from rocksalt.errors import Refused
 from rocksalt.host import Host
-from rocksalt.transaction import DISABLED, Transaction, must
+from rocksalt.transaction import ASIDE, DISABLED, Transaction, each, must
 
 if TYPE_CHECKING:
     from rocksalt.accounts.checks import Accounts
@@ -30,15 +31,7 @@ def fix(host: Host, it: Accounts, ids: Sequence[str]) -> None:
         _timeout: {"ACC-078"},
         _ages: {"ACC-076"},
     }
-    failures = []
-    for step, controls in steps.items():
-        if controls & set(ids):
-            try:
-                step(host, it)
-            except (Refused, OSError) as error:
-                failures.append(str(error))
-    if failures:
-        raise Refused("; ".join(failures))
+    each(partial(step, host, it) for step, controls in steps.items() if controls & set(ids))
 
 
 def _definitions(host: Host, it: Accounts) -> None:
@@ -49,11 +42,11 @@ def _definitions(host: Host, it: Accounts) -> None:
 
 
 def _ages(host: Host, it: Accounts) -> None:
-    ageing.fix(host, database.read(host), it.settings["password_max_days"])
+    ageing.fix(host, checks.wrong_ages(it, database.read(host)))
 
 
 def _umasks(host: Host, it: Accounts) -> None:
-    _without(host, checks.wrong_umasks(it))
+    shells.disable(host, checks.wrong_umasks(it))
 
 
 def _timeout(host: Host, it: Accounts) -> None:
@@ -62,16 +55,7 @@ def _timeout(host: Host, it: Accounts) -> None:
         host.write(shells.TIMEOUT, text)
     else:
         host.remove(shells.TIMEOUT)
-    _without(host, checks.wrong_timeouts(it))
-
-
-def _without(host: Host, lines: Sequence[shells.Line]) -> None:
-    change = Transaction(host)
-    try:
-        shells.disable(host, change, lines)
-    except (Refused, OSError):
-        change.undo()
-        raise
+    shells.disable(host, checks.wrong_timeouts(it))
 
 
 # PAM ----------------------------------------------------------------------------------------------
@@ -218,11 +202,24 @@ def _install(host: Host, change: Transaction, plan: profiles.Plan, texts: dict[s
 def leftovers(host: Host) -> list[str]:
     """What is on the host that the baseline put there."""
     own = [f"{profiles.FOLDER}/{name}" for name in profiles.OURS]
-    own += [checks.QUALITY, shells.TIMEOUT]
+    own += [checks.QUALITY, shells.TIMEOUT, *(f"{path}{ASIDE}" for path in _aside(host))]
     found = [path for path in own if host.read(path) is not None]
     if login_defs.is_edited(host.read(login_defs.PATH) or ""):
         found.append(login_defs.PATH)
     return found + [path for path in _edited(host) if path not in found]
+
+
+def _aside(host: Host) -> dict[str, str]:
+    """The common files of somebody's own making, which ours replaced: path -> text."""
+    texts = {path: host.read(f"{path}{ASIDE}") for path in pam.COMMON.values()}
+    return {path: text for path, text in texts.items() if text is not None}
+
+
+def _with_files_back(inside: Host) -> list[str]:
+    """Has them in force where log-ins are tried; nothing is promised of them."""
+    for path, text in _aside(inside).items():
+        inside.write(path, text)
+    return []
 
 
 def _edited(host: Host) -> list[str]:
@@ -233,15 +230,20 @@ def _edited(host: Host) -> list[str]:
 
 
 def clean(host: Host) -> None:
-    """Takes it away: the distribution's profiles are in force again, tried like ours were."""
+    """Takes it away: the distribution's profiles, or the files of somebody's own making that there
+    were, are in force again, tried like ours were.
+    """
     change = Transaction(host)
     try:
         used = set(profiles.OURS) & set(profiles.enabled_profiles(host))
         if used or any(host.read(f"{profiles.FOLDER}/{name}") for name in profiles.OURS):
             stock = ["unix"] if "rocksalt-unix" in used else []
             plan = profiles.Plan(enable=stock)
-            texts = _rehearsed(plan, [], lambda inside: [], empty=False)
+            texts = _rehearsed(plan, [], _with_files_back, empty=False)
             _install(host, change, plan, texts)
+        for path, text in _aside(host).items():
+            change.write(path, text)
+            change.remove(f"{path}{ASIDE}")
         for path in _edited(host):
             change.write(path, restored(host.read(path) or ""))
         text = host.read(login_defs.PATH) or ""
@@ -263,7 +265,7 @@ def restored(text: str) -> str:
             rows.append(row.removeprefix(DISABLED))
             replaced = re.sub(r"\s+nullok(?:_secure)?\b", "", rows[-1])
             replaced = replaced if replaced != rows[-1] else ""
-        elif not (replaced and row == replaced):
+        elif not ((replaced and row == replaced) or row.endswith(shells.STAND_IN)):
             rows.append(row)
             replaced = ""
     return "\n".join(rows)

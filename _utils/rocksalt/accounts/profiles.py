@@ -124,9 +124,11 @@ def umask(mask: str) -> str:
 
 def build(inside: Host, plan: Plan) -> dict[str, str]:
     """Has pam-auth-update make the common files on a host where nothing can go wrong; path -> text
-    of what it wrote, and of what somebody wrote in place of it. Raises :class:`Refused` where a
-    line of others would be lost.
+    of what it wrote, and of what somebody wrote in place of it before. Raises :class:`Refused`
+    where a line of others would be lost, or a jump of others would end elsewhere.
     """
+    first = not set(OURS) & set(enabled_profiles(inside))
+    jumps = list(_jumps(inside))
     enabled = [name for name in enabled_profiles(inside) if name not in (*OURS, *plan.disable)]
     before = [rule for path in pam.COMMON.values() for rule in pam.parse(path, inside.read)]
     for name, text in plan.texts.items():
@@ -137,13 +139,19 @@ def build(inside: Host, plan: Plan) -> dict[str, str]:
         if saved and _whole(old):
             text = normalised(path, old, saved)
         else:
-            aside |= {f"{path}{ASIDE}": old} if old else {}
+            aside |= {f"{path}{ASIDE}": old} if old and first else {}
             text = inside.read(f"{_TEMPLATES}/common-{kind}") or ""
             command = [*plan.command, "--force", "--enable", *enabled]
         inside.write(path, text)
     must(inside, "pam-auth-update failed", *command)
     after = [rule for path in pam.COMMON.values() for rule in pam.parse(path, inside.read)]
     _must_be_kept(before, after)
+    for rule, path in jumps:
+        if _shape(before, rule, path) != _shape(after, rule, path):
+            raise Refused(
+                f"{rule.place}, {rule.module}, jumps over lines of {path}, whose number changes: "
+                "write done or ignore in place of the number"
+            )
     paths = [*pam.COMMON.values(), *(f"{SAVED}/{kind}" for kind in (*pam.TYPES, "seen"))]
     return {**aside, **{path: inside.read(path) or "" for path in paths}}
 
@@ -157,6 +165,24 @@ def _must_be_kept(before: Sequence[pam.Rule], after: Sequence[pam.Rule]) -> None
                 f"{rule.place}, {rule.module}, was written by hand and would be lost: describe it "
                 f"as a profile in {FOLDER}, and run pam-auth-update --force"
             )
+
+
+def _jumps(host: Host) -> Iterator[tuple[pam.Rule, str]]:
+    """Jumps in files of services, and the common files over whose lines they go."""
+    common = set(pam.COMMON.values())
+    for service in sorted(set(pam.services(host)) - common):
+        rules = pam.parse(service, host.read)
+        for rule in rules:
+            if rule.path == service and (far := pam.jump(rule.control)):
+                stack = [other for other in rules if other.kind == rule.kind]
+                here = stack.index(rule) + 1
+                passed = {other.path for other in stack[here : here + far]}
+                yield from ((rule, path) for path in sorted(passed & common))
+
+
+def _shape(rules: Sequence[pam.Rule], jump: pam.Rule, path: str) -> list[str]:
+    """The modules of a common file that a jump counts."""
+    return [rule.module for rule in rules if (rule.path, rule.kind) == (path, jump.kind)]
 
 
 def enabled_profiles(host: Host) -> list[str]:
@@ -183,6 +209,7 @@ def normalised(path: str, text: str, saved: str) -> str:
         if is_mark or block not in written:
             stock = _key(head) in _FALLBACK_RULES or (module == pam.UMASK and block != _FINISH)
             if module not in _CONTROLLED or stock:
+                _must_not_jump(path, head if block == "" else "")
                 kept.append(line)
             continue
         position = next((i for i, (key, _) in rest.items() if head and key == _key(head)), None)
@@ -191,13 +218,18 @@ def normalised(path: str, text: str, saved: str) -> str:
             written[block].append((position, f"{match[1]}{head} {options}".rstrip()))
             rest.pop(position, None)
         elif line.strip() and module not in _CONTROLLED:
-            if re.search(r"=\d", head.split("]")[0]):
-                raise Refused(
-                    f"{path} has a line of {module} with a jump, written by hand: describe it as a "
-                    f"profile in {FOLDER}, and run pam-auth-update"
-                )
+            _must_not_jump(path, head)
             (above if block == _PRIMARY else below).append(line)
     return "\n".join(_placed(kept, above, below, written))
+
+
+def _must_not_jump(path: str, head: str) -> None:
+    """A jump written by hand would end elsewhere; ``head`` is its control and module."""
+    if pam.jump(head):
+        raise Refused(
+            f"{path} has a line of {head.split()[-1]} with a jump, written by hand: describe it as "
+            f"a profile in {FOLDER}, and run pam-auth-update"
+        )
 
 
 def _placed(

@@ -23,16 +23,28 @@ _COPIED = ("/etc", "/var/lib/pam", "/usr/share/pam-configs", "/var/cache/debconf
 _HIDDEN = ("/run", "/var/log")
 _HOLD = ("unshare", "--mount", "--propagation", "private", "sh", "-euc")
 _STAGE = """
+# What is covered, by other mounts or below, and what the kernel makes of its own.
+does_not_matter() {{
+    [ -e "$1" ] || return 0
+    for folder in {copied} {hidden} /dev /proc /sys; do
+        case $1/ in "$folder"/*) return 0 ;; esac
+    done
+    return 1
+}}
 mount -t tmpfs -o mode=1777 rocksalt /tmp
 for folder in {copied}; do
     mkdir -p "/tmp/rehearsal$folder"
     cp -a "$folder/." "/tmp/rehearsal$folder"
 done
 while read -r _ target kind _; do
-    case $kind in
-    autofs | proc | sysfs | devtmpfs | devpts | mqueue | cgroup*) ;;
-    *) [ "$target" = /tmp ] || mount -o remount,bind,ro "$target" 2>/dev/null || : ;;
+    target=$(printf %b "$target")
+    case $kind:$target in
+    autofs:* | proc:* | sysfs:* | devtmpfs:* | devpts:* | mqueue:* | cgroup*:* | *:/tmp) continue ;;
     esac
+    mount -o remount,bind,ro "$target" 2>/dev/null || does_not_matter "$target" || {{
+        echo "$target cannot be made read-only" >&2
+        exit 1
+    }}
 done </proc/mounts
 for folder in {copied}; do mount --bind "/tmp/rehearsal$folder" "$folder"; done
 for folder in {hidden}; do mount -t tmpfs -o mode=0755 rocksalt "$folder"; done
