@@ -15,6 +15,7 @@ from rocksalt.accounts.reading import Reading
 from rocksalt.accounts.sudo import sudoers
 from rocksalt.accounts.sudo.reading import ADMINISTRATORS, LOGROTATE, SETTINGS, VISUDO
 from rocksalt.errors import Refused
+from rocksalt.findings import Seen
 from rocksalt.host import Attributes, Ran
 from rocksalt.transaction import ASIDE, DISABLED
 
@@ -604,7 +605,31 @@ def rows(host) -> list[str]:
     return (host.read(ADMINISTRATORS) or "").splitlines()[1:]
 
 
-def test_a_former_administrator_stays_until_somebody_keeps_a_way_in(sudo_host, judged):
+@pytest.fixture
+def way_in(monkeypatch):
+    """Whether administrators get in; the accounts that count are asked for one by one."""
+    asked = SimpleNamespace(reason="", plans=[])
+
+    def administrator(_, __, plan, as_it_runs):
+        asked.plans.append(plan)
+        return Seen(not asked.reason, asked.reason)
+
+    monkeypatch.setattr("rocksalt.sshd.checks.Sshd.administrator", administrator)
+    return asked
+
+
+def test_a_former_administrator_who_is_the_only_way_in_stays(sudo_host, judged, way_in):
+    append(sudo_host, ADMINISTRATORS, f"{FORMER}\n")
+    before = sudo_host.read(ADMINISTRATORS)
+    way_in.reason = "nobody could log in by key and become root"
+    refusal = f"{ADMINISTRATORS} goes on to grant what it does to eve, for {way_in.reason}"
+    with pytest.raises(Refused, match=refusal):
+        sudo.fix(sudo_host, judged(sudo_host), ["ACC-029"])
+    assert sudo_host.read(ADMINISTRATORS) == before
+    assert way_in.plans[0].stays("ann") and not way_in.plans[0].stays("eve")
+
+
+def test_a_former_administrator_stays_until_somebody_keeps_a_way_in(sudo_host, judged, way_in):
     append(sudo_host, ADMINISTRATORS, f"{FORMER}\n")
     (seen,) = differing(judged(sudo_host)).values()
     place = f"{ADMINISTRATORS} line 3"

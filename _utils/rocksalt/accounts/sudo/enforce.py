@@ -14,7 +14,10 @@ from rocksalt.accounts.sudo.change import Change, disabled
 from rocksalt.accounts.sudo.reading import ADMINISTRATORS, LOGROTATE, SETTINGS
 from rocksalt.errors import Refused
 from rocksalt.host import Host
+from rocksalt.sshd import checks as sshd
+from rocksalt.sshd import reading as sshd_reading
 from rocksalt.transaction import ASIDE, DISABLED, must
+from rocksalt.ways_in import Plan
 
 if TYPE_CHECKING:
     from rocksalt.accounts.checks import Accounts
@@ -44,12 +47,36 @@ def _fix_sudo(host: Host, it: Accounts, ids: Collection[str]) -> None:
     with Change(host) as change:
         for step in (_own_files, _access, _faults, _sources, _overruling, _grants):
             step(change, _again(host, it), ids)
-    unasked = grants.unasked(_again(host, it)) if rules.BECOME in ids else ()
+    kept = _kept(host, _again(host, it), ids)
+    if kept:
+        raise Refused("; ".join(kept))
+
+
+def _kept(host: Host, it: Accounts, ids: Collection[str]) -> list[str]:
+    """What was not taken away, lest nobody can become root, in sentences."""
+    found = []
+    unasked = grants.unasked(it) if rules.BECOME in ids else ()
     if unasked:
-        raise Refused(
+        found.append(
             f"sudo goes on to ask {', '.join(unasked)} for no password, for there is none that"
             " could be given; declare nopasswd, or a password in password_hashes"
         )
+    former = [grant for grant in rules.unexpected(it) if grant.line.path == ADMINISTRATORS]
+    reason = _no_way_in(host, it) if former and checks.GRANTS in ids else ""
+    if reason:
+        names = ", ".join(dict.fromkeys(name for grant in former for name in grant.names))
+        found.append(f"{ADMINISTRATORS} goes on to grant what it does to {names}, for {reason}")
+    return found
+
+
+def _no_way_in(host: Host, it: Accounts) -> str:
+    """Why no declared administrator keeps a way in, if so. Former ones, who count as such as long
+    as our file has them, do not here, for it is their grants that go.
+    """
+    found = sshd.Sshd(it.baseline, sshd_reading.read(host))
+    plan = Plan(stays=lambda name: name in it.administrators)
+    looks = (found.administrator(host, plan, as_it_runs=now) for now in (False, True))
+    return next((seen.reason for seen in looks if not seen.actual), "")
 
 
 def _again(host: Host, it: Accounts) -> Accounts:
@@ -171,7 +198,8 @@ def _grants(change: Change, it: Accounts, ids: Collection[str]) -> None:
     said = [line for line in it.reading.sudo.lines if line.says]
     for path in dict.fromkeys(line.path for line in chosen):
         if path == ADMINISTRATORS:
-            change.drop(line for line in chosen if line.path == path)
+            if not _no_way_in(change.host, it):
+                change.drop(line for line in chosen if line.path == path)
             continue
         alone = all(line in chosen for line in said if line.path == path)
         if alone and path.rpartition("/")[0] == sudoers.FOLDER:
