@@ -12,6 +12,7 @@ A case of ``tampers/<family>.yaml`` is a mapping with
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,10 +36,28 @@ class Case:
     needs_a_person: bool = False
 
     @property
+    def healed(self) -> set[str]:
+        """Those of the drifting controls that a state heals by itself; others follow."""
+        by_state = {
+            i for f in families() for i, control in controls(f).items() if _by_state(control)
+        }
+        return set(self.drifts) & by_state
+
+    @property
     def of_family(self) -> set[str]:
-        """Those of the drifting controls that a run of the family alone heals."""
-        path = FOLDER.parents[2] / "salt/hardening" / self.family / "controls.yaml"
-        return set(self.drifts) & set(yaml.safe_load(path.read_text())["controls"])
+        """Those that a run of the family alone heals."""
+        return self.healed & set(controls(self.family))
+
+
+def _by_state(control: dict[str, Any]) -> bool:
+    return control.get("remedy", "state") == "state"
+
+
+@functools.cache
+def controls(family: str) -> dict[str, dict[str, Any]]:
+    """The controls of a family as its file describes them, by id."""
+    path = FOLDER.parents[2] / "salt/hardening" / family / "controls.yaml"
+    return yaml.safe_load(path.read_text())["controls"]
 
 
 def families() -> list[str]:

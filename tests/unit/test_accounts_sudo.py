@@ -519,6 +519,19 @@ def test_lines_of_others_become_remarks_and_come_back(sudo_host, judged, path, t
     assert sudo_host.read(path) == before + (text if accepted else f"# {text}") + "\n"
 
 
+def test_an_include_of_a_strange_file_goes_once_somebody_keeps_a_way_in(
+    sudo_host, judged, monkeypatch
+):
+    sudo_host.put("/etc/more", "# nothing\n", 0o440)
+    append(sudo_host, MAIN, "@include /etc/more\n")
+    with pytest.raises(Refused, match="sudo goes on to read /etc/sudoers line .*, for no account"):
+        sudo.fix(sudo_host, judged(sudo_host), ["ACC-022"])
+    assert "\n@include /etc/more" in sudo_host.read(MAIN)
+    monkeypatch.setattr("rocksalt.accounts.sudo.enforce._no_way_in", lambda host, it: "")
+    sudo.fix(sudo_host, judged(sudo_host), ["ACC-022"])
+    assert f"\n{DISABLED}@include /etc/more" in sudo_host.read(MAIN)
+
+
 def test_a_file_of_nothing_but_strangers_goes_and_comes_back(sudo_host, judged):
     path = f"{FOLDER}/bob"
     sudo_host.put(path, "# Bob\nbob ALL=(ALL) ALL\n", 0o440)

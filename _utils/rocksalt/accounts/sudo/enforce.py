@@ -63,10 +63,21 @@ def _kept(host: Host, it: Accounts, ids: Collection[str]) -> list[str]:
         )
     former = [grant for grant in rules.unexpected(it) if grant.line.path == ADMINISTRATORS]
     reason = _no_way_in(host, it) if former and checks.GRANTS in ids else ""
+    strange = _includes(it) if checks.SOURCES in ids else []
+    shut = _no_way_in(host, it) if strange else ""
+    if shut:
+        found.append(f"sudo goes on to read {', '.join(strange)}, for {shut}")
     if reason:
         names = ", ".join(dict.fromkeys(name for grant in former for name in grant.names))
         found.append(f"{ADMINISTRATORS} goes on to grant what it does to {names}, for {reason}")
     return found
+
+
+def _includes(it: Accounts) -> list[str]:
+    """Where sudo is led to rules of strangers."""
+    found = it.reading.sudo
+    lines = [line for line in checks.strange_sources(found) if line not in found.plugins]
+    return [*(line.place for line in lines), *checks.links(found)]
 
 
 def _no_way_in(host: Host, it: Accounts) -> str:
@@ -112,8 +123,10 @@ def _grants_due(it: Accounts, ids: Collection[str]) -> bool:
 
 
 def _sources(change: Change, it: Accounts, ids: Collection[str]) -> None:
-    """Strange includes have no effect any more; what a strange file includes goes with it."""
-    if checks.SOURCES not in ids:
+    """Strange includes have no effect any more; what a strange file includes goes with it. They
+    stay while nobody could become root without what they grant.
+    """
+    if checks.SOURCES not in ids or (_includes(it) and _no_way_in(change.host, it)):
         return
     for path in checks.links(it.reading.sudo):
         change.rename(path, path + ASIDE)
