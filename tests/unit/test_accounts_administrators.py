@@ -98,7 +98,7 @@ FAULTS = {
     "shell": ({"passwd": ROOT + ANN.replace("/bin/bash", "/bin/false")}, "its shell is /bin/false"),
     "expired": ({"ann": "!:19000:0:99999:7::1:"}, "the account has expired"),
     "change": ({"ann": "!:0:0:99999:7:::"}, "its password must be changed at the next log-in"),
-    "outdated": ({"ann": "!:19000:0:30:7:::"}, "its password has expired"),
+    "outdated": ({"ann": "!:19000:0:30:7:::"}, "it has expired although it has no password"),
     "group": ({"group": "sudo:x:27:\nann:x:1000:\n"}, "it is not in the group sudo"),
 }
 
@@ -126,6 +126,14 @@ def test_a_declared_shell_and_uid(host, look, ann):
     assert zsh.reason == "ann: its shell is /bin/bash, expected /bin/zsh" and not zsh.remedy
     uid = seen(look(administrators={"ann": {**ann, "uid": 1500}}), "ACC-010")[1]
     assert uid.reason == "ann: its UID is 1000, expected 1500" and uid.remedy == "manual"
+
+
+def test_an_expired_password_is_left_to_its_owner(host, look, ann):
+    accounts(host, ann=f"{HASH}:19000:0:30:7:::")
+    found = seen(look(administrators={"ann": ann}), "ACC-010")[1]
+    assert found.reason.startswith("ann: its password has expired") and found.remedy == "manual"
+    declared = {"administrators": {"ann": ann}, "password_hashes": {"ann": HASH}}
+    assert seen(look(**declared), "ACC-010")[0], "ACC-076 takes the end from declared passwords"
 
 
 def test_an_administrator_is_made(host, look, ann, public_key):

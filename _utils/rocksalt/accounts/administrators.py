@@ -128,22 +128,27 @@ def _faults(it: Accounts, name: str) -> list[str]:
         found.append("the account has expired")
     if secret.changed == 0:
         found.append("its password must be changed at the next log-in")
-    if secret.outdated:
-        found.append("its password has expired")
+    if secret.outdated and not secret.usable:
+        found.append("it has expired although it has no password")
     if group not in it.people.groups_of[name]:
         found.append(f"it is not in the group {group}")
     return found
 
 
 def _left_to_a_person(it: Accounts, name: str) -> list[str]:
-    """Another UID would take the owner from files, and a shell has to be installed."""
+    """Another UID would take the owner from files, a shell has to be installed, and only its owner
+    can change a password.
+    """
     declared, account = it.administrators[name], it.people.by_name.get(name)
+    secret = it.people.secrets.get(name)
     shell = declared.get("shell") or (account.shell if account else _SHELL)
     found = []
     if account and account.uid != declared.get("uid", account.uid):
         found.append(f"its UID is {account.uid}, expected {declared['uid']}")
     if shell not in it.reading.administrators.shells:
         found.append(f"its shell {shell} is not installed")
+    if secret and secret.outdated and secret.usable and name not in (it.hashes or {}):
+        found.append("its password has expired: it is changed at an interactive log-in")
     return found
 
 
@@ -246,7 +251,7 @@ def _account(host: Host, it: Accounts, name: str) -> None:
     if account.shell != wanted if wanted else not account.has_shell:
         change += ["--shell", wanted or _SHELL]
     must(host, f"the account {name} cannot be corrected", "usermod", *change, name)
-    if secret is None or secret.changed == 0 or (secret.outdated):
+    if secret is None or secret.changed == 0 or (secret.outdated and not secret.usable):
         days = ("--lastday", str(database.today()), "--maxdays", _NEVER)
         must(host, f"the password of {name} stays expired", "chage", *days, name)
 
