@@ -524,7 +524,7 @@ def test_an_include_of_a_strange_file_goes_once_somebody_keeps_a_way_in(
 ):
     sudo_host.put("/etc/more", "# nothing\n", 0o440)
     append(sudo_host, MAIN, "@include /etc/more\n")
-    with pytest.raises(Refused, match="sudo goes on to read /etc/sudoers line .*, for no account"):
+    with pytest.raises(Refused, match=r"sudo goes on to read /etc/sudoers line .*, for no account"):
         sudo.fix(sudo_host, judged(sudo_host), ["ACC-022"])
     assert "\n@include /etc/more" in sudo_host.read(MAIN)
     monkeypatch.setattr("rocksalt.accounts.sudo.enforce._no_way_in", lambda host, it: "")
