@@ -131,7 +131,7 @@ def fingerprint(host: Host) -> str:
         " -not -path /var/lib/rocksalt -not -name 'settings-*.json'"
         " -printf '%p %m %u %s %C@\\n' 2>/dev/null | sort;"
         "systemctl show -p ActiveState,MainPID,UnitFileState,StateChangeTimestampMonotonic"
-        " ssh.service ssh.socket rocksalt-drift.timer rocksalt-firewall.service"
-        " rocksalt-firewall-guard.timer fail2ban.service;"
+        " ssh.service ssh.socket rocksalt-drift.timer rocksalt-firewall.service fail2ban.service;"
+        "systemctl show -p ActiveState,UnitFileState rocksalt-firewall-guard.timer;"  # it ticks
         "(iptables-save; ip6tables-save) | grep '^[:-]' | cut -d'[' -f1"
     ).stdout

@@ -35,8 +35,8 @@ def hardened(web2: Host) -> Host:
 NO_WAY_IN = {
     "the key is in a file that is not read": (f"mv {KEYS} {KEYS}2", f"mv {KEYS}2 {KEYS}"),
     "sudo asks for a password that nobody has": (
-        "mv /etc/sudoers.d/ops /root/ops.sudo",
-        "mv /root/ops.sudo /etc/sudoers.d/ops",
+        "mkdir -p /run/sudoers.d; mv /etc/sudoers.d/* /run/sudoers.d/",
+        "mv /run/sudoers.d/* /etc/sudoers.d/",
     ),
 }
 
