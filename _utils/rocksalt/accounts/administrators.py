@@ -120,10 +120,10 @@ def _faults(it: Accounts, name: str) -> list[str]:
     account, secret = it.people.by_name.get(name), it.people.secrets.get(name)
     if account is None or secret is None:
         return ["the account does not exist" if account is None else "it has no shadow entry"]
-    declared, group = it.administrators[name].get("shell"), it.settings["administrators_group"]
+    declared, group = it.administrators[name], it.settings["administrators_group"]
     found = []
-    if account.shell != declared if declared else not account.has_shell:
-        found.append(f"its shell is {account.shell}, expected {declared or _SHELL}")
+    if _has_wrong_shell(account, declared):
+        found.append(f"its shell is {account.shell}, expected {_shell(declared)}")
     if secret.expired:
         found.append("the account has expired")
     if secret.changed == 0:
@@ -133,6 +133,11 @@ def _faults(it: Accounts, name: str) -> list[str]:
     if group not in it.people.groups_of[name]:
         found.append(f"it is not in the group {group}")
     return found
+
+
+def _has_wrong_shell(account: Account, declared: Mapping[str, Any]) -> bool:
+    """Whether it is another than declared, or, where none is, one that takes no commands."""
+    return account.shell != declared["shell"] if "shell" in declared else not account.has_shell
 
 
 def _left_to_a_person(it: Accounts, name: str) -> list[str]:
@@ -247,9 +252,8 @@ def _account(host: Host, it: Accounts, name: str) -> None:
         _create(host, it, name)
         return
     change = ["--append", "--groups", group, "--expiredate", ""]
-    wanted = declared.get("shell")
-    if account.shell != wanted if wanted else not account.has_shell:
-        change += ["--shell", wanted or _SHELL]
+    if _has_wrong_shell(account, declared):
+        change += ["--shell", _shell(declared)]
     must(host, f"the account {name} cannot be corrected", "usermod", *change, name)
     if secret is None or secret.changed == 0 or (secret.outdated and not secret.usable):
         days = ("--lastday", str(database.today()), "--maxdays", _NEVER)

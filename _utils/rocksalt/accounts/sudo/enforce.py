@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Collection, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from rocksalt.accounts import database
@@ -16,7 +17,7 @@ from rocksalt.errors import Refused
 from rocksalt.host import Host
 from rocksalt.sshd import checks as sshd
 from rocksalt.sshd import reading as sshd_reading
-from rocksalt.transaction import ASIDE, DISABLED, must
+from rocksalt.transaction import ASIDE, DISABLED, each, must
 from rocksalt.ways_in import Plan
 
 if TYPE_CHECKING:
@@ -30,15 +31,8 @@ def fix(host: Host, it: Accounts, ids: Sequence[str]) -> None:
     done.
     """
     mine = set(ids) & set(checks.CHECKS)
-    failures = []
-    for work, chosen in ((_fix_sudo, mine - {checks.SU}), (_fix_su, mine & {checks.SU})):
-        try:
-            if chosen:
-                work(host, it, chosen)
-        except (Refused, OSError) as error:
-            failures.append(str(error))
-    if failures:
-        raise Refused("; ".join(failures))
+    parts = ((_fix_sudo, mine - {checks.SU}), (_fix_su, mine & {checks.SU}))
+    each(partial(work, host, it, chosen) for work, chosen in parts if chosen)
 
 
 def _fix_sudo(host: Host, it: Accounts, ids: Collection[str]) -> None:
