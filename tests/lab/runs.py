@@ -93,6 +93,11 @@ def administrator_gets_in(lab: Lab, master: Host, host: Host) -> bool:
     return "uid=0(root)" in lab.ssh(master, "ops", host, "sudo -n id").stdout
 
 
+def everybody_has_left(host: Host) -> None:
+    """Waits for the end of people's sessions: the account of a live one would be left alone."""
+    host.wait_for('test -z "$(loginctl list-users --no-legend)"')
+
+
 @contextmanager
 def without_penalties(host: Host) -> Iterator[None]:
     """A newer sshd slows down by itself who fails to log in, for seconds that no test has."""

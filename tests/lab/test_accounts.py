@@ -99,6 +99,7 @@ def test_a_fresh_host_gets_its_administrator_before_others_are_locked_out(
         assert "uid=" in lab.ssh(pillar, user, image, "id").stdout
     assert "bob" in lab.ssh_by_password(pillar, "bob", image, "id", PASSWORD).stdout
     assert "uid=0(root)" in su(image, "bob").stdout
+    runs.everybody_has_left(image)
 
     declare(pillar, remove=STRANGERS)
     drifted, before = set(runs.differing(image)), runs.fingerprint(image)
@@ -228,7 +229,7 @@ def test_the_account_of_a_live_session_is_left_alone(lab: Lab, pillar: Host, ima
     finally:
         session.stdin.close()
         session.wait()
-    image.wait_for("! loginctl show-user debian && ! pgrep -u debian")
+    runs.everybody_has_left(image)
     assert not runs.apply(image).failed and not runs.differing(image)
 
 
