@@ -1,0 +1,71 @@
+"""What the last runs did, in one small file that agents and checks only read."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import grp
+import json
+import os
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from rocksalt.backup.errors import BackupError
+from rocksalt.host import Host
+
+SCHEMA = 1
+PATH = "/var/lib/rocksalt/backup-status.json"
+SECTIONS = ("snapshot", "verify", "drill")
+
+
+def read(path: str = PATH) -> dict[str, Any]:
+    """The status; empty where no run has written one yet. :class:`BackupError` where the file cannot
+    be understood.
+    """
+    try:
+        with open(path, encoding="utf-8") as file:
+            value = json.load(file)
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        raise BackupError(f"{path} cannot be read: {error}") from None
+    if not isinstance(value, dict) or value.get("schema") != SCHEMA:
+        raise BackupError(f"{path} is no backup status of schema {SCHEMA}")
+    return value
+
+
+def update(
+    section: str, value: Mapping[str, Any], instance: str, now: str, path: str = PATH
+) -> dict[str, Any]:
+    """Replaces one section (``snapshot``, ``verify`` or ``drill``) in one step and keeps the others,
+    also when two runs write at the same time. A file that cannot be understood is replaced.
+
+    ``now`` is the time as ``2026-11-22T13:00:00Z``. Returns the whole status.
+    """
+    os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
+    with _alone(path):
+        try:
+            status = read(path)
+        except BackupError:
+            status = {}
+        status.update({"schema": SCHEMA, "instance": instance, "time": now, section: dict(value)})
+        _replace(path, json.dumps(status, indent=1, sort_keys=True) + "\n")
+    return status
+
+
+@contextlib.contextmanager
+def _alone(path: str) -> Iterator[None]:
+    handle = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _replace(path: str, text: str) -> None:
+    """The new file is readable by the group of the agents from its first moment under its name."""
+    Host().write(f"{path}.new", text, mode="0640")
+    with contextlib.suppress(KeyError, PermissionError):
+        os.chown(f"{path}.new", -1, grp.getgrnam("nagios").gr_gid)
+    os.replace(f"{path}.new", path)
