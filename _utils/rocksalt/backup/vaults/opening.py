@@ -1,0 +1,53 @@
+"""Opens the vault that a setting describes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from rocksalt.backup import names
+from rocksalt.backup.vaults import Reader, Settings, Vault
+from rocksalt.backup.vaults.file import FileVault
+from rocksalt.backup.vaults.s3 import S3Vault
+from rocksalt.backup.vaults.ssh import SshVault
+
+Credentials = Mapping[str, Mapping[str, str]]
+"""By the name of an s3 vault, ``access_key`` and ``secret_key``: what is in config.CREDENTIALS."""
+
+
+def vault(name: str, settings: Settings, credentials: Credentials, instance: str) -> Vault:
+    """The vault ``name`` for putting; ``settings`` is its own entry below ``vaults``.
+
+    Nothing is connected or checked yet: the first use does that, and says what is wrong. Call
+    ``close`` in the end.
+    """
+    if settings["type"] == "file":
+        return FileVault(name, settings, instance)
+    if settings["type"] == "ssh":
+        return SshVault(name, settings, instance)
+    return S3Vault(name, settings, credentials.get(name, {}), instance)
+
+
+def reader(name: str, settings: Settings, credentials: Credentials, instance: str) -> Reader:
+    """The vault ``name`` for checking and restoring, with what this host may read there."""
+    return vault(name, settings, credentials, instance)
+
+
+def reports(vault: Reader) -> dict[str, tuple[bytes, bytes]]:
+    """The newest report of a drill and of a check in a vault, by their names, each with its
+    signature, which is to be verified.
+
+    :class:`VaultError` where the vault lets this host read nothing.
+    """
+    found = vault.names()
+    newest: dict[str, str] = {}
+    for name in sorted(found):
+        report = names.REPORT.fullmatch(name)
+        if report and name + names.SIGNATURE in found:
+            newest[report["kind"]] = name
+    return {name: (_content(vault, name), _content(vault, name + names.SIGNATURE))
+            for name in newest.values()}  # fmt: skip
+
+
+def _content(vault: Reader, name: str) -> bytes:
+    with vault.open(name) as file:
+        return file.read()
