@@ -1,0 +1,3 @@
+this host no longer backs up, keeps or restores snapshots:
+  hardening.absent:
+    - family: backup
