@@ -25,6 +25,7 @@ from cryptography.hazmat.primitives.serialization import (
     PublicFormat,
 )
 
+from rocksalt.backup import bech32
 from rocksalt.backup.errors import BackupError, Unverified
 
 CHUNK = 64 << 10
@@ -32,13 +33,12 @@ CHUNK = 64 << 10
 _TAG = 16
 _VERSION = b"age-encryption.org/v1"
 _LARGEST_HEADER = 1 << 20
-_CHARSET = "qpzry9x8gf2tvdw0s3jn54khce6mua7l"
 _PUBLIC, _SECRET = "age", "AGE-SECRET-KEY-"
 
 
 def recipient(text: str) -> X25519PublicKey:
     """The public key in ``age1...``; ValueError says, as the end of a sentence, what is wrong."""
-    key = X25519PublicKey.from_public_bytes(_bech32_decode(text, _PUBLIC))
+    key = X25519PublicKey.from_public_bytes(bech32.decode(text, _PUBLIC))
     _shared(X25519PrivateKey.generate(), key)
     return key
 
@@ -53,12 +53,12 @@ def generate() -> tuple[str, str]:
     """A new key pair: the identity, which is secret, and its recipient."""
     key = X25519PrivateKey.generate()
     secret = key.private_bytes(Encoding.Raw, PrivateFormat.Raw, NoEncryption())
-    return _bech32_encode(_SECRET.lower(), secret).upper(), public(key)
+    return bech32.encode(_SECRET, secret), public(key)
 
 
 def public(identity: X25519PrivateKey) -> str:
     """The recipient of an identity."""
-    return _bech32_encode(_PUBLIC, _raw(identity.public_key()))
+    return bech32.encode(_PUBLIC, _raw(identity.public_key()))
 
 
 def identities(text: str) -> list[X25519PrivateKey]:
@@ -75,7 +75,7 @@ def identities(text: str) -> list[X25519PrivateKey]:
                 " decrypts it, onto a disk in memory"
             )
         try:
-            found.append(X25519PrivateKey.from_private_bytes(_bech32_decode(line, _SECRET)))
+            found.append(X25519PrivateKey.from_private_bytes(bech32.decode(line, _SECRET)))
         except ValueError as error:
             raise BackupError(f"line {number} of the identity file {error}") from None
     if not found:
@@ -334,50 +334,3 @@ def _decoded(text: bytes, size: int | None = None) -> bytes:
     if _encoded(data) != text or size not in (None, len(data)):
         raise Unverified("the header of the archive is none of age")
     return data
-
-
-def _bech32_encode(prefix: str, data: bytes) -> str:
-    values = _regrouped(data, 8, 5, pad=True)
-    checksum = _polymod(prefix, [*values, *[0] * 6]) ^ 1
-    values += [checksum >> 5 * (5 - i) & 31 for i in range(6)]
-    return prefix + "1" + "".join(_CHARSET[value] for value in values)
-
-
-def _bech32_decode(text: str, prefix: str) -> bytes:
-    """The 32 bytes in a Bech32 text that has this prefix, in the prefix's case."""
-    head, _, tail = text.rpartition("1")
-    if head != prefix:
-        raise ValueError(f"does not begin with {prefix}1")
-    lower = tail if prefix.islower() else tail.swapcase()
-    if set(lower) - set(_CHARSET):
-        raise ValueError("holds a character that no such key has")
-    values = [_CHARSET.index(character) for character in lower]
-    if len(values) < 6 or _polymod(prefix.lower(), values) != 1:
-        raise ValueError("has a wrong checksum: it was mistyped or cut off")
-    data = _regrouped(values[:-6], 5, 8, pad=False)
-    if len(data) != 32 or _bech32_encode(prefix.lower(), bytes(data)) != head.lower() + "1" + lower:
-        raise ValueError("is not a key of 32 bytes")
-    return bytes(data)
-
-
-def _regrouped(values: Sequence[int], old: int, new: int, pad: bool) -> list[int]:
-    """The same bits in groups of another size."""
-    bits = "".join(f"{value:0{old}b}" for value in values)
-    if pad:
-        bits += "0" * (-len(bits) % new)
-    return [int(bits[i : i + new], 2) for i in range(0, len(bits) - new + 1, new)]
-
-
-def _polymod(prefix: str, values: Sequence[int]) -> int:
-    """The checksum of Bech32 (BIP 173), 1 for a right text."""
-    checksum = 1
-    high, low = [ord(c) >> 5 for c in prefix], [ord(c) & 31 for c in prefix]
-    for value in [*high, 0, *low, *values]:
-        top = checksum >> 25
-        checksum = (checksum & 0x1FFFFFF) << 5 ^ value
-        for bit, generator in enumerate(_GENERATOR):
-            checksum ^= generator if top >> bit & 1 else 0
-    return checksum
-
-
-_GENERATOR = (0x3B6A57B2, 0x26508E6D, 0x1EA119FA, 0x3D4233DD, 0x2A1462B3)

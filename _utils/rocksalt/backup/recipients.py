@@ -97,7 +97,7 @@ def of(settings: Mapping[str, Any], part: str) -> list[str]:
 
 
 def parts(record: Mapping[str, Any]) -> dict[str, list[str]]:
-    """The archives of a full snapshot: part -> the fingerprints of those who can read it, sorted."""
+    """The archives of a full snapshot: part -> fingerprints of those who can read it, sorted."""
     owners = [names.OPERATOR, *(names.CUSTOMER + name for name in sorted(record["customers"]))]
     return {part: fingerprints(record, part) for part in owners}
 
