@@ -6,6 +6,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from itertools import groupby
+from operator import attrgetter
+
+_NUMBER = attrgetter("sequence")
 
 
 @dataclass(frozen=True)
@@ -34,20 +38,115 @@ class Fault:
 
 
 def faults(links: Iterable[Link]) -> list[Fault]:
-    """Everything that is wrong with a chain that should be whole, from 1 on; in any order."""
-    raise NotImplementedError
+    """Everything that is wrong with a chain that should be whole, from 1 on; links in any order.
+
+    Of entries with the same number the one goes on that the next entry refers to.
+    """
+    found: list[Fault] = []
+    before: list[Link] = []
+    names: dict[str, str] = {}
+    for number, group in groupby(sorted(links, key=_NUMBER), _NUMBER):
+        here = list(group)
+        found += _gap(before[0].sequence if before else 0, number)
+        found += _replays(here, names)
+        found += _fork(here)
+        found += _joint(before, here)
+        before = here
+    return found
 
 
 def follows(before: Link | None, link: Link) -> list[Fault]:
     """Why ``link`` cannot be the entry right after ``before`` (None: be the first one)."""
-    raise NotImplementedError
+    number = before.sequence if before else 0
+    if link.sequence <= number:
+        why = f"{link.name} has the number {link.sequence}, which is not above {number}"
+        return [Fault("fork", link.sequence, why)]
+    return _gap(number, link.sequence) + _joint([before] if before else [], [link])
 
 
 def reaches(links: Iterable[Link], sequence: int, digest: str) -> list[Fault]:
     """Why a chain is not the one whose entry ``sequence`` somebody saw, with this hash."""
-    raise NotImplementedError
+    digests: dict[int, set[str]] = {}
+    for link in links:
+        digests.setdefault(link.sequence, set()).add(link.digest)
+    if digest in digests.get(sequence, ()):
+        return []
+    if sequence in digests:
+        why = f"#{sequence} is not the one that was seen before: the past was written anew"
+        return [Fault("rewritten", sequence, why)]
+    why = f"#{sequence} was seen before and is gone; the newest is #{max(digests, default=0)}"
+    return [Fault("rewound", sequence, why)]
 
 
 def differ(chains: Mapping[str, Mapping[int, str]]) -> list[Fault]:
-    """Where copies of one chain (name -> sequence -> hash) disagree."""
-    raise NotImplementedError
+    """Where copies of one chain (name -> sequence -> hash) disagree: the first such entry of every
+    two of them.
+    """
+    found = []
+    names = list(chains)
+    for index, one in enumerate(names):
+        for other in names[index + 1 :]:
+            shared = sorted(chains[one].keys() & chains[other].keys())
+            number = next((n for n in shared if chains[one][n] != chains[other][n]), None)
+            if number is not None:
+                why = f"{one} and {other} hold different entries #{number}: one of them was forged"
+                found.append(Fault("fork", number, why))
+    return found
+
+
+def _gap(before: int, number: int) -> list[Fault]:
+    """Numbers that are left out between two entries."""
+    if number <= before + 1:
+        return []
+    missing = f"#{before + 1}" + (f" to #{number - 1}" if number > before + 2 else "")
+    return [Fault("gap", before + 1, f"{missing} missing: removed, or never put here")]
+
+
+def _replays(here: Iterable[Link], names: dict[str, str]) -> list[Fault]:
+    """Entries that were there already, under another name; ``names`` collects them by hash."""
+    found = []
+    for link in here:
+        first = names.setdefault(link.digest, link.name)
+        if first != link.name:
+            why = f"{link.name} is {first} once more, put here under another name"
+            found.append(Fault("replay", link.sequence, why))
+    return found
+
+
+def _fork(here: list[Link]) -> list[Fault]:
+    """Several entries with one number."""
+    if len({link.digest for link in here}) < 2:
+        return []
+    together = " and ".join(link.name for link in here)
+    why = f"{together} have the same number: two pasts, of which one was forged"
+    return [Fault("fork", here[0].sequence, why)]
+
+
+def _joint(before: list[Link], here: list[Link]) -> list[Fault]:
+    """What is wrong between entries and those right before them, if these are there."""
+    found = []
+    for link in here:
+        if link.sequence == 1 and link.previous:
+            why = f"{link.name} is the first, and refers to one before it"
+            found.append(Fault("broken", 1, why))
+        near = [b for b in before if b.sequence + 1 == link.sequence]
+        if not near or link.previous is None:
+            continue
+        right = next((b for b in near if b.digest == link.previous), None)
+        if right is None:
+            why = f"{link.name} does not refer to {near[0].name} as it is here"
+            found.append(Fault("broken", link.sequence, f"{why}: one of them was replaced"))
+        found += _downgrades(right or near[0], link)
+    return found
+
+
+def _downgrades(before: Link, link: Link) -> list[Fault]:
+    return [
+        Fault(
+            "downgrade",
+            link.sequence,
+            f"{link.name} has {key} {level}, and {before.name} had {before.levels[key]} already",
+        )
+        for key, level in link.levels.items()
+        if level < before.levels.get(key, level)
+    ]
