@@ -130,13 +130,12 @@ def _joint(before: list[Link], here: list[Link]) -> list[Fault]:
             why = f"{link.name} is the first, and refers to one before it"
             found.append(Fault("broken", 1, why))
         near = [b for b in before if b.sequence + 1 == link.sequence]
-        if not near or link.previous is None:
-            continue
         right = next((b for b in near if b.digest == link.previous), None)
-        if right is None:
+        if near and right is None and link.previous is not None:
             why = f"{link.name} does not refer to {near[0].name} as it is here"
             found.append(Fault("broken", link.sequence, f"{why}: one of them was replaced"))
-        found += _downgrades(right or near[0], link)
+        if before:
+            found += _downgrades(right or before[0], link)
     return found
 
 

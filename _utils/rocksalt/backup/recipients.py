@@ -61,7 +61,7 @@ def authorised(settings: Mapping[str, Any]) -> dict[str, Any]:
     value = record(settings)
     try:
         verify(value, settings["authorisation"], settings["authority"])
-    except Unverified as error:
+    except BackupError as error:
         raise Unverified(
             f"hardening:backup:authorisation: {error}. Sign it: salt-run backup.record prints the"
             f" record; save it as record.json, run ssh-keygen -Y sign -f authority -n {NAMESPACE}"
@@ -77,7 +77,7 @@ def verify(record: Mapping[str, Any], authorisation: str, authority: str) -> Non
     found = schema.problems(dict(record), _SPEC, what)
     if found:
         raise Unverified("; ".join(found))
-    signature = authorisation.strip().encode() + b"\n"
+    signature = authorisation.strip().encode(errors="replace") + b"\n"
     try:
         sshsig.verify(canonical(record), signature, NAMESPACE, [authority])
     except Unverified as error:

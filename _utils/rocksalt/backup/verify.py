@@ -5,47 +5,27 @@ Nothing here needs a decryption key, trusts a vault or a master, or holds an arc
 
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from rocksalt.backup import chain, errors, names
+from rocksalt.backup.judge import Pins, Problem
+from rocksalt.backup.look import Look
 from rocksalt.backup.manifest import Manifest
 from rocksalt.backup.vaults import Reader
 
-
-@dataclass(frozen=True)
-class Pins:
-    """Whom to believe, known beforehand and not from the vault: the instance, the public keys that
-    sign its manifests, the offline authority of its recipients, and the keys of the vault's
-    receiver and of hosts that report. Without receivers nobody but the master vouches for the past.
-    """
-
-    instance: str
-    signers: tuple[str, ...]
-    authority: str
-    receivers: tuple[str, ...] = ()
-    reporters: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Problem:
-    """What is wrong, with which snapshot (0: none in particular), and how bad: ``error`` is a loss
-    or a lie, ``warning`` something to look after.
-    """
-
-    code: str
-    sentence: str
-    sequence: int = 0
-    severity: str = "error"
+__all__ = ["Pins", "Problem", "Report", "across", "check"]
 
 
 @dataclass(frozen=True)
 class Report:
     """The outcome for one vault. ``head`` is the SHA-256 of the newest manifest; ``digests`` those
-    of all, by sequence; ``past`` warnings about what is over since more than a week;
-    ``unwitnessed_since`` the time of the first snapshot that no pinned receiver vouches for,
-    directly or by a later one.
+    of all, by sequence; ``past`` warnings about what was over more than a week ago;
+    ``unwitnessed_since`` the time of the first snapshot for which no pinned receiver vouches,
+    directly or by a later one; None where all are vouched for.
     """
 
     vault: str
@@ -69,11 +49,21 @@ class Report:
     @property
     def code(self) -> int:
         """The exit code that says so: OK, WARNINGS or UNVERIFIED."""
-        raise NotImplementedError
+        if not self.ok:
+            return errors.UNVERIFIED
+        return errors.WARNINGS if self.problems else errors.OK
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON and for the status file; without the digests."""
-        raise NotImplementedError
+        """For JSON and for the status file: the fields, with ``newest`` cut down to what the chain
+        is about, and without the digests.
+        """
+        kept = ("sequence", "kind", "same_as", "started", "finished", "next")
+        newest = self.newest and {key: getattr(self.newest, key) for key in kept}
+        fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        del fields["digests"]
+        fields["problems"] = [dataclasses.asdict(problem) for problem in self.problems]
+        fields["past"] = [dataclasses.asdict(problem) for problem in self.past]
+        return {**fields, "newest": newest, "ok": self.ok, "code": self.code}
 
 
 def check(
@@ -93,9 +83,45 @@ def check(
     :class:`Unreachable` where the vault does not answer; :class:`BackupError` for a pinned key that
     is none.
     """
-    raise NotImplementedError
+    look = Look(reader, pins, now)
+    look.manifests()
+    look.chain(expected)
+    look.reports()
+    if archives:
+        look.archives(deep, progress or (lambda done, total: None))
+    look.leftovers(archives)
+    look.freshness()
+    return Report(
+        vault=reader.name,
+        instance=pins.instance,
+        time=names.utc(now),
+        problems=tuple(look.problems()),
+        past=tuple(look.past),
+        snapshots=len(look.digests),
+        newest=look.newest,
+        head=look.head,
+        digests=look.digests,
+        archives_checked=look.archives_checked,
+        bytes_checked=look.bytes_checked,
+        unwitnessed_since=look.unwitnessed_since,
+    )
 
 
 def across(reports: Sequence[Report]) -> list[Problem]:
     """What is wrong between vaults and witnesses of one instance, although each may be right."""
-    raise NotImplementedError
+    chains = {report.vault: report.digests for report in reports}
+    problems = [
+        Problem(fault.code, f"{fault.sentence}; compare both with a witness", fault.sequence)
+        for fault in chain.differ(chains)
+    ]
+    foreign = sorted({report.instance for report in reports})
+    if len(foreign) > 1:
+        problems.append(Problem("foreign", f"the vaults are of several instances: {foreign}"))
+    ahead = max(reports, key=lambda report: max(report.digests, default=0), default=None)
+    for report in reports:
+        have, there = (max(r.digests, default=0) for r in (report, ahead or report))
+        if have < there and ahead:
+            why = f"{report.vault} has snapshots up to #{have}, and {ahead.vault} up to #{there}"
+            why += ": it catches up with the next run, or newer ones are withheld"
+            problems.append(Problem("behind", why, have + 1, "warning"))
+    return problems
