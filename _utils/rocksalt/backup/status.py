@@ -19,8 +19,8 @@ SECTIONS = ("snapshot", "verify", "drill")
 
 
 def read(path: str = PATH) -> dict[str, Any]:
-    """The status; empty where no run has written one yet. :class:`BackupError` where the file cannot
-    be understood.
+    """The status; empty where no run has written one yet. :class:`BackupError` where the file
+    cannot be understood.
     """
     try:
         with open(path, encoding="utf-8") as file:
@@ -34,11 +34,26 @@ def read(path: str = PATH) -> dict[str, Any]:
     return value
 
 
+def section(name: str, instance: str, path: str = PATH) -> dict[str, Any]:
+    """One section of the status; empty where there is none, or only one of another instance."""
+    with contextlib.suppress(BackupError):
+        status = read(path)
+        found = status.get(name) if status.get("instance") == instance else None
+        return dict(found) if isinstance(found, dict) else {}
+    return {}
+
+
+def sequence(instance: str, path: str = PATH) -> int:
+    """The number of the newest snapshot that the status tells of; 0 without one."""
+    found = section("snapshot", instance, path).get("sequence", 0)
+    return found if isinstance(found, int) else 0
+
+
 def update(
     section: str, value: Mapping[str, Any], instance: str, now: str, path: str = PATH
 ) -> dict[str, Any]:
-    """Replaces one section (``snapshot``, ``verify`` or ``drill``) in one step and keeps the others,
-    also when two runs write at the same time. A file that cannot be understood is replaced.
+    """Replaces one section (``snapshot``, ``verify`` or ``drill``) in one step and keeps the
+    others, also when two runs write at the same time. A file that cannot be understood is replaced.
 
     ``now`` is the time as ``2026-11-22T13:00:00Z``. Returns the whole status.
     """
