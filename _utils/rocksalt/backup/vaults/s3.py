@@ -12,7 +12,9 @@ from rocksalt.backup.vaults import Settings, Stored, Vault
 class S3Vault(Vault):
     """A vault of the type s3; ``settings`` is its entry below ``vaults``."""
 
-    def __init__(self, name: str, settings: Settings, credentials: Mapping[str, str], instance: str):
+    def __init__(
+        self, name: str, settings: Settings, credentials: Mapping[str, str], instance: str
+    ):
         self.name = name
 
     def names(self) -> Mapping[str, Stored]:

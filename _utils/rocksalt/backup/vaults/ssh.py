@@ -1,28 +1,295 @@
-"""The ssh vault."""
+"""A vault behind the forced command of an ssh server, which is :mod:`rocksalt.backup.receiver`."""
 
 from __future__ import annotations
 
+import contextlib
+import json
+import re
+import subprocess
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
+from rocksalt.backup import config, names, receipts, sshsig
+from rocksalt.backup.errors import Taken, Unreachable, Unverified, VaultError
 from rocksalt.backup.vaults import Settings, Stored, Vault
+from rocksalt.backup.vaults.content import content, pieces
+from rocksalt.backup.vaults.wire import Broken, Wire
+from rocksalt.host import ENVIRONMENT
+
+TIMEOUT = 60
+"""Seconds without progress after which the vault host is taken for gone."""
+_LARGEST = 1 << 28
+"""Bytes that a list of names or a report may have."""
+_DRAINED = 1 << 20
+_PATIENCE = 2.0
+"""Seconds for ssh to end after both pipes were closed."""
+_ALIAS = "rocksalt-vault"
+_REPORTS = "rocksalt-report"
+_KINDS = {"taken": Taken, "unreachable": Unreachable}
+_GONE = 255
+"""What ssh ends with when it was ssh that failed, and not what it ran."""
+_DENIED: tuple[tuple[str, str], ...] = (
+    (
+        "Host key verification failed|No .* host key is known",
+        "shows another host key than its setting host_key: find out why before you change that",
+    ),
+    (
+        "Load key|not accessible|bad permissions|invalid format",
+        "cannot be entered because {key} is no usable private key of root's alone",
+    ),
+    (
+        "Permission denied",
+        "refuses {key} for {user}: let hardening.backup on the vault host know its public half",
+    ),
+)
 
 
 class SshVault(Vault):
     """A vault of the type ssh; ``settings`` is its entry below ``vaults``."""
 
-    def __init__(self, name: str, settings: Settings, instance: str):
-        self.name = name
+    program: tuple[str, ...] = ("ssh",)
 
-    def names(self) -> Mapping[str, Stored]:
-        raise NotImplementedError
+    def __init__(self, name: str, settings: Settings, instance: str):
+        self.name, self._settings, self._instance = name, settings, instance
+        self._who = f"the vault {name}"
+        self._timeout = settings.get("timeout", TIMEOUT)
+        self._session: _Session | None = None
+        self._left = 0
+        self._receipts: dict[str, tuple[bytes, bytes]] = {}
+
+    def names(self) -> dict[str, Stored]:
+        try:
+            found = json.loads(self._body({"op": "names"})[0])
+            return {name: Stored(size, received) for name, (size, received) in found.items()}
+        except (ValueError, TypeError, AttributeError):
+            raise VaultError(f"{self._who} lists its objects in a way that is not known") from None
 
     def open(self, name: str) -> BinaryIO:
-        raise NotImplementedError
+        answer = self._ask({"op": "get", "name": name}, name)
+        session, self._left = self._session, self._size(answer)
+
+        def read(most: int) -> bytes:
+            if session is not self._session or session is None:
+                raise VaultError(f"{self._who}: {name} was left before it was read")
+            if not self._left or not most:
+                return b""
+            try:
+                data = session.wire.read(min(most, self._left))
+            except Broken as error:
+                raise self._failed(name, error) from None
+            self._left -= len(data)
+            return data
+
+        return content(read, lambda: None)
 
     def put(self, name: str, source: Path, sha256: str) -> None:
-        raise NotImplementedError
+        try:
+            size = source.stat().st_size
+        except OSError as error:
+            raise VaultError(f"{source} cannot be read: {error.strerror}") from None
+        line = {"op": "put", "name": name, "size": size, "sha256": sha256}
+        answer = self._ask(line, name)
+        if answer.get("go"):
+            self._send(name, source, size)
+            answer = self._answer(name)
+        if names.MANIFEST.fullmatch(name):
+            self._receipts[name] = self._witnessed(name, sha256, answer)
+
+    def receipt(self, manifest: str) -> tuple[bytes, bytes] | None:
+        return self._receipts.get(manifest)
+
+    def head(self) -> dict[str, Any]:
+        """What the receiver says of itself: ``head`` (the name of the newest manifest, empty for
+        none) and its ``sha256``, ``archives`` (whether it takes them), ``free`` bytes, ``faults``.
+        """
+        return self._ask({"op": "head"}, "its state")
+
+    def checked(self, deep: bool = True) -> tuple[bytes, bytes]:
+        """A check of all snapshots made by the receiver's host (``verify.Report.as_dict`` as JSON),
+        and that host's signature, which was verified; ``deep`` reads the archives.
+        """
+        body, answer = self._body({"op": "verify", "deep": deep})
+        signature = str(answer.get("signature", "")).encode()
+        try:
+            sshsig.verify(body, signature, _REPORTS, [self._settings["receiver"]])
+        except Unverified as error:
+            raise VaultError(f"{self._who}: the report of its check {error}") from None
+        return body, signature
 
     def faults(self) -> list[str]:
-        raise NotImplementedError
+        head = self.head()
+        found = [f"{self._who}: {fault}" for fault in head.get("faults", ())]
+        if self._settings.get("archives", True) and not head.get("archives"):
+            found.append(f"{self._who} is a witness: its receiver takes no archives")
+        return found
+
+    def close(self) -> None:
+        if self._session:
+            self._session.end()
+        self._session = None
+
+    def _send(self, name: str, source: Path, size: int) -> None:
+        assert self._session is not None
+        sent = 0
+        try:
+            for piece in pieces(source):
+                sent += len(piece)
+                self._session.wire.write(piece)
+        except Broken as error:
+            # A receiver that refuses in the middle says why before it ends.
+            with contextlib.suppress(Broken):
+                self._understood(name, self._session.wire.receive())
+            raise self._failed(name, error) from None
+        finally:
+            if sent != size:
+                self.close()
+        if sent != size:
+            raise VaultError(f"{self._who} was sent {sent} of {size} bytes: {source} has changed")
+
+    def _ask(self, line: Mapping[str, Any], what: str) -> dict[str, Any]:
+        """The answer to a line, through a new session if there is none."""
+        try:
+            session = self._ready()
+            session.wire.send(line)
+        except Broken as error:
+            if self._session:
+                with contextlib.suppress(Broken):
+                    self._understood(what, self._session.wire.receive())
+            raise self._failed(what, error) from None
+        return self._answer(what)
+
+    def _answer(self, what: str) -> dict[str, Any]:
+        assert self._session is not None
+        try:
+            while (answer := self._session.wire.receive()) == {"busy": True}:
+                pass
+        except Broken as error:
+            raise self._failed(what, error) from None
+        return self._understood(what, answer)
+
+    def _understood(self, what: str, answer: dict[str, Any]) -> dict[str, Any]:
+        if not answer:
+            raise self._failed(what, Broken("ended the session"))
+        if answer.get("ok") is True:
+            return answer
+        text = str(answer.get("text", "no reason given"))
+        if answer.get("kind") == "absent":
+            raise FileNotFoundError(f"{self._who}: {text}")
+        raise _KINDS.get(str(answer.get("kind")), VaultError)(f"{self._who}: {text}")
+
+    def _body(self, line: Mapping[str, Any]) -> tuple[bytes, dict[str, Any]]:
+        answer = self._ask(line, str(line["op"]))
+        size = self._size(answer)
+        if size > _LARGEST:
+            raise VaultError(f"{self._who} answers with {size} bytes, more than is believed")
+        data = bytearray()
+        try:
+            while len(data) < size and self._session:
+                data += self._session.wire.read(size - len(data))
+        except Broken as error:
+            raise self._failed(str(line["op"]), error) from None
+        return bytes(data), answer
+
+    def _size(self, answer: Mapping[str, Any]) -> int:
+        size = answer.get("size")
+        if type(size) is not int or size < 0:
+            raise VaultError(f"{self._who} answers without a size, but with {size!r}")
+        return size
+
+    def _witnessed(self, name: str, sha256: str, answer: Mapping[str, Any]) -> tuple[bytes, bytes]:
+        """The receipt in an answer, if it is the pinned receiver's and for this manifest."""
+        text, signature = (str(answer.get(key, "")).encode() for key in ("receipt", "signature"))
+        try:
+            found = receipts.read_receipt(name, text, signature, [self._settings["receiver"]])
+        except Unverified as error:
+            raise VaultError(f"{self._who}: its receipt for {error}") from None
+        if (found.instance, found.manifest) != (self._instance, sha256):
+            raise VaultError(f"{self._who}: its receipt for {name} is for another manifest")
+        return text, signature
+
+    def _ready(self) -> _Session:
+        if self._left > _DRAINED:
+            self.close()
+        while self._session and self._left:
+            self._left -= len(self._session.wire.read(self._left))
+        if self._session is None:
+            self._left = 0
+            self._session = _Session(self._who, self.program, self._settings, self._timeout)
+        return self._session
+
+    def _failed(self, what: str, error: Broken) -> VaultError:
+        """Ends the session; the error says what ssh says, or what went wrong here."""
+        session, self._session = self._session, None
+        status, said = session.end() if session else (None, "")
+        settings, last = self._settings, (said.splitlines() or [""])[-1]
+        for pattern, sentence in _DENIED:
+            if re.search(pattern, said):
+                words = sentence.format(key=config.TRANSPORT_KEY, user=settings["user"])
+                return VaultError(f"{self._who} ({settings['host']}) {words}")
+        if status in (None, 0, _GONE, Unreachable.code) or status < 0:
+            return Unreachable(f"{self._who} ({settings['host']}) {error}, {what}: {last}")
+        return VaultError(f"{self._who} ({settings['host']}) failed, {what}: {last}")
+
+
+class _Session:
+    """A running ssh."""
+
+    def __init__(self, who: str, program: tuple[str, ...], settings: Settings, timeout: int):
+        self._folder = tempfile.TemporaryDirectory(prefix="rocksalt-")
+        self._errors = Path(self._folder.name, "errors")
+        known = Path(self._folder.name, "known_hosts")
+        known.write_text(f"{_ALIAS} {settings['host_key']}\n")
+        try:
+            with open(self._errors, "wb") as errors:
+                self._child = subprocess.Popen(
+                    [*program, *_arguments(settings, known, timeout)],
+                    stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors,
+                    env=ENVIRONMENT, start_new_session=True,
+                )  # fmt: skip
+        except OSError as error:
+            self._folder.cleanup()
+            raise VaultError(f"{who} needs {program[0]}: {error.strerror}") from None
+        assert self._child.stdin and self._child.stdout
+        self._pipes = (self._child.stdin, self._child.stdout)
+        self.wire = Wire(self._child.stdout.fileno(), self._child.stdin.fileno(), timeout)
+
+    def end(self) -> tuple[int | None, str]:
+        """Ends it: the status that it ended with by itself, if it did, and what it said."""
+        for pipe in self._pipes:
+            with contextlib.suppress(OSError):
+                pipe.close()
+        try:
+            status: int | None = self._child.wait(_PATIENCE)
+        except subprocess.TimeoutExpired:
+            self._child.kill()
+            self._child.wait()
+            status = None
+        said = self._errors.read_bytes()[-_DRAINED:].decode(errors="replace")
+        self._folder.cleanup()
+        return status, said
+
+
+def _arguments(settings: Settings, known: Path, timeout: int) -> list[str]:
+    options = {
+        "BatchMode": "yes",
+        "CheckHostIP": "no",
+        "ClearAllForwardings": "yes",
+        "ConnectTimeout": timeout,
+        "GlobalKnownHostsFile": "/dev/null",
+        "HostKeyAlias": _ALIAS,
+        "IdentitiesOnly": "yes",
+        "IdentityAgent": "none",
+        "LogLevel": "ERROR",
+        "PreferredAuthentications": "publickey",
+        "ServerAliveCountMax": 3,
+        "ServerAliveInterval": max(1, timeout // 3),
+        "StrictHostKeyChecking": "yes",
+        "UpdateHostKeys": "no",
+        "UserKnownHostsFile": known,
+    }
+    words = ["-F", "none", "-T", "-i", config.TRANSPORT_KEY, "-l", settings["user"]]
+    words += ["-p", str(settings.get("port", 22))]
+    words += [word for key, value in options.items() for word in ("-o", f"{key}={value}")]
+    return [*words, "--", settings["host"], "rocksalt-backup receive"]
