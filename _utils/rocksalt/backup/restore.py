@@ -134,7 +134,7 @@ def _readable(
 def _fetch(
     reader: Reader, archive: Archive, file: BinaryIO, step: Step, progress: telling.Progress
 ) -> None:
-    """Copies an archive from the vault; :class:`Unverified` unless it is the one that was signed."""
+    """Copies an archive from the vault; :class:`Unverified` unless it is what was signed."""
     hashed, size = hashlib.sha256(), 0
     try:
         with reader.open(archive.name) as source:
@@ -152,7 +152,7 @@ def _fetch(
         raise BackupError(f"{archive.name} could not be fetched: {error}") from None
     if (size, hashed.hexdigest()) != (archive.size, archive.sha256):
         raise Unverified(
-            f"{archive.name} in the vault {reader.name} is not what was signed; nothing was restored"
+            f"{archive.name} in the vault {reader.name} is not what was signed: nothing is restored"
         )
 
 
