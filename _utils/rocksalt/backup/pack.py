@@ -1,36 +1,21 @@
-"""Packs a part into one archive: walk -> tar -> compress -> age -> a file that is hashed on its way.
-
-The first member is ``.rocksalt/about.json``, the last one ``.rocksalt/index.jsonl``: a line for
-every entry of the part, archived or not (see :func:`entry`). Other members are named by their
-absolute path without the leading slash. Any tar reads it; a name that is in it twice is right the
-second time, as with every tar.
-"""
+"""Packs a part into one archive: walk -> tar -> compress -> age -> a file, hashed on its way."""
 
 from __future__ import annotations
 
+import hashlib
+import os
+import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
+from rocksalt.backup import age, compress, walk
+from rocksalt.backup.archive import Archive, Warning
+from rocksalt.backup.index import ABOUT, INDEX, path_of
 from rocksalt.backup.walk import Part, Survey, survey
 
 __all__ = ["ABOUT", "INDEX", "Packed", "Part", "Survey", "Warning", "pack", "path_of", "survey"]
-
-ABOUT = ".rocksalt/about.json"
-INDEX = ".rocksalt/index.jsonl"
-
-
-@dataclass(frozen=True)
-class Warning:
-    """Something that is not in the archive as it is on the host.
-
-    ``kind``: ``unreadable``, ``vanished`` (both: not archived), ``changed`` (archived, but it was
-    written while it was read) or ``skipped`` (a socket or the like, in the index only).
-    """
-
-    kind: str
-    path: str
-    detail: str
 
 
 @dataclass(frozen=True)
@@ -55,23 +40,56 @@ def pack(
 ) -> Packed:
     """Writes the archive of a part into the new file ``target``, synced to disk.
 
+    The folder of ``target`` takes temporary files; it is left out where it is part of the part.
     ``progress`` is told now and then how many files and bytes of content are done. OSError where
     ``target`` exists or cannot be written; it is removed then. What cannot be read of the part
     is a warning and never an error.
     """
-    raise NotImplementedError
+    fd = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    spool = os.path.realpath(target.parent)
+    part = Part(part.name, part.roots, (*part.exclude, str(target.parent.absolute()), spool))
+    compression = compress.best()
+    try:
+        with open(fd, "wb") as file, tempfile.TemporaryFile(dir=spool) as index:
+            hashed = _Hashed(file)
+            sealed = age.Writer(hashed, recipients)  # type: ignore[arg-type]
+            compressed = compress.Writer(sealed, compression)  # type: ignore[arg-type]
+            try:
+                archive = Archive(compressed.write, index, Path(spool), progress)
+                archive.about(part, compression)
+                for entry in walk.walk(part):
+                    archive.add(entry)
+                archive.finish()
+                compressed.close()
+            except BaseException:
+                compressed.abort()
+                raise
+            sealed.close()
+            file.flush()
+            os.fsync(fd)
+    except BaseException:
+        target.unlink()
+        raise
+    progress(archive.files, archive.bytes)
+    return Packed(
+        hashed.sha256.hexdigest(),
+        hashed.size,
+        archive.files,
+        archive.bytes,
+        compression,
+        archive.warnings,
+    )
 
 
-def path_of(entry: dict[str, object]) -> bytes:
-    """The absolute path of a line of the index::
+class _Hashed:
+    """A file, and the hash and size of what was written to it."""
 
-        {"path": "/etc/salt/master", "type": "file", "mode": 384, "uid": 0, "gid": 0,
-         "mtime_ns": 1700000000123456789, "size": 42, "sha256": "..."}
-        {"path64": "L2V0Yy+A", "type": "link", ..., "link": "master"}       not UTF-8: base64
-        {"path": "/run/x", "type": "socket", ..., "why": "a socket exists only while it is served"}
+    def __init__(self, file: BinaryIO):
+        self._file = file
+        self.sha256, self.size = hashlib.sha256(), 0
 
-    ``type``: file, folder, link, fifo, device, socket, unreadable, vanished. ``link`` (``link64``)
-    is the text of a link; ``same_as`` (``same_as64``) of a file the path it is a hard link to,
-    which has the content; ``why`` is there for whatever is not archived.
-    """
-    raise NotImplementedError
+    def write(self, data: bytes) -> int:
+        self._file.write(data)
+        self.sha256.update(data)
+        self.size += len(data)
+        return len(data)
