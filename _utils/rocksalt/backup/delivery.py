@@ -68,23 +68,19 @@ def ask(line: Line, instance: str, signer: str) -> None:
     """Finds out what a vault has; ``signer`` is the public key of this master."""
     with line.kept():
         try:
-            line.head = _newest(line.vault)
+            found = _newest(line.vault)
         except Unreachable:
             raise
         except VaultError:  # it may take snapshots and tell nothing
             line.answered = True
             return
         line.answered = True
-        if line.head:
-            _own(line.head, instance, signer)
-        line.says = True
+        if found:
+            _own(found, instance, signer)
+        line.head, line.says = found, True
 
 
 def _newest(vault: Vault) -> Head | None:
-    asked = getattr(vault, "head", None)
-    if asked is not None:
-        found = asked()
-        return _head(*found) if found else None
     known = sorted(filter(names.MANIFEST.fullmatch, vault.names()))
     return _fetch(vault, known[-1]) if known else None
 

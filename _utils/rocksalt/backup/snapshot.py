@@ -351,7 +351,8 @@ class _Run:
     def record(self, result: Result) -> None:
         """Tells the agents on this host how it went."""
         value = {
-            "time": names.utc(self.clock), "code": result.code, "sequence": result.sequence,
+            "time": result.started, "tried": names.utc(self.clock), "code": result.code,
+            "sequence": result.sequence,
             "kind": result.kind, "started": result.started, "finished": result.finished,
             "next": result.next, "vaults": result.vaults, "archives": result.archives,
             "before": result.before, "warnings": result.warnings, "reason": result.reason,
@@ -360,9 +361,14 @@ class _Run:
 
     def record_failure(self, error: BackupError) -> None:
         """The newest snapshot stays in the status, beside why there is none after it."""
+        tried = names.utc(self.clock)
+        none = {
+            "time": tried, "next": tried, "sequence": 0, "kind": "", "started": "", "finished": "",
+            "archives": {}, "before": {},
+        }  # fmt: skip
         value = {
-            **status.section("snapshot", self.instance, self.status_path),
-            "time": names.utc(self.clock), "code": error.code, "vaults": self._vaults(),
+            **none, **status.section("snapshot", self.instance, self.status_path),
+            "tried": tried, "code": error.code, "vaults": self._vaults(),
             "warnings": self.warnings, "reason": str(error),
         }  # fmt: skip
         with contextlib.suppress(OSError):  # on the disk that is full, perhaps

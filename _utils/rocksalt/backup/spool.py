@@ -233,7 +233,7 @@ class Spool:
 
     def make_room(self, needed: int, held: int) -> list[str]:
         """Removes the archives of the oldest snapshots up to the sequence ``held``, which some
-        vault has, until ``needed`` bytes are free. Their manifests stay. Returns the archives' names.
+        vault has, until ``needed`` bytes are free; manifests stay. Returns the archives' names.
         """
         removed = []
         for manifest in (head.manifest for head in self.pending()):

@@ -1,4 +1,21 @@
-"""What the last runs did, in one small file that agents and checks only read."""
+"""What the last runs did, in one small file that agents and checks only read.
+
+::
+
+    {"schema": 1, "instance": "master1", "time": "2026-11-22T13:00:42Z",
+     "snapshot": {"time": ..., "tried": ..., "code": 0, "sequence": 12, "kind": "full",
+                  "started": ..., "finished": ..., "next": ..., "reason": "", "warnings": [],
+                  "vaults": {"far": {"sequence": 12, "time": ..., "error": "", "receipt": ...,
+                                     "faults": []}},
+                  "archives": {"operator": {"size": 1, "files": 1, "bytes": 1, "changed": 1}},
+                  "before": {...}},
+     "verify": {"time": ..., "code": 0, "vaults": {"far": {"problems": [], "newest": 12, "head": ...,
+                                                           "unwitnessed_since": None}}},
+     "drill": {"time": ..., "code": 0, "rto": 40, "rpo": 3600, "host": "drill1", "problems": []}}
+
+``snapshot`` speaks of the newest snapshot, which was begun at ``time``; ``code`` and ``reason`` of
+the last run, which was ``tried`` later where it took none. Times are UTC, sizes bytes.
+"""
 
 from __future__ import annotations
 
