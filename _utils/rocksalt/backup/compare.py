@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import base64
 import os
 import stat
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from rocksalt.backup import tar
+from rocksalt.backup.index import path_of
 
 _KINDS = {
     "file": (stat.S_IFREG,),
@@ -17,14 +17,6 @@ _KINDS = {
     "fifo": (stat.S_IFIFO,),
     "device": (stat.S_IFCHR, stat.S_IFBLK),
 }
-
-
-def text(line: Mapping[str, Any], key: str) -> bytes | None:
-    """A path or the text of a link in a line of the index, which is in base64 if it is no UTF-8."""
-    if key in line:
-        return os.fsencode(str(line[key]))
-    encoded = line.get(f"{key}64")
-    return None if encoded is None else base64.b64decode(encoded)
 
 
 def differences(
@@ -50,11 +42,11 @@ def differences(
     if owners:
         checks.append(("belongs to", (found.st_uid, found.st_gid), (line["uid"], line["gid"])))
     if kind == "link":
-        checks.append(("leads to", os.readlink(place), text(line, "link")))
+        checks.append(("leads to", os.readlink(place), path_of(line, "link")))
     if kind == "file":
         # Of hard links only the first has a hash of its own.
-        first = text(line, "same_as")
-        whole = line if first is None else index.get(first, {})
+        linked = "same_as" in line or "same_as64" in line
+        whole = index.get(path_of(line, "same_as"), {}) if linked else line
         checks.append(("has a size of", found.st_size, whole.get("size")))
         checks.append(("has the SHA-256", _sha256(place, whole), whole.get("sha256")))
     for words, actual, expected in checks:

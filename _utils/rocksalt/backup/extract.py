@@ -131,9 +131,13 @@ class Tree:
     def link(self, target: bytes, name: bytes, other: Tree) -> None:
         """Makes ``name`` a hard link to ``target``, which lies below the folder of ``other``."""
         with _named(os.fsdecode(name)):
-            to, to_base = self._parent(name)
-            at, at_base = other._parent(target)
-            os.link(at_base, to_base, src_dir_fd=at, dst_dir_fd=to, follow_symlinks=False)
+            at, base = other._parent(target)
+            at = os.dup(at)  # the next call may close it
+            try:
+                to, new = self._parent(name)
+                os.link(base, new, src_dir_fd=at, dst_dir_fd=to, follow_symlinks=False)
+            finally:
+                os.close(at)
 
     def finish(self) -> None:
         """Gives folders their attributes, inner ones first."""
@@ -176,11 +180,14 @@ class Tree:
         assert content is not None
         fd = os.open(base, _NEW, 0o600, dir_fd=parent)
         with open(fd, "wb", buffering=0) as file:
+            at = 0
             for start, size in member.pieces:
-                content.seek(start)
+                for _ in blocks(content, start - at):  # holes, which read as zeros
+                    pass
                 os.lseek(fd, start, os.SEEK_SET)
                 for block in blocks(content, size):
                     _write(fd, block)
+                at = start + size
             os.ftruncate(fd, member.info.size)
             self._attributes(parent, base, member, file.fileno())
 

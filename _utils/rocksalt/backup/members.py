@@ -12,7 +12,7 @@ from typing import IO, Any, BinaryIO
 
 from rocksalt.backup import age, compress
 from rocksalt.backup.errors import BackupError, Unverified
-from rocksalt.backup.pack import ABOUT, INDEX, path_of
+from rocksalt.backup.index import ABOUT, INDEX, path_of
 
 BLOCK = 1 << 20
 FILE, FOLDER, LINK, HARD, FIFO, DEVICE = "file", "folder", "link", "hard link", "fifo", "device"
@@ -156,7 +156,19 @@ def contents(archive: Archive) -> Contents:
     if index is None:
         raise Unverified(f"the archive has no {INDEX}: it was not written to its end")
     _refuse_detours(entries)
-    return Contents(entries, index)
+    return Contents(_whole(entries, index), index)
+
+
+def _whole(
+    entries: Mapping[bytes, Entry], index: Mapping[bytes, Mapping[str, Any]]
+) -> dict[bytes, Entry]:
+    """Without what the archive holds in part: the index says why of it, and of what is not there."""
+    broken = {path[1:] for path, line in index.items() if "why" in line}
+    return {
+        name: entry
+        for name, entry in entries.items()
+        if name not in broken and not (entry.kind == HARD and entry.link in broken)
+    }
 
 
 def _lines(content: IO[bytes]) -> Iterator[tuple[bytes, Mapping[str, Any]]]:

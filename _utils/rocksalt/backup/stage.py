@@ -1,8 +1,8 @@
 """A root folder for a restored master: this host's own, with what was restored in its place.
 
-:func:`play` starts a process in namespaces of its own, as root; the rest is for that one. Folders that programs write
-to are overlays in memory, everything else is read-only, so nothing reaches the host, and all of it
-is gone with the last process.
+:func:`play` starts a process in namespaces of its own, as root; the rest is for that process.
+Folders that programs write to are overlays in memory, everything else is read-only, so nothing
+reaches the host, and all of it is gone with the last process.
 """
 
 from __future__ import annotations
