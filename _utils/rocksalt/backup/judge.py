@@ -166,7 +166,7 @@ def after(before: Manifest, found: Manifest) -> list[Problem]:
 
 
 def same(found: Manifest, fulls: dict[int, Manifest]) -> list[Problem]:
-    """What is wrong with a ``same``, given the full snapshots before it, by sequence in their order."""
+    """What is wrong with a ``same``; ``fulls`` are those before it, by sequence and in order."""
     full = fulls.get(found.same_as)
     newest = next(reversed(fulls), 0)
     if full is None or found.same_as >= found.sequence:

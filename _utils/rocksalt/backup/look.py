@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import hashlib
 import io
@@ -33,7 +34,8 @@ class Look:
     def __init__(self, reader: Reader, pins: Pins, now: dt.datetime):
         if not pins.signers:
             raise BackupError("no key is pinned that signs manifests, so none can be verified")
-        for key in filter(None, (*pins.signers, pins.authority, *pins.receivers, *pins.reporters)):
+        authority = (pins.authority,) if pins.authority else ()
+        for key in (*pins.signers, *authority, *pins.receivers, *pins.reporters):
             sshsig.bare(key)
         self._reader, self._pins, self._now = reader, pins, now
         self._stored = reader.names()
@@ -241,12 +243,11 @@ class Look:
 
     def _leftover(self, name: str) -> None:
         number = int(name[:8])
-        try:
-            begun = dt.datetime.strptime(name[9:25], names.STAMP).replace(tzinfo=dt.timezone.utc)
-        except ValueError:
-            begun = self._now
         newest = self.newest.sequence if self.newest else 0
-        if number > newest and -judge.CLOCK < self._now - begun < _UNDER_WAY:
+        begun = None
+        with contextlib.suppress(ValueError):
+            begun = dt.datetime.strptime(name[9:25], names.STAMP).replace(tzinfo=dt.timezone.utc)
+        if begun and number > newest and -judge.CLOCK < self._now - begun < _UNDER_WAY:
             return
         why = f"{name} belongs to no manifest: a run was interrupted, the next one made it good"
         self._add([Problem("leftover", why, number, "warning")], begun)
@@ -298,7 +299,7 @@ class Look:
 
 
 def _blocks(file: BinaryIO, size: int = _BLOCK) -> Iterator[bytes]:
-    """The content in blocks of this size, although reads may give less; only the last is shorter."""
+    """The content in blocks of this size, although reads may give less; the last may be shorter."""
     while True:
         block = file.read(size)
         while 0 < len(block) < size and (more := file.read(size - len(block))):
