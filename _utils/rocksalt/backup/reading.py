@@ -1,22 +1,187 @@
-"""What a look at a host shows of its Salt master, its vault and its drills."""
+"""What a look at a host shows of its Salt master, its vault and its drills. Asks no other host."""
 
 from __future__ import annotations
 
+import base64
+import binascii
+import json
+import os
+import re
+import shlex
+import stat
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rocksalt.backup import status as statuses
+from rocksalt.backup.errors import BackupError
 from rocksalt.host import Host, unit_properties
 
 MASTER_UNIT = "salt-master.service"
+_PROPERTIES = "Id,ActiveState,UnitFileState,NeedDaemonReload,FragmentPath,DropInPaths"
+_FILES, _LARGEST, _SECONDS = 20_000, 64 * 1024, 3.0
+_IDENTITY = re.compile(rb"AGE-SECRET-KEY-1[A-Z0-9]{20}", re.IGNORECASE)
+_PRIVATE = re.compile(
+    rb"-----BEGIN OPENSSH PRIVATE KEY-----([A-Za-z0-9+/=\s]+)-----END OPENSSH PRIVATE KEY-----"
+)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Whose host this is: the minion's id, the folder of Salt's configuration, Salt's interpreter
+    and ``salt-run``, and of the master's options the folders in which it looks for runners and
+    libraries, and what it serves.
+    """
+
+    minion: str
+    config_dir: str
+    interpreter: str
+    salt_run: str
+    runners: Sequence[str] = ()
+    libraries: Sequence[str] = ()
+    served: Sequence[str] = ()
 
 
 def master_signs(host: Host, config_dir: str) -> list[str]:
     """Why this host is a Salt master, shortly; empty when it is none."""
     found = []
-    shown = host.run("systemctl", "show", MASTER_UNIT, "-p", "ActiveState,UnitFileState").out
-    unit = unit_properties(shown)[0]
+    unit = units(host, [MASTER_UNIT]).get(MASTER_UNIT, {})
     if unit.get("ActiveState") in ("active", "activating", "reloading"):
         found.append(f"{MASTER_UNIT} runs")
-    if unit.get("UnitFileState") in ("enabled", "enabled-runtime", "alias"):
+    if unit.get("UnitFileState") in ("enabled", "enabled-runtime"):
         found.append(f"{MASTER_UNIT} starts at boot")
     key = f"{config_dir}/pki/master/master.pem"
-    if host.attributes(key) is not None:
+    if host.attributes(key, follow=False) is not None:
         found.append(f"{key} exists")
     return found
+
+
+def units(host: Host, names: Sequence[str]) -> dict[str, dict[str, str]]:
+    """What systemd knows of units, by their names."""
+    shown = host.run("systemctl", "show", *names, "-p", _PROPERTIES).out if names else ""
+    return {unit["Id"]: unit for unit in unit_properties(shown) if "Id" in unit}
+
+
+def started(host: Host, unit: str) -> float | None:
+    """When a unit became active, in seconds since 1970; None while it is not."""
+    shown = host.run("systemctl", "show", unit, "-p", "ActiveState,ActiveEnterTimestampMonotonic")
+    found, *_ = unit_properties(shown.out) or [{}]
+    stamp = found.get("ActiveEnterTimestampMonotonic", "0")
+    if found.get("ActiveState") != "active" or stamp == "0":
+        return None
+    return time.time() - time.monotonic() + int(stamp) / 1e6
+
+
+def overrides(host: Host, paths: Iterable[str]) -> list[str]:
+    """What systemd reads instead of these unit files or on top of them, or will after a reload. A
+    drop-in for every service of the host is not about us.
+    """
+    files = {path.rsplit("/", 1)[-1]: path for path in paths}
+    known = units(host, list(files))
+    found = []
+    for name, path in files.items():
+        unit = known.get(name, {})
+        found += host.glob(f"{path}.d/*.conf")
+        found += [unit.get("FragmentPath", ""), *shlex.split(unit.get("DropInPaths", ""))]
+    return [
+        path
+        for path in dict.fromkeys(found)
+        if path
+        and path not in files.values()
+        and not path.rpartition("/")[0].endswith(("/service.d", "/timer.d"))
+    ]
+
+
+def status(host: Host) -> tuple[dict[str, Any], str]:
+    """The status of the last runs, and why there is none."""
+    try:
+        return statuses.read(str(host.path(statuses.PATH))), ""
+    except BackupError as error:
+        return {}, str(error)
+
+
+def secrets(host: Host, folders: Iterable[str], authority: str) -> list[str]:
+    """Files that hold a key which opens snapshots, or the private half of ``authority``."""
+    blob = _blob(authority)
+    deadline = time.monotonic() + _SECONDS
+    found = []
+    for number, path in enumerate(_small_files(host, folders)):
+        if number >= _FILES or time.monotonic() > deadline:
+            break
+        try:
+            content = host.path(path).read_bytes()
+        except OSError:
+            continue
+        if _IDENTITY.search(content):
+            found.append(f"{path} has an age identity")
+        elif blob and any(blob in _decoded(key) for key in _PRIVATE.findall(content)):
+            found.append(f"{path} has the private half of hardening:backup:authority")
+    return found
+
+
+def _small_files(host: Host, folders: Iterable[str]) -> Iterator[str]:
+    for folder in dict.fromkeys(folders):
+        for parent, _, names in os.walk(host.path(folder)):
+            for name in names:
+                path = os.path.join(parent, name)
+                found = _status(path)
+                if found and stat.S_ISREG(found.st_mode) and found.st_size <= _LARGEST:
+                    yield path[len(host.root) :]
+
+
+def _status(path: str) -> os.stat_result | None:
+    try:
+        return os.lstat(path)
+    except OSError:
+        return None
+
+
+def _blob(public: str) -> bytes:
+    """The 32 bytes of a public key of Ed25519."""
+    fields = public.split(" ")
+    return _decoded(fields[1].encode())[-32:] if len(fields) > 1 else b""
+
+
+def _decoded(text: bytes) -> bytes:
+    try:
+        return base64.b64decode(b"".join(text.split()))
+    except binascii.Error:
+        return b""
+
+
+def contents(folder: str, names: Iterable[str]) -> dict[str, bytes | None]:
+    """Files below a folder."""
+    return {name: _content(os.path.join(folder, name)) for name in names}
+
+
+def _content(path: str) -> bytes | None:
+    try:
+        with open(path, "rb") as file:
+            return file.read()
+    except OSError:
+        return None
+
+
+def strays(host: Host, path: str, user: str, instances: Iterable[str]) -> list[str]:
+    """What lies in a store and is no object of a declared client's instance."""
+    known = {*instances}
+    found = []
+    for entry in sorted(host.path(path).iterdir()) if host.attributes(path) else ():
+        inner = f"{path}/{entry.name}"
+        if entry.name in (".incoming", "lost+found"):
+            continue
+        if entry.name not in known or not entry.is_dir() or entry.is_symlink():
+            found.append(inner)
+            continue
+        for item in sorted(entry.iterdir()):
+            attributes = host.attributes(f"{inner}/{item.name}", follow=False)
+            regular = item.is_file() and not item.is_symlink()
+            if not regular or not attributes or attributes.owner != user:
+                found.append(f"{inner}/{item.name}")
+    return found
+
+
+def as_json(value: Mapping[str, Any]) -> str:
+    """JSON as our files have it."""
+    return json.dumps(value, indent=1, sort_keys=True) + "\n"

@@ -3,10 +3,21 @@
 {%- if not families %}
 include: [hardening.refused]
 {%- elif families["backup"] %}
+{%- set packages = salt["backup.packages"](saltenv) %}
+{%- if packages %}
 
-snapshots are taken, kept and restored:
+what snapshots need is installed:
+  pkg.installed:
+    - pkgs: {{ packages | json }}
+{%- endif %}
+
+snapshots are taken, kept and tried out:
   hardening.enforced:
     - family: backup
+{%- if packages %}
+    - require:
+      - pkg: what snapshots need is installed
+{%- endif %}
 {%- else %}
 
 backup is left as found:

@@ -16,7 +16,7 @@ import salt.config
 
 KEPT = [
     *("/etc/ssh", "/etc/default", "/etc/cloud", "/etc/fail2ban", "/etc/rocksalt"),
-    *("/etc/systemd/system", "/var/lib/rocksalt"),
+    *("/etc/systemd/system", "/var/lib/rocksalt", "/usr/local/sbin", "/var/lib/rocksalt-vault"),
     *("/etc/passwd", "/etc/group", "/etc/shadow", "/etc/gshadow", "/etc/subuid", "/etc/subgid"),
     *("/etc/sudoers", "/etc/sudoers.d", "/etc/sudo.conf", "/etc/logrotate.d"),
     *("/etc/login.defs", "/etc/adduser.conf", "/etc/profile", "/etc/profile.d"),
