@@ -32,7 +32,7 @@ CHUNK = 64 << 10
 """Bytes of plain text that are sealed at once; only the last chunk may be shorter."""
 _TAG = 16
 _VERSION = b"age-encryption.org/v1"
-_LARGEST_HEADER = 1 << 20
+_LARGEST_HEADER = 256 << 10
 _PUBLIC, _SECRET = "age", "AGE-SECRET-KEY-"
 
 
@@ -208,7 +208,7 @@ class Header:
         """What was read of the source behind the header."""
         self._source = source
         self._read = 0
-        self._covered = b""
+        self._covered: list[bytes] = []
         lines = self._lines()
         if next(lines) != _VERSION:
             raise Unverified("the archive does not begin as age archives do")
@@ -217,8 +217,10 @@ class Header:
         while not line.startswith(b"---"):
             self.stanzas.append(_stanza(line, lines))
             line = next(lines)
+        if not self.stanzas:
+            raise Unverified("the header of the archive names no recipient")
         self._mac = _decoded(line.removeprefix(b"--- "), 32)
-        self._covered += b"---"
+        self._covered.append(b"---")
 
     def file_key(self, identities: Sequence[X25519PrivateKey]) -> bytes:
         """The key of the content, once the header is known to be as it was written."""
@@ -228,7 +230,7 @@ class Header:
             for identity in identities:
                 key = _unwrap(arguments, body, identity)
                 if key is not None:
-                    if not hmac.compare_digest(_mac(key, self._covered), self._mac):
+                    if not hmac.compare_digest(_mac(key, b"".join(self._covered)), self._mac):
                         raise Unverified("the header of the archive was changed")
                     return key
         raise BackupError("none of the identities can read the archive: it has other recipients")
@@ -244,7 +246,7 @@ class Header:
                 self.rest += more
             line, _, self.rest = self.rest.partition(b"\n")
             if not line.startswith(b"---"):
-                self._covered += line + b"\n"
+                self._covered.append(line + b"\n")
             yield line
 
 

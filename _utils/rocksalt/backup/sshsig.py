@@ -25,6 +25,7 @@ from rocksalt.backup.errors import BackupError, Unverified
 
 KIND = "ssh-ed25519"
 _MAGIC = b"SSHSIG"
+_PRIVATE = b"openssh-key-v1\0"
 _HASH = b"sha512"
 _BEGIN, _END = b"-----BEGIN SSH SIGNATURE-----", b"-----END SSH SIGNATURE-----"
 _COLUMNS = 70
@@ -47,11 +48,11 @@ class Signer:
             raise BackupError(f"the key {path} cannot be read: {error.strerror}") from None
         if stat.S_IMODE(mode) & 0o077:
             raise BackupError(f"the key {path} can be read by others: chmod 600 {path}")
+        if _locked(data):
+            raise BackupError(f"the key {path} has a passphrase, so nothing can use it")
         try:
             key = load_ssh_private_key(data, password=None)
-        except TypeError:
-            raise BackupError(f"the key {path} has a passphrase, so nothing can use it") from None
-        except (ValueError, UnsupportedAlgorithm):
+        except (TypeError, ValueError, UnsupportedAlgorithm):
             raise BackupError(f"the key {path} is no private key of OpenSSH") from None
         if not isinstance(key, Ed25519PrivateKey):
             raise BackupError(f"the key {path} is not of the type {KIND}")
@@ -64,6 +65,16 @@ class Signer:
         text = base64.b64encode(_MAGIC + struct.pack(">I", 1) + _packed(*fields))
         lines = [text[i : i + _COLUMNS] for i in range(0, len(text), _COLUMNS)]
         return b"\n".join([_BEGIN, *lines, _END, b""])
+
+
+def _locked(data: bytes) -> bool:
+    """Whether a private key of OpenSSH is encrypted: the name of the cipher comes first in it."""
+    text = b"".join(line for line in data.split(b"\n") if not line.startswith(b"-"))
+    try:
+        blob = base64.b64decode(text)
+    except binascii.Error:
+        return False
+    return blob.startswith(_PRIVATE) and not blob.startswith(_PRIVATE + _packed(b"none"))
 
 
 def generate(path: str | os.PathLike[str]) -> str:
