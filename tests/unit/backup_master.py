@@ -1,4 +1,4 @@
-"""A Salt master that is a folder, with vaults that are dictionaries: what snapshots are tested on."""
+"""A Salt master that is a folder, and vaults that are dictionaries, to take snapshots of."""
 
 from __future__ import annotations
 

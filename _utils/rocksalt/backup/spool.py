@@ -144,6 +144,12 @@ class Spool:
             return same and manifests.digest(path.read_bytes()) == head.digest
         return None
 
+    def digest(self, sequence: int) -> str:
+        """The SHA-256 of the manifest with a sequence; empty where the local chain has none."""
+        for path in self.chain.glob(f"{sequence:08d}-*.json"):
+            return manifests.digest(path.read_bytes())
+        return ""
+
     def adopt(self, head: Head) -> None:
         """Goes on from a snapshot that a vault has and this spool does not."""
         self._write(self.chain / (head.manifest.name + SIGNATURE), head.signature)

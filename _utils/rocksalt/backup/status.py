@@ -9,8 +9,9 @@
                                      "faults": []}},
                   "archives": {"operator": {"size": 1, "files": 1, "bytes": 1, "changed": 1}},
                   "before": {...}},
-     "verify": {"time": ..., "code": 0, "vaults": {"far": {"problems": [], "newest": 12, "head": ...,
-                                                           "unwitnessed_since": None}}},
+     "verify": {"time": ..., "code": 0, "problems": [],
+                "vaults": {"far": {"code": 0, "problems": [], "newest": {"sequence": 12, ...},
+                                   "unwitnessed_since": None, "seen": [12, "SHA-256"], ...}}},
      "drill": {"time": ..., "code": 0, "rto": 40, "rpo": 3600, "host": "drill1", "problems": []}}
 
 ``snapshot`` speaks of the newest snapshot, which was begun at ``time``; ``code`` and ``reason`` of

@@ -1,0 +1,310 @@
+"""What people and timers ask for: check, list, show, restore, try out. The runner and the program
+``rocksalt-backup`` both answer with what these functions return: JSON, with times in UTC and sizes
+in bytes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import datetime as dt
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rocksalt.backup import access, config, drill, errors, fetch, names, sshsig, status, verify
+from rocksalt.backup import progress as telling
+from rocksalt.backup import restore as restoring
+from rocksalt.backup.access import Side
+from rocksalt.backup.errors import BackupError, Unverified, VaultError
+from rocksalt.backup.manifest import Manifest
+from rocksalt.backup.progress import Step
+from rocksalt.backup.spool import Spool
+from rocksalt.backup.vaults import Vault, opening
+from rocksalt.backup.verify import Problem, Report
+
+Settings = Mapping[str, Any]
+Secrets = opening.Credentials
+
+_WORST = (
+    errors.UNVERIFIED, errors.FAILED, errors.UNREACHABLE, errors.WARNINGS, errors.OK,
+)  # fmt: skip
+
+
+def check(
+    settings: Settings,
+    secrets: Secrets,
+    now: dt.datetime,
+    deep: bool = True,
+    vaults: Sequence[str] = (),
+    progress: telling.Progress = telling.silent,
+    key: str = config.SIGNING_KEY,
+    status_path: str = status.PATH,
+) -> dict[str, Any]:
+    """Checks what the vaults hold, and notes it in the status unless only some were asked for.
+
+    ``deep`` reads every archive. Returns ``{"time", "code", "vaults": {name: {"code", "problems",
+    "snapshots", "newest", ...}}, "problems": [between the vaults]}``.
+    """
+    sides = access.sides(settings, vaults, key)
+    before = status.section("verify", settings["instance"], status_path).get("vaults", {})
+    found: dict[str, dict[str, Any]] = {}
+    reports: dict[str, list[Report]] = {}
+    for side in sides:
+        seen = _seen(settings, side, before.get(side.name, {}))
+        try:
+            with access.opened(side, secrets) as vault:
+                report, more = _checked(vault, side, now, deep, seen, progress)
+                _note_drill(vault, side, settings["instance"], status_path)
+        except (BackupError, OSError) as error:
+            found[side.name] = _failure(error, before.get(side.name, {}))
+        else:
+            reports.setdefault(side.pins.instance, []).append(report)
+            found[side.name] = _told(report, more, seen)
+    between = [p for same in reports.values() for p in verify.across(same)]
+    codes = {_code(between), *(entry["code"] for entry in found.values())}
+    result = {
+        "time": names.utc(now),
+        "code": next(code for code in _WORST if code in codes),
+        "vaults": found,
+        "problems": list(map(dataclasses.asdict, between)),
+    }
+    if not vaults:
+        status.update("verify", result, settings["instance"], names.utc(now), status_path)
+    return result
+
+
+def _seen(settings: Settings, side: Side, before: Mapping[str, Any]) -> tuple[int, str] | None:
+    """The newest snapshot that is known to have been in a vault: by the spool of a master, else by
+    the check before.
+    """
+    last = before.get("seen")
+    seen = (last[0], last[1]) if isinstance(last, list) and len(last) == 2 else None
+    if settings["master"] and side.name in settings["vaults"]:
+        spool = Spool(settings["spool"])
+        known = spool.known().get(side.name)
+        digest = spool.digest(known.newest) if known else ""
+        if known and digest and known.newest >= (seen[0] if seen else 0):
+            return known.newest, digest
+    return seen
+
+
+def _checked(vault: Vault, side: Side, now: dt.datetime, deep: bool, seen: tuple[int, str] | None,
+             progress: telling.Progress) -> tuple[Report, list[Problem]]:  # fmt: skip
+    """The report on one vault. Archives that this host may not read are checked by the vault's own
+    host, whose signed report gives the problems beside it.
+    """
+
+    def tell(done: int, total: int) -> None:
+        progress(Step("verify", side.name, bytes=done, of_bytes=total))
+
+    remote = getattr(vault, "checked", None) if side.archives else None
+    report = verify.check(
+        vault, side.pins, now, deep and not remote, seen, tell, archives=side.archives
+    )
+    if not (deep and remote):
+        return report, []
+    told = json.loads(remote(deep)[0])
+    known = {(problem.code, problem.sequence) for problem in report.problems}
+    more = [Problem(**problem) for problem in told["problems"]]
+    checked = dataclasses.replace(
+        report,
+        archives_checked=told["archives_checked"],
+        bytes_checked=told["bytes_checked"],
+    )
+    return checked, [problem for problem in more if (problem.code, problem.sequence) not in known]
+
+
+def _told(report: Report, more: Sequence[Problem], seen: tuple[int, str] | None) -> dict[str, Any]:
+    """A report with what the next check has to find again: never what this one did not believe."""
+    value = report.as_dict()
+    value["problems"] += map(dataclasses.asdict, more)
+    value["code"] = max(report.code, _code(more))
+    value["ok"] = value["code"] in (errors.OK, errors.WARNINGS)
+    if value["ok"] and report.newest:
+        seen = (report.newest.sequence, report.head)
+    return {**value, "seen": list(seen) if seen else []}
+
+
+def _code(problems: Sequence[Problem]) -> int:
+    if any(problem.severity == "error" for problem in problems):
+        return errors.UNVERIFIED
+    return errors.WARNINGS if problems else errors.OK
+
+
+def _failure(error: Exception, before: Mapping[str, Any]) -> dict[str, Any]:
+    """A vault that could not be checked. One that lets this host read nothing is no fault of the
+    vault's, but it is not checked either.
+    """
+    mute = isinstance(error, VaultError) and not isinstance(error, errors.Unreachable)
+    code = errors.WARNINGS if mute else getattr(error, "code", errors.FAILED)
+    problem = Problem("unchecked", f"could not be checked: {error}", severity="warning")
+    return {
+        "code": code,
+        "ok": False,
+        "problems": [dataclasses.asdict(problem)],
+        "newest": None,
+        "unwitnessed_since": before.get("unwitnessed_since"),
+        "seen": before.get("seen", []),
+    }
+
+
+def _note_drill(vault: Vault, side: Side, instance: str, status_path: str) -> None:
+    """The newest report of a drill in a vault goes to the status, if a pinned key signed it."""
+    with contextlib.suppress(VaultError, Unverified, OSError, ValueError, KeyError, TypeError):
+        for name, (data, signature) in opening.reports(vault).items():
+            kind = names.REPORT.fullmatch(name)
+            if not kind or kind["kind"] != "drill":
+                continue
+            sshsig.verify(data, signature, drill.NAMESPACE, side.pins.reporters)
+            value = drilled(json.loads(data))
+            last = status.section("drill", instance, status_path).get("time", "")
+            if value["time"] > last:
+                status.update("drill", value, instance, value["time"], status_path)
+
+
+def drilled(report: Mapping[str, Any]) -> dict[str, Any]:
+    """What the status says of a drill, by its report."""
+    problems = [
+        f"{step['name']}: {step['reason']}" for step in report["steps"] if step["status"] != "ok"
+    ]
+    return {
+        "time": report["finished"], "code": report["code"], "rto": report["rto"],
+        "rpo": report["rpo"], "host": report["host"], "sequence": report["sequence"],
+        "problems": problems,
+    }  # fmt: skip
+
+
+def listed(settings: Settings, secrets: Secrets, vault: str = "", key: str = config.SIGNING_KEY,
+           ) -> dict[str, Any]:  # fmt: skip
+    """The snapshots in a vault: ``{"vault", "snapshots": {sequence: {"started", "kind", "files",
+    "bytes", "size", "warnings"}}, "problems": [sentences]}``. Without a name the first vault that
+    answers.
+    """
+    with _source(settings, secrets, vault, key) as (where, _, known, refused):
+        rows = {str(manifest.sequence): _row(manifest) for manifest in known}
+        return {"vault": where.name, "snapshots": rows, "problems": refused}
+
+
+def _row(manifest: Manifest) -> dict[str, Any]:
+    row: dict[str, Any] = {"started": manifest.started, "kind": manifest.kind}
+    if manifest.kind == "same":
+        row["same_as"] = manifest.same_as
+    else:
+        archives = manifest.archives.values()
+        row["files"] = sum(archive.files for archive in archives)
+        row["bytes"] = sum(archive.bytes for archive in archives)
+        row["size"] = sum(archive.size for archive in archives)
+    return {**row, "warnings": sum(manifest.warnings.values())}
+
+
+def shown(
+    settings: Settings,
+    secrets: Secrets,
+    snapshot: int | str | None = None,
+    vault: str = "",
+    key: str = config.SIGNING_KEY,
+) -> dict[str, Any]:
+    """One snapshot as its manifest has it, the newest without a number or a time, and ``full``: the
+    number of the snapshot with its archives.
+    """
+    with _source(settings, secrets, vault, key) as (where, _, known, _refused):
+        chosen = fetch.choose(known, wanted(snapshot))
+        full = fetch.full(known, chosen)
+        value = dataclasses.asdict(chosen)
+        value["archives"] = dataclasses.asdict(full)["archives"]
+        return {"vault": where.name, **value, "full": full.sequence}
+
+
+def restored(
+    settings: Settings,
+    secrets: Secrets,
+    identity: Sequence[str],
+    target: str,
+    snapshot: int | str | None = None,
+    vault: str = "",
+    paths: Sequence[str] = (),
+    parts: Sequence[str] = (),
+    in_place: bool = False,
+    progress: telling.Progress = telling.silent,
+    key: str = config.SIGNING_KEY,
+) -> dict[str, Any]:
+    """Restores a snapshot below ``target``; see :func:`restore.restore`.
+
+    Returns ``{"vault", "sequence", "started", "target", "files", "bytes", "tops", "moved",
+    "missing", "problems", "code"}``.
+    """
+    keys = access.identities(identity)
+    for path in (target, *paths):
+        if not path.startswith("/"):
+            raise BackupError(f"{path!r} is no absolute path")
+    with _source(settings, secrets, vault, key) as (where, reader, known, _):
+        chosen = fetch.choose(known, wanted(snapshot))
+        done = restoring.restore(
+            reader, fetch.full(known, chosen), keys, Path(target), tuple(paths),
+            tuple(parts) or None, in_place, progress,
+        )  # fmt: skip
+    return {
+        "vault": where.name, "sequence": chosen.sequence, "started": chosen.started,
+        "target": "/" if in_place else target, **dataclasses.asdict(done),
+        "code": errors.WARNINGS if done.problems or done.missing else errors.OK,
+    }  # fmt: skip
+
+
+def wanted(snapshot: int | str | None) -> int | dt.datetime | None:
+    """A snapshot by its number (``12``) or as of a time (``2026-11-22T13:00:00Z``)."""
+    if snapshot is None or snapshot == "":
+        return None
+    text = str(snapshot)
+    if text.isdecimal():
+        return int(text)
+    try:
+        return names.parsed(text)
+    except ValueError:
+        raise BackupError(
+            f"{text!r} is neither the number of a snapshot nor a time like 2026-11-22T13:00:00Z"
+        ) from None
+
+
+@contextlib.contextmanager
+def _source(
+    settings: Settings, secrets: Secrets, vault: str, key: str
+) -> Iterator[tuple[Side, Vault, list[Manifest], list[str]]]:
+    """The first vault that answers and keeps archives: the side, the vault, its manifests, and why
+    others were refused.
+    """
+    sides = access.sides(settings, [vault] if vault else [], key)
+    why = []
+    for side in sorted(sides, key=lambda side: not side.archives):
+        with access.opened(side, secrets) as reader:
+            refused: list[str] = []
+            try:
+                known = fetch.manifests(reader, side.pins, refused)
+            except (BackupError, OSError) as error:
+                why.append(f"{side.name}: {error}")
+                continue
+            yield side, reader, known, refused
+            return
+    raise errors.Unreachable(f"no vault could be read: {'; '.join(why)}")
+
+
+def tried(settings: Settings, secrets: Secrets, tell: Any, key: str = config.SIGNING_KEY,
+          status_path: str = status.PATH) -> dict[str, Any]:  # fmt: skip
+    """A restore drill on this host; its report, which is noted in the status too."""
+    if settings["master"]:
+        raise BackupError(
+            "a drill needs an identity, which must never be on the master: hardening:backup:drill"
+            " makes another host do it"
+        )
+    if not settings["drill"]:
+        raise BackupError(f"{config.TOP}:drill: is not set on this host")
+    own = access.signer(key)
+    identities = access.identities([settings["drill"]["identity"]])
+    with contextlib.ExitStack() as stack:
+        sides = access.sides(settings, settings["drill"]["vaults"], key)
+        vaults = [stack.enter_context(access.opened(side, secrets)) for side in sides]
+        report = dataclasses.asdict(drill.run(settings, vaults, identities, own, tell=tell))
+    value = drilled(report)
+    status.update("drill", value, settings["instance"], value["time"], status_path)
+    return report
