@@ -103,11 +103,16 @@ def _read(
         value = json.loads(data)
     except Unverified as error:
         raise Unverified(f"{name} {error}") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise Unverified(f"{name} is no JSON: {error}") from None
     found = schema.problems(value, {"type": "mapping", "fields": {**_COMMON, **spec}}, name)
     if found:
         raise Unverified("; ".join(found))
+    time = value.get("received") or value["pruned"]
+    try:
+        names.parsed(time)
+    except ValueError:
+        raise Unverified(f"{name}: {time} is no time") from None
     if value["receiver"] != sshsig.bare(signer):
         raise Unverified(f"{name} speaks for {value['receiver']}, but {signer} signed it")
     return dict(value)
