@@ -14,6 +14,7 @@ archives are here. Then a receipt says so, with this host's own time and signatu
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import errno
 import json
@@ -248,6 +249,9 @@ class _Desk:
                 signature = self._signature(name)
                 sshsig.verify(data, signature, _REPORTS, self._settings["drill_keys"])
         except Unverified as error:
+            # So that the right one can come: a signature counts for nothing without what it signs.
+            with contextlib.suppress(FileNotFoundError):
+                self._store.remove(name + names.SIGNATURE)
             raise Unverified(f"the receiver did not take {name}: it {error}") from None
         self._store.add(name, [data], sha256, received)
 
