@@ -154,7 +154,7 @@ class Archive:
         first = self._links.get((status.st_dev, status.st_ino))
         if first is None:
             return False
-        self._put(tar.header(_meta(path, tar.HARD_LINK, status)._replace(link=first[1:])))
+        self._put(tar.header(_meta(path, tar.HARD_LINK, status, link=first[1:])))
         self._line(path, "file", status, index.text("same_as", first))
         self.files += 1
         return True
@@ -172,40 +172,39 @@ class Archive:
         there, ``status`` what it is archived with. What was not the same is archived only as the
         ``last`` attempt, or where it was too big to know before.
         """
-        size, data = now.st_size, None
-        member = _meta(path, tar.FILE, status)._replace(size=size)
-        records = tar.attributes(attributes)
-        holes = tar.extents(fd, size) if now.st_blocks * 512 < size else [(0, size)]
-        if size < _CHUNK and holes == [(0, size)]:
-            data = os.read(fd, size + 1) if size else b""
-        if data is None:
+        size = now.st_size
+        holes = tar.extents(fd, size) if now.st_blocks * 512 < size else None
+        if size >= _CHUNK or holes:
+            records = tar.attributes(attributes)
+            member = _meta(path, tar.FILE, status, size)
             digest, whole = self._stream(member, records, fd, holes)
+            same = _same(now, os.fstat(fd)) and whole
+            if not (same or last):
+                return False
         else:
-            digest, whole = hashlib.sha256(data).hexdigest(), len(data) == size
-        after = os.fstat(fd)
-        same = whole and after.st_size == size and after.st_ctime_ns == now.st_ctime_ns
-        if not (same or last):
-            return False
-        if data is not None:
-            size = len(data)
-            self._put(tar.header(member._replace(size=size), records))
-            self._put(data)
-            self._put(bytes(-size % tar.BLOCK))
-        where = None if data is not None or holes == [(0, size)] else holes
-        self._line(path, "file", status, index.content(size, digest, where))
+            data = os.read(fd, size + 1) if size else b""
+            records = tar.attributes(attributes)
+            same = _same(now, os.fstat(fd)) and len(data) == size
+            if not (same or last):
+                return False
+            size, digest = len(data), hashlib.sha256(data).hexdigest()
+            header = tar.header(_meta(path, tar.FILE, status, size), records)
+            self._put(b"".join((header, data, bytes(-size % tar.BLOCK))))
+        self._line(path, "file", status, index.content(size, digest, holes))
         self.files += 1
         self.bytes += size
-        if status.st_nlink > 1 and fd == attributes:
-            self._links[status.st_dev, status.st_ino] = path
+        if now.st_nlink > 1:
+            self._links[now.st_dev, now.st_ino] = path
         return same
 
     def _stream(
-        self, member: tar.Member, records: bytes, fd: int, data: tar.Extents
+        self, member: tar.Member, records: bytes, fd: int, holes: tar.Extents | None
     ) -> tuple[str, bool]:
         """Writes a member of its announced size whatever happens to the file; the SHA-256 of what
         was written, and whether all of that was there.
         """
-        if data == [(0, member.size)]:
+        data = [(0, member.size)] if holes is None else holes
+        if holes is None:
             self._put(tar.header(member, records))
         else:
             self._put(tar.sparse(member, data, records))
@@ -279,13 +278,13 @@ class Archive:
         link: bytes = b"",
     ) -> None:
         """A member without content."""
-        member = _meta(path, letter, status)
+        member = _meta(path, letter, status, link=link)
         if kind == "folder":
             member = member._replace(name=member.name + b"/")
         elif kind == "device":
             member = member._replace(device=status.st_rdev)
         records = tar.attributes(attributes)
-        self._put(tar.header(member._replace(link=link), records))
+        self._put(tar.header(member, records))
         self._line(path, kind, status, index.text("link", link) if link else "")
 
     def _warn(self, kind: str, path: bytes, detail: str) -> None:
@@ -324,10 +323,17 @@ def _own(name: str, size: int) -> bytes:
     return tar.header(tar.Member(name.encode(), tar.FILE, 0o600, 0, 0, 0, size))
 
 
-def _meta(path: bytes, kind: bytes, status: os.stat_result) -> tar.Member:
+def _meta(
+    path: bytes, kind: bytes, status: os.stat_result, size: int = 0, link: bytes = b""
+) -> tar.Member:
     name = path[1:] or b"."
-    mtime = status.st_mtime_ns
-    return tar.Member(name, kind, status.st_mode, status.st_uid, status.st_gid, mtime)
+    mode, uid, gid = status.st_mode, status.st_uid, status.st_gid
+    return tar.Member(name, kind, mode, uid, gid, status.st_mtime_ns, size, link)
+
+
+def _same(before: os.stat_result, after: os.stat_result) -> bool:
+    """Whether nobody wrote to an open file, replaced or removed it."""
+    return before.st_ctime_ns == after.st_ctime_ns and before.st_size == after.st_size
 
 
 def _status(entry: Entry) -> os.stat_result:

@@ -23,8 +23,8 @@ from __future__ import annotations
 import base64
 import json
 import os
-import stat
 from collections.abc import Mapping, Sequence
+from json.encoder import encode_basestring_ascii
 from typing import Any
 
 import rocksalt
@@ -57,13 +57,13 @@ def path_of(entry: Mapping[str, Any], key: str = "path") -> bytes:
 
 def line(path: bytes, kind: str, status: os.stat_result | None, more: str = "") -> bytes:
     """A line; ``more`` are further fields as JSON, each after a comma."""
-    numbers = ""
-    if status:
-        numbers = (
-            f', "mode": {stat.S_IMODE(status.st_mode)}, "uid": {status.st_uid}, "gid":'
-            f' {status.st_gid}, "mtime_ns": {status.st_mtime_ns}'
-        )
-    return f'{{{_text("path", path)}, "type": "{kind}"{numbers}{more}}}\n'.encode("ascii")
+    first = _text("path", path)
+    if status is None:
+        return f'{{{first}, "type": "{kind}"{more}}}\n'.encode("ascii")
+    return (
+        f'{{{first}, "type": "{kind}", "mode": {status.st_mode & 0o7777}, "uid": {status.st_uid},'
+        f' "gid": {status.st_gid}, "mtime_ns": {status.st_mtime_ns}{more}}}\n'
+    ).encode("ascii")
 
 
 def text(key: str, value: bytes) -> str:
@@ -84,6 +84,6 @@ def content(size: int, digest: str, data: Sequence[tuple[int, int]] | None) -> s
 
 def _text(key: str, value: bytes) -> str:
     try:
-        return f'"{key}": {json.dumps(value.decode())}'
+        return f'"{key}": {encode_basestring_ascii(value.decode())}'
     except UnicodeDecodeError:
         return f'"{key}64": "{base64.b64encode(value).decode()}"'
