@@ -4,6 +4,7 @@ which the real Salt of this environment starts from it and an old minion logs in
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import datetime as dt
 import hashlib
@@ -11,10 +12,13 @@ import json
 import os
 import re
 import shutil
+import signal
 import stat
 import struct
 import subprocess
-from collections.abc import Mapping
+import threading
+import time
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -34,6 +38,7 @@ from rocksalt.backup import (
     rehearsal,
     restore,
     sshsig,
+    stage,
 )
 from rocksalt.backup.pack import pack
 from rocksalt.backup.vaults import Stored, Vault
@@ -430,3 +435,85 @@ def test_the_restored_master_starts_and_an_old_minion_logs_in(
     signature = (site.vault.folder / f"{report.name}.sig").read_bytes()
     sshsig.verify(report.read_bytes(), signature, drill.NAMESPACE, [site.signer.public])
     assert json.loads(report.read_bytes())["steps"] == done.steps
+
+
+def test_a_drill_finds_what_is_broken(site: Site, tmp_path: Path) -> None:
+    """The copy of the tree that a drill would have restored, damaged: what it plays says so."""
+    tree = tmp_path / "tree"
+    for top in ("etc/salt", "srv/pillar"):
+        shutil.copytree(site.base / top, Path(f"{tree}{site.base}", top), symlinks=True,
+                        ignore=shutil.ignore_patterns("S.*"))  # fmt: skip
+    here = restored(site, tree)
+    pki = here / "etc/salt/pki/master"
+    (pki / "master.pub").unlink()
+    shutil.copy(site.base / "other/minion.pub", pki / "master.pub")
+    (pki / "minions/web1").unlink()
+    shutil.rmtree(here / "etc/salt/gpgkeys/private-keys-v1.d")
+    config = here / "etc/salt/master"
+    config.write_text(config.read_text().replace("14506", '"no port"'))
+    steps = played(site, tree, tmp_path / "scratch")
+    if not ROOT:
+        assert list(steps) == ["namespace"]
+        assert steps["namespace"][0] == "skipped"
+        return
+    assert steps["namespace"][0] == steps["configuration"][0] == steps["minions"][0] == "ok"
+    failed = {name: reason for name, (status, reason) in steps.items() if status == "failed"}
+    assert f"master.pub does not belong to {site.base}/etc/salt/pki/master" in failed["keys"]
+    assert "cannot be decrypted with" in failed["canary"]
+    assert "no port" in failed["master"]
+    assert steps["log-in"] == ("skipped", "the master does not run")
+
+    config.write_text("file_roots: [")
+    assert "cannot be loaded" in played(site, tree, tmp_path / "scratch")["configuration"][1]
+
+
+def played(site: Site, tree: Path, scratch: Path) -> dict[str, tuple[str, str]]:
+    scratch.mkdir(exist_ok=True)
+    own = site.settings["drill"]
+    plan = {
+        "tree": str(tree),
+        "tops": [str(site.base / "etc/salt"), str(site.base / "srv/pillar")],
+        "scratch": str(scratch),
+        "config": own["config"],
+        "canary": own["canary"],
+        "minion": {
+            kind: (site.base / f"minion/minion.{kind}").read_text() for kind in ("pem", "pub")
+        },
+        "programs": str(Path(program("salt")).parent),
+    }
+    found = stage.play(rehearsal.__name__, plan)
+    return {it["name"]: (it["status"], it["reason"]) for it in found}
+
+
+def test_a_drill_that_is_ended_leaves_nothing(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SIGTERM comes while the restored master is on its way up, or is being restored."""
+    monkeypatch.setenv("PATH", f"{Path(program('salt')).parent}:{os.environ['PATH']}")
+    end = threading.Timer(1.5, os.kill, (os.getpid(), signal.SIGTERM))
+    real = stage.play
+
+    def play(module: str, plan: Any) -> Iterator[dict[str, str]]:
+        for step in real(module, plan):
+            yield step
+            if step["name"] == "canary":
+                end.start()
+
+    monkeypatch.setattr(stage, "play", play)
+    if not ROOT:
+        end.start()
+        monkeypatch.setattr(drill.restore, "restore", lambda *words: time.sleep(60))
+    with pytest.raises(SystemExit):
+        site.drill(tmp_path)
+    end.join()
+    assert list(tmp_path.iterdir()) == []
+    assert [it for it in commands() if str(site.base) in it or rehearsal.WORK in it] == []
+
+
+def commands() -> list[str]:
+    """The command lines of all processes."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            found.append(path.read_text(errors="replace").replace("\0", " "))
+    return found
