@@ -41,7 +41,7 @@ from rocksalt.backup.vaults import Vault
 QUIET = frozenset({"skipped"})
 """Kinds of warnings that are told and change no exit code: sockets exist only while they serve."""
 _TORN = frozenset({"unreadable", "vanished", "changed"})
-_DIGESTS = "digests.json"
+_ABOUT = "about.json"
 _SANE = dt.datetime(2024, 1, 1, tzinfo=dt.timezone.utc)
 
 
@@ -202,8 +202,7 @@ class _Run:
             if same is None:
                 self._make_room(surveys)
                 archives = self._pack(parts, record, surveys, folder)
-                digests = {name: found.digest for name, found in surveys.items()}
-                (folder / "index" / _DIGESTS).write_text(json.dumps(digests))
+                self._note(folder, surveys)
             else:
                 _remove(folder / "index")
             manifest = self._manifest(before, sequence, started, record, archives, same)
@@ -215,6 +214,24 @@ class _Run:
             _remove(folder)
             raise
         return manifest
+
+    def _note(self, folder: Path, surveys: Mapping[str, Survey]) -> None:
+        """Keeps what the next runs compare with."""
+        last = self.spool.full()
+        value = {
+            "digests": {name: found.digest for name, found in surveys.items()},
+            "before": _sizes(last) if last else {},
+        }
+        (folder / "index" / _ABOUT).write_text(json.dumps(value))
+
+    def _about(self, full: Manifest | None) -> dict[str, Any]:
+        """What was noted with a full snapshot."""
+        try:
+            return dict(
+                json.loads((self.spool.index / full.stem / _ABOUT).read_bytes()) if full else {}
+            )
+        except (OSError, ValueError, TypeError):
+            return {}
 
     def _started(self, before: Head | None) -> dt.datetime:
         now = self.clock.replace(microsecond=0)
@@ -229,11 +246,11 @@ class _Run:
         return now
 
     def _survey(self, parts: Sequence[Part], folder: Path) -> dict[str, Survey]:
-        fulls = self.spool.fulls()
+        full = self.spool.full()
         surveys = {}
         for part in parts:
             self.progress(Step("survey", part.name))
-            old = self.spool.index / fulls[0].stem / part.name if fulls else None
+            old = self.spool.index / full.stem / part.name if full else None
             old = old if old and old.exists() else None
             surveys[part.name] = survey(part, old, folder / "index" / part.name)
         return surveys
@@ -244,7 +261,7 @@ class _Run:
         """The full snapshot to which this one would be equal, if it is young and whole, for the
         same recipients, and in every vault's part of the chain.
         """
-        full = next(iter(self.spool.fulls()), None)
+        full = self.spool.full()
         if full is None or full.recipients != record or _TORN & set(full.warnings):
             return None
         if full.authorisation != self.settings["authorisation"]:
@@ -255,15 +272,12 @@ class _Run:
         for line in self.lines:
             if line.name not in self.known or self.known[line.name].first > full.sequence:
                 return None
-        try:
-            digests = json.loads((self.spool.index / full.stem / _DIGESTS).read_bytes())
-        except (OSError, ValueError):
-            return None
-        return full if digests == {name: s.digest for name, s in surveys.items()} else None
+        digests = {name: found.digest for name, found in surveys.items()}
+        return full if self._about(full).get("digests") == digests else None
 
     def _make_room(self, surveys: Mapping[str, Survey]) -> None:
         """Snapshots that wait for an absent vault must not fill the disk."""
-        last = next(iter(self.spool.fulls()), None)
+        last = self.spool.full()
         size = sum(archive.size for archive in last.archives.values()) if last else 0
         needed = 2 * size if size else sum(found.bytes for found in surveys.values())
         takers = [line.name for line in self.lines if line.archives and line.says]
@@ -336,10 +350,10 @@ class _Run:
         code = delivery.judge(self.lines, self.known, manifest.sequence, self.settings["success"])
         if code == OK and set(self.counts) - QUIET:
             code = WARNINGS
-        fulls = [_sizes(full) for full in self.spool.fulls()]
+        full = self.spool.full()
         return Result(
             code, manifest.sequence, manifest.kind, self._vaults(), self.warnings,
-            archives=fulls[0] if fulls else {}, before=fulls[1] if fulls[1:] else {},
+            archives=_sizes(full) if full else {}, before=self._about(full).get("before", {}),
             started=manifest.started, finished=names.utc(max(self.now(), self.clock)),
             next=manifest.next, reason=self._errors(),
         )  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -145,23 +146,34 @@ def _leave_to_customers(draft: _Draft) -> None:
 
 
 def _part(draft: _Draft, name: str) -> Part:
-    """Roots that lie in another one drop out, unless what lies between is excluded."""
+    """Roots that lie in another one go with that; what is left out around one of them is left out
+    entry by entry.
+    """
     own = draft.roots[name]
-    others = [path for part, roots in draft.roots.items() if part != name for path in roots]
-    excluded = {path for path in draft.excluded if path not in own} | set(others)
-    for path in sorted(own, key=len, reverse=True):
-        outer = next((o for o in own if o != path and _covers(o, path, excluded)), None)
+    others = {path for part, roots in draft.roots.items() if part != name for path in roots}
+    left = {path for path in draft.excluded if path not in own} | others
+    exclude = {
+        entry
+        for path in left
+        if any(within(path, root) for root in own)
+        for entry in _around(path, [root for root in own if within(root, path)])
+    }
+    for path in list(own):
+        outer = next((root for root in own if root != path and within(path, root)), None)
         if outer:
             own[outer] += [why for why in own.pop(path) if why not in own[outer]]
-    below = {path for path in excluded if any(within(path, root) for root in own)}
-    return Part(name, tuple(sorted(own)), tuple(sorted(below)))
+    return Part(name, tuple(sorted(own)), tuple(sorted(exclude)))
 
 
-def _covers(root: str, path: str, excluded: Iterable[str]) -> bool:
-    """Whether what packs a root packs a path as well."""
-    return within(path, root) and not any(
-        within(path, left) for left in excluded if within(left, root)
-    )
+def _around(path: str, kept: Collection[str]) -> Iterator[str]:
+    """What is at and below a path, without what is kept and the way to it."""
+    if not kept:
+        yield path
+        return
+    with contextlib.suppress(OSError):
+        for entry in (os.path.join(path, name) for name in os.listdir(path)):
+            if entry not in kept:
+                yield from _around(entry, [root for root in kept if within(root, entry)])
 
 
 def _included(

@@ -108,14 +108,18 @@ class Spool:
             except (FileNotFoundError, Unverified) as error:
                 shutil.rmtree(entry)
                 lost.append(f"{entry} was damaged and is removed: {error}")
-        kept = sorted(self.chain.glob("*.json"))[-KEPT:]
-        names = {path.name for path in kept} | {path.name + SIGNATURE for path in kept}
-        for path in self.chain.iterdir():
-            if path.name not in names:
-                path.unlink()
         for folder in sorted(self.index.iterdir())[:-1]:
             shutil.rmtree(folder)
+        self._prune()
         return lost
+
+    def _prune(self) -> None:
+        """Keeps the newest manifests, and the newest full one."""
+        kept = {path.stem for path in sorted(self.chain.glob("*.json"))[-KEPT:]}
+        kept |= {folder.name for folder in self.index.iterdir()}
+        for path in self.chain.iterdir():
+            if path.name.removesuffix(SIGNATURE).removesuffix(".json") not in kept:
+                path.unlink()
 
     def head(self) -> Head | None:
         """The newest snapshot of this master, None before the first one. What is damaged counts as
@@ -126,16 +130,12 @@ class Spool:
                 return _read(path)
         return None
 
-    def fulls(self) -> list[Manifest]:
-        """The newest two full snapshots in the local chain, the newest first."""
-        found: list[Manifest] = []
-        for path in sorted(self.chain.glob("*.json"), reverse=True):
+    def full(self) -> Manifest | None:
+        """The newest full snapshot, if what it looked like is known."""
+        for folder in sorted(self.index.iterdir(), reverse=True):
             with contextlib.suppress(OSError, Unverified):
-                manifest = _read(path).manifest
-                found += [manifest] if manifest.kind == "full" else []
-            if len(found) == 2:
-                break
-        return found
+                return _read(self.chain / f"{folder.name}.json").manifest
+        return None
 
     def has(self, head: Head) -> bool | None:
         """Whether a snapshot is in the local chain; None where that has none of its sequence."""
