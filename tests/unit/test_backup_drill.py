@@ -80,6 +80,7 @@ class World:
         self.restored_from = ""
         self.told: list[str] = []
         self.hours = 0.0
+        self.witness = False
 
     def now(self) -> dt.datetime:
         self.hours += 0.01
@@ -87,6 +88,7 @@ class World:
 
     def check(self, vault: Shelf, *words: Any, **options: Any) -> verify.Report:
         verdict = self.verdicts[vault.name]
+        assert options["archives"] is not (self.witness and vault.name == "far")
         if isinstance(verdict, Exception):
             raise verdict
         problems = tuple(verify.Problem("gap", sentence) for sentence in verdict)
@@ -108,7 +110,8 @@ class World:
     def run(self, signer: Signer | None = SIGNER, **settings: Any) -> drill.Drill:
         own = {"instance": "salt", "signer": SIGNER.public, **settings}
         everything = {
-            "drill": own, "vaults": {"near": {"receiver": "r"}, "far": {}}, "authority": "a",
+            "drill": own, "authority": "a",
+            "vaults": {"near": {"receiver": "r"}, "far": {"archives": not self.witness}},
         }  # fmt: skip
         return drill.run(
             everything, self.vaults, [], signer, self.now, lambda it: self.told.append(it["name"]),
@@ -201,6 +204,15 @@ def test_a_vault_that_is_not_true_is_better_than_none(world: World) -> None:
     done = world.run()
     assert (world.restored_from, done.code) == ("near", errors.UNVERIFIED)
     assert steps(done)["log-in"][0] == "ok"
+
+
+def test_a_witness_is_checked_and_never_restored_from(world: World) -> None:
+    world.witness = True
+    world.verdicts["near"] = ["#2 is missing"]
+    done = world.run()
+    assert (world.restored_from, steps(done)["verify far"][0]) == ("near", "ok")
+    world.verdicts["near"] = Unreachable("no route")
+    assert steps(world.run())["fetch"] == ("failed", "no vault answers: near: no route")
 
 
 def test_no_vault_answers(world: World) -> None:

@@ -80,7 +80,10 @@ class Plan:
             for path, line in contents.index.items():
                 wanted = self.wants(path[1:])
                 if wanted and line["type"] == "unreadable":
-                    notes.add(f"could not be read when the snapshot was taken ({line.get('why')})", os.fsdecode(path))
+                    notes.add(
+                        f"could not be read when the snapshot was taken ({line.get('why')})",
+                        os.fsdecode(path),
+                    )
                 elif wanted and "why" not in line and path[1:] not in contents.entries:
                     notes.add("is in the index, and not in the archive", os.fsdecode(path))
             for name in filter(self.wants, contents.entries):

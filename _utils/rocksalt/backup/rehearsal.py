@@ -69,6 +69,7 @@ class Rehearsal:
         self.config = str(plan["config"])
         self.canary = str(plan.get("canary", ""))
         self.minion: Mapping[str, str] = plan.get("minion") or {}
+        self.salt = str(plan.get("salt", ""))
         self.programs = str(plan.get("programs", ""))
         self.opts: dict[str, Any] = {"pki_dir": "/etc/salt/pki/master"}
         self.accepted: dict[str, str] | None = None
@@ -83,7 +84,8 @@ class Rehearsal:
             raise BackupError(f"{self.config} cannot be loaded: {_last(done.stderr)}")
         found = json.loads(done.stdout.splitlines()[-1])
         self.opts, self.accepted = found["opts"], found["accepted"]
-        return f"{self.config} is loaded by Salt {found['salt']}"
+        of = f", and was of Salt {self.salt}" if self.salt not in ("", found["salt"]) else ""
+        return f"{self.config} is loaded by Salt {found['salt']}{of}"
 
     def keys(self) -> str:
         """Compares the two halves of the master's key pair."""
