@@ -16,6 +16,7 @@ import signal
 import stat
 import struct
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -41,6 +42,7 @@ from rocksalt.backup import (
     stage,
 )
 from rocksalt.backup.pack import pack
+from rocksalt.backup.program import build
 from rocksalt.backup.vaults import Stored, Vault
 from rocksalt.backup.verify import Pins
 from rocksalt.backup.walk import Part
@@ -468,6 +470,7 @@ def test_a_drill_finds_what_is_broken(site: Site, tmp_path: Path) -> None:
 
 
 def played(site: Site, tree: Path, scratch: Path) -> dict[str, tuple[str, str]]:
+    """What the program in one file, as drill hosts have it, finds in a tree."""
     scratch.mkdir(exist_ok=True)
     own = site.settings["drill"]
     plan = {
@@ -481,8 +484,17 @@ def played(site: Site, tree: Path, scratch: Path) -> dict[str, tuple[str, str]]:
         },
         "programs": str(Path(program("salt")).parent),
     }
-    found = stage.play(rehearsal.__name__, plan)
-    return {it["name"]: (it["status"], it["reason"]) for it in found}
+    packed = scratch.with_name("rocksalt-backup")
+    packed.write_bytes(build(sys.executable))
+    script = (
+        "import json, sys; from rocksalt.backup import rehearsal, stage;"
+        "print(json.dumps([*stage.play(rehearsal.__name__, json.load(sys.stdin))]))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], env={**os.environ, "PYTHONPATH": str(packed)},
+        input=json.dumps(plan), capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    return {it["name"]: (it["status"], it["reason"]) for it in json.loads(done.stdout)}
 
 
 def test_a_drill_that_is_ended_leaves_nothing(

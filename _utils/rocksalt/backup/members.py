@@ -162,7 +162,7 @@ def contents(archive: Archive) -> Contents:
 def _whole(
     entries: Mapping[bytes, Entry], index: Mapping[bytes, Mapping[str, Any]]
 ) -> dict[bytes, Entry]:
-    """Without what the archive holds in part: the index says why of it, and of what is not there."""
+    """Without what is in the archive only in part, of which the index says why."""
     broken = {path[1:] for path, line in index.items() if "why" in line}
     return {
         name: entry
