@@ -95,9 +95,9 @@ class Session:
 
     def end(self) -> tuple[int | None, str]:
         os.close(self._target)
+        os.close(self._source)
         self._thread.join(10)
         assert not self._thread.is_alive()
-        os.close(self._source)
         return 0, ""
 
 

@@ -158,10 +158,10 @@ class S3Vault(Vault):
                 target["UploadId"] = upload["UploadId"]
                 try:
                     self._put_parts(name, chain([data, following], parts), source, sha256, target)
-                except BaseException:
+                finally:
+                    # Nothing if it was completed; otherwise parts would lie there, and cost.
                     with contextlib.suppress(Exception):
                         client.abort_multipart_upload(**target)
-                    raise
 
     def _put_parts(
         self, name: str, parts: Iterable[bytes], source: Path, sha256: str, target: dict[str, str]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from typing import Any
 
 from rocksalt.backup import config
 from rocksalt.backup.errors import Unreachable, VaultError
@@ -29,7 +30,12 @@ class NoLock(Exception):
 
 def code(error: Exception) -> str:
     """What the server calls the error; empty where no server answered."""
-    return str(getattr(error, "response", {}).get("Error", {}).get("Code", ""))
+    return str(_response(error).get("Error", {}).get("Code", ""))
+
+
+def _response(error: Exception) -> dict[str, Any]:
+    found = getattr(error, "response", None)
+    return found if isinstance(found, dict) else {}
 
 
 @contextlib.contextmanager
@@ -51,7 +57,7 @@ def explained(vault: str, what: str, absent: bool = False) -> Iterator[None]:
 
 def _worded(vault: str, what: str, error: Exception) -> VaultError:
     found, kind = code(error), type(error).__name__
-    metadata = getattr(error, "response", {}).get("ResponseMetadata", {})
+    metadata = _response(error).get("ResponseMetadata", {})
     text = f"the vault {vault} failed, {what}: {error}"
     if found in DENIED or kind in _NO_KEYS:
         keys = f"{config.TOP}:s3_credentials:{vault}"

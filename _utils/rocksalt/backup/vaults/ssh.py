@@ -56,31 +56,29 @@ class SshVault(Vault):
         self._who = f"the vault {name}"
         self._timeout = settings.get("timeout", TIMEOUT)
         self._session: _Session | None = None
-        self._left = 0
+        self._body = _Body(0)
         self._receipts: dict[str, tuple[bytes, bytes]] = {}
 
     def names(self) -> dict[str, Stored]:
         try:
-            found = json.loads(self._body({"op": "names"})[0])
+            found = json.loads(self._whole({"op": "names"})[0])
             return {name: Stored(size, received) for name, (size, received) in found.items()}
         except (ValueError, TypeError, AttributeError):
             raise VaultError(f"{self._who} lists its objects in a way that is not known") from None
 
     def open(self, name: str) -> BinaryIO:
         answer = self._ask({"op": "get", "name": name}, name)
-        session, self._left = self._session, self._size(answer)
+        body = self._body = _Body(self._size(answer))
 
         def read(most: int) -> bytes:
-            if session is not self._session or session is None:
+            if body.left and (body is not self._body or self._session is None):
                 raise VaultError(f"{self._who}: {name} was left before it was read")
-            if not self._left or not most:
+            if not body.left or not most or self._session is None:
                 return b""
             try:
-                data = session.wire.read(min(most, self._left))
+                return body.read(self._session.wire, most)
             except Broken as error:
                 raise self._failed(name, error) from None
-            self._left -= len(data)
-            return data
 
         return content(read, lambda: None)
 
@@ -110,7 +108,7 @@ class SshVault(Vault):
         """A check of all snapshots made by the receiver's host (``verify.Report.as_dict`` as JSON),
         and that host's signature, which was verified; ``deep`` reads the archives.
         """
-        body, answer = self._body({"op": "verify", "deep": deep})
+        body, answer = self._whole({"op": "verify", "deep": deep})
         signature = str(answer.get("signature", "")).encode()
         try:
             sshsig.verify(body, signature, _REPORTS, [self._settings["receiver"]])
@@ -179,7 +177,7 @@ class SshVault(Vault):
             raise FileNotFoundError(f"{self._who}: {text}")
         raise _KINDS.get(str(answer.get("kind")), VaultError)(f"{self._who}: {text}")
 
-    def _body(self, line: Mapping[str, Any]) -> tuple[bytes, dict[str, Any]]:
+    def _whole(self, line: Mapping[str, Any]) -> tuple[bytes, dict[str, Any]]:
         answer = self._ask(line, str(line["op"]))
         size = self._size(answer)
         if size > _LARGEST:
@@ -210,12 +208,13 @@ class SshVault(Vault):
         return text, signature
 
     def _ready(self) -> _Session:
-        if self._left > _DRAINED:
+        """A session in which nothing is left over; what was not read of an object is lost."""
+        left, self._body = self._body.left, _Body(0)
+        if left > _DRAINED:
             self.close()
-        while self._session and self._left:
-            self._left -= len(self._session.wire.read(self._left))
+        while self._session and left:
+            left -= len(self._session.wire.read(left))
         if self._session is None:
-            self._left = 0
             self._session = _Session(self._who, self.program, self._settings, self._timeout)
         return self._session
 
@@ -231,6 +230,18 @@ class SshVault(Vault):
         if status in (None, 0, _GONE, Unreachable.code) or status < 0:
             return Unreachable(f"{self._who} ({settings['host']}) {error}, {what}: {last}")
         return VaultError(f"{self._who} ({settings['host']}) failed, {what}: {last}")
+
+
+class _Body:
+    """What follows an answer: ``left`` bytes of it have not been read."""
+
+    def __init__(self, left: int):
+        self.left = left
+
+    def read(self, wire: Wire, most: int) -> bytes:
+        data = wire.read(min(most, self.left))
+        self.left -= len(data)
+        return data
 
 
 class _Session:
