@@ -147,14 +147,14 @@ def verify(vaults=None, quick=False):
         salt-run backup.verify
         salt-run backup.verify vaults=far quick=True
     """
-    return _answer(_verify, _listed(vaults), bool(quick))
+    return _answer(_verify, vaults, bool(quick))
 
 
 def _verify(vaults, quick):
     with _meter() as meter:
         return commands.check(
-            _settings(), _secrets(), _now(), not quick, vaults, meter, _path("signing"),
-            _status_path(),
+            _settings(), _secrets(), _now(), not quick, _listed("vaults", vaults), meter,
+            _path("signing"), _status_path(),
         )  # fmt: skip
 
 
@@ -231,16 +231,15 @@ def restore(identity, target, snapshot=None, vault="", paths=None, parts=None, i
         salt-run backup.restore /media/usb/identity /root/restored paths=/etc/salt/pki snapshot=12
     """
     return _answer(
-        _restore, _listed(identity), str(target), snapshot, str(vault), _listed(paths),
-        _listed(parts), bool(in_place),
-    )  # fmt: skip
+        _restore, identity, str(target), snapshot, str(vault), paths, parts, bool(in_place)
+    )
 
 
 def _restore(identity, target, snapshot, vault, paths, parts, in_place):
     with _meter() as meter:
         return commands.restored(
-            _settings(), _secrets(), identity, target, snapshot, vault, paths, parts, in_place,
-            meter, _path("signing"),
+            _settings(), _secrets(), _listed("identity", identity), target, snapshot, vault,
+            _listed("paths", paths), _listed("parts", parts), in_place, meter, _path("signing"),
         )  # fmt: skip
 
 
@@ -364,12 +363,12 @@ def _answer(function, *arguments):
     return value if value.get("code", OK) == OK else {**value, "retcode": value["code"]}
 
 
-def _listed(value):
-    """A list, or one written with commas."""
-    if value is None:
-        return []
-    items = value.split(",") if isinstance(value, str) else value
-    return [str(item).strip() for item in items]
+def _listed(name, value):
+    """A list of texts, or one text written with commas."""
+    items = value.split(",") if isinstance(value, str) else value or []
+    if not isinstance(items, list) or not all(isinstance(item, str) for item in items):
+        raise BackupError(f"{name}: {value!r} is neither a list of texts nor one with commas")
+    return [item.strip() for item in items]
 
 
 def _now():
