@@ -5,21 +5,25 @@ which the real Salt of this environment starts from it and an old minion logs in
 from __future__ import annotations
 
 import contextlib
+import copy
 import dataclasses
 import datetime as dt
 import hashlib
 import json
 import os
 import re
+import resource
 import shutil
 import signal
 import stat
 import struct
 import subprocess
 import sys
+import tempfile
 import threading
 import time
-from collections.abc import Iterator, Mapping
+import traceback
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -43,6 +47,7 @@ from rocksalt.backup import (
 )
 from rocksalt.backup.pack import pack
 from rocksalt.backup.program import build
+from rocksalt.backup.progress import Step
 from rocksalt.backup.vaults import Stored, Vault
 from rocksalt.backup.verify import Pins
 from rocksalt.backup.walk import Part
@@ -301,7 +306,7 @@ def _snapshot(site: Site, spool: Path) -> manifest.Manifest:
         instance=site.settings["instance"], sequence=1, previous="", kind="full", same_as=0,
         started=names.utc(started), finished=names.utc(started), next=names.utc(NOW),
         archives=archives, recipients=recipients.record(site.settings),
-        authorisation=site.settings["authorisation"], warnings={}, versions={},
+        authorisation=site.settings["authorisation"], warnings={}, versions={"salt": "3006.1"},
     )  # fmt: skip
     _commit(site, full)
     return full
@@ -409,6 +414,75 @@ def test_a_customer_opens_only_their_own_part(site: Site, tmp_path: Path) -> Non
     assert not (restored(site, tmp_path / "mine") / "srv/pillar/acme").exists()
 
 
+def test_a_killed_restore_is_healed_by_the_next(site: Site, tmp_path: Path) -> None:
+    def killed() -> None:
+        def at(step: Step) -> None:
+            if step.phase == "restore" and step.files > 3:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        site.restore(tmp_path / "out", site.identity, progress=at)
+
+    assert forked(killed) == -signal.SIGKILL
+    assert [it.name for it in tmp_path.iterdir()] == [".out.restoring"]
+    assert site.restore(tmp_path / "out", site.identity).problems == []
+    assert [it.name for it in tmp_path.iterdir()] == ["out"]
+    assert picture(restored(site, tmp_path / "out") / "etc/salt") == expected(site, "etc/salt")
+
+
+def test_a_write_that_fails_leaves_nothing(site: Site, tmp_path: Path) -> None:
+    """Files may not grow beyond a limit from here on, as on a full disk; the archive still fits."""
+
+    def limited() -> None:
+        largest = max(it.stat().st_size for it in site.vault.folder.iterdir())
+        deep = "d" * 120
+        resource.setrlimit(resource.RLIMIT_FSIZE, (largest + 1000, largest + 1000))
+        with pytest.raises(errors.BackupError, match=r"/sparse could not be restored: File too"):
+            site.restore(tmp_path / "out", site.identity)
+        site.restore(tmp_path / "out", site.identity, paths=[str(site.base / "srv/salt" / deep)])
+
+    assert forked(limited) == 0
+    assert [it.name for it in tmp_path.iterdir()] == ["out"]
+
+
+def test_who_is_not_root_restores_the_content_of_everything(site: Site) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        folder.chmod(0o777)
+        shutil.copytree(site.vault.folder, folder / "vault")
+        moved = dataclasses.replace(site, vault=copy.copy(site.vault))
+        moved.vault.folder = folder / "vault"
+
+        def unprivileged() -> None:
+            if ROOT:
+                os.setgroups([])
+                os.setgid(65534)
+                os.setuid(65534)
+            done = moved.restore(folder / "out", site.identity)
+            told = " ".join(done.problems)
+            assert "only root restores owners" in told or not ROOT
+            assert "devices can only be made by root, and are missing" in told or not ROOT
+            mine = picture(Path(f"{folder}/out{site.base}/etc"))
+            assert {it: seen[6] for it, seen in mine.items()} == contents
+            setuid = Path(f"{folder}/out{site.base}/srv/salt/setuid").stat()
+            assert setuid.st_mode & 0o6000 == 0 or not ROOT
+
+        contents = {it: seen[6] for it, seen in expected(site, "etc").items()}
+        assert forked(unprivileged) == 0
+
+
+def forked(function: Callable[[], None]) -> int:
+    """Runs a function in a process of its own: 0, or what it ended with; a signal is negative."""
+    child = os.fork()
+    if child == 0:
+        try:
+            function()
+        except BaseException:
+            traceback.print_exc()
+            os._exit(1)
+        os._exit(0)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
 def test_the_restored_master_starts_and_an_old_minion_logs_in(
     site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -420,6 +494,7 @@ def test_the_restored_master_starts_and_an_old_minion_logs_in(
     if ROOT:
         assert {status for status, _ in steps.values()} == {"ok"}, steps
         assert "2 accepted" in steps["minions"][1]
+        assert steps["configuration"][1].endswith(", and was of Salt 3006.1")
         assert "web1 logged in with its old key and answered test.ping" in steps["log-in"][1]
         assert done.code == errors.OK
     else:
