@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import os
@@ -119,7 +120,8 @@ class Archive:
         if entry.name.endswith(live.SUFFIXES):
             copies = live.copies(entry.folder, entry.name, self._scratch)
             if copies:
-                self._copies(entry, copies)
+                with contextlib.closing(copies):
+                    self._copies(entry, copies)
                 return
         attempt, last = 0, False
         while not last:
@@ -182,7 +184,7 @@ class Archive:
             if not (same or last):
                 return False
         else:
-            data = os.read(fd, size + 1) if size else b""
+            data = os.pread(fd, size + 1, 0) if size else b""
             records = tar.attributes(attributes)
             same = _same(now, os.fstat(fd)) and len(data) == size
             if not (same or last):
@@ -238,10 +240,7 @@ class Archive:
         for copy in copies.files:
             path = folder + copy.name
             attributes = _by_folder(entry.folder, copy.name)
-            try:
-                self._content(path, copy.fd, os.fstat(copy.fd), copy.status, attributes)
-            finally:
-                os.close(copy.fd)
+            self._content(path, copy.fd, os.fstat(copy.fd), copy.status, attributes)
             if path != entry.path:
                 self._covered[path] = ""
             if not copy.settled:

@@ -19,6 +19,7 @@ import time
 from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import quote
 
 try:
     import sqlite3
@@ -32,7 +33,8 @@ PATIENCE = 10.0
 
 _MAGIC = b"SQLite format 3\0"
 _JOURNAL_IS_WAL = (18, 2)
-_CHUNK = 1 << 20
+_CHUNK = 1 << 16
+_ATTEMPTS = 3
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _GPG = frozenset((b"trustdb.gpg", b"pubring.kbx", b"pubring.gpg", b"private-keys-v1.d"))
 _LOCK = "a lock of a running process"
@@ -42,7 +44,7 @@ _LOCK = "a lock of a running process"
 class Copy:
     """A copy of the file ``name``, open and without a name of its own, to be archived in its place
     with the attributes in ``status``; ``settled`` is False where writers left no time to copy it
-    whole. The caller closes ``fd``.
+    whole.
     """
 
     name: bytes
@@ -55,8 +57,13 @@ class Copy:
 class Copies:
     """Copies that fit together; ``covered`` are names whose content is in them."""
 
-    files: Sequence[Copy]
+    files: list[Copy]
     covered: Sequence[bytes] = ()
+
+    def close(self) -> None:
+        """Makes the copies go away."""
+        for copy in self.files:
+            os.close(copy.fd)
 
 
 def unneeded(names: Set[bytes]) -> dict[bytes, str]:
@@ -90,24 +97,31 @@ def copies(folder: int, name: bytes, scratch: Path) -> Copies | None:
 def _table(folder: int, name: bytes, scratch: Path) -> Copies | None:
     if not _status(folder, name + b".heap"):
         return None
-    for attempt in range(3):
+    for _ in range(_ATTEMPTS - 1):
+        found = _together(folder, name, scratch)
+        if all(copy.settled for copy in found.files):
+            return found
+        found.close()
+    return _together(folder, name, scratch)
+
+
+def _together(folder: int, name: bytes, scratch: Path) -> Copies:
+    found = Copies([])
+    try:
         with _locked(folder, name + b".lock") as held:
             files = [name, *_heaps(folder, name)]
             if _status(folder, name + b".roster"):
                 files.append(name + b".roster")
-            found = [_copied(folder, file, scratch) for file in files]
-            settled = held and all(copy.settled for copy in found)
+            for file in files:
+                found.files.append(_copied(folder, file, scratch))
             if not held:
-                settled = [_identity(_status(folder, c.name)) for c in found] == [
-                    _identity(c.status) for c in found
-                ]
-        if settled or attempt == 2:
-            break
-        for copy in found:
-            os.close(copy.fd)
-    for copy in found:
-        copy.settled = settled
-    return Copies(found)
+                for copy in found.files:
+                    now = _status(folder, copy.name)
+                    copy.settled = copy.settled and _identity(now) == _identity(copy.status)
+    except BaseException:
+        found.close()
+        raise
+    return found
 
 
 def _heaps(folder: int, name: bytes) -> Iterator[bytes]:
@@ -227,15 +241,13 @@ def _backed_up(folder: int, name: bytes, scratch: Path) -> int | None:
                 contextlib.closing(_opened(os.fsencode(target), "rwc")) as new,
             ):
                 old.backup(new)
-                new.execute("pragma journal_mode = delete")
         except sqlite3.Error:
             return None
         return os.open(target, _READ)
 
 
 def _opened(path: bytes, mode: str) -> sqlite3.Connection:
-    quoted = "".join(chr(b) if chr(b).isalnum() or b in b"/._-" else f"%{b:02x}" for b in path)
-    return sqlite3.connect(f"file:{quoted}?mode={mode}", uri=True, timeout=PATIENCE)
+    return sqlite3.connect(f"file:{quote(path)}?mode={mode}", uri=True, timeout=PATIENCE)
 
 
 def _status(folder: int, name: bytes) -> os.stat_result | None:
