@@ -580,7 +580,6 @@ class Bucket:
     def __init__(self) -> None:
         self.versions: dict[str, list[bytes]] = {}
         self.failing: dict[str, list[Exception | None]] = {}
-        self.status: str | None = "Enabled"
         self.lock: dict[str, Any] | None = retention("COMPLIANCE")
         self.skew = dt.timedelta()
         self.answers: dict[str, dict[str, Any]] = {}
@@ -603,9 +602,6 @@ class Bucket:
         if request.startswith("on_"):
             raise AttributeError(request)
         return answered
-
-    def on_get_bucket_versioning(self, **_: Any) -> dict[str, Any]:
-        return {"Status": self.status} if self.status else {}
 
     def on_get_object_lock_configuration(self, **_: Any) -> dict[str, Any]:
         if self.lock is None:
@@ -780,8 +776,6 @@ def test_a_server_without_conditions_is_put_to_all_the_same(
         ({"lock": None}, "has no Object Lock"),
         ({"lock": {"ObjectLockEnabled": "Enabled"}}, "has no default retention"),
         ({"lock": retention("GOVERNANCE")}, "has retention that some may overrule, GOVERNANCE"),
-        ({"status": None}, "keeps no versions"),
-        ({"status": "Suspended"}, "keeps no versions"),
     ],
 )
 def test_a_bucket_that_is_not_locked_is_refused(
@@ -862,7 +856,7 @@ def test_what_a_server_complains_about_is_told(
 @pytest.mark.parametrize(
     ("answers", "why"),
     [
-        ({"put_object": {"VersionId": "null"}}, "keeps no versions any more"),
+        ({"put_object": {"VersionId": "null"}}, "keeps no versions"),
         ({"put_object": {"ChecksumSHA256": "x"}}, "stored something else than it was sent"),
         ({"put_object": {"ETag": '"x"', "ChecksumSHA256": None}}, "stored something else"),
         ({"upload_part": {"ETag": '"x"', "ChecksumSHA256": "x"}}, "does not confirm"),

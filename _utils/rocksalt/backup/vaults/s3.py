@@ -1,9 +1,9 @@
 """A vault in a bucket with Object Lock, whose versions nobody can remove before their time.
 
 A put on an existing name makes a new version and a deletion a marker, so only the version of a name
-that was put first counts. The master's credentials need ``s3:PutObject``,
-``s3:GetBucketVersioning`` and ``s3:GetBucketObjectLockConfiguration``, a reader's
-``s3:ListBucketVersions`` and ``s3:GetObjectVersion``.
+that was put first counts. The master's credentials need ``s3:PutObject`` and
+``s3:GetBucketObjectLockConfiguration``, a reader's ``s3:ListBucketVersions`` and
+``s3:GetObjectVersion``.
 """
 
 from __future__ import annotations
@@ -198,7 +198,7 @@ class S3Vault(Vault):
                 raise
         answer = answer or request()
         if answer.get("VersionId", "null") == "null":
-            raise VaultError(f"{self._who} keeps no versions any more: {_NEEDED}")
+            raise VaultError(f"{self._who} keeps no versions: {_NEEDED}")
         if answer.get("ChecksumSHA256", total) != total:
             raise VaultError(f"{self._who} stored something else than it was sent: {name}")
         return answer
@@ -227,25 +227,22 @@ class S3Vault(Vault):
             raise VaultError(f"{source} has changed since it was made, and went nowhere")
 
     def faults(self) -> list[str]:
-        versioning = self._asked("get_bucket_versioning").get("Status")
-        found = []
-        if versioning != "Enabled":
-            found.append(f"{self._who} keeps no versions: {_NEEDED}")
-        lock = self._asked("get_object_lock_configuration").get("ObjectLockConfiguration", {})
+        lock = self._lock()
         mode = lock.get("Rule", {}).get("DefaultRetention", {}).get("Mode")
+        found = ""
         if lock.get("ObjectLockEnabled") != "Enabled":
-            found.append(f"{self._who} has no Object Lock: {_NEEDED}")
+            found = "has no Object Lock"
         elif mode is None:
-            found.append(f"{self._who} has no default retention, so nothing is locked: {_NEEDED}")
+            found = "has no default retention, so nothing is locked"
         elif mode != "COMPLIANCE":
-            found.append(f"{self._who} has retention that some may overrule, {mode}: {_NEEDED}")
-        return found
+            found = f"has retention that some may overrule, {mode}"
+        return [f"{self._who} {found}: {_NEEDED}"] if found else []
 
-    def _asked(self, request: str) -> dict[str, Any]:
-        """A setting of the bucket; the clocks are compared on the way."""
+    def _lock(self) -> dict[str, Any]:
+        """The bucket's Object Lock, which includes versions; the clocks are compared on the way."""
         try:
             with explained(self.name, f"the settings of the bucket {self._bucket}"):
-                answer: dict[str, Any] = getattr(self.client(), request)(Bucket=self._bucket)
+                answer = self.client().get_object_lock_configuration(Bucket=self._bucket)
         except NoLock:
             return {}
         date = answer["ResponseMetadata"]["HTTPHeaders"].get("date")
@@ -253,7 +250,7 @@ class S3Vault(Vault):
             apart = (email.utils.parsedate_to_datetime(date) - self.now()).total_seconds()
             if abs(apart) > SKEW:
                 raise VaultError(f"{self._who} has a clock that is {apart:+.0f} s off: {CLOCK}")
-        return answer
+        return dict(answer["ObjectLockConfiguration"])
 
     def _check(self) -> None:
         """Before the first object of a run."""
