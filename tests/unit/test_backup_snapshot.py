@@ -114,7 +114,7 @@ def test_a_torn_full_is_not_relied_on(master, vault, monkeypatch):
         done.warnings.append(pack.Warning("changed", "/srv/x", "it grew"))
         return done
 
-    monkeypatch.setattr("rocksalt.backup.snapshot.pack", torn)
+    monkeypatch.setattr("rocksalt.backup.building.pack", torn)
     first = master.take(vault)
     assert (first.code, first.warnings) == (WARNINGS, ["/srv/x: changed: it grew"])
     assert vault.manifests()[0].warnings == {"changed": 1}
@@ -500,7 +500,7 @@ def test_a_full_disk_loses_nothing_and_heals(master, vault, monkeypatch):
 
     master.write("srv/salt/top.sls", "3")
     with monkeypatch.context() as patched:
-        patched.setattr("rocksalt.backup.snapshot.pack", full)
+        patched.setattr("rocksalt.backup.building.pack", full)
         with pytest.raises(BackupError, match="is full"):
             master.take(vault, far, at=BEGIN + 2 * HOUR)
     assert far.objects == vault.objects  # what waited was delivered all the same
@@ -510,17 +510,31 @@ def test_a_full_disk_loses_nothing_and_heals(master, vault, monkeypatch):
     assert master.take(vault, far, at=BEGIN + 3 * HOUR).code == OK
 
 
+def small_disk(monkeypatch: pytest.MonkeyPatch, size: int) -> None:
+    """The spool has room for so many bytes of archives."""
+
+    def free(spool: Spool) -> int:
+        return size - sum(path.stat().st_size for path in spool.outbox.glob("*/*.age"))
+
+    monkeypatch.setattr(Spool, "free", free)
+
+
+def waiting(master: Master) -> list[int]:
+    """The snapshots whose archives are in the outbox."""
+    found = Path(master.path("state/spool/outbox")).glob("*/*.age")
+    return sorted(int(path.name[:8]) for path in found)
+
+
 def test_the_outbox_does_not_fill_the_disk(master, vault, monkeypatch):
     far = Memory("far")
-    master.take(vault, far)
+    size = master.take(vault, far).archives["operator"]["size"]
     far.away = True
-    monkeypatch.setattr(Spool, "free", lambda self: 0)
+    small_disk(monkeypatch, 5 * size // 2)
     for hours in (1, 2):
         master.write("srv/salt/top.sls", str(hours))
         result = master.take(vault, far, at=BEGIN + hours * HOUR)
-    assert "a vault that has it will give it" in result.warnings[0]
-    outbox = Path(master.path("state/spool/outbox"))
-    assert [p.parent.name[:8] for p in outbox.glob("*/*.age")] == ["00000003"]
+    assert (result.code, "come from another vault" in result.warnings[0]) == (UNREACHABLE, True)
+    assert waiting(master) == [3]
     far.away = False
     assert master.take(vault, far, at=BEGIN + 3 * HOUR).code == OK
     assert far.objects == vault.objects
@@ -528,11 +542,18 @@ def test_the_outbox_does_not_fill_the_disk(master, vault, monkeypatch):
 
 def test_what_no_vault_has_stays_in_the_outbox(master, vault, monkeypatch):
     vault.fails_at = "tar"
-    monkeypatch.setattr(Spool, "free", lambda self: 0)
-    for hours in range(3):
+    size = master.take(vault).archives["operator"]["size"]
+    small_disk(monkeypatch, 7 * size // 2)
+    for hours in (1, 2):
         master.write("srv/salt/top.sls", str(hours))
         master.take(vault, at=BEGIN + hours * HOUR)
-    assert len(list(Path(master.path("state/spool/outbox")).glob("*/*.age"))) == 3
+    master.write("srv/salt/top.sls", "3")
+    with pytest.raises(BackupError, match=r"has no room for .* 3 snapshots wait"):
+        master.take(vault, at=BEGIN + 3 * HOUR)
+    assert waiting(master) == [1, 2, 3]
+    vault.fails_at = ""
+    assert master.take(vault, at=BEGIN + 4 * HOUR, force=True).sequence == 4
+    assert_chain(vault, master.signer.public)
 
 
 def test_a_damaged_snapshot_in_the_outbox_stops_nothing(master, vault):

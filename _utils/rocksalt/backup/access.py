@@ -21,13 +21,14 @@ Settings = Mapping[str, Any]
 @dataclass(frozen=True)
 class Side:
     """A vault seen from this host: by what name, described how, whom to believe about what is in
-    it, and whether it keeps archives.
+    it, whether it keeps archives, and whether this host may read them, as a master may not.
     """
 
     name: str
     settings: Settings
     pins: Pins
     archives: bool = True
+    reads: bool = True
 
 
 def credentials(path: str = config.CREDENTIALS) -> dict[str, dict[str, str]]:
@@ -99,7 +100,8 @@ def _remote(settings: Settings, key: str) -> Iterator[Side]:
     )
     for name, entry in settings["vaults"].items():
         if settings["master"] or name in drill["vaults"]:
-            yield Side(name, entry, pins, entry.get("archives", True))
+            reads = not settings["master"] or entry["type"] == "file"
+            yield Side(name, entry, pins, entry.get("archives", True), reads)
 
 
 def _kept(settings: Settings, key: str) -> Iterator[Side]:

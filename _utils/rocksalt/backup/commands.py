@@ -99,7 +99,7 @@ def _checked(vault: Vault, side: Side, now: dt.datetime, deep: bool, seen: tuple
     def tell(done: int, total: int) -> None:
         progress(Step("verify", side.name, bytes=done, of_bytes=total))
 
-    remote = getattr(vault, "checked", None) if side.archives else None
+    remote = getattr(vault, "checked", None) if side.archives and not side.reads else None
     report = verify.check(
         vault, side.pins, now, deep and not remote, seen, tell, archives=side.archives
     )
