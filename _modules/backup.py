@@ -14,7 +14,7 @@ import sys
 import salt.config
 
 from rocksalt import source
-from rocksalt.backup import checks, reading
+from rocksalt.backup import checks, program, reading
 from rocksalt.backup import enforce as enforcement
 from rocksalt.backup import setup as setups
 from rocksalt.findings import judge
@@ -38,7 +38,7 @@ def _place(settings=None):
     place = {
         "minion": __opts__["id"],
         "config_dir": folder,
-        "interpreter": sys.executable or "/usr/bin/python3",
+        "interpreter": program.python(),
         "salt_run": _beside("salt-run"),
     }
     if not (settings or {}).get("master"):
@@ -54,12 +54,12 @@ def _place(settings=None):
     )
 
 
-def _beside(program):
+def _beside(name):
     """A program of the Salt that runs this: beside its interpreter, or beside what was called."""
     folders = [os.path.dirname(sys.executable), os.path.dirname(os.path.abspath(sys.argv[0]))]
-    candidates = [os.path.join(folder, program) for folder in folders]
+    candidates = [os.path.join(folder, name) for folder in folders]
     found = (path for path in candidates if os.access(path, os.X_OK))
-    return next(found, f"/usr/bin/{program}")
+    return next(found, f"/usr/bin/{name}")
 
 
 def _look(saltenv=None):

@@ -8,7 +8,7 @@ A case of ``tampers/<family>.yaml`` is a mapping with
 - ``undo``: what the default way back does not cover (files, see ``on_host/look.py``);
 - ``alone: true`` where it does not go together with the other cases of its family;
 - ``needs_a_person: true`` where no state may heal it;
-- ``on``: which host of the test it is for, where that has several.
+- ``host``: which host of the test it is for, where that has several.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Case:
     undo: str = ""
     alone: bool = False
     needs_a_person: bool = False
-    on: str = ""
+    host: str = ""
 
     @property
     def healed(self) -> set[str]:
@@ -90,5 +90,5 @@ def _case(family: str, entry: dict[str, Any]) -> Case:
         undo=entry.get("undo", ""),
         alone=entry.get("alone", False),
         needs_a_person=entry.get("needs_a_person", False),
-        on=entry.get("on", ""),
+        host=entry.get("host", ""),
     )

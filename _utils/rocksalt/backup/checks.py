@@ -400,6 +400,16 @@ _ALL = (MASTER, VAULT, DRILL)
 Check = tuple[Sequence[str], Callable[[Backup], Any], Callable[[Backup], Seen]]
 
 
+def _verified(it: Backup) -> Seen:
+    """A vault to which nobody has sent anything has nothing to check."""
+    expect, look = history.CHECKS["verified"]
+    path = it.setup.receiver.get("path", "")
+    folders = [it.host.path(f"{path}/{instance}") for instance in it.setup.instances]
+    if VAULT in it.setup.roles and not any(check.last_receipt(folder) for folder in folders):
+        return Seen(expect(it.past))
+    return look(it.past)
+
+
 def _of_past(name: str) -> tuple[Callable[[Backup], Any], Callable[[Backup], Seen]]:
     """A control about the last runs."""
     expect, look = history.CHECKS[name]
@@ -414,7 +424,7 @@ CHECKS: dict[str, Check] = {
     FOLDERS: (_ALL, lambda it: it.setup.folders(), _folders_seen),
     RUNNER: ((MASTER,), lambda it: "this version", _runner_seen),
     SNAPSHOT: ((MASTER,), *_of_past("snapshot")),
-    VERIFIED: ((MASTER, VAULT), *_of_past("verified")),
+    VERIFIED: ((MASTER, VAULT), _of_past("verified")[0], _verified),
     "BKP-012": ((MASTER, DRILL), *_of_past("drilled")),
     "BKP-013": ((MASTER,), *_of_past("everywhere")),
     "BKP-014": ((MASTER,), *_of_past("out of reach")),

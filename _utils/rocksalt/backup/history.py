@@ -200,7 +200,8 @@ def _rewritten_seen(it: History) -> Seen:
         if part not in now:
             continue
         changed, files = now[part]["changed"], now[part]["files"]
-        if changed >= _MANY and changed * 2 > files:
+        jumped = changed > 3 * before["changed"]
+        if changed >= _MANY and jumped and changed * 2 > files:
             why.append(f"{changed} files of {part} changed since the full snapshot before")
         ratio, old = _ratio(now[part]), _ratio(before)
         if changed >= _MANY and ratio > 0.9 and old < 0.75:

@@ -23,8 +23,11 @@ _EPOCH = (1980, 1, 1, 0, 0, 0)
 
 
 def python() -> str:
-    """The interpreter that runs this, which is the one of Salt where Salt runs it."""
-    return sys.executable if os.access(sys.executable, os.X_OK) else "/usr/bin/python3"
+    """The interpreter that runs this, which is the one of Salt where Salt runs it. By the name that
+    all have: one and the same is called ``python`` here and ``python3.11`` there.
+    """
+    path = os.path.join(sys.prefix, "bin", "python3")
+    return path if os.access(path, os.X_OK) else sys.executable
 
 
 def build(interpreter: str) -> bytes:

@@ -228,6 +228,12 @@ class Lab:
             self._wait_for_minions(master, minions)
         return {host.name: host for host in (master, *others)}
 
+    def salt_minion(self, master: Host, host: Host) -> None:
+        """Make one more host a minion, perhaps the master itself; it answers."""
+        self._configure_minion(master, host)
+        host.run("systemctl enable --now --quiet salt-minion")
+        self._wait_for_minions(master, [host.name])
+
     def _configure_master(self, master: Host) -> None:
         """Write the master's configuration and give it the repository."""
         master.copy_repo()
