@@ -49,6 +49,11 @@ def test_a_gap(gone, code, words):
     assert faults[0].sentence.startswith(words)
 
 
+def test_a_chain_that_begins_later():
+    assert chain.faults(whole()[2:], first=3) == []
+    assert [fault.code for fault in chain.faults(whole()[3:], first=3)] == ["gap"]
+
+
 def test_several_gaps():
     assert found(x for x in whole(9) if x.sequence not in (2, 5, 6)) == [("gap", 2), ("gap", 5)]
 

@@ -37,8 +37,9 @@ class Fault:
     sentence: str
 
 
-def faults(links: Iterable[Link]) -> list[Fault]:
-    """Everything that is wrong with a chain that should be whole, from 1 on; links in any order.
+def faults(links: Iterable[Link], first: int = 1) -> list[Fault]:
+    """Everything that is wrong with a chain that should be whole from ``first`` on; links in any
+    order.
 
     Of entries with the same number the one goes on that the next entry refers to.
     """
@@ -47,7 +48,7 @@ def faults(links: Iterable[Link]) -> list[Fault]:
     names: dict[str, str] = {}
     for number, group in groupby(sorted(links, key=_NUMBER), _NUMBER):
         here = list(group)
-        found += _gap(before[0].sequence if before else 0, number)
+        found += _gap(before[0].sequence if before else first - 1, number)
         found += _replays(here, names)
         found += _fork(here)
         found += _joint(before, here)

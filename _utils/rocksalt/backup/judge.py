@@ -101,7 +101,7 @@ def _dates(found: Manifest, now: dt.datetime) -> list[Problem]:
     why = ""
     if started > now + CLOCK:
         why = f"lies in the future ({found.started}): the master's clock is wrong, or it was forged"
-    elif finished < started or following < finished:
+    elif finished < started or following < started:
         why = f"has dates in the wrong order: {', '.join(times)}"
     elif following - finished > LONGEST_SILENCE:
         why = f"announces the next one for {found.next} only, so that nobody would miss one"
@@ -125,14 +125,16 @@ def _recipients(found: Manifest, pins: Pins) -> list[Problem]:
         return problems
     for part in sorted(parts.keys() | found.archives.keys()):
         why = ""
+        severity = "error"
         if part not in found.archives:
-            why = f"has no archive {part}, although its recipients were authorised"
+            why = f"has no archive {part}: nothing of it was saved"
+            severity = "error" if part == names.OPERATOR else "warning"
         elif part not in parts:
             why = f"has an archive {part}, whose recipients were never authorised"
         elif sorted(found.archives[part].recipients) != parts[part]:
             why = f"encrypted {part} to others than the authorised recipients"
         if why:
-            problems.append(Problem("recipients", f"{found.name} {why}", number))
+            problems.append(Problem("recipients", f"{found.name} {why}", number, severity))
     return problems
 
 
@@ -153,8 +155,8 @@ def after(before: Manifest, found: Manifest) -> list[Problem]:
     number = found.sequence
     started, due = names.parsed(found.started), names.parsed(before.next)
     if started < names.parsed(before.started):
-        why = f"{found.name} is older than {before.name} before it: a clock was wrong"
-        problems.append(Problem("backwards", why, number, "warning"))
+        why = f"{found.name} says it is older than {before.name} before it: it was forged"
+        problems.append(Problem("backwards", why, number))
     elif started - due > GRACE:
         why = f"{found.name} came late: it was due at {before.next}, and nothing was saved between"
         problems.append(Problem("late", why, number, "warning"))

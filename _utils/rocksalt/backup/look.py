@@ -10,7 +10,7 @@ import datetime as dt
 import hashlib
 import io
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import BinaryIO
 
 from rocksalt.backup import age, chain, judge, names, receipts, sshsig
@@ -26,6 +26,7 @@ RECENT = dt.timedelta(days=7)
 _UNDER_WAY = dt.timedelta(hours=1)
 _ALIKE = 4
 _BLOCK = 1 << 20
+_NUMBERED = re.compile(r"\d{8}-\d{8}T\d{6}Z\.")
 
 
 class Look:
@@ -43,26 +44,23 @@ class Look:
         self._links: list[chain.Link] = []
         self._fulls: dict[int, Manifest] = {}
         self._wanted: list[tuple[int, Archive]] = []
-        self._started: dict[int, str] = {}
         self._stems: set[str] = set()
         self._doubted: set[str] = set()
-        self._witnessed = 0
-        self.past: list[Problem] = []
+        self._past: list[Problem] = []
+        self.witnessed = 0
+        self.started: dict[int, str] = {}
         self.newest: Manifest | None = None
         self.head = ""
         self.digests: dict[int, str] = {}
         self.archives_checked = self.bytes_checked = 0
 
-    @property
-    def unwitnessed_since(self) -> str | None:
-        """When the first snapshot was begun that no receiver vouches for."""
-        alone = [number for number in self._started if number > self._witnessed]
-        return self._started[min(alone)] if alone else None
-
     def problems(self) -> list[Problem]:
         """Errors first; many of a kind in a row are one."""
-        found = dict.fromkeys(self._found)
-        return _collapsed(sorted(found, key=lambda p: (p.severity, p.code, p.sequence)))
+        return _collapsed(self._found)
+
+    def past(self) -> list[Problem]:
+        """Likewise, warnings about what was over long ago."""
+        return _collapsed(self._past)
 
     def manifests(self) -> None:
         """Reads all manifests, in their order, with their signatures and receipts."""
@@ -105,7 +103,7 @@ class Look:
         if isinstance(found.recipients.get("revision"), int):
             levels["revision of recipients"] = found.recipients["revision"]
         self._links.append(chain.Link(found.sequence, hashed, found.previous, found.name, levels))
-        self._started.setdefault(found.sequence, found.started)
+        self.started.setdefault(found.sequence, found.started)
         self.digests.setdefault(found.sequence, hashed)
         self.newest, self.head = found, hashed
         self._receipt(found, hashed)
@@ -122,11 +120,11 @@ class Look:
         problems = judge.receipt(said, found, hashed)
         self._add(problems, names.parsed(said.received))
         if not any(problem.severity == "error" for problem in problems):
-            self._witnessed = max(self._witnessed, found.sequence)
+            self.witnessed = max(self.witnessed, found.sequence)
 
-    def chain(self, expected: tuple[int, str] | None) -> None:
-        """Whether the manifests follow each other, and reach what was seen before."""
-        faults = chain.faults(self._links)
+    def chain(self, expected: tuple[int, str] | None, first: int | None) -> None:
+        """Whether the manifests follow each other, from the first one to what was seen before."""
+        faults = chain.faults(self._links, first or self._begin())
         if expected:
             faults += chain.reaches(self._links, *expected)
         self._add(Problem(fault.code, fault.sentence, fault.sequence) for fault in faults)
@@ -135,6 +133,18 @@ class Look:
             if self._pins.receivers and stem not in self._stems:
                 why = f"{stem}.json is gone, although {name} says that it was received"
                 self._add([Problem("removed", why, int(name[:8]))])
+
+    def _begin(self) -> int:
+        """The lowest number of which there is a trace. A vault that was added later does not begin
+        with 1; neither does one whose beginning was removed without a trace.
+        """
+        begin = min((int(n[:8]) for n in self._stored if _NUMBERED.match(n)), default=1)
+        if begin > 1 and self.digests:
+            when = names.parsed(self.started[min(self.digests)])
+            why = f"this vault begins with #{begin}: right if it was added then, otherwise what was"
+            why += " before it was removed"
+            self._add([Problem("begins", why, begin, "warning")], when)
+        return max(begin, 1)
 
     def reports(self) -> None:
         """Whether reports in the vault were signed by those who are believed."""
@@ -262,11 +272,12 @@ class Look:
             why = f"the newest snapshot is #{number} of {self.newest.started}, and the next one was"
             why += f" due at {self.newest.next}: none is made, or newer ones are withheld"
             self._add([Problem("stale", why, number)])
-        since = self.unwitnessed_since
-        if self._pins.receivers and since and self._now - names.parsed(since) > judge.GRACE:
+        since = unwitnessed(self.started, self.witnessed)
+        received = self._pins.receivers and self._matching(names.RECEIPTS)
+        if received and since and self._now - names.parsed(since) > judge.GRACE:
             why = f"no receiver vouches for what was saved since {since}: until one does, root on"
             why += " the master could still replace it"
-            self._add([Problem("unwitnessed", why, self._witnessed + 1, "warning")])
+            self._add([Problem("unwitnessed", why, self.witnessed + 1, "warning")])
 
     def _matching(self, pattern: re.Pattern[str]) -> list[str]:
         return sorted(name for name in self._stored if pattern.fullmatch(name))
@@ -295,7 +306,13 @@ class Look:
             text = "".join(c if c.isprintable() else "?" for c in problem.sentence)
             old = when is not None and self._now - when > RECENT and problem.severity == "warning"
             kept = Problem(problem.code, text, problem.sequence, problem.severity)
-            (self.past if old else self._found).append(kept)
+            (self._past if old else self._found).append(kept)
+
+
+def unwitnessed(started: Mapping[int, str], witnessed: int) -> str | None:
+    """When the first snapshot behind the last one was begun that a receiver vouches for."""
+    alone = [number for number in started if number > witnessed]
+    return started[min(alone)] if alone else None
 
 
 def _blocks(file: BinaryIO, size: int = _BLOCK) -> Iterator[bytes]:
@@ -313,7 +330,8 @@ def _collapsed(problems: list[Problem]) -> list[Problem]:
     """One problem for each row of many of one kind with snapshots that follow each other."""
     found: list[Problem] = []
     row: list[Problem] = []
-    for problem in [*problems, None]:
+    once = sorted(dict.fromkeys(problems), key=lambda p: (p.severity, p.code, p.sequence))
+    for problem in [*once, None]:
         joins = (
             problem is not None
             and bool(row)

@@ -8,24 +8,24 @@ from __future__ import annotations
 import dataclasses
 import datetime as dt
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from rocksalt.backup import chain, errors, names
 from rocksalt.backup.judge import Pins, Problem
-from rocksalt.backup.look import Look
+from rocksalt.backup.look import Look, unwitnessed
 from rocksalt.backup.manifest import Manifest
 from rocksalt.backup.vaults import Reader
 
-__all__ = ["Pins", "Problem", "Report", "across", "check"]
+__all__ = ["Pins", "Problem", "Report", "across", "check", "vouched"]
 
 
 @dataclass(frozen=True)
 class Report:
     """The outcome for one vault. ``head`` is the SHA-256 of the newest manifest; ``digests`` those
-    of all, by sequence; ``past`` warnings about what was over more than a week ago;
-    ``unwitnessed_since`` the time of the first snapshot for which no pinned receiver vouches,
-    directly or by a later one; None where all are vouched for.
+    of all, and ``started`` their times, by sequence; ``past`` warnings about what was over more
+    than a week ago; ``witnessed`` the newest snapshot for which a pinned receiver vouches, and so
+    for all before it (0: none).
     """
 
     vault: str
@@ -39,7 +39,13 @@ class Report:
     digests: Mapping[int, str]
     archives_checked: int
     bytes_checked: int
-    unwitnessed_since: str | None
+    witnessed: int
+    started: Mapping[int, str] = field(default_factory=dict)
+
+    @property
+    def unwitnessed_since(self) -> str | None:
+        """The time of the first snapshot for which nobody vouches; None where there is none."""
+        return unwitnessed(self.started, self.witnessed)
 
     @property
     def ok(self) -> bool:
@@ -55,15 +61,16 @@ class Report:
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON and for the status file: the fields, with ``newest`` cut down to what the chain
-        is about, and without the digests.
+        is about, without those that hold something of every snapshot, and with the properties.
         """
         kept = ("sequence", "kind", "same_as", "started", "finished", "next")
         newest = self.newest and {key: getattr(self.newest, key) for key in kept}
-        fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        del fields["digests"]
+        fields = {each.name: getattr(self, each.name) for each in dataclasses.fields(self)}
+        del fields["digests"], fields["started"]
         fields["problems"] = [dataclasses.asdict(problem) for problem in self.problems]
         fields["past"] = [dataclasses.asdict(problem) for problem in self.past]
-        return {**fields, "newest": newest, "ok": self.ok, "code": self.code}
+        fields.update(newest=newest, unwitnessed_since=self.unwitnessed_since)
+        return {**fields, "ok": self.ok, "code": self.code}
 
 
 def check(
@@ -74,18 +81,20 @@ def check(
     expected: tuple[int, str] | None = None,
     progress: Callable[[int, int], None] | None = None,
     archives: bool = True,
+    first: int | None = None,
 ) -> Report:
     """Everything that is wrong with what ``reader`` holds at the time ``now`` (with a time zone).
 
     ``deep`` reads and hashes every archive; otherwise their sizes have to do. ``expected`` is a
     snapshot that was seen before: its sequence and the SHA-256 of its manifest. ``archives`` is
-    False for a witness, which keeps none. ``progress`` gets bytes done and bytes to do.
+    False for a witness, which keeps none. ``first`` is the snapshot with which this vault began, if
+    the caller knows. ``progress`` gets bytes done and bytes to do.
     :class:`Unreachable` where the vault does not answer; :class:`BackupError` for a pinned key that
     is none.
     """
     look = Look(reader, pins, now)
     look.manifests()
-    look.chain(expected)
+    look.chain(expected, first)
     look.reports()
     if archives:
         look.archives(deep, progress or (lambda done, total: None))
@@ -96,14 +105,15 @@ def check(
         instance=pins.instance,
         time=names.utc(now),
         problems=tuple(look.problems()),
-        past=tuple(look.past),
+        past=tuple(look.past()),
         snapshots=len(look.digests),
         newest=look.newest,
         head=look.head,
         digests=look.digests,
+        started=look.started,
         archives_checked=look.archives_checked,
         bytes_checked=look.bytes_checked,
-        unwitnessed_since=look.unwitnessed_since,
+        witnessed=look.witnessed,
     )
 
 
@@ -125,3 +135,20 @@ def across(reports: Sequence[Report]) -> list[Problem]:
             why += ": it catches up with the next run, or newer ones are withheld"
             problems.append(Problem("behind", why, have + 1, "warning"))
     return problems
+
+
+def vouched(reports: Sequence[Report]) -> list[Report]:
+    """The same reports, each with what the receivers of the other vaults vouch for: who vouches for
+    a snapshot by its hash does so wherever it is kept.
+    """
+    found = []
+    for report in reports:
+        numbers = [
+            other.witnessed
+            for other in reports
+            if other.instance == report.instance
+            and other.digests.get(other.witnessed, "none") == report.digests.get(other.witnessed)
+        ]
+        best = max([report.witnessed, *numbers])
+        found.append(dataclasses.replace(report, witnessed=best))
+    return found
