@@ -15,7 +15,7 @@ from rocksalt.backup import config, names, receipts, sshsig
 from rocksalt.backup.errors import Taken, Unreachable, Unverified, VaultError
 from rocksalt.backup.vaults import Settings, Stored, Vault
 from rocksalt.backup.vaults.content import content, pieces
-from rocksalt.backup.vaults.wire import Broken, Wire
+from rocksalt.backup.vaults.wire import Broken, Silent, Wire
 from rocksalt.host import ENVIRONMENT
 
 TIMEOUT = 60
@@ -227,9 +227,11 @@ class SshVault(Vault):
             if re.search(pattern, said):
                 words = sentence.format(key=config.TRANSPORT_KEY, user=settings["user"])
                 return VaultError(f"{self._who} ({settings['host']}) {words}")
-        if status in (None, 0, _GONE, Unreachable.code) or status < 0:
-            return Unreachable(f"{self._who} ({settings['host']}) {error}, {what}: {last}")
-        return VaultError(f"{self._who} ({settings['host']}) failed, {what}: {last}")
+        away = status in (None, 0, _GONE, Unreachable.code) or status < 0
+        if away or isinstance(error, Silent):
+            text = f"{self._who} ({settings['host']}) {error}, {what}"
+            return Unreachable(f"{text}: {last}" if last else text)
+        return VaultError(f"{self._who} ({settings['host']}) failed, {what}: {last or status}")
 
 
 class _Body:

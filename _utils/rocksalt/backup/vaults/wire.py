@@ -22,6 +22,10 @@ class Broken(Exception):
     """The other side went away, is silent, or says what makes no sense; the text says which."""
 
 
+class Silent(Broken):
+    """The other side is there as far as is known, but nothing comes or goes."""
+
+
 class Wire:
     """One side of a session: reads from one file descriptor, writes to another."""
 
@@ -82,4 +86,4 @@ class Wire:
 
     def _wait(self, sources: list[int], targets: list[int]) -> None:
         if not any(select.select(sources, targets, [], self.timeout)):
-            raise Broken(f"made no progress in {self.timeout:.0f} s")
+            raise Silent(f"made no progress in {self.timeout:.0f} s")
