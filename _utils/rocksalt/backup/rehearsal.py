@@ -151,9 +151,9 @@ class Rehearsal:
         os.makedirs(folder, exist_ok=True)
         Path(folder, "zz-rehearsal.conf").write_text(json.dumps(_REPLACED))
         port = int(self.opts["ret_port"])
-        log = self._start("salt-master", os.path.dirname(self.config), lambda: _listening(port))
+        self._start("salt-master", os.path.dirname(self.config), lambda: _listening(port))
         self.running = True
-        return f"salt-master listens on port {port}" + (f"; it says: {log}" if log else "")
+        return f"salt-master listens on port {port}"
 
     def log_in(self) -> str:
         """Lets a minion with its old key log in, and asks it."""
@@ -200,11 +200,14 @@ class Rehearsal:
     def _answers(self, name: str) -> bool:
         folder = os.path.dirname(self.config)
         command = ("--out=json", "--static", "-t", "10", "-L", name, "test.ping")
-        done = _run(self._program("salt"), "-c", folder, *command)
+        try:
+            done = _run(self._program("salt"), "-c", folder, *command, patience=30)
+        except BackupError:  # it waits for a master that is not up to it yet
+            return False
         return f'"{name}": true' in done.stdout
 
-    def _start(self, program: str, config: str, ready: Callable[[], bool]) -> str:
-        """Runs a daemon until it is ready; the last of what it had to complain about until then."""
+    def _start(self, program: str, config: str, ready: Callable[[], bool]) -> None:
+        """Runs a daemon until it is ready; :class:`BackupError` has the last that it told."""
         log = Path(WORK, f"{program}.log")
         with log.open("wb") as file:
             process = subprocess.Popen(
@@ -221,7 +224,6 @@ class Rehearsal:
             if time.monotonic() > deadline:
                 raise BackupError(f"{program} was not ready after {PATIENCE:.0f} s: {told}")
             time.sleep(0.3)
-        return ""
 
     def _program(self, name: str) -> str:
         path = shutil.which(name, path=self.programs or None)
@@ -241,13 +243,15 @@ class Rehearsal:
         raise Skipped(f"{program} is there, and no Python beside it that knows Salt")
 
 
-def _run(*command: str, text: str = "") -> subprocess.CompletedProcess[str]:
+def _run(
+    *command: str, text: str = "", patience: float = PATIENCE
+) -> subprocess.CompletedProcess[str]:
     try:
         return subprocess.run(
-            command, input=text, capture_output=True, text=True, errors="replace", timeout=PATIENCE
+            command, input=text, capture_output=True, text=True, errors="replace", timeout=patience
         )
     except subprocess.TimeoutExpired:
-        raise BackupError(f"{command[0]} did not end within {PATIENCE:.0f} s") from None
+        raise BackupError(f"{command[0]} did not end within {patience:.0f} s") from None
 
 
 def _last(text: str) -> str:
