@@ -108,13 +108,23 @@ def test_show_what_does_not_exist(site, capsys, which, why):
     assert why in capsys.readouterr().err
 
 
-def test_verify(site, capsys):
-    code = site.run("verify")
-    out = capsys.readouterr().out
-    assert "near: ok, 2 snapshots, newest #2" in out
-    assert code in (OK, WARNINGS, UNVERIFIED)  # the snapshots are long overdue by the real clock
+def test_verify(site, capsys, monkeypatch):
+    monkeypatch.setattr(program, "_now", lambda: BEGIN + HOUR)
+    assert site.run("verify") == OK
+    assert capsys.readouterr().out.splitlines() == [
+        "near: ok, 2 snapshots, newest #2 of 2026-11-22T14:00:00Z, 1 archives read",
+        "  unwitnessed since 2026-11-22T13:00:00Z",
+        "far: ok, 2 snapshots, newest #2 of 2026-11-22T14:00:00Z, 1 archives read",
+        "  unwitnessed since 2026-11-22T13:00:00Z",
+    ]
     noted = status.read(site.status)["verify"]
-    assert (noted["code"], noted["vaults"]["near"]["newest"]["sequence"]) == (code, 2)
+    assert (noted["code"], noted["vaults"]["near"]["newest"]["sequence"]) == (OK, 2)
+
+
+def test_verify_of_snapshots_that_stopped(site, capsys, monkeypatch):
+    monkeypatch.setattr(program, "_now", lambda: BEGIN + 48 * HOUR)
+    assert site.run("verify", "--quick") in (WARNINGS, UNVERIFIED)
+    assert "2026-11-22T15:05:00Z" in capsys.readouterr().out  # when the next one was promised
 
 
 def test_verify_of_one_vault_is_not_noted(site, capsys):

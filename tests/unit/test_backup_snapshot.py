@@ -569,6 +569,52 @@ def test_a_damaged_snapshot_in_the_outbox_stops_nothing(master, vault):
     assert far.objects == vault.objects
 
 
+def damage(master: Master, pattern: str) -> None:
+    next(Path(master.path("state/spool/outbox")).glob(f"*/{pattern}")).write_bytes(b"damaged")
+
+
+def test_a_damaged_archive_comes_from_another_vault(master, vault):
+    far = Memory("far")
+    master.take(vault, far)
+    far.away = True
+    master.take(vault, far, at=BEGIN + HOUR, force=True)
+    damage(master, "*.age")
+    far.away = False
+    result = master.take(vault, far, at=BEGIN + 2 * HOUR)
+    assert "is damaged and is removed" in result.vaults["far"]["error"]
+    assert master.take(vault, far, at=BEGIN + 3 * HOUR).code == OK
+    assert far.objects == vault.objects
+
+
+@pytest.mark.parametrize("pattern", ["*.age", "*Z.json", "*.sig"])
+def test_what_is_damaged_and_in_no_vault_is_given_up(master, vault, pattern):
+    master.take(vault)
+    vault.away = True
+    for hours in (1, 2):
+        master.take(vault, at=BEGIN + hours * HOUR, force=True)
+    if pattern == "*.sig":
+        for path in Path(master.path("state/spool/outbox")).glob("00000002*/*.sig"):
+            path.unlink()
+    else:
+        damage(master, pattern)
+    vault.away = False
+    for hours in (3, 4, 5):
+        last = master.take(vault, at=BEGIN + hours * HOUR)
+    assert last.code == OK
+    assert_chain(vault, master.signer.public)
+
+
+def test_what_vaults_have_is_not_given_up_because_it_was_forgotten_here(master, vault):
+    for hours in range(3):
+        master.take(vault, at=BEGIN + hours * HOUR)
+    os.remove(master.path("state/spool/vaults.json"))
+    vault.away = True
+    assert master.take(vault, at=BEGIN + 3 * HOUR).sequence == 4
+    vault.away = False
+    assert master.take(vault, at=BEGIN + 4 * HOUR).code == OK
+    assert_chain(vault, master.signer.public)
+
+
 def test_a_spool_that_cannot_be_made(master, vault):
     master.write("state/file", "")
     master.settings["spool"] = master.path("state/file/spool")

@@ -150,11 +150,14 @@ def test_borrowed_and_dropped(spool):
     assert spool.pending() == []
 
 
-def test_disowned(spool):
-    commit(spool, head(1))
-    commit(spool, head(2))
-    spool.disown(head(2).manifest)
-    assert spool.head() == head(1)
+def test_given_up(spool):
+    for sequence in (1, 2, 3):
+        commit(spool, head(sequence))
+    spool.drop(head(2).manifest)
+    assert spool.give_up(1) == [head(3).manifest.name, head(2).manifest.name]
+    assert (spool.head(), spool.full()) == (head(1), head(1).manifest)
+    assert [it.manifest.sequence for it in spool.pending()] == [1]
+    assert len(list(spool.chain.iterdir())) == 2
 
 
 def test_adopted(spool):

@@ -8,7 +8,8 @@ import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
+from typing import Any, BinaryIO
 
 from rocksalt.backup import manifest as manifests
 from rocksalt.backup import names, sshsig
@@ -138,12 +139,23 @@ def reconcile(spool: Spool, lines: Iterable[Line], known: Mapping[str, Known]) -
         f"the spool has no snapshot after #{newest}, and the vault {where} has"
         f" {best.manifest.name}: the chain goes on from there"
     ]
-    for head in spool.pending():
-        if head.manifest.sequence > confirmed:
-            spool.disown(head.manifest)
-            told.append(f"{head.manifest.name} was in no vault and is given up")
+    told += [f"{name} was in no vault and is given up" for name in spool.give_up(confirmed)]
     spool.adopt(best)
     return told
+
+
+def mend(spool: Spool, known: Mapping[str, Known]) -> list[str]:
+    """Goes back to the newest snapshot that a vault has, if one after it is damaged: nobody could
+    get that one any more, or any that follows. Returns a sentence for each thing that was done.
+    """
+    head = spool.head()
+    confirmed = max((k.newest for k in known.values() if k.newest >= k.first), default=0)
+    for sequence in range(confirmed + 1, head.manifest.sequence + 1 if head else 0):
+        found = spool.find(sequence)
+        if found is None or _lacking(spool, found.manifest):
+            why = f"no vault has it, and #{sequence} is damaged"
+            return [f"{name} is given up: {why}" for name in spool.give_up(confirmed)]
+    return []
 
 
 def deliver(spool: Spool, line: Line, lines: Iterable[Line], known: dict[str, Known],
@@ -175,7 +187,7 @@ def _put(spool: Spool, line: Line, manifest: Manifest, progress: Progress) -> No
     of_bytes = sum(archive.size for archive in archives)
     progress(Step("upload", line.name, bytes=0, of_bytes=of_bytes))
     for archive in archives:
-        line.vault.put(archive.name, folder / archive.name, archive.sha256)
+        _put_archive(line.vault, folder / archive.name, archive.sha256)
         total += archive.size
         progress(Step("upload", line.name, bytes=total, of_bytes=of_bytes))
     for name in (manifest.name + names.SIGNATURE, manifest.name):
@@ -183,6 +195,32 @@ def _put(spool: Spool, line: Line, manifest: Manifest, progress: Progress) -> No
         line.vault.put(name, path, manifests.digest(path.read_bytes()))
     receipt = line.vault.receipt(manifest.name)
     line.receipt = _received(receipt[0]) if receipt else ""
+
+
+def _put_archive(vault: Vault, path: Path, sha256: str) -> None:
+    """Where a vault refuses an archive that the disk has damaged, no later run tries that again."""
+    try:
+        vault.put(path.name, path, sha256)
+    except Unreachable:
+        raise
+    except VaultError:
+        with open(path, "rb") as file:
+            if _digest(file) == sha256:
+                raise
+        path.unlink()
+        raise VaultError(
+            f"{path} is damaged and is removed: the next run makes up for it"
+        ) from None
+
+
+def _digest(source: BinaryIO, target: BinaryIO | None = None) -> str:
+    """The SHA-256 of what is read, and written to ``target`` if there is one."""
+    digest = hashlib.sha256()
+    while block := source.read(_BLOCK):
+        digest.update(block)
+        if target:
+            target.write(block)
+    return digest.hexdigest()
 
 
 def _received(receipt: bytes) -> str:
@@ -226,12 +264,9 @@ def _borrowed(spool: Spool, vault: Vault, sequence: int, archives: bool, instanc
     for archive in _lacking(spool, head.manifest) if archives else ():
         target = spool.entry(head.manifest) / archive.name
         part = target.with_name(f"{archive.name}.part")
-        digest = hashlib.sha256()
         with vault.open(archive.name) as source, open(part, "wb") as file:
-            while block := source.read(_BLOCK):
-                digest.update(block)
-                file.write(block)
-        if digest.hexdigest() != archive.sha256:
+            right = _digest(source, file) == archive.sha256
+        if not right:
             part.unlink()
             raise Unverified(f"{vault.name}: {archive.name} is not what its manifest says")
         os.replace(part, target)

@@ -153,6 +153,9 @@ class _Run:
             self._check_first()
         for line in self.lines:
             self._learn(line)
+        if all(line.name in self.known for line in self.lines):
+            for sentence in delivery.mend(self.spool, self.known):
+                self.notes.warn("chain", sentence)
 
     def _check_first(self) -> None:
         """A chain begins once: not because the vault that has it is away, or a key is another."""

@@ -211,13 +211,18 @@ class Spool:
         os.rename(entry, f"{entry}{_PARTIAL}")
         shutil.rmtree(f"{entry}{_PARTIAL}")
 
-    def disown(self, manifest: Manifest) -> None:
-        """Forgets a snapshot altogether: no vault has it, and the vaults' chain went on without
-        it.
+    def give_up(self, after: int) -> list[str]:
+        """Forgets the snapshots with a higher sequence, which no vault has; returns their names,
+        the newest first.
         """
-        self.drop(manifest)
-        for name in (manifest.name, manifest.name + SIGNATURE):
-            (self.chain / name).unlink(missing_ok=True)
+        for head in reversed(self.pending()):
+            if head.manifest.sequence > after:
+                self.drop(head.manifest)
+        gone = [path for path in self.chain.glob("*.json") if int(path.name[:8]) > after]
+        for path in sorted(gone, reverse=True):
+            path.unlink()
+            path.with_name(path.name + SIGNATURE).unlink(missing_ok=True)
+        return [path.name for path in sorted(gone, reverse=True)]
 
     def known(self) -> dict[str, Known]:
         """What each vault confirmed, as far as is known here."""
