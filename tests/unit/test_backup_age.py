@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import io
+import tracemalloc
 
 import pytest
 from backup_chain import Trickle
@@ -114,6 +115,29 @@ def test_what_was_not_closed_is_not_whole():
     writer.write(text(2 * CHUNK))
     with pytest.raises(Unverified, match="changed or cut off at byte"):
         decrypted(target.getvalue())
+
+
+class Counting(io.RawIOBase):
+    """Takes everything and keeps nothing."""
+
+    size = 0
+
+    def write(self, data) -> int:
+        self.size += len(data)
+        return len(data)
+
+
+def test_memory_does_not_grow_with_what_is_written():
+    target, data = Counting(), bytes(1 << 20)
+    tracemalloc.start()
+    writer = age.Writer(target, [RECIPIENT])
+    for _ in range(48):
+        writer.write(data)
+    writer.close()
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert target.size > 48 << 20
+    assert peak < 1 << 20
 
 
 # Changes ------------------------------------------------------------------------------------------
@@ -340,7 +364,6 @@ def test_a_fingerprint_is_one_that_stock_tools_show():
         (lambda r: "", "does not begin with age1"),
         (lambda r: r.upper(), "does not begin with age1"),
         (lambda r: "bge" + r[3:], "does not begin with age1"),
-        (lambda r: r[:-1] + r[-1].upper().replace(*"09"), "character|checksum"),
         (lambda r: r[:20] + r[20:].upper(), "character"),
         (lambda r: r + " ", "character"),
         (lambda r: r[:10] + "b" + r[11:], "character"),

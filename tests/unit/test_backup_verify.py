@@ -5,14 +5,18 @@ from __future__ import annotations
 import copy
 import dataclasses
 import datetime as dt
+import io
 import json
+import tracemalloc
+from types import SimpleNamespace
 
 import pytest
 from backup_chain import BEGIN, HOUR, Memory, World, signer
 
-from rocksalt.backup import errors, manifest, names, verify
+from rocksalt.backup import age, errors, manifest, names, verify
 from rocksalt.backup.errors import BackupError, Unreachable, VaultError
 from rocksalt.backup.manifest import digest
+from rocksalt.backup.vaults import Stored
 
 DAY = dt.timedelta(days=1)
 
@@ -600,6 +604,37 @@ def test_a_manifest_that_names_an_archive_as_another_part(world):
     one, other = (draft.archives[p] for p in ("operator", "customer-acme"))
     world.append(dataclasses.replace(draft, archives={"operator": other, "customer-acme": one}))
     assert ("swapped", 7) in errors_of(looked(world, receivers=()))
+
+
+class Endless(io.RawIOBase):
+    """A large file that is nowhere."""
+
+    def __init__(self, left: int):
+        self.left = left
+
+    def read(self, size: int = -1) -> bytes:
+        size = min(size, self.left)
+        self.left -= size
+        return bytes(size)
+
+
+def test_memory_does_not_grow_with_the_archive(world, archive, monkeypatch):
+    size = 48 << 20
+    large = dataclasses.replace(archive, size=size)
+    world.put(dataclasses.replace(world.chain[3], archives={"operator": large}))
+    sizes = {**world.vault.names(), archive.name: Stored(size)}
+    small = world.vault.open
+    monkeypatch.setattr(world.vault, "names", lambda: sizes)
+    monkeypatch.setattr(
+        world.vault, "open", lambda name: Endless(size) if name == archive.name else small(name)
+    )
+    monkeypatch.setattr(age, "Header", lambda source: SimpleNamespace(stanzas=[]))
+    tracemalloc.start()
+    report = looked(world)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert report.bytes_checked > size
+    assert peak < 6 << 20
 
 
 # Pruned archives ---------------------------------------------------------------------------------

@@ -23,6 +23,7 @@ LONGEST_SILENCE = dt.timedelta(hours=26)
 """What no interval, with its jitter, reaches: nobody has to believe a later announcement."""
 LONGEST_SAME = dt.timedelta(days=8)
 """For how long there may be no full snapshot."""
+_ALIKE = 4
 
 
 @dataclass(frozen=True)
@@ -199,3 +200,27 @@ def receipt(said: Receipt, found: Manifest, digest: str) -> list[Problem]:
         why += f" ({found.finished}): the vault could not be reached, or the date was forged"
         return [Problem("backdated", why, number, "warning")]
     return []
+
+
+def collapsed(problems: list[Problem]) -> list[Problem]:
+    """In order, errors first; one problem for each row of many of a kind that follow each other."""
+    found: list[Problem] = []
+    row: list[Problem] = []
+    once = sorted(dict.fromkeys(problems), key=lambda p: (p.severity, p.code, p.sequence))
+    for problem in [*once, None]:
+        joins = (
+            problem is not None
+            and bool(row)
+            and (problem.code, problem.severity) == (row[0].code, row[0].severity)
+            and 0 < problem.sequence - row[-1].sequence <= 1
+        )
+        if not joins:
+            if len(row) >= _ALIKE:
+                first, last = row[0], row[-1].sequence
+                why = f"{first.sentence} (and likewise up to #{last})"
+                row = [Problem(first.code, why, first.sequence, first.severity)]
+            found += row
+            row = []
+        if problem is not None:
+            row.append(problem)
+    return found

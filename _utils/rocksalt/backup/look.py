@@ -24,7 +24,6 @@ REPORTS = "rocksalt-report"
 RECENT = dt.timedelta(days=7)
 """For how long a warning is repeated about something that nobody can mend any more."""
 _UNDER_WAY = dt.timedelta(hours=1)
-_ALIKE = 4
 _BLOCK = 1 << 20
 _NUMBERED = re.compile(r"\d{8}-\d{8}T\d{6}Z\.")
 
@@ -56,11 +55,11 @@ class Look:
 
     def problems(self) -> list[Problem]:
         """Errors first; many of a kind in a row are one."""
-        return _collapsed(self._found)
+        return judge.collapsed(self._found)
 
     def past(self) -> list[Problem]:
         """Likewise, warnings about what was over long ago."""
-        return _collapsed(self._past)
+        return judge.collapsed(self._past)
 
     def manifests(self) -> None:
         """Reads all manifests, in their order, with their signatures and receipts."""
@@ -324,27 +323,3 @@ def _blocks(file: BinaryIO, size: int = _BLOCK) -> Iterator[bytes]:
         if not block:
             return
         yield block
-
-
-def _collapsed(problems: list[Problem]) -> list[Problem]:
-    """One problem for each row of many of one kind with snapshots that follow each other."""
-    found: list[Problem] = []
-    row: list[Problem] = []
-    once = sorted(dict.fromkeys(problems), key=lambda p: (p.severity, p.code, p.sequence))
-    for problem in [*once, None]:
-        joins = (
-            problem is not None
-            and bool(row)
-            and (problem.code, problem.severity) == (row[0].code, row[0].severity)
-            and 0 < problem.sequence - row[-1].sequence <= 1
-        )
-        if not joins:
-            if len(row) >= _ALIKE:
-                first, last = row[0], row[-1].sequence
-                why = f"{first.sentence} (and likewise up to #{last})"
-                row = [Problem(first.code, why, first.sequence, first.severity)]
-            found += row
-            row = []
-        if problem is not None:
-            row.append(problem)
-    return found
