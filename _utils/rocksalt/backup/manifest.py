@@ -126,7 +126,7 @@ def read(data: bytes, name: str) -> Manifest:
     """The manifest in the object ``name``; :class:`Unverified` says what is wrong with it."""
     try:
         value = json.loads(data)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise Unverified(f"{name} is no JSON: {error}") from None
     found = schema.problems(value, _SPEC, name)
     if found:
