@@ -1,7 +1,8 @@
 """What the baseline costs a host, against the limits we promise: a table, medians of one run.
 
 Run by ``make bench`` (root): boots a lab with a master and one minion, hardens the minion, and
-measures CPU seconds of everything the minion starts, so that a busy machine does not count.
+measures CPU seconds of everything the minion starts, so that a busy machine does not count. What
+packing a backup costs is measured on this machine itself (bench_backup.py).
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+import bench_backup
 
 import runs
 from rocksalt_lab import Host, Lab
@@ -40,7 +43,7 @@ class Line:
     def __str__(self) -> str:
         verdict = "ok" if self.cost <= self.limit else "OVER"
         return (
-            f"{self.title:<46} {self.cost:>8.2f} {self.limit:>7.1f} {self.unit:<4} {verdict:<4}"
+            f"{self.title:<46} {self.cost:>8.2f} {self.limit:>7.2f} {self.unit:<4} {verdict:<4}"
             f"  {self.note}"
         )
 
@@ -221,6 +224,8 @@ def main() -> int:
         controls = prepare(bench)
         print(f"-- measuring, {REPETITIONS} rounds ...", flush=True)
         lines = [*measure(bench, controls), *packet_filter(bench), crowd(bench)]
+    print("-- packing backups ...", flush=True)
+    lines += [Line(*row) for row in bench_backup.rows()]
     print(f"\n{'CPU and memory':<46} {'cost':>8} {'limit':>7}")
     print(*lines, sep="\n")
     over = [line.title for line in lines if line.cost > line.limit]
