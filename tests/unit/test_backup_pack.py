@@ -266,6 +266,32 @@ def test_a_file_that_never_rests_is_archived_with_a_warning(file, out, monkeypat
     assert done.bytes == len(content)
 
 
+def test_a_small_file_that_outgrows_every_attempt_ends_all_the_same(base, out, monkeypatch):
+    path = base / "file"
+    path.write_text("small")
+    grow_on = [lambda: grow(path)] * 2 + [lambda: path.write_bytes(b"b" * BIG)]
+    Reads(monkeypatch, *grow_on, *[lambda: grow(path)] * 99)
+    done, read = packed(out, base)
+    assert warnings(done) == [("changed", "file")]
+    assert read.index[os.fsencode(path)]["sha256"] == sha256(read.files[name(path)])
+
+
+def test_another_file_in_the_place_of_a_hard_link_is_none(base, out, monkeypatch):
+    for file in ("a", "b"):
+        (base / file).write_text(file)
+        os.link(base / file, out.parent / file)
+    real = os.fstat
+
+    def fstat(fd):  # both have the number of the first, as when that was removed meanwhile
+        values = list(real(fd).__reduce__()[1][0])
+        values[1] = 42
+        return os.stat_result(values, real(fd).__reduce__()[1][1])
+
+    monkeypatch.setattr(os, "fstat", fstat)
+    _, read = packed(out, base)
+    assert read.files[name(base / "b")] == b"b"
+
+
 def test_a_file_that_shrinks_for_ever_is_filled_with_zeros(base, out, monkeypatch):
     path = base / "file"
     path.write_bytes(b"a" * BIG)
@@ -444,10 +470,14 @@ def test_an_existing_target_is_not_touched(three, out):
     assert (out / "archive").read_text() == "mine"
 
 
-@pytest.mark.parametrize("failing", ["write", "fsync", "index", "scratch"])
+@pytest.mark.parametrize("failing", ["write", "program", "fsync", "index", "scratch"])
 def test_a_full_disk_ends_the_run_and_leaves_nothing(three, out, monkeypatch, failing):
     full = fails(28, "No space left on device")
-    if failing == "write":
+    if failing == "program":
+        monkeypatch.setattr(compress, "_OWN", None)
+        monkeypatch.setattr(compress, "_PACKAGE", None)
+        (three / "b").write_bytes(os.urandom(4 * BIG))
+    if failing in ("write", "program"):
         monkeypatch.setattr(age.Writer, "write", full)
     elif failing == "fsync":
         monkeypatch.setattr(os, "fsync", full)

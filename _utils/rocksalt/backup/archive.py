@@ -57,7 +57,7 @@ class Archive:
         self._progress = progress
         self._parts: list[bytes] = []
         self._pending = self._written = 0
-        self._links: dict[tuple[int, int], bytes] = {}
+        self._links: dict[tuple[int, int, int], bytes] = {}
         self._covered: dict[bytes, str] = {}
         self.files = self.bytes = 0
         self.warnings: list[Warning] = []
@@ -140,7 +140,7 @@ class Archive:
                     return
                 if status.st_nlink > 1 and self._linked(path, status):
                     return
-                last = attempt == (_ATTEMPTS if status.st_size < _CHUNK else _ATTEMPTS_IF_BIG)
+                last = attempt >= (_ATTEMPTS if status.st_size < _CHUNK else _ATTEMPTS_IF_BIG)
                 if self._content(path, fd, status, status, fd, last):
                     return
             finally:
@@ -153,7 +153,7 @@ class Archive:
 
     def _linked(self, path: bytes, status: os.stat_result) -> bool:
         """Whether the archive has the file already, under the name of another hard link."""
-        first = self._links.get((status.st_dev, status.st_ino))
+        first = self._links.get(_inode(status))
         if first is None:
             return False
         self._put(tar.header(_meta(path, tar.HARD_LINK, status, link=first[1:])))
@@ -196,7 +196,7 @@ class Archive:
         self.files += 1
         self.bytes += size
         if now.st_nlink > 1:
-            self._links[now.st_dev, now.st_ino] = path
+            self._links[_inode(now)] = path
         return same
 
     def _stream(
@@ -211,7 +211,7 @@ class Archive:
         else:
             self._put(tar.sparse(member, data, records))
         total = left = sum(length for _, length in data)
-        digest = hashlib.sha256()
+        digest, failure = hashlib.sha256(), None
         try:
             for start, length in data:
                 os.lseek(fd, start, os.SEEK_SET)
@@ -222,14 +222,17 @@ class Archive:
                     self._put(chunk)
                 if length:
                     break
-        finally:
-            whole = not left
-            while left:
-                zeros = bytes(min(left, _CHUNK))
-                left -= len(zeros)
-                digest.update(zeros)
-                self._put(zeros)
-            self._put(bytes(-total % tar.BLOCK))
+        except OSError as error:
+            failure = error
+        whole = not left
+        while left:
+            zeros = bytes(min(left, _CHUNK))
+            left -= len(zeros)
+            digest.update(zeros)
+            self._put(zeros)
+        self._put(bytes(-total % tar.BLOCK))
+        if failure:
+            raise failure
         return digest.hexdigest(), whole
 
     def _copies(self, entry: Entry, copies: live.Copies) -> None:
@@ -309,13 +312,13 @@ class Archive:
         self._pending = 0
         try:
             self._write(data)
+            self._progress(self.files, self.bytes)
         except OSError as error:
             raise _Target(error) from None
-        self._progress(self.files, self.bytes)
 
 
 class _Target(Exception):
-    """The target cannot be written, which is no fault of the entry at hand."""
+    """The target cannot be written (or progress not be told), no fault of the entry at hand."""
 
 
 def _own(name: str, size: int) -> bytes:
@@ -328,6 +331,11 @@ def _meta(
     name = path[1:] or b"."
     mode, uid, gid = status.st_mode, status.st_uid, status.st_gid
     return tar.Member(name, kind, mode, uid, gid, status.st_mtime_ns, size, link)
+
+
+def _inode(status: os.stat_result) -> tuple[int, int, int]:
+    """What all hard links to a file have in common, and another file in its place has not."""
+    return status.st_dev, status.st_ino, status.st_ctime_ns
 
 
 def _same(before: os.stat_result, after: os.stat_result) -> bool:
