@@ -17,9 +17,9 @@ from typing import Any, BinaryIO
 
 from rocksalt.backup.errors import BackupError, Unverified
 
-LEVEL, WINDOW = 3, 22
+LEVEL, WINDOW = 3, 23
 """Of zstd: above this level, time grows faster than archives shrink; trees of files repeat
-themselves at distances up to this power of two (4 MiB), and it costs no time to look that far.
+themselves at distances up to this power of two (8 MiB), and it costs no time to look that far.
 """
 _GZIP_LEVEL, _GZIP = 6, 31
 _CHUNK = 1 << 16
