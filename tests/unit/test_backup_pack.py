@@ -296,7 +296,8 @@ def test_a_file_that_shrinks_for_ever_is_filled_with_zeros(base, out, monkeypatc
     path = base / "file"
     path.write_bytes(b"a" * BIG)
     shrink = [lambda size=size: os.truncate(path, size) for size in (2 << 20, 1 << 20)]
-    Reads(monkeypatch, shrink[0], lambda: None, lambda: None, shrink[1])
+    until_then = [lambda: None] * ((2 << 20) // archive._CHUNK)
+    Reads(monkeypatch, shrink[0], *until_then, shrink[1])
     done, read = packed(out, base)
     assert warnings(done) == [("changed", "file")]
     assert read.files[name(path)] == b"a" * (1 << 20) + bytes(1 << 20)
@@ -381,6 +382,7 @@ def test_a_file_that_cannot_be_opened_is_a_warning(three, out, monkeypatch, erro
 def test_a_disk_that_fails_in_the_middle_of_a_file_leaves_a_whole_archive(base, out, monkeypatch):
     (base / "a").write_bytes(b"a" * BIG)
     (base / "b").write_bytes(b"b")
+    monkeypatch.setattr(archive, "_CHUNK", 1 << 20)
     Reads(monkeypatch, lambda: None, fails(5, "Input/output error"))
     done, read = packed(out, base)
     assert warnings(done) == [("unreadable", "a")]

@@ -15,7 +15,10 @@ from typing import BinaryIO
 from rocksalt.backup import index, live, tar, walk
 from rocksalt.backup.walk import Entry, Part
 
-_CHUNK = 1 << 20
+_CHUNK = 1 << 17
+"""Bytes written at once: as much as stays in a processor's cache on its way through all stages."""
+_BIG = 1 << 20
+"""Bytes from which on a file is not held in memory."""
 _ATTEMPTS, _ATTEMPTS_IF_BIG = 3, 2
 _RECORD = 20 * tar.BLOCK
 _OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
@@ -140,7 +143,7 @@ class Archive:
                     return
                 if status.st_nlink > 1 and self._linked(path, status):
                     return
-                last = attempt >= (_ATTEMPTS if status.st_size < _CHUNK else _ATTEMPTS_IF_BIG)
+                last = attempt >= (_ATTEMPTS if status.st_size < _BIG else _ATTEMPTS_IF_BIG)
                 if self._content(path, fd, status, status, fd, last):
                     return
             finally:
@@ -176,7 +179,7 @@ class Archive:
         """
         size = now.st_size
         holes = tar.extents(fd, size) if now.st_blocks * 512 < size else None
-        if size >= _CHUNK or holes:
+        if size >= _BIG or holes:
             records = tar.attributes(attributes)
             member = _meta(path, tar.FILE, status, size)
             digest, whole = self._stream(member, records, fd, holes)
