@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 import datetime as dt
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -125,23 +125,24 @@ def _vault(now: dt.datetime) -> list[Told]:
     limit = 2 * settings["interval"] * 60 + settings["jitter"] + GRACE
     found = []
     for instance in sorted({it["instance"] for it in receiver.get("clients", {}).values()}):
-        received = last_receipt(Path(receiver["path"]) / instance)
-        if received is None:
+        last = received(Path(receiver["path"]) / instance)
+        if last is None:
             found.append(Told(CRITICAL, f"nothing was received from {instance}"))
             continue
-        age = (now - received).total_seconds()
+        age = (now - last).total_seconds()
         words = f"{instance} sent its last snapshot {_time(age)} ago"
         figure = (f"received_{instance}={age:.0f}s;;{limit}",)
         found.append(Told(CRITICAL if age > limit else FINE, words, figure))
     return found
 
 
-def last_receipt(folder: Path) -> dt.datetime | None:
-    """When the receiver took the newest manifest; None where it took none."""
+def received(folder: Path, which: Callable[[Iterable[str]], str] = max) -> dt.datetime | None:
+    """When the receiver took the newest manifest, or with ``min`` the oldest; None where it took
+    none.
+    """
     try:
-        newest = max(it.name for it in folder.iterdir() if names.RECEIPTS.fullmatch(it.name))
-        received = json.loads((folder / newest).read_text())["received"]
-        return names.parsed(received)
+        name = which([it.name for it in folder.iterdir() if names.RECEIPTS.fullmatch(it.name)])
+        return names.parsed(json.loads((folder / name).read_text())["received"])
     except (FileNotFoundError, KeyError, ValueError):
         return None
 

@@ -374,7 +374,7 @@ def _clients_seen(it: Backup) -> Seen:
         if "signer" not in client:
             continue
         folder = it.host.path(f"{it.setup.receiver['path']}/{client['instance']}")
-        received = check.last_receipt(folder)
+        received = check.received(folder)
         if received is None:
             why.append(f"{name} has not sent a snapshot yet")
         elif (it.now - received).total_seconds() > limit * 60:
@@ -401,12 +401,14 @@ Check = tuple[Sequence[str], Callable[[Backup], Any], Callable[[Backup], Seen]]
 
 
 def _verified(it: Backup) -> Seen:
-    """A vault to which nobody has sent anything has nothing to check."""
+    """A vault whose first snapshot arrived lately has not been checked yet, and need not be."""
     expect, look = history.CHECKS["verified"]
-    path = it.setup.receiver.get("path", "")
-    folders = [it.host.path(f"{path}/{instance}") for instance in it.setup.instances]
-    if VAULT in it.setup.roles and not any(check.last_receipt(folder) for folder in folders):
-        return Seen(expect(it.past))
+    if VAULT in it.setup.roles and not it.past.section("verify"):
+        path = it.setup.receiver["path"]
+        folders = [it.host.path(f"{path}/{instance}") for instance in it.setup.instances]
+        first = min(filter(None, (check.received(folder, min) for folder in folders)), default=None)
+        if first is None or it.now - first < history.unchecked_for(it.settings):
+            return Seen(expect(it.past))
     return look(it.past)
 
 

@@ -57,6 +57,11 @@ def late_after(settings: Mapping[str, Any]) -> int:
     return int(2 * settings["interval"] + math.ceil(settings["jitter"] / 60))
 
 
+def unchecked_for(settings: Mapping[str, Any]) -> dt.timedelta:
+    """The time in which two checks of the vaults were due."""
+    return dt.timedelta(hours=2 * settings["verify_every"] + 1)
+
+
 def _told(found: Sequence[str]) -> str:
     more = f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
     return "; ".join(found[:_SHOWN]) + more
