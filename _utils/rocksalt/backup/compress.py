@@ -17,9 +17,9 @@ from typing import Any, BinaryIO
 
 from rocksalt.backup.errors import BackupError, Unverified
 
-LEVEL, WINDOW = 3, 23
-"""Of zstd: above this level, time grows faster than archives shrink; trees of files repeat
-themselves at distances up to this power of two (8 MiB), and it costs no time to look that far.
+LEVEL, WINDOW, CHAIN = 3, 22, 17
+"""Of zstd: above this level, time grows faster than archives shrink. Trees of files repeat
+themselves at distances of up to these powers of two, and it costs hardly any time to look there.
 """
 _GZIP_LEVEL, _GZIP = 6, 31
 _CHUNK = 1 << 16
@@ -55,13 +55,14 @@ def _compressor(kind: str) -> Any:
         options = {
             parameter.compression_level: LEVEL,
             parameter.window_log: WINDOW,
+            parameter.chain_log: CHAIN,
             parameter.checksum_flag: 1,
         }
         return _OWN.ZstdCompressor(options=options)
     if not _PACKAGE:
         return None
     parameters = _PACKAGE.ZstdCompressionParameters.from_level(
-        LEVEL, window_log=WINDOW, write_checksum=True
+        LEVEL, window_log=WINDOW, chain_log=CHAIN, write_checksum=True
     )
     return _PACKAGE.ZstdCompressor(compression_params=parameters).compressobj()
 
@@ -223,7 +224,7 @@ class _Compressing(_Program):
 
     def __init__(self, target: BinaryIO):
         self._target = target
-        super().__init__(f"-{LEVEL}", f"--zstd=windowLog={WINDOW}")
+        super().__init__(f"-{LEVEL}", f"--zstd=windowLog={WINDOW},chainLog={CHAIN}")
 
     def _move(self) -> None:
         _copy(self._out.read, self._target.write)
