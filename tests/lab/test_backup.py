@@ -385,7 +385,8 @@ def test_clean_takes_away_what_is_ours_and_keeps_snapshots_and_keys(site: Site) 
         assert run.changes and not run.failed
         assert not runs.apply(host, "hardening.backup.clean").changes
         host.run(["ls", *paths])
-        gone = host.run(f"ls {PROGRAM} /etc/systemd/system/rocksalt-backup-*", check=False)
+        units = "/etc/systemd/system/rocksalt-backup-"
+        gone = host.run(f"ls -d {PROGRAM} {units}*.service {units}*.timer", check=False)
         assert not gone.stdout
     assert site.objects() == before
     refused = site.master.run(

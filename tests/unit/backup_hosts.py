@@ -114,7 +114,7 @@ def good_status() -> dict[str, Any]:
                 "far": {**vault, "receipt": ago(minutes=20)},
                 "near": {**vault, "receipt": "", "faults": ["near is a folder"]},
             },
-            "archives": {"operator": part}, "before": {"operator": part},
+            "archives": {"operator": part}, "before": {"operator": {**part}},
             "warnings": ["/run/x: skipped: a socket"], "reason": "",
         },
         "verify": {"time": ago(hours=9), "code": 0, "vaults": {"far": {"problems": []}}},

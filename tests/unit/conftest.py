@@ -138,6 +138,7 @@ class FakeHost(Host):
         super().__init__(str(root))
         self.answers: dict[tuple[str, ...], Ran] = {}
         self.owners: dict[str, str] = {}
+        self.groups: dict[str, str] = {}
         self.ran: list[tuple[str, ...]] = []
         self.told: list[str] = []
 
@@ -155,10 +156,11 @@ class FakeHost(Host):
     def attributes(self, path: str, follow: bool = True) -> Attributes | None:
         found = super().attributes(path, follow)
         owner = self.owners.get(path, "root")
-        return found and dataclasses.replace(found, owner=owner, group=owner)
+        group = self.groups.get(path, owner)
+        return found and dataclasses.replace(found, owner=owner, group=group)
 
     def secure(self, path: str, owner: str, group: str, mode: str) -> None:
-        self.owners[path] = owner
+        self.owners[path], self.groups[path] = owner, group
         self.path(path).chmod(int(mode, 8))
 
     def put(self, path: str, text: str = "", mode: int = 0o644, owner: str = "root") -> None:
