@@ -66,7 +66,7 @@ class Backup:
 
     def expected(self) -> dict[str, Any]:
         """Control id -> what it expects."""
-        found = {i: expect(self) for i, (roles, expect, _) in CHECKS.items() if self._has(roles)}
+        found = {i: expect(self) for i, (roles, expect, _) in CHECKS.items() if self.has(roles)}
         absent = {i: _nothing(roles) for i, (roles, *_) in CHECKS.items() if i not in found}
         backed_up = "backed up" if MASTER in self.setup.roles or self.signs else NOTHING[MASTER]
         return {**found, **absent, BACKED_UP: backed_up}
@@ -77,7 +77,7 @@ class Backup:
         """
         found: dict[str, Seen] = {BACKED_UP: self._backed_up()}
         for identifier, (roles, _, look) in CHECKS.items():
-            if self._has(roles):
+            if self.has(roles):
                 found[identifier] = look(self)
             elif MASTER in roles and self.signs and not self.setup.roles:
                 why = "the Salt master of this host is not backed up (BKP-001)"
@@ -86,7 +86,8 @@ class Backup:
                 found[identifier] = Seen(_nothing(roles))
         return found
 
-    def _has(self, roles: Iterable[str]) -> bool:
+    def has(self, roles: Iterable[str]) -> bool:
+        """Whether this host is one of these by its settings."""
         return bool({*roles} & {*self.setup.roles})
 
     def _backed_up(self) -> Seen:

@@ -25,7 +25,8 @@ def enforce(host: Host, it: checks.Backup, ids: Sequence[str]) -> None:
     """Enforces the controls ``ids``; raises :class:`Refused` with all that failed."""
     if MASTER in it.setup.roles and not it.signs:
         raise Refused(f"{config.TOP}:master is true, and there is no Salt master here")
-    each(partial(_plainly, step, host, it) for i, step in _STEPS.items() if i in ids)
+    own = [i for i, (roles, *_) in checks.CHECKS.items() if i in ids and it.has(roles)]
+    each(partial(_plainly, step, host, it) for i, step in _STEPS.items() if i in own)
 
 
 def _plainly(step: Callable[[Host, checks.Backup], None], host: Host, it: checks.Backup) -> None:
