@@ -10,6 +10,7 @@ import dataclasses
 import datetime as dt
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -50,19 +51,23 @@ def check(
     sides = access.sides(settings, vaults, key)
     before = status.section("verify", settings["instance"], status_path).get("vaults", {})
     found: dict[str, dict[str, Any]] = {}
-    reports: dict[str, list[Report]] = {}
+    looks: dict[str, list[_Look]] = {}
     for side in sides:
-        seen = _seen(settings, side, before.get(side.name, {}))
+        last = before.get(side.name, {})
         try:
             with access.opened(side, secrets) as vault:
-                report, more = _checked(vault, side, now, deep, seen, progress)
+                look = _checked(vault, side, now, deep, _known(settings, side, last), progress)
                 _note_drill(vault, side, settings["instance"], status_path)
         except (BackupError, OSError) as error:
-            found[side.name] = _failure(error, before.get(side.name, {}))
+            found[side.name] = _failure(error, last)
         else:
-            reports.setdefault(side.pins.instance, []).append(report)
-            found[side.name] = _told(report, more, seen)
-    between = [p for same in reports.values() for p in verify.across(same)]
+            looks.setdefault(side.pins.instance, []).append(look)
+    between: list[Problem] = []
+    for same in looks.values():
+        reports = verify.vouched([look.report for look in same])
+        between += verify.across(reports)
+        for look, report in zip(same, reports, strict=True):
+            found[report.vault] = _told(report, look)
     codes = {_code(between), *(entry["code"] for entry in found.values())}
     result = {
         "time": names.utc(now),
@@ -75,25 +80,47 @@ def check(
     return result
 
 
-def _seen(settings: Settings, side: Side, before: Mapping[str, Any]) -> tuple[int, str] | None:
-    """The newest snapshot that is known to have been in a vault: by the spool of a master, else by
-    the check before.
+@dataclass(frozen=True)
+class _Known:
+    """What is known of a vault before a look: the newest snapshot that was seen in it, and the one
+    that it began with.
+    """
+
+    seen: tuple[int, str] | None
+    first: int | None = None
+
+
+@dataclass(frozen=True)
+class _Look:
+    """A look at a vault: this host's report, what its own host found beside that, and what was
+    known before.
+    """
+
+    report: Report
+    more: Sequence[Problem]
+    known: _Known
+
+
+def _known(settings: Settings, side: Side, before: Mapping[str, Any]) -> _Known:
+    """What the spool of a master knows of a vault; what the check before saw where that is newer,
+    or all there is.
     """
     last = before.get("seen")
     seen = (last[0], last[1]) if isinstance(last, list) and len(last) == 2 else None
-    if settings["master"] and side.name in settings["vaults"]:
-        spool = Spool(settings["spool"])
-        known = spool.known().get(side.name)
-        digest = spool.digest(known.newest) if known else ""
-        if known and digest and known.newest >= (seen[0] if seen else 0):
-            return known.newest, digest
-    return seen
+    if not settings["master"] or side.name not in settings["vaults"]:
+        return _Known(seen)
+    spool = Spool(settings["spool"])
+    known = spool.known().get(side.name)
+    digest = spool.digest(known.newest) if known else ""
+    if known and digest and known.newest >= (seen[0] if seen else 0):
+        seen = (known.newest, digest)
+    return _Known(seen, known.first if known else None)
 
 
-def _checked(vault: Vault, side: Side, now: dt.datetime, deep: bool, seen: tuple[int, str] | None,
-             progress: telling.Progress) -> tuple[Report, list[Problem]]:  # fmt: skip
-    """The report on one vault. Archives that this host may not read are checked by the vault's own
-    host, whose signed report gives the problems beside it.
+def _checked(vault: Vault, side: Side, now: dt.datetime, deep: bool, known: _Known,
+             progress: telling.Progress) -> _Look:  # fmt: skip
+    """A look at one vault. Archives that this host may not read are checked by the vault's own host,
+    whose signed report gives the problems beside it.
     """
 
     def tell(done: int, total: int) -> None:
@@ -101,26 +128,27 @@ def _checked(vault: Vault, side: Side, now: dt.datetime, deep: bool, seen: tuple
 
     remote = getattr(vault, "checked", None) if side.archives and not side.reads else None
     report = verify.check(
-        vault, side.pins, now, deep and not remote, seen, tell, archives=side.archives
+        vault, side.pins, now, deep and not remote, known.seen, tell, side.archives, known.first
     )
     if not (deep and remote):
-        return report, []
+        return _Look(report, (), known)
     told = json.loads(remote(deep)[0])
-    known = {(problem.code, problem.sequence) for problem in report.problems}
+    here = {(problem.code, problem.sequence) for problem in report.problems}
     more = [Problem(**problem) for problem in told["problems"]]
     checked = dataclasses.replace(
         report,
         archives_checked=told["archives_checked"],
         bytes_checked=told["bytes_checked"],
     )
-    return checked, [problem for problem in more if (problem.code, problem.sequence) not in known]
+    more = [problem for problem in more if (problem.code, problem.sequence) not in here]
+    return _Look(checked, more, known)
 
 
-def _told(report: Report, more: Sequence[Problem], seen: tuple[int, str] | None) -> dict[str, Any]:
+def _told(report: Report, look: _Look) -> dict[str, Any]:
     """A report with what the next check has to find again: never what this one did not believe."""
-    value = report.as_dict()
-    value["problems"] += map(dataclasses.asdict, more)
-    value["code"] = max(report.code, _code(more))
+    value, seen = report.as_dict(), look.known.seen
+    value["problems"] += map(dataclasses.asdict, look.more)
+    value["code"] = max(report.code, _code(look.more))
     value["ok"] = value["code"] in (errors.OK, errors.WARNINGS)
     if value["ok"] and report.newest:
         seen = (report.newest.sequence, report.head)

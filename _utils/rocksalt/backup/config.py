@@ -90,7 +90,7 @@ def _recipient_problems(settings: Settings) -> list[str]:
     recipients, where = settings["recipients"], f"{TOP}:recipients"
     found = []
     if len(recipients) < 2:
-        found.append(f"{where}: {len(recipients)} recipient(s), needs at least 2, one of them escrow")
+        found.append(f"{where}: has {len(recipients)}, needs at least 2, one of them escrow")
     if settings["escrow"] not in recipients:
         found.append(f"{TOP}:escrow: {settings['escrow']!r} is none of {where}")
     found += [f"{where}: {key!r} {fault}" for key, fault in _bad_keys(recipients)]

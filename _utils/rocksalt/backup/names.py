@@ -1,6 +1,8 @@
-"""The names of objects in a vault, all in one folder per instance::
+"""The names of objects in a vault, all in one folder per instance.
 
-    00000012-20261122T130000Z.json                          the manifest: with it the snapshot exists
+::
+
+    00000012-20261122T130000Z.json                          the manifest: with it a snapshot exists
     00000012-20261122T130000Z.json.sig                      its signature, put before it
     00000012-20261122T130000Z.operator.tar.zst.age          an archive, put before both
     00000012-20261122T130000Z.customer-acme.tar.zst.age     another one, for other recipients
@@ -56,7 +58,7 @@ def is_uploadable(name: str) -> bool:
 
 
 def utc(time: dt.datetime) -> str:
-    """``2026-11-22T13:00:00Z``"""
+    """A time as text, such as ``2026-11-22T13:00:00Z``."""
     return time.astimezone(dt.timezone.utc).strftime(TIME)
 
 
