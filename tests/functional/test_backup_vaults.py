@@ -262,7 +262,7 @@ def test_a_receiver_that_is_killed_in_an_upload_leaves_nothing(
     )
     archive = found.archives["operator"]
     words = [
-        host.settings(port=between.port), host.transport("salt1"),
+        host.settings(port=between.port, timeout=3), host.transport("salt1"),
         str(master.folder / archive.name), archive.sha256,
     ]  # fmt: skip
     child = subprocess.Popen(

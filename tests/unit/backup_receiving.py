@@ -71,7 +71,9 @@ class Session:
     def __init__(self, host: VaultHost, client: str):
         source, self._target = os.pipe()
         self._source, target = os.pipe()
-        self._thread = threading.Thread(target=host.serve, args=(client, source, target))
+        self._thread = threading.Thread(
+            target=host.serve, args=(client, source, target), daemon=True
+        )
         self._thread.start()
         self.wire = Wire(self._source, self._target, 10)
 

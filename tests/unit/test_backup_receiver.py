@@ -418,7 +418,10 @@ def test_who_waits_is_told_that_work_goes_on(
     assert session.wire.receive() == {"ok": True}
 
 
-def test_one_writes_at_a_time(host: VaultHost, session: Session, world: World) -> None:
+def test_one_writes_at_a_time(
+    host: VaultHost, session: Session, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(receiver.Store, "patience", 0.1)
     name = world.chain[0].archives["operator"].name
     assert session.ask(op="put", name=name, size=5, sha256=digest(b"12345"))["go"]
     other = host.session()
@@ -427,6 +430,7 @@ def test_one_writes_at_a_time(host: VaultHost, session: Session, world: World) -
     assert "in use by another run" in text(answer)
     session.wire.write(b"12345")
     assert session.wire.receive() == {"ok": True}
+    monkeypatch.setattr(receiver.Store, "patience", 10.0)
     assert other.put(f"{world.chain[0].name}.sig", b"x")["ok"]
     other.end()
 

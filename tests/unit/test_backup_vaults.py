@@ -236,7 +236,10 @@ def test_a_disk_that_is_away_is_unreachable(folder: Path, source: Path) -> None:
             attempt()
 
 
-def test_only_one_writes(filed: FileVault, folder: Path, source: Path) -> None:
+def test_only_one_writes(
+    filed: FileVault, folder: Path, source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Store, "patience", 0.0)
     with Store(folder, "salt1").locked():
         with pytest.raises(Unreachable, match="in use by another run"):
             put(filed, source)
@@ -390,8 +393,9 @@ def test_a_name_that_is_taken_is_told(
 
 
 def test_a_receiver_that_is_busy_is_unreachable(
-    remote: ssh.SshVault, host: VaultHost, tmp_path: Path
+    remote: ssh.SshVault, host: VaultHost, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(Store, "patience", 0.0)
     with (
         Store(host.path, "salt1").locked(),
         pytest.raises(Unreachable, match="in use by another run"),

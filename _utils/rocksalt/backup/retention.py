@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from rocksalt.backup import names, receipts
 from rocksalt.backup.errors import Unverified
-from rocksalt.backup.manifest import LARGEST, Manifest, digest, read
+from rocksalt.backup.manifest import LARGEST, Archive, digest, read
 from rocksalt.backup.sshsig import Signer
 from rocksalt.backup.vaults import Stored
 from rocksalt.backup.vaults.file import Store
@@ -82,21 +82,17 @@ def prune(
     one goes on. OSError where the disk does not let it.
     """
     there = store.names()
-    manifests = _manifests(store, there)
-    begun = {
-        sequence
-        for sequence, manifest in manifests.items()
-        if any(it.name + names.PRUNED in there for it in manifest.archives.values())
-    }
-    snapshots = _snapshots(store, manifests, there)
-    fulls = doomed([it for it in snapshots if it.full not in begun], keep)
-    gone = _strays(there)
-    for sequence in sorted((fulls | begun) & manifests.keys()):
-        found = manifests[sequence]
-        for archive in found.archives.values():
+    manifests = {int(name[:8]): name for name in sorted(filter(names.MANIFEST.fullmatch, there))}
+    held = {int(name[:8]) for name in filter(names.ARCHIVE.fullmatch, there)} & manifests.keys()
+    begun = {int(name[:8]) for name in filter(names.PRUNES.fullmatch, there)}
+    snapshots = list(_snapshots(store, there, manifests, held - begun, begun))
+    gone = _strays(there, manifests.values())
+    for sequence in sorted(doomed(snapshots, keep) | (held & begun)):
+        for archive in _archives(store, manifests[sequence]):
             if archive.name in there:
+                instance = store.folder.name
                 text = receipts.tombstone(
-                    found.instance, archive.name, archive.sha256, now, signer.public
+                    instance, archive.name, archive.sha256, now, signer.public
                 )
                 countersign(store, signer, archive.name + names.PRUNED, text, now)
                 gone.append(archive.name)
@@ -114,46 +110,59 @@ def countersign(store: Store, signer: Signer, name: str, text: bytes, now: dt.da
     return signature
 
 
-def _manifests(store: Store, there: Mapping[str, Stored]) -> dict[int, Manifest]:
-    """By sequence, those that can be read; of another nothing is known, so nothing is removed."""
-    found = {}
-    for name in filter(names.MANIFEST.fullmatch, there):
-        with contextlib.suppress(Unverified):
-            manifest = read(store.read(name, LARGEST), name)
-            found[manifest.sequence] = manifest
-    return found
+def _archives(store: Store, name: str) -> Collection[Archive]:
+    """Of a manifest; none of one that is damaged, of which nothing is removed."""
+    with contextlib.suppress(Unverified):
+        return read(store.read(name, LARGEST), name).archives.values()
+    return ()
 
 
 def _snapshots(
-    store: Store, manifests: Mapping[int, Manifest], there: Mapping[str, Stored]
+    store: Store,
+    there: Mapping[str, Stored],
+    manifests: Mapping[int, str],
+    held: Collection[int],
+    over: Collection[int],
 ) -> Iterator[Snapshot]:
-    for sequence, manifest in manifests.items():
-        full = sequence if manifest.kind == "full" else manifest.same_as
-        whole = full in manifests and all(
-            archive.name in there and there[archive.name].size == archive.size
-            for archive in manifests[full].archives.values()
-        )
-        yield Snapshot(sequence, _received(store, manifest, there), full, whole)
+    """Those that need archives that are here; there are few of them, and many that are over.
+
+    What was accepted is read without all the care with which it was accepted.
+    """
+    whole: dict[int, bool] = {}
+    for sequence, name in manifests.items():
+        if sequence < min(held, default=sequence) or sequence in over:
+            continue
+        try:
+            found = json.loads(store.read(name, LARGEST))
+            full = sequence if found["kind"] == "full" else found["same_as"]
+            if full == sequence:
+                whole[full] = all(
+                    it["name"] in there and there[it["name"]].size == it["size"]
+                    for it in found["archives"].values()
+                )
+        except (ValueError, LookupError, TypeError, AttributeError):
+            continue
+        if full in held:
+            yield Snapshot(sequence, _received(store, name, there), full, whole.get(full, False))
 
 
-def _received(store: Store, manifest: Manifest, there: Mapping[str, Stored]) -> dt.datetime:
+def _received(store: Store, name: str, there: Mapping[str, Stored]) -> dt.datetime:
     """As the receipt says: a copy of the store has it as well, and may have lost its file times."""
-    name = manifest.stem + names.RECEIPT
-    if name in there:
+    receipt = name.removesuffix(".json") + names.RECEIPT
+    if receipt in there:
         with contextlib.suppress(ValueError, LookupError, TypeError):
-            return names.parsed(json.loads(store.read(name, LARGEST))["received"])
-    return dt.datetime.fromtimestamp(there[manifest.name].received or 0, dt.timezone.utc)
+            return names.parsed(json.loads(store.read(receipt, LARGEST))["received"])
+    return dt.datetime.fromtimestamp(there[name].received or 0, dt.timezone.utc)
 
 
-def _strays(there: Mapping[str, Stored]) -> list[str]:
+def _strays(there: Iterable[str], manifests: Iterable[str]) -> list[str]:
     """What came for a sequence that is over, without the manifest that would have made it count."""
-    stems = {name.removesuffix(".json") for name in filter(names.MANIFEST.fullmatch, there)}
+    stems = {name.removesuffix(".json") for name in manifests}
     newest = max(stems, default="")[:8]
-    parts = (names.ARCHIVE, names.MANIFEST)
     return [
         name
         for name in there
-        if any(part.fullmatch(name.removesuffix(names.SIGNATURE)) for part in parts)
+        if (names.ARCHIVE.fullmatch(name) or names.MANIFEST.fullmatch(name.removesuffix(".sig")))
         and name.split(".")[0] not in stems
         and name[:8] <= newest
     ]

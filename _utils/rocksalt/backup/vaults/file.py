@@ -20,6 +20,7 @@ import hashlib
 import io
 import os
 import re
+import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -54,6 +55,7 @@ class Store:
     """
 
     write = staticmethod(os.write)
+    patience = 10.0
 
     def __init__(self, path: str | Path, instance: str, alive: Callable[[], object] = lambda: None):
         self.path, self._alive = Path(path), alive
@@ -96,12 +98,15 @@ class Store:
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """Alone for a while; BlockingIOError if another one is."""
+        """Alone for a while; BlockingIOError if another one is, for longer than ``patience``."""
         for folder in (self._incoming.parent, self.folder):
             folder.mkdir(mode=0o700, exist_ok=True)
         descriptor = os.open(self._lock, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            end = time.monotonic() + self.patience
+            while not _lock(descriptor, last=time.monotonic() >= end):
+                self._alive()
+                time.sleep(0.02)
             yield
         finally:
             os.close(descriptor)
@@ -243,6 +248,16 @@ def explained(vault: str, what: str, absent: bool = False) -> Iterator[None]:
             ) from None
         remedy = _REMEDIES.get(error.errno or 0, "look after its disk")
         raise VaultError(f"{vault} failed, {what}: {text}: {remedy}") from None
+
+
+def _lock(descriptor: int, last: bool) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        if last:
+            raise
+        return False
+    return True
 
 
 def _synchronise(folder: Path) -> None:
