@@ -41,6 +41,21 @@ hardening:
   #   controls:
   #     SSHD-142: {"off": "this fleet has graphical workstations"}
 
+  # The backup of the Salt master, which docs/backup.md sets up step by step: keys first (backup.keys,
+  # age-keygen), then this, then the signature of the offline key (backup.record). For the master alone.
+  # backup:
+  #   master: true
+  #   location: first data centre
+  #   admin_domain: salt team
+  #   authority: ssh-ed25519 AAAA... offline
+  #   recipients: [age1..., age1...]
+  #   escrow: age1...
+  #   authorisation: |
+  #     -----BEGIN SSH SIGNATURE-----
+  #   vaults:
+  #     far: {type: ssh, location: second data centre, admin_domain: storage team, host: vault.example.com,
+  #           user: rocksalt-vault, host_key: ssh-ed25519 AAAA..., receiver: ssh-ed25519 AAAA...}
+
   # A debt with an end: at most 90 days, approved by somebody else.
   # waivers:
   #   SSHD-131:

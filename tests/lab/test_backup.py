@@ -1,4 +1,8 @@
-"""A Salt master that is its own minion, its vault on another host, and drills there."""
+"""A Salt master that is its own minion, its vault on another host, and drills there.
+
+Both get their pillar from that master, which is convenient here. A real vault is no minion of the
+master that it guards against.
+"""
 
 from __future__ import annotations
 
