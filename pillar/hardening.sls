@@ -34,27 +34,34 @@ hardening:
   #     settings:
   #       firewall:
   #         allow: {https: [public]}
+  #   salt-master:             # docs/backup.md makes these keys, and the signature, step by step
+  #     minions: ["salt"]
+  #     settings:
+  #       backup:
+  #         master: true
+  #         location: rack-a
+  #         admin_domain: platform
+  #         authority: ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIIZgaMB7w3godXr03+Z4VKLVRupJbv6qwVQQLyf5A0HZ
+  #         recipients:
+  #           - age1d9rl96sej97m7hdu6cfy7fmsh6rft5ghvn5m4zgnxa6uku3nc9yskurenh
+  #           - age1q3qthpfd65528uchz2jxkd9cg8nz52ghypqscq4gcn2w5yr89c8qw6upsh
+  #         escrow: age1q3qthpfd65528uchz2jxkd9cg8nz52ghypqscq4gcn2w5yr89c8qw6upsh
+  #         authorisation: ""
+  #         vaults:
+  #           far:
+  #             type: ssh
+  #             location: office
+  #             admin_domain: storage
+  #             host: vault.example.com
+  #             user: rocksalt-vault
+  #             host_key: ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGKlQxOr/zYb8NuDABwPSsEsDcZMtPqBoGXyEzGVaj7P
+  #             receiver: ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAINCSk3uy8cboOo1vkG28+eFnazEnvNw+FltrYvmQgnid
 
   # Settings of one family on every minion that gets this pillar.
   # sshd:
   #   allow_groups: [sudo]
   #   controls:
   #     SSHD-142: {"off": "this fleet has graphical workstations"}
-
-  # The backup of the Salt master, which docs/backup.md sets up step by step: keys first (backup.keys,
-  # age-keygen), then this, then the signature of the offline key (backup.record). For the master alone.
-  # backup:
-  #   master: true
-  #   location: first data centre
-  #   admin_domain: salt team
-  #   authority: ssh-ed25519 AAAA... offline
-  #   recipients: [age1..., age1...]
-  #   escrow: age1...
-  #   authorisation: |
-  #     -----BEGIN SSH SIGNATURE-----
-  #   vaults:
-  #     far: {type: ssh, location: second data centre, admin_domain: storage team, host: vault.example.com,
-  #           user: rocksalt-vault, host_key: ssh-ed25519 AAAA..., receiver: ssh-ed25519 AAAA...}
 
   # A debt with an end: at most 90 days, approved by somebody else.
   # waivers:
