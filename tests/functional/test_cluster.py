@@ -132,8 +132,8 @@ def test_sync_brings_the_modules_and_the_library(cluster: Cluster) -> None:
     synced = cluster.synced
 
     assert set(synced["modules"]) == {
-        "modules.accounts", "modules.backup", "modules.drift", "modules.fail2ban", "modules.firewall",
-        "modules.hardening", "modules.sshd", "modules.sample",
+        "modules.accounts", "modules.backup", "modules.drift", "modules.fail2ban",
+        "modules.firewall", "modules.hardening", "modules.sshd", "modules.sample",
     }  # fmt: skip
     assert (synced["states"], synced["grains"]) == (["states.hardening"], ["grains.hardening"])
     assert synced["output"] == ["output.drift"]
