@@ -23,6 +23,7 @@ from typing import Any, NamedTuple
 
 import boto3
 import botocore.config
+import botocore.exceptions
 
 from conftest import REPOSITORY, program
 from rocksalt.backup import config, sshsig
@@ -104,6 +105,18 @@ class S3Server(NamedTuple):
             rule = {"DefaultRetention": {"Mode": mode, "Days": 1}}
             lock = {"ObjectLockEnabled": "Enabled", "Rule": rule}
             client.put_object_lock_configuration(Bucket=name, ObjectLockConfiguration=lock)
+
+        def takes() -> bool:
+            with contextlib.suppress(
+                botocore.exceptions.BotoCoreError, botocore.exceptions.ClientError
+            ):
+                client.put_object(Bucket=name, Key="first", Body=b"")
+                client.put_object(Bucket=name, Key="second", Body=b"x")
+                return True
+            return False
+
+        # The first object of a bucket waits for the server to make a place for it.
+        wait(takes, f"the bucket {name} to take objects")
         return name
 
 
