@@ -18,7 +18,7 @@ from backup_hosts import (
     write_status,
 )
 
-from rocksalt.backup import age, checks, config, program, sshsig, status
+from rocksalt.backup import age, checks, config, program, reading, sshsig, status
 from rocksalt.backup.setup import HOME, USER
 from rocksalt.findings import judge
 
@@ -349,6 +349,14 @@ def test_keys_that_open_snapshots(ready, host):
     host.put("/root/large", age.generate()[0] + " " * 70_000)
     (host.path("/root/loop")).symlink_to("/root")
     assert "BKP-016" not in drifting(it)
+
+
+def test_a_search_for_keys_that_takes_too_long_is_no_promise_kept(ready, host, monkeypatch):
+    it = ready("master")
+    host.put("/root/first")
+    monkeypatch.setattr(reading, "_SECONDS", -1.0)
+    found = findings(it)["BKP-016"]
+    assert (found["status"], "the search for keys came to" in found["reason"]) == ("error", True)
 
 
 def test_the_private_half_of_the_authority(ready, host):

@@ -275,7 +275,10 @@ def _authorised_seen(it: Backup) -> Seen:
 
 def _secrets_seen(it: Backup) -> Seen:
     folders = [config.FOLDER, "/etc/rocksalt", "/root", it.place.config_dir, *it.place.served]
-    found = reading.secrets(it.host, folders, it.settings["authority"])
+    try:
+        found = reading.secrets(it.host, folders, it.settings["authority"])
+    except TimeoutError as error:
+        return Seen(problem="error", reason=str(error))
     return Seen(found, some(found))
 
 

@@ -20,7 +20,7 @@ from rocksalt.host import Host, unit_properties
 
 MASTER_UNIT = "salt-master.service"
 _PROPERTIES = "Id,ActiveState,UnitFileState,NeedDaemonReload,FragmentPath,DropInPaths"
-_FILES, _LARGEST, _SECONDS = 20_000, 64 * 1024, 3.0
+_FILES, _LARGEST, _SECONDS = 20_000, 64 * 1024, 10.0
 _IDENTITY = re.compile(rb"AGE-SECRET-KEY-1[A-Z0-9]{20}", re.IGNORECASE)
 _PRIVATE = re.compile(
     rb"-----BEGIN OPENSSH PRIVATE KEY-----([A-Za-z0-9+/=\s]+)-----END OPENSSH PRIVATE KEY-----"
@@ -102,13 +102,17 @@ def status(host: Host) -> tuple[dict[str, Any], str]:
 
 
 def secrets(host: Host, folders: Iterable[str], authority: str) -> list[str]:
-    """Files that hold a key which opens snapshots, or the private half of ``authority``."""
+    """Files that hold a key which opens snapshots, or the private half of ``authority``. Raises
+    :class:`TimeoutError` where reading them takes too long.
+    """
     blob = _blob(authority)
     deadline = time.monotonic() + _SECONDS
     found = []
     for number, path in enumerate(_small_files(host, folders)):
-        if number >= _FILES or time.monotonic() > deadline:
+        if number >= _FILES:
             break
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"the search for keys came to {path} in {_SECONDS:.0f} s")
         try:
             content = host.path(path).read_bytes()
         except OSError:
