@@ -250,7 +250,7 @@ def _runner_seen(it: Backup) -> Seen:
     """The runner, and the library beside it as far as the program has it, too."""
     if not any((Path(folder) / "backup.py").is_file() for folder in it.place.runners):
         return Seen(None, f"the master has no runner backup: {SYNC}")
-    wanted = program.sources()
+    wanted = it.setup.library
     folders = it.place.libraries
     folder = next((f for f in folders if (Path(f) / "rocksalt/__init__.py").is_file()), None)
     if folder is None:

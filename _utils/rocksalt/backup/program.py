@@ -5,11 +5,12 @@ The same library gives the same bytes, so that a changed program is seen.
 
 from __future__ import annotations
 
-import ast
 import io
 import os
+import re
 import sys
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 
 PATH = "/usr/local/sbin/rocksalt-backup"
@@ -19,6 +20,11 @@ _ROOT = Path(__file__).resolve().parents[2]
 _PACKAGE = "rocksalt"
 _ENTRY = f"{_PACKAGE}.backup.__main__"
 _MAIN = f"from {_ENTRY} import main\n\nraise SystemExit(main())\n"
+_IMPORT = re.compile(
+    rf"^\s*(?:import|from)\s+(?P<module>{_PACKAGE}[\w.]*)"
+    r"(?:\s+import\s+(?P<names>\([^)]*\)|[^\n]*))?",
+    re.MULTILINE,
+)
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 
 
@@ -30,12 +36,12 @@ def python() -> str:
     return path if os.access(path, os.X_OK) else sys.executable
 
 
-def build(interpreter: str) -> bytes:
-    """The program: a line that names the interpreter, and a zip of what it imports of us."""
+def build(interpreter: str, library: Mapping[str, bytes]) -> bytes:
+    """The program: a line that names the interpreter, and a zip of :func:`sources`."""
     buffer = io.BytesIO()
     buffer.write(f"#!{interpreter} -sE\n".encode())
     with zipfile.ZipFile(buffer, "a", zipfile.ZIP_STORED) as archive:
-        contents = {"__main__.py": _MAIN.encode(), **sources()}
+        contents = {"__main__.py": _MAIN.encode(), **library}
         for name, data in sorted(contents.items()):
             entry = zipfile.ZipInfo(name, _EPOCH)
             entry.external_attr = 0o100644 << 16
@@ -67,12 +73,10 @@ def sources() -> dict[str, bytes]:
 def _imported(source: bytes) -> list[str]:
     """The modules of ours that a module may import, wherever in it."""
     found = []
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.Import):
-            found += [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            found += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-    return [name for name in found if name.split(".")[0] == _PACKAGE]
+    for match in _IMPORT.finditer(source.decode()):
+        module, names = match.group("module", "names")
+        found += [module, *(f"{module}.{name}" for name in re.findall(r"\w+", names or ""))]
+    return found
 
 
 def _file(module: str) -> Path | None:

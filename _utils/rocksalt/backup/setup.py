@@ -5,6 +5,7 @@ need there.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import cached_property
 from typing import Any
 
 from rocksalt.backup import config, names, program, reading, recipients, sshsig, units
@@ -50,19 +51,28 @@ class Setup:
         """Whose snapshots are in the store."""
         return sorted({it["instance"] for it in self.receiver.get("clients", {}).values()})
 
+    @cached_property
+    def library(self) -> dict[str, bytes]:
+        """What our program needs of this library."""
+        return program.sources()
+
     def files(self) -> dict[str, tuple[str | None, str]]:
         """Path -> content and access of what we write, other than units. The content is None where
         a secret is not known, for which the host's own has to do.
         """
+        if not self.roles:
+            return {}
         group = self.user
         configuration = reading.as_json(self.settings)
         credentials = None if self.credentials == SECRET else reading.as_json(self.credentials)
-        found: dict[str, tuple[str | None, str]] = {
+        return {
             config.PATH: (configuration, f"root:{group} {'0640' if self.receiver else '0600'}"),
             config.CREDENTIALS: (credentials, ROOT_ONLY),
-            program.PATH: (_text(program.build(self.place.interpreter)), "root:root 0755"),
+            program.PATH: (
+                _text(program.build(self.place.interpreter, self.library)),
+                "root:root 0755",
+            ),
         }
-        return found if self.roles else {}
 
     def own_keys(self) -> dict[str, str]:
         """Path -> access of the keys that this host needs."""
