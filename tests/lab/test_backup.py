@@ -191,8 +191,8 @@ def conform(site: Site) -> None:
     for host in (site.vault, site.master):
         assert not runs.apply(host, "hardening.backup").failed
     site.vault.run("systemctl start rocksalt-backup-drill.service")
-    site.master.run("systemctl start rocksalt-backup-verify.service")
     for host in (site.vault, site.master):
+        host.run("systemctl start rocksalt-backup-verify.service")
         assert not runs.differing(host, families="backup")
 
 
