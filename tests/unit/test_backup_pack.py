@@ -196,6 +196,74 @@ def test_a_live_file_that_never_rests_is_a_warning(base, out, monkeypatch):
     assert read.files[name(base / "k.idx.heap")] == b"k.idx.heap"
 
 
+# What belongs to others
+
+
+@pytest.fixture
+def theirs(tmp_path):
+    path = tmp_path / "theirs"
+    path.mkdir()
+    return path
+
+
+def linked(theirs, base, *names):
+    for file in names:
+        (theirs / file).write_text("secret of theirs")
+        os.link(theirs / file, base / file)
+
+
+def test_a_hard_link_to_a_file_of_others_is_left_out(base, out, theirs):
+    linked(theirs, base, "file")
+    for file in ("one", "two", "alone"):
+        (base / file).write_text("ours")
+    os.link(base / "one", base / "once")
+    done, read = packed(out, base, foreign=(str(theirs),))
+    why = "is a hard link to a file that belongs to another part"
+    assert done.warnings == [archive.Warning("foreign", str(base / "file"), why)]
+    line = read.index[os.fsencode(base / "file")]
+    assert (line["type"], line["why"]) == ("file", why)
+    assert "sha256" not in line
+    assert b"secret" not in read.raw
+    assert (done.files, done.bytes) == (4, 12)
+
+
+def test_tables_go_without_what_belongs_to_others(base, out, theirs):
+    for file in ("k.idx", "k.idx.heap", "l.idx"):
+        (base / file).write_text("ours")
+    for file in ("k.idx.heap.1", "k.idx.roster", "l.idx.heap"):
+        (base / file).write_text("secret")
+    linked(theirs, base, "m.idx", "k.idx.heap.2")
+    (base / "m.idx.heap").write_text("ours")
+    exclude = tuple(str(base / name) for name in ("k.idx.heap.1", "k.idx.roster", "l.idx.heap"))
+    done, read = packed(out, base, exclude=exclude, foreign=(str(theirs),))
+    assert warnings(done) == [("foreign", "k.idx.heap.2"), ("foreign", "m.idx")]
+    assert b"secret" not in read.raw
+    ours = {name(base / file) for file in ("k.idx", "k.idx.heap", "l.idx", "m.idx.heap")}
+    assert {n for n, content in read.files.items() if content == b"ours"} == ours
+
+
+@pytest.mark.parametrize("way", ["excluded", "hard link", "all linked"])
+def test_a_database_goes_without_the_journal_of_others(base, out, theirs, way):
+    with contextlib.closing(sqlite3.connect(base / "x.db")) as connection:
+        connection.execute("pragma journal_mode = wal")
+        connection.execute("create table t (c)")
+        connection.execute("pragma wal_checkpoint(truncate)")
+        connection.execute("insert into t values ('secret')")
+        connection.commit()
+        options = {"foreign": (str(theirs),)}
+        if way == "excluded":
+            options = {"exclude": (str(base / "x.db-wal"), str(base / "x.db-shm"))}
+        else:
+            os.link(base / "x.db-wal", theirs / "wal")
+        if way == "all linked":
+            os.link(base / "x.db", theirs / "db")
+        done, read = packed(out, base, **options)
+    left = {"excluded": [], "hard link": ["x.db-wal"], "all linked": ["x.db", "x.db-wal"]}[way]
+    assert warnings(done) == [("foreign", file) for file in left]
+    assert b"secret" not in read.raw
+    assert (name(base / "x.db") in read.files) == (way != "all linked")
+
+
 # Files that change while they are read
 
 

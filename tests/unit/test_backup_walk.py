@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import mmap
 import os
 import shutil
 from pathlib import Path
@@ -230,6 +231,20 @@ def test_the_text_of_a_link_counts(tmp_path, base):
     assert index.read_bytes().splitlines()[9].split(b" ")[7] == b"a b".hex().encode()
 
 
+@pytest.mark.parametrize("name", ["keys.idx", "keys.idx.heap", "keys.idx.heap.1"])
+def test_what_is_written_in_memory_alone_is_seen(tmp_path, base, name):
+    for table in ("keys.idx", "keys.idx.heap", "keys.idx.heap.1"):
+        (base / table).write_bytes(b"a" * 8192)
+    with open(base / name, "r+b") as file, mmap.mmap(file.fileno(), 8192) as memory:
+        memory[0] = 0  # from now on until this page is written back nothing sets a time
+        first, index = survey(tmp_path, base)
+        assert survey(tmp_path, base, index)[0].changed == 0
+        memory[1] = 0
+        second, _ = survey(tmp_path, base, index)
+    assert second.changed == 1
+    assert second.digest != first.digest
+
+
 def test_sockets_and_what_programs_make_anew_count_for_nothing(tmp_path, base):
     (base / "trustdb.gpg").touch()
     first, index = survey(tmp_path, base)
@@ -239,6 +254,64 @@ def test_sockets_and_what_programs_make_anew_count_for_nothing(tmp_path, base):
         second, _ = survey(tmp_path, base, index)
     assert second.changed == 1  # the folder
     assert (second.files, second.bytes) == (first.files, first.bytes)
+
+
+def test_only_tables_are_read_to_survey_them(tmp_path, base, monkeypatch):
+    for name in ("pack.idx", "a.idx", "a.idx.heap.old", "b.idx.roster"):
+        (base / name).touch()
+    (base / "a.idx.heap").symlink_to("a")
+    os.mkfifo(base / "b.idx.heap")
+    read = []
+    monkeypatch.setattr(walk.live, "content", lambda folder, name: read.append(name) or b"0")
+    survey(tmp_path, base)
+    assert read == [b"a.idx"]
+
+
+def test_a_table_that_cannot_be_read_is_told_like_others(tmp_path, base, monkeypatch):
+    (base / "x.idx.heap").touch()
+    _, index = survey(tmp_path, base)
+    fail(monkeypatch, "open", PermissionError(13, "Permission denied"), b"x.idx.heap")
+    assert survey(tmp_path, base, index)[0].changed == 1
+
+
+# What belongs to others
+
+
+@pytest.fixture
+def theirs(tmp_path, base):
+    """A folder of others, of which a file and a file in a folder have a second name below base."""
+    folder = tmp_path / "theirs"
+    (folder / "inner").mkdir(parents=True)
+    for name, second in (("secret", "a-link"), ("inner/secret", "b/link")):
+        (folder / name).write_text("theirs")
+        os.link(folder / name, base / second)
+    return folder
+
+
+def test_a_survey_counts_no_files_of_others(tmp_path, base, theirs):
+    def survey(name):
+        part = Part("x", (str(base),), foreign=(str(theirs / "inner"), str(tmp_path / "gone")))
+        return walk.survey(part, None, tmp_path / name)
+
+    os.link(base / "a", base / "a2")
+    before = survey("before")
+    assert (before.files, before.bytes) == (9, 39)
+    with open(theirs / "inner/secret", "a") as file:
+        file.write("more")
+    assert survey("after") == before
+
+
+def test_files_of_others_are_looked_for_only_when_they_could_be_met(tmp_path, base, monkeypatch):
+    roots = []
+    real = walk.walk
+    monkeypatch.setattr(walk, "walk", lambda part: roots.append(part.roots) or real(part))
+    part = Part("x", (str(base),), foreign=("/theirs",))
+    walk.survey(part, None, tmp_path / "1")
+    assert roots == [part.roots]
+    for second in ("a2", "a3"):
+        os.link(base / "a", base / second)
+    walk.survey(part, None, tmp_path / "2")
+    assert roots[1:] == [part.roots, part.foreign]
 
 
 def test_a_survey_counts_what_it_cannot_see(tmp_path, base, monkeypatch):

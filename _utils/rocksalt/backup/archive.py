@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import hashlib
 import os
 import stat
@@ -37,8 +38,9 @@ _KINDS = {
 class Warning:
     """Something that is not in the archive as it is on the host.
 
-    ``kind``: ``unreadable``, ``vanished`` (both: not archived), ``changed`` (archived, but it was
-    written while it was read) or ``skipped`` (a socket, which no archive holds: harmless).
+    ``kind``: ``unreadable``, ``vanished``, ``foreign`` (all three: not archived), ``changed``
+    (archived, but it was written while it was read) or ``skipped`` (a socket, which no archive
+    holds: harmless).
     """
 
     kind: str
@@ -51,13 +53,15 @@ class Archive:
 
     def __init__(
         self,
+        part: Part,
         write: Callable[[bytes], object],
         lines: BinaryIO,
         scratch: Path,
         progress: Callable[[int, int], None],
     ):
         self._write, self._lines, self._scratch = write, lines, scratch
-        self._progress = progress
+        self._part, self._foreign, self._progress = part, walk.Foreign(part), progress
+        self._excluded = walk.excluded(part)
         self._parts: list[bytes] = []
         self._pending = self._written = 0
         self._links: dict[tuple[int, int, int], bytes] = {}
@@ -65,9 +69,9 @@ class Archive:
         self.files = self.bytes = 0
         self.warnings: list[Warning] = []
 
-    def about(self, part: Part, compression: str) -> None:
+    def about(self, compression: str) -> None:
         """The first member."""
-        data = index.about(part, compression)
+        data = index.about(self._part, compression)
         self._put(_own(index.ABOUT, len(data)))
         self._put(tar.padded(data))
 
@@ -120,8 +124,9 @@ class Archive:
             if why:
                 self._left_out(entry, _status(entry), why)
             return
-        if entry.name.endswith(live.SUFFIXES):
-            copies = live.copies(entry.folder, entry.name, self._scratch)
+        if entry.name.endswith(live.SUFFIXES) and not self._barred(entry, entry.name):
+            barred = functools.partial(self._barred, entry)
+            copies = live.copies(entry.folder, entry.name, self._scratch, barred)
             if copies:
                 with contextlib.closing(copies):
                     self._copies(entry, copies)
@@ -141,7 +146,7 @@ class Archive:
                 if not stat.S_ISREG(status.st_mode):
                     self._replaced(entry)
                     return
-                if status.st_nlink > 1 and self._linked(path, status):
+                if status.st_nlink > 1 and self._linked(entry, status):
                     return
                 last = attempt >= (_ATTEMPTS if status.st_size < _BIG else _ATTEMPTS_IF_BIG)
                 if self._content(path, fd, status, status, fd, last):
@@ -154,8 +159,25 @@ class Archive:
         self._other(entry._replace(kind=walk.OTHER))
         self._warn("changed", entry.path, "was a file when its folder was listed, and is none now")
 
-    def _linked(self, path: bytes, status: os.stat_result) -> bool:
-        """Whether the archive has the file already, under the name of another hard link."""
+    def _barred(self, beside: Entry, name: bytes) -> bool:
+        """Whether what has this name beside an entry is not for this part."""
+        if beside.path[: -len(beside.name)] + name in self._excluded:
+            return True
+        try:
+            return _status(beside._replace(name=name)) in self._foreign
+        except OSError:
+            return False
+
+    def _linked(self, entry: Entry, status: os.stat_result) -> bool:
+        """Whether the file has another name, under which it belongs to others or is in the archive
+        already.
+        """
+        path = entry.path
+        if status in self._foreign:
+            why = "is a hard link to a file that belongs to another part"
+            self._left_out(entry, status, why)
+            self._warn("foreign", path, why)
+            return True
         first = self._links.get(_inode(status))
         if first is None:
             return False

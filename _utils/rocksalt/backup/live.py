@@ -12,14 +12,18 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import itertools
 import os
+import re
 import stat
 import tempfile
 import time
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Callable, Iterator, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
+
+from rocksalt.backup import tar
 
 try:
     import sqlite3
@@ -33,6 +37,8 @@ PATIENCE = 10.0
 
 _MAGIC = b"SQLite format 3\0"
 _JOURNAL_IS_WAL = (18, 2)
+_JOURNALS = (b"-wal", b"-shm", b"-journal")
+_HEAP = re.compile(rb"\.idx\.heap(\.\d+)?\Z")
 _CHUNK = 1 << 16
 _ATTEMPTS = 3
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -81,38 +87,62 @@ def unneeded(names: Set[bytes]) -> dict[bytes, str]:
     return found
 
 
-def copies(folder: int, name: bytes, scratch: Path) -> Copies | None:
+def copies(
+    folder: int, name: bytes, scratch: Path, barred: Callable[[bytes], bool] = lambda name: False
+) -> Copies | None:
     """Consistent copies of a file and of those that belong to it, in place of all of them; None
-    for an ordinary file. ``scratch`` is a private folder on a disk; nothing stays there. OSError
-    where a file cannot be read or the disk is full.
+    for an ordinary file. ``scratch`` is a private folder on a disk; nothing stays there. Of what
+    belongs to the file, names that are ``barred`` are not touched. OSError where a file cannot be
+    read or the disk is full.
     """
     if name.endswith(b".idx"):
-        return _table(folder, name, scratch)
-    return _database(folder, name, scratch)
+        return _table(folder, name, scratch, barred)
+    return _database(folder, name, scratch, barred)
+
+
+def mapped(folder: int, name: bytes, status: os.stat_result) -> bool:
+    """Whether a file is one of Salt's tables, which change in memory: its times and size need not
+    tell of that.
+    """
+    if not stat.S_ISREG(status.st_mode):
+        return False
+    if name.endswith(b".idx"):
+        return bool(_status(folder, name + b".heap"))
+    return bool(_HEAP.search(name))
+
+
+def content(folder: int, name: bytes) -> bytes:
+    """The SHA-256 of what is in a file, as hexadecimal digits. OSError where it cannot be read."""
+    with open(os.open(name, _READ, dir_fd=folder), "rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        data = tar.extents(file.fileno(), size)
+        return tar.digest(file, {} if data is None else {"data": data}).encode()
 
 
 # Salt's memory-mapped tables
 
 
-def _table(folder: int, name: bytes, scratch: Path) -> Copies | None:
-    if not _status(folder, name + b".heap"):
+def _table(
+    folder: int, name: bytes, scratch: Path, barred: Callable[[bytes], bool]
+) -> Copies | None:
+    if barred(name + b".heap") or not _status(folder, name + b".heap"):
         return None
     for _ in range(_ATTEMPTS - 1):
-        found = _together(folder, name, scratch)
+        found = _together(folder, name, scratch, barred)
         if all(copy.settled for copy in found.files):
             return found
         found.close()
-    return _together(folder, name, scratch)
+    return _together(folder, name, scratch, barred)
 
 
-def _together(folder: int, name: bytes, scratch: Path) -> Copies:
+def _together(folder: int, name: bytes, scratch: Path, barred: Callable[[bytes], bool]) -> Copies:
     found = Copies([])
     try:
         with _locked(folder, name + b".lock") as held:
             files = [name, *_heaps(folder, name)]
             if _status(folder, name + b".roster"):
                 files.append(name + b".roster")
-            for file in files:
+            for file in itertools.filterfalse(barred, files):
                 found.files.append(_copied(folder, file, scratch))
             if not held:
                 for copy in found.files:
@@ -201,11 +231,13 @@ def _unnamed(scratch: Path) -> int:
 # SQLite
 
 
-def _database(folder: int, name: bytes, scratch: Path) -> Copies | None:
-    """None also for a database that nobody can have open, or that only SQLite itself could mend
-    (its journal is hot): those are archived as they are, with their journals.
+def _database(
+    folder: int, name: bytes, scratch: Path, barred: Callable[[bytes], bool]
+) -> Copies | None:
+    """None also for a database that nobody can have open, that only SQLite itself could mend (its
+    journal is hot), or whose journal is not ours: those are archived as they are.
     """
-    if sqlite3 is None:
+    if sqlite3 is None or any(barred(name + end) for end in _JOURNALS):
         return None
     try:
         fd = os.open(name, _READ, dir_fd=folder)
@@ -218,9 +250,7 @@ def _database(folder: int, name: bytes, scratch: Path) -> Copies | None:
         head = os.pread(fd, 100, 0)
     finally:
         os.close(fd)  # before SQLite opens it: closing a file drops all locks on it
-    wal, shm, journal = (
-        bool(_status(folder, name + end)) for end in (b"-wal", b"-shm", b"-journal")
-    )
+    wal, shm, journal = (bool(_status(folder, name + end)) for end in _JOURNALS)
     at, is_wal = _JOURNAL_IS_WAL
     if not head.startswith(_MAGIC) or journal or (head[at] == is_wal and not (wal and shm)):
         return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import os
 import tempfile
@@ -47,7 +48,8 @@ def pack(
     """
     fd = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     spool = os.path.realpath(target.parent)
-    part = Part(part.name, part.roots, (*part.exclude, str(target.parent.absolute()), spool))
+    exclude = (*part.exclude, str(target.parent.absolute()), spool)
+    part = dataclasses.replace(part, exclude=exclude)
     compression = compress.best()
     try:
         with open(fd, "wb") as file, tempfile.TemporaryFile(dir=spool) as index:
@@ -55,8 +57,8 @@ def pack(
             sealed = age.Writer(hashed, recipients)  # type: ignore[arg-type]
             compressed = compress.Writer(sealed, compression)  # type: ignore[arg-type]
             try:
-                archive = Archive(compressed.write, index, Path(spool), progress)
-                archive.about(part, compression)
+                archive = Archive(part, compressed.write, index, Path(spool), progress)
+                archive.about(compression)
                 for entry in walk.walk(part):
                     archive.add(entry)
                 archive.finish()

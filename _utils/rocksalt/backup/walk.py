@@ -7,6 +7,7 @@ are left out.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import re
@@ -31,12 +32,14 @@ _VIEWS = re.compile(
 @dataclass(frozen=True)
 class Part:
     """What goes into one archive: absolute ``roots``, files or folders (one that is below another
-    one goes with that); ``exclude`` are absolute paths that are left out with what is below them.
+    one goes with that); ``exclude`` are absolute paths that are left out with what is below them;
+    ``foreign`` are those of others, whose files are left out under every name that they have here.
     """
 
     name: str
     roots: tuple[str, ...]
     exclude: tuple[str, ...] = ()
+    foreign: tuple[str, ...] = ()
 
 
 class Entry(NamedTuple):
@@ -68,6 +71,32 @@ class Survey:
     changed: int
 
 
+class Foreign:
+    """The files at and below the ``foreign`` paths of a part that have more names than one, for
+    ``status in foreign``. They are looked for once, when the part has such a file.
+    """
+
+    def __init__(self, part: Part):
+        self._part = Part(part.name, part.foreign)
+        self._inodes: set[tuple[int, int]] | None = None
+
+    def __contains__(self, status: os.stat_result) -> bool:
+        if status.st_nlink < 2 or not stat.S_ISREG(status.st_mode):
+            return False
+        if self._inodes is None:
+            self._inodes = set(self._found())
+        return (status.st_dev, status.st_ino) in self._inodes
+
+    def _found(self) -> Iterator[tuple[int, int]]:
+        for entry in walk(self._part):
+            if entry.kind is FOLDER or entry.error:
+                continue
+            with contextlib.suppress(FileNotFoundError):
+                status = os.stat(entry.name, dir_fd=entry.folder, follow_symlinks=False)
+                if status.st_nlink > 1:
+                    yield status.st_dev, status.st_ino
+
+
 def order(path: bytes) -> bytes:
     """Sorts paths the way :func:`walk` meets them: by names, a folder before what is in it."""
     return path.replace(b"/", b"\0")
@@ -77,9 +106,14 @@ def walk(part: Part) -> Iterator[Entry]:
     """Every entry of a part, folders before what is in them."""
     paths = [os.path.normpath(root) for root in part.roots]
     tops = {os.fsencode(p) for p in paths if not any(within(p, q) for q in paths if q != p)}
-    excluded = frozenset(os.fsencode(os.path.normpath(path)) for path in part.exclude)
+    left = excluded(part)
     for root in sorted(tops, key=order):
-        yield from _tree(root, excluded)
+        yield from _tree(root, left)
+
+
+def excluded(part: Part) -> frozenset[bytes]:
+    """The paths that a part does without."""
+    return frozenset(os.fsencode(os.path.normpath(path)) for path in part.exclude)
 
 
 def _tree(root: bytes, excluded: frozenset[bytes]) -> Iterator[Entry]:
@@ -170,17 +204,19 @@ def _view(device: int) -> str:
 
 
 def survey(part: Part, before: Path | None, index: Path) -> Survey:
-    """Looks at every entry of a part without reading one, and writes what it saw to the new file
-    ``index``, to be given as ``before`` the next time. OSError where ``index`` cannot be written;
-    what cannot be looked at counts as an entry of its own, what is not archived does not count.
+    """Looks at every entry of a part, reading only what can be written without a trace, and
+    writes what it saw to the new file ``index``, to be given as ``before`` the next time. OSError
+    where ``index`` cannot be written; what cannot be looked at counts as an entry of its own, what
+    is not archived does not count.
     """
     digest, files, size = hashlib.sha256(), 0, 0
+    foreign = Foreign(part)
     with open(index, "xb") as seen:
         for entry in walk(part):
             if entry.why:
                 continue
             status, line = _identity(entry)
-            if status and stat.S_ISSOCK(status.st_mode):
+            if status and (stat.S_ISSOCK(status.st_mode) or status in foreign):
                 continue
             if status and stat.S_ISREG(status.st_mode):
                 files += 1
@@ -192,8 +228,10 @@ def survey(part: Part, before: Path | None, index: Path) -> Survey:
 
 
 def _identity(entry: Entry) -> tuple[os.stat_result | None, bytes]:
-    """What an entry is, and its line of a survey: numbers, the text of a link, the path."""
-    path, link = _escaped(entry.path), b"-"
+    """What an entry is, and its line of a survey: numbers, the text of a link or the hash of what
+    is mapped into memory, the path.
+    """
+    path, text = _escaped(entry.path), b"-"
     try:
         if entry.error:
             raise entry.error
@@ -202,7 +240,9 @@ def _identity(entry: Entry) -> tuple[os.stat_result | None, bytes]:
         else:
             status = os.stat(entry.name, dir_fd=entry.folder, follow_symlinks=False)
             if stat.S_ISLNK(status.st_mode):
-                link = os.readlink(entry.name, dir_fd=entry.folder).hex().encode()
+                text = os.readlink(entry.name, dir_fd=entry.folder).hex().encode()
+            elif b".idx" in entry.name and live.mapped(entry.folder, entry.name, status):
+                text = live.content(entry.folder, entry.name)
     except OSError as error:
         return None, b"- %d %b\n" % (error.errno or 0, path)
     return status, b"%o %d %d %d %d %d %d %b %b\n" % (
@@ -213,7 +253,7 @@ def _identity(entry: Entry) -> tuple[os.stat_result | None, bytes]:
         status.st_mtime_ns,
         status.st_ctime_ns,
         status.st_ino,
-        link,
+        text,
         path,
     )
 
