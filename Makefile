@@ -12,7 +12,7 @@ demo: ## Boot a master and two minions, break them, report the drift, heal them 
 
 test: ## Run everything on Debian 12 and Salt 3008: lint, unit, functional, lab (root)
 	@scripts/setup 3008 lab
-	@scripts/lanes lint unit functional lab
+	@scripts/lanes lint unit functional+lab
 
 test-fast: ## Run what needs no lab: lint, unit, functional
 	@scripts/setup 3008
@@ -20,7 +20,7 @@ test-fast: ## Run what needs no lab: lint, unit, functional
 
 test-all: ## Run test, then Salt 3006, Debian 13 and the benchmarks as well (root)
 	@scripts/setup 3008 lab
-	@scripts/lanes lint unit functional lab functional-3006 lab-debian-13 bench
+	@scripts/lanes lint unit functional+lab functional-3006+lab-debian-13 bench
 
 lab: ## Boot the lab and leave it running to play in; prints how to log in (root)
 	@scripts/lab up

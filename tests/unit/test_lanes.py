@@ -1,4 +1,4 @@
-"""scripts/lanes: one lane after the other, stop at the first failure, always the times."""
+"""scripts/lanes: one after the other or together, stop at a failure, always the times."""
 
 from __future__ import annotations
 
@@ -51,6 +51,20 @@ def test_stops_at_the_first_failure_and_shows_the_times(clone):
         "   unit             FAILED     0 s",
         "   all                         0 s",
     ]
+
+
+def test_lanes_at_the_same_time_speak_one_after_the_other(clone):
+    done = lanes(clone, "functional+lint", "unit")
+    assert done.returncode == 5
+    assert done.stdout.splitlines()[:6] == [
+        "== lint ...",
+        "linted",
+        "== lint ok in 0 s",
+        "== functional ...",
+        "pytest tests/functional",
+        "== functional FAILED in 0 s",
+    ]
+    assert "== unit" not in done.stdout
 
 
 def test_a_failed_setup_fails_the_lane(clone):
