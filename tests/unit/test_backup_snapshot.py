@@ -21,6 +21,7 @@ from rocksalt.backup.errors import (
     FAILED,
     OK,
     UNREACHABLE,
+    UNVERIFIED,
     WARNINGS,
     BackupError,
     Locked,
@@ -230,7 +231,7 @@ def test_a_vault_that_refuses_is_a_failure(master, vault):
 def test_any_error_of_a_vault_stays_with_it(master, vault):
     far = Memory("far")
     far.names = lambda: 1 / 0  # type: ignore[method-assign, return-value, assignment]
-    result = master.take(far, vault)
+    result = master.take(far, vault, begin=True)
     assert (result.code, result.vaults["near"]["sequence"]) == (FAILED, 1)
     assert result.vaults["far"]["error"] == "ZeroDivisionError: division by zero"
 
@@ -263,17 +264,103 @@ def test_a_vault_that_is_new_begins_with_a_full(master, vault):
 
 def test_a_vault_that_tells_nothing_is_served_from_memory(master, vault):
     vault.mute = True
-    assert [master.take(vault, at=BEGIN + n * HOUR).code for n in range(3)] == [OK] * 3
+    codes = [master.take(vault, at=BEGIN + n * HOUR, begin=n == 0).code for n in range(3)]
+    assert codes == [OK] * 3
     assert [entry.sequence for entry in vault.manifests()] == [1, 2, 3]
 
 
-def test_a_vault_that_lost_everything_gets_a_full(master, vault):
+def test_a_vault_that_lost_everything_begins_anew_under_another_name_alone(master, vault):
     far = Memory("far")
     master.take(vault, far)
     far.objects.clear()
     result = master.take(vault, far, at=BEGIN + HOUR)
-    assert (result.code, result.kind) == (WARNINGS, "full")
-    assert "far is empty, and had #1" in result.warnings[0]
+    assert (result.code, result.vaults["near"]["sequence"]) == (UNVERIFIED, 2)
+    assert "is empty, and confirmed #1: its disk is not mounted" in result.vaults["far"]["error"]
+    assert (result.vaults["far"]["sequence"], far.objects) == (1, {})
+    new = Memory("anew")
+    result = master.take(vault, new, at=BEGIN + 2 * HOUR)
+    assert (result.code, result.kind) == (OK, "full")
+
+
+# Vaults that have less than they confirmed
+
+
+def remove(vault: Memory, *sequences: int) -> dict[str, bytes]:
+    """Takes snapshots out of a vault, as only its root can; returns them."""
+    gone = {n: data for n, data in vault.objects.items() if int(n[:8]) in sequences}
+    for name in gone:
+        del vault.objects[name]
+    return gone
+
+
+@pytest.mark.parametrize("forgotten", ["", "vaults.json"])
+def test_the_only_vault_goes_back_and_nothing_is_signed_twice(master, vault, forgotten):
+    for hours in range(4):
+        master.take(vault, at=BEGIN + hours * HOUR)
+    gone = remove(vault, 2, 3, 4)
+    if forgotten:
+        os.remove(master.path(f"state/spool/{forgotten}"))
+    for hours in (4, 5):
+        result = master.take(vault, at=BEGIN + hours * HOUR)
+        assert (result.code, result.sequence) == (UNVERIFIED, hours + 1)
+        assert "has #1, and confirmed #4" in result.vaults["near"]["error"]
+        assert (result.vaults["near"]["sequence"], len(vault.manifests())) == (4, 1)
+    vault.objects.update(gone)
+    assert master.take(vault, at=BEGIN + 6 * HOUR).code == OK
+    assert [entry.sequence for entry in vault.manifests()] == [1, 2, 3, 4, 5, 6, 7]
+    assert_chain(vault, master.signer.public)
+
+
+def test_one_of_two_vaults_goes_back_and_is_not_refilled_in_silence(master, vault):
+    far = Memory("far")
+    for hours in range(4):
+        master.take(vault, far, at=BEGIN + hours * HOUR)
+    remove(far, 3, 4)
+    result = master.take(vault, far, at=BEGIN + 4 * HOUR)
+    assert (result.code, result.vaults["near"]["sequence"]) == (UNVERIFIED, 5)
+    assert "has #2, and confirmed #4" in result.vaults["far"]["error"]
+    assert len(far.manifests()) == 2
+    master.settings["success"] = 1
+    assert master.take(vault, far, at=BEGIN + 5 * HOUR).code == UNVERIFIED
+
+
+def test_a_vault_whose_disk_was_not_mounted_goes_on_where_it_was(master, vault):
+    for hours in range(3):
+        master.take(vault, at=BEGIN + hours * HOUR)
+    mounted, vault.objects = vault.objects, {}
+    for hours in (3, 4):
+        result = master.take(vault, at=BEGIN + hours * HOUR)
+        assert (result.code, vault.objects) == (UNVERIFIED, {})
+    vault.objects = mounted
+    assert master.take(vault, at=BEGIN + 5 * HOUR).code == OK
+    assert len(vault.manifests()) == 6
+    assert_chain(vault, master.signer.public)
+
+
+def test_what_a_vault_confirmed_is_safe_although_it_is_not_used_any_more(master, vault):
+    far = Memory("far")
+    for hours in range(3):
+        master.take(vault, far, at=BEGIN + hours * HOUR)
+    remove(far, 2, 3)
+    far.name = "anew"
+    result = master.take(far, at=BEGIN + 3 * HOUR)
+    assert (result.sequence, result.code) == (4, FAILED)
+    assert "needs snapshot #2" in result.vaults["anew"]["error"]
+
+
+def test_a_lost_spool_does_not_go_on_from_less_than_some_vault_confirmed(master, vault):
+    far = Memory("far")
+    for hours in range(3):
+        master.take(vault, far, at=BEGIN + hours * HOUR)
+    lose(master)
+    remove(far, 3)
+    vault.away = True
+    with pytest.raises(Unverified, match="some vault confirmed #3"):
+        master.take(vault, far, at=BEGIN + 3 * HOUR)
+    vault.away = False
+    result = master.take(vault, far, at=BEGIN + 4 * HOUR)
+    assert (result.sequence, result.code) == (4, UNVERIFIED)
+    assert_chain(vault, master.signer.public)
 
 
 # A spool that is lost, or an old copy
@@ -336,12 +423,44 @@ def test_no_chain_begins_while_the_vault_that_may_have_one_is_away(master, vault
     assert master.take(vault, at=BEGIN + 2 * HOUR).sequence == 2
 
 
-def test_a_first_snapshot_needs_one_vault_that_answers(master, vault):
+def test_a_first_snapshot_needs_vaults_that_answer(master, vault):
     vault.away = True
-    with pytest.raises(Unreachable):
+    for vaults in ([vault], [vault, Memory("far")]):
+        with pytest.raises(Unreachable, match="near cannot say whether there is one"):
+            master.take(*vaults)
+    vault.away = False
+    assert master.take(vault, Memory("far")).code == OK
+
+
+def test_no_chain_begins_where_a_vault_tells_nothing_unless_told_so(master, vault, tmp_path):
+    vault.mute = True
+    with pytest.raises(Unverified, match=r"salt-run backup\.snapshot begin=True"):
         master.take(vault)
-    result = master.take(vault, Memory("far"))
-    assert (result.code, result.vaults["far"]["sequence"]) == (UNREACHABLE, 1)
+    assert vault.objects == {}
+    assert master.take(vault, begin=True).code == OK
+    assert master.take(vault, at=BEGIN + HOUR, begin=True).sequence == 2  # there is a chain
+    kept = Path(master.path("state/spool/chain"))
+    newest = {path.name: path.read_bytes() for path in sorted(kept.iterdir())[-2:]}
+    shutil.rmtree(master.path("state"))  # the host is rebuilt; its keys are restored
+    with pytest.raises(Unverified, match=r"put its newest manifest and the \.sig"):
+        master.take(vault, Memory("far"), at=BEGIN + 2 * HOUR)
+    for name, data in newest.items():
+        (kept / name).write_bytes(data)
+    result = master.take(vault, at=BEGIN + 2 * HOUR)
+    assert (result.code, result.sequence, result.kind) == (OK, 3, "full")
+    assert_chain(vault, master.signer.public)
+
+
+def test_a_chain_that_was_lost_begins_anew_when_told_so(master, vault):
+    for hours in range(3):
+        master.take(vault, at=BEGIN + hours * HOUR)
+    lose(master)
+    vault.objects.clear()
+    with pytest.raises(Unverified, match="no vault has one; there was a snapshot #3"):
+        master.take(vault, at=BEGIN + 3 * HOUR)
+    result = master.take(vault, at=BEGIN + 3 * HOUR, begin=True)
+    assert (result.code, result.sequence, result.vaults["near"]["sequence"]) == (OK, 1, 1)
+    assert_chain(vault, master.signer.public)
 
 
 def test_another_signing_key_continues_no_chain(master, vault):
@@ -363,7 +482,7 @@ def test_vaults_with_different_chains_are_told_apart(master, vault):
     twin.take(far, at=BEGIN + HOUR)
     master.take(vault, at=BEGIN + 2 * HOUR)
     result = master.take(vault, far, at=BEGIN + 3 * HOUR)
-    assert result.code == FAILED
+    assert result.code == UNVERIFIED
     assert "another snapshot #2" in result.vaults["far"]["error"]
     assert_chain(vault, master.signer.public)
 

@@ -15,7 +15,7 @@ from rocksalt import __version__
 from rocksalt.backup import manifest as manifests
 from rocksalt.backup import names, recipients
 from rocksalt.backup.delivery import Line
-from rocksalt.backup.errors import BackupError
+from rocksalt.backup.errors import BackupError, Unverified
 from rocksalt.backup.manifest import Archive, Manifest
 from rocksalt.backup.pack import Part, Survey, pack, survey
 from rocksalt.backup.progress import Progress, Step, size
@@ -156,7 +156,11 @@ class Builder:
         last = self._spool.full()
         likely = sum(archive.size for archive in last.archives.values()) if last else 0
         needed = 2 * likely if last else sum(found.bytes for found in surveys.values())
-        takers = [line.name for line in lines if line.archives and line.says]
+        takers = [
+            line.name
+            for line in lines
+            if line.archives and line.says and line.code != Unverified.code
+        ]
         held = max((known[name].newest for name in takers if name in known), default=0)
         for archive in self._spool.make_room(needed, held):
             why = "waits for a vault and is removed here, because the disk of the spool gets full"

@@ -110,12 +110,38 @@ def _own(head: Head, instance: str, signer: str) -> None:
         ) from None
 
 
-def reconcile(spool: Spool, lines: Iterable[Line], known: Mapping[str, Known]) -> list[str]:
+def confirmed(known: Iterable[Known]) -> int:
+    """The newest snapshot that some vault confirmed; 0 without one. It is never given up."""
+    return max((entry.newest for entry in known if entry.newest >= entry.first), default=0)
+
+
+def learn(line: Line, known: dict[str, Known]) -> None:
+    """Remembers what a vault has. What it confirmed once only grows: a vault that has less lost
+    snapshots, and whoever signed them anew would make a second past of them.
+    """
+    entry = known.get(line.name)
+    had = confirmed([entry] if entry else [])
+    newest = line.head.manifest.sequence if line.head else 0
+    if line.says and newest < had:
+        has = f"has #{newest}" if newest else "is empty"
+        line.fail(
+            f"{has}, and confirmed #{had}: its disk is not mounted, or snapshots were removed from"
+            " it; find out why and verify it; to begin anew, give it an empty place and another"
+            " name below hardening:backup:vaults",
+            Unverified.code,
+        )
+    elif newest:
+        first = entry.first if entry and entry.first <= newest else 1
+        known[line.name] = Known(first, newest)
+
+
+def reconcile(spool: Spool, lines: Iterable[Line], safe: int) -> list[str]:
     """Goes on from the newest snapshot of the vaults where this spool is lost or an old copy;
     returns a sentence for each thing that was done.
 
     What no vault has gives way; where vaults have different chains, the one that does not fit is
-    left alone with an error.
+    left alone with an error. Some vault confirmed everything up to ``safe``: :class:`Unverified`
+    where none of those that answer has so much, and neither has the spool.
     """
     local = spool.head()
     newest = local.manifest.sequence if local else 0
@@ -126,35 +152,39 @@ def reconcile(spool: Spool, lines: Iterable[Line], known: Mapping[str, Known]) -
     heads = {line.name: line.head for line in strange if line.head}
     if not heads:
         return []
-    confirmed = max((known[name].newest for name in known if name not in heads), default=0)
     where, best = max(heads.items(), key=lambda item: item[1].manifest.sequence)
-    if best.manifest.sequence <= confirmed:
+    ahead = best.manifest.sequence > newest
+    if ahead and best.manifest.sequence < safe:
+        raise Unverified(
+            f"the spool {spool.path} has no snapshot after #{newest}, and the newest in the vaults"
+            f" that answer is {best.manifest.name}, in {where}; but some vault confirmed #{safe}:"
+            " to go on from an older one would make a second past"
+        )
+    if not ahead and best.manifest.sequence <= safe:
         for line in strange:
-            line.fail(
-                f"has another snapshot #{heads[line.name].manifest.sequence} than this master"
-            )
+            sequence = heads[line.name].manifest.sequence
+            line.fail(f"has another snapshot #{sequence} than this master", Unverified.code)
         return []
-    confirmed = max((entry.newest for entry in known.values()), default=0)
     told = [
         f"the spool has no snapshot after #{newest}, and the vault {where} has"
         f" {best.manifest.name}: the chain goes on from there"
     ]
-    told += [f"{name} was in no vault and is given up" for name in spool.give_up(confirmed)]
+    told += [f"{name} was in no vault and is given up" for name in spool.give_up(safe)]
     spool.adopt(best)
     return told
 
 
-def mend(spool: Spool, known: Mapping[str, Known]) -> list[str]:
-    """Goes back to the newest snapshot that a vault has, if one after it is damaged: nobody could
-    get that one any more, or any that follows. Returns a sentence for each thing that was done.
+def mend(spool: Spool, safe: int) -> list[str]:
+    """Goes back to ``safe``, the newest snapshot that some vault confirmed, if one after it is
+    damaged here: nobody could get that one any more, or any that follows. Returns a sentence for
+    each thing that was done.
     """
     head = spool.head()
-    confirmed = max((k.newest for k in known.values() if k.newest >= k.first), default=0)
-    for sequence in range(confirmed + 1, head.manifest.sequence + 1 if head else 0):
+    for sequence in range(safe + 1, head.manifest.sequence + 1 if head else 0):
         found = spool.find(sequence)
         if found is None or _lacking(spool, found.manifest):
             why = f"no vault has it, and #{sequence} is damaged"
-            return [f"{name} is given up: {why}" for name in spool.give_up(confirmed)]
+            return [f"{name} is given up: {why}" for name in spool.give_up(safe)]
     return []
 
 
@@ -288,11 +318,13 @@ def tidy(spool: Spool, known: Mapping[str, Known]) -> None:
 
 def judge(lines: Iterable[Line], known: Mapping[str, Known], sequence: int, success: int) -> int:
     """The exit code for what the vaults did with a snapshot; ``success`` is the number of vaults
-    that must have it, 0 all of them.
+    that must have it, 0 all of them. A vault that is not what was signed outweighs that.
     """
     lines = list(lines)
     have = sum(known[line.name].newest >= sequence for line in lines)
     codes = {line.code for line in lines if line.code != OK}
+    if Unverified.code in codes:
+        return Unverified.code
     if have < (success or len(lines)):
         return Unreachable.code if codes == {Unreachable.code} else FAILED
     return OK if not codes else WARNINGS
@@ -306,7 +338,8 @@ def described(lines: Iterable[Line], known: Mapping[str, Known], before: Mapping
     found = {}
     for line in lines:
         last = before.get(line.name, {})
-        sequence = known[line.name].newest if line.name in known else last.get("sequence", 0)
+        entry = known.get(line.name)
+        sequence = confirmed([entry]) if entry else last.get("sequence", 0)
         news = sequence != last.get("sequence")
         found[line.name] = {
             "sequence": sequence,

@@ -66,14 +66,17 @@ def take(
     progress: telling.Progress = telling.silent,
     force: bool = False,
     status_path: str = status.PATH,
+    begin: bool = False,
 ) -> Result:
     """Takes a snapshot and brings every vault up to date, in order.
 
-    ``force`` makes it a full one although nothing changed. :class:`Locked` while another run is at
+    ``force`` makes it a full one although nothing changed, and although the clock is far ahead of
+    the snapshot before; ``begin`` lets a chain begin where nobody can say that there is none:
+    where there is one, it goes on. :class:`Locked` while another run is at
     work. Any other :class:`BackupError` means that no snapshot was taken; it is recorded in the
     status, and the vaults were given what they still lacked.
     """
-    run = _Run(opts, settings, vaults, signer, now, progress, status_path)
+    run = _Run(opts, settings, vaults, signer, now, progress, status_path, begin)
     try:
         with run.spool.locked():
             result = run.take(force)
@@ -100,7 +103,8 @@ class _Run:
 
     def __init__(self, opts: Mapping[str, Any], settings: Mapping[str, Any],
                  vaults: Sequence[Vault], signer: Signer, now: dt.datetime,
-                 progress: telling.Progress, status_path: str):  # fmt: skip
+                 progress: telling.Progress, status_path: str, begin: bool):  # fmt: skip
+        self.begin = begin
         self.opts, self.settings, self.signer = opts, settings, signer
         self.began, self.clock = dt.datetime.now(dt.timezone.utc), now
         self.progress, self.status_path = progress, status_path
@@ -145,48 +149,55 @@ class _Run:
         """Learns what the vaults have, and goes on from there."""
         for line in self.lines:
             delivery.ask(line, self.instance, self.signer.public)
-        remembered = self.spool.known()
+        remembered = self._remembered()
         self.known = {n: k for n, k in remembered.items() if n in {ln.name for ln in self.lines}}
-        for sentence in delivery.reconcile(self.spool, self.lines, self.known):
+        safe = delivery.confirmed(remembered.values())
+        for sentence in delivery.reconcile(self.spool, self.lines, safe):
             self.notes.warn("chain", sentence)
         if self.spool.head() is None:
             self._check_first()
         for line in self.lines:
-            self._learn(line)
+            delivery.learn(line, self.known)
+        safe = max(safe, delivery.confirmed(self.known.values()))
         if all(line.name in self.known for line in self.lines):
-            for sentence in delivery.mend(self.spool, self.known):
+            for sentence in delivery.mend(self.spool, safe):
                 self.notes.warn("chain", sentence)
 
+    def _remembered(self) -> dict[str, Known]:
+        """What vaults confirmed, also ones that are not used any more; where the spool is lost, the
+        status tells of it.
+        """
+        told = status.section("snapshot", self.instance, self.status_path).get("vaults", {})
+        newest = {name: entry.get("sequence", 0) for name, entry in told.items()}
+        return {**{n: Known(1, seq) for n, seq in newest.items() if seq}, **self.spool.known()}
+
     def _check_first(self) -> None:
-        """A chain begins once: not because the vault that has it is away, or a key is another."""
+        """A chain begins once: not because the vault that has it is away, tells nothing or lost it,
+        or a key is another.
+        """
         if any(line.code == Unverified.code for line in self.lines):
             raise Unverified(f"the spool {self.spool.path} has no chain, and {self._errors()}")
-        away = [line.name for line in self.lines if not line.answered]
         before = status.sequence(self.instance, self.status_path)
-        if away and (before or len(away) == len(self.lines)):
-            lost = f"; there was a snapshot #{before}" if before else ""
-            raise Unreachable(
-                f"the spool {self.spool.path} has no chain, and {', '.join(away)}, which may have"
-                f" one, did not answer{lost}: {self._errors()}"
-            )
-        mute = [line.name for line in self.lines if line.answered and not line.says]
-        if before and len(mute) == len(self.lines):
-            why = f"none of {', '.join(mute)} tells this master what it has"
-            self.notes.warn("chain", f"the chain begins anew after a snapshot #{before}: {why}")
+        silent = [line for line in self.lines if not line.says]
+        if self.begin:
+            self.known.clear()
+        elif before or silent:
+            away = any(not line.answered for line in silent)
+            raise (Unreachable if away else Unverified)(self._why_none_begins(before, silent))
+
+    def _why_none_begins(self, before: int, silent: Sequence[Line]) -> str:
+        lost = f"; there was a snapshot #{before}" if before else ""
+        mute = ", ".join(line.name for line in silent)
+        who = f"{mute} cannot say whether there is one" if mute else "no vault has one"
+        errors = f" ({self._errors()})" if self._errors() else ""
+        return (
+            f"the spool {self.spool.path} has no chain, and {who}{errors}{lost}: if this master was"
+            f" backed up before, put its newest manifest and the .sig of that into"
+            f" {self.spool.chain}; if it never was, salt-run backup.snapshot begin=True"
+        )
 
     def _errors(self) -> str:
         return "; ".join(f"{line.name}: {line.error}" for line in self.lines if line.error)
-
-    def _learn(self, line: Line) -> None:
-        """What a vault says counts more than what is remembered of it."""
-        known = self.known.get(line.name)
-        if line.head:
-            newest = line.head.manifest.sequence
-            first = known.first if known and known.first <= newest else 1
-            self.known[line.name] = Known(first, newest)
-        elif line.says and known and known.newest >= known.first:
-            self.notes.warn("chain", f"the vault {line.name} is empty, and had #{known.newest}")
-            del self.known[line.name]
 
     def _expect(self, sequence: int) -> None:
         """A vault that is new gets this snapshot first; that is known before there is one."""

@@ -233,8 +233,9 @@ class Spool:
             return {}
 
     def remember(self, known: Mapping[str, Known]) -> None:
-        """Replaces what is known of the vaults."""
-        value = {name: dataclasses.asdict(entry) for name, entry in known.items()}
+        """Replaces what is known of these vaults; of one that is not used any more, it stays."""
+        both = {**self.known(), **known}
+        value = {name: dataclasses.asdict(entry) for name, entry in both.items()}
         self._write(self.path / "vaults.json", manifests.canonical(value))
 
     def free(self) -> int:
