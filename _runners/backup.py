@@ -12,7 +12,9 @@ dictionary. Exit codes: 0 fine, 1 failed, 4 done with warnings, 5 another run is
 cannot be reached, 7 something is not what was signed; ``reason`` says why in a sentence.
 
 Of a snapshot, the event bus tells ``salt/backup/<instance>/start``, ``.../progress`` (every five
-seconds), ``.../done`` and ``.../failed``; no event holds the name of a file.
+seconds), ``.../done`` and ``.../failed``; no event holds the name of a file, and neither does the
+answer of a snapshot that was taken. Salt keeps each answer in its job cache: those of ``plan``,
+``restore`` and ``status``, and the reason of a failure, do name paths.
 """
 
 import dataclasses
@@ -40,15 +42,25 @@ def __virtual__():
     return True
 
 
-def snapshot_(full=False):
+def snapshot_(full=False, begin=False):
     """
     Takes a snapshot of this master and brings every vault up to date.
 
     full
-        Pack everything although nothing changed since the last full snapshot.
+        Pack everything although nothing changed since the last full snapshot. Also where the clock
+        is more than 30 days ahead of the snapshot before, which is refused otherwise, and where
+        the archives are as small, or as much changed, as you expect (BKP-017, BKP-018).
+    begin
+        Begin a chain where nobody can say that there is none: a vault that tells this master
+        nothing, as a bucket for which it has no right to list, or one that is away. The first
+        snapshot of a master with such a vault needs it once; vaults that answer that they are empty
+        need nothing. A master that was rebuilt must go on instead: put the newest manifest and its
+        .sig, which a verifying host reads, into the folder ``chain`` of the spool. Where there is a
+        chain, it goes on.
 
     Returns ``{"instance", "sequence", "kind", "started", "finished", "next", "vaults", "archives",
-    "warnings", "reason"}``; sizes in bytes. With ``retcode`` where it is not plainly fine.
+    "warnings", "reason"}``; sizes in bytes, and the number of warnings, which are told by
+    ``backup.status``. With ``retcode`` where it is not plainly fine.
 
     CLI Example:
 
@@ -56,11 +68,12 @@ def snapshot_(full=False):
 
         salt-run backup.snapshot
         salt-run backup.snapshot full=True
+        salt-run backup.snapshot begin=True
     """
-    return _answer(_snapshot, bool(full))
+    return _answer(_snapshot, bool(full), bool(begin))
 
 
-def _snapshot(full):
+def _snapshot(full, begin):
     settings = _settings()
     instance = settings["instance"]
     signer = access.signer(_path("signing"))
@@ -70,26 +83,28 @@ def _snapshot(full):
         events.fire("start", {})
         try:
             done = snapshot.take(
-                opts, settings, vaults, signer, _now(), events.progress, full, _status_path()
-            )
+                opts, settings, vaults, signer, _now(), events.progress, full, _status_path(),
+                begin,
+            )  # fmt: skip
         except BackupError as error:
-            events.fire("failed", {"code": error.code, "reason": str(error)})
+            events.fire("failed", {"code": error.code, "class": type(error).__name__})
             raise
         except Exception as error:
-            events.fire("failed", {"code": FAILED, "reason": type(error).__name__})
+            events.fire("failed", {"code": FAILED, "class": type(error).__name__})
             raise
         told = {
             "code": done.code,
             "sequence": done.sequence,
             "kind": done.kind,
-            "reason": done.reason,
             "warnings": len(done.warnings),
             "vaults": {name: vault["sequence"] for name, vault in done.vaults.items()},
         }
         events.fire("done", told)
     value = dataclasses.asdict(done)
     del value["before"]
-    return {"instance": instance, **value}
+    if done.warnings and not done.reason:
+        value["reason"] = "backup.status tells the warnings"
+    return {"instance": instance, **value, "warnings": len(done.warnings)}
 
 
 def plan():
