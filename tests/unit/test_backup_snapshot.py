@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from backup_master import BEGIN, HOUR, Master, Memory
 
-from rocksalt.backup import age, manifest, names, pack, sshsig, status
+from rocksalt.backup import age, history, manifest, names, pack, sshsig, status
 from rocksalt.backup.errors import (
     FAILED,
     OK,
@@ -180,6 +180,17 @@ def test_a_clock_that_was_a_day_ahead(master, vault):
     assert master.take(vault).started == "2026-11-23T13:00:01Z"
     assert master.take(vault, at=BEGIN + 25 * HOUR).code == OK
     assert_chain(vault, master.signer.public)
+
+
+def test_a_clock_that_leaps_ahead_is_not_believed(master, vault):
+    master.take(vault)
+    later = BEGIN + dt.timedelta(days=3650)
+    with pytest.raises(BackupError, match=r"the clock says 2036-11-19.* full=True"):
+        master.take(vault, at=later)
+    assert len(vault.manifests()) == 1
+    assert master.take(vault, at=BEGIN + HOUR).code == OK
+    assert master.take(vault, at=BEGIN + 29 * 24 * HOUR).code == OK
+    assert master.take(vault, at=later, force=True).code == OK
 
 
 def test_two_in_one_second(master, vault):
@@ -739,6 +750,54 @@ def test_a_spool_that_cannot_be_made(master, vault):
     master.settings["spool"] = master.path("state/file/spool")
     with pytest.raises(BackupError, match="cannot be made: Not a directory"):
         master.take(vault)
+
+
+# Alarms
+
+
+def seen(master: Master, check: str) -> Any:
+    it = history.History(master.settings, status.read(master.status), "", BEGIN)
+    return history.CHECKS[check][1](it).actual
+
+
+def alarm(master: Master, vault: Memory, change: Callable[[Path], object]) -> list[bool]:
+    """Whether a change rings, by every check, and still does while small ones follow: the hour
+    after it, five days later, after more than a week, then for the next full.
+    """
+    folder = Path(master.path("srv/salt"))
+    for number in range(40):
+        (folder / f"f{number}").write_text("x" * 1000)
+    for hours in (0, 1):
+        master.write("srv/salt/touch", str(hours))
+        master.take(vault, at=BEGIN + hours * HOUR)
+    for number in range(40):
+        change(folder / f"f{number}")
+    found = []
+    for hours in (2, 3, 5 * 24, 9 * 24, 9 * 24 + 1):
+        master.write("srv/salt/touch", str(hours))
+        master.take(vault, at=BEGIN + hours * HOUR)
+        found.append(bool(seen(master, "shrunk") or seen(master, "rewritten")))
+    return found
+
+
+@pytest.mark.parametrize(
+    "change", [os.remove, lambda path: path.write_text("y" * 1000)], ids=["shrunk", "rewritten"]
+)
+def test_an_alarm_does_not_go_away_with_the_next_snapshot(master, vault, change):
+    assert alarm(master, vault, change) == [True, True, True, False, False]
+
+
+def test_a_full_snapshot_that_was_asked_for_accepts_what_changed(master, vault):
+    for number in range(40):
+        master.write(f"srv/salt/f{number}", "x" * 1000)
+    master.take(vault)
+    for number in range(40):
+        os.remove(master.path(f"srv/salt/f{number}"))
+    master.take(vault, at=BEGIN + HOUR)
+    master.take(vault, at=BEGIN + 2 * HOUR)
+    assert seen(master, "shrunk")
+    master.take(vault, at=BEGIN + 3 * HOUR, force=True)
+    assert seen(master, "shrunk") == []
 
 
 # What is told

@@ -16,15 +16,22 @@ from rocksalt.backup import manifest as manifests
 from rocksalt.backup import names, recipients
 from rocksalt.backup.delivery import Line
 from rocksalt.backup.errors import BackupError, Unverified
+from rocksalt.backup.history import CHECKS, History
 from rocksalt.backup.manifest import Archive, Manifest
 from rocksalt.backup.pack import Part, Survey, pack, survey
 from rocksalt.backup.progress import Progress, Step, size
 from rocksalt.backup.spool import Head, Known, Spool
 from rocksalt.backup.sshsig import Signer
 
+Sizes = dict[str, dict[str, int]]
+"""Size, files, bytes and changes by archive."""
 _TORN = frozenset({"unreadable", "vanished", "changed"})
 _ABOUT = "about.json"
 _SANE = dt.datetime(2024, 1, 1, tzinfo=dt.timezone.utc)
+_LEAP = dt.timedelta(days=30)
+"""Later than that nobody believes a clock: times in a chain never run backwards again."""
+_ALARM = dt.timedelta(days=7)
+"""So long the full snapshot before an alarm is the one to compare with."""
 
 
 class NoRoom(BackupError):
@@ -65,6 +72,8 @@ class Builder:
         """
         before = self._spool.head()
         started, sequence = self._started(before), before.manifest.sequence + 1 if before else 1
+        if not force:
+            self._believe(before)
         folder = self._spool.partial(names.stem(sequence, started))
         try:
             surveys = self._survey(parts, folder)
@@ -73,7 +82,7 @@ class Builder:
             if same is None:
                 self._make_room(surveys, lines, known)
                 archives = self._pack(parts, record, surveys, folder)
-                self._note(folder, surveys)
+                self._note(folder, surveys, started, force)
             else:
                 _remove(folder / "index")
             manifest = self._manifest(before, sequence, started, record, archives, same)
@@ -86,14 +95,37 @@ class Builder:
             raise
         return manifest
 
-    def _note(self, folder: Path, surveys: Mapping[str, Survey]) -> None:
+    def _note(self, folder: Path, surveys: Mapping[str, Survey], started: dt.datetime,
+              force: bool) -> None:  # fmt: skip
         """Keeps what the next runs compare with."""
-        last = self._spool.full()
-        value = {
-            "digests": {name: found.digest for name, found in surveys.items()},
-            "before": sizes(last) if last else {},
-        }
+        digests = {name: found.digest for name, found in surveys.items()}
+        value = {"digests": digests, **self._baseline(started, force)}
         (folder / "index" / _ABOUT).write_text(json.dumps(value))
+
+    def _baseline(self, started: dt.datetime, force: bool) -> dict[str, Any]:
+        """What a full snapshot is compared with: the full before it. Where that one has shrunk or
+        was rewritten itself, it is the one before that for a week, with the most changes since: no
+        alarm goes away by the next snapshot, unless ``force`` accepts it.
+        """
+        last = self._spool.full()
+        now, before = self.compared(last)
+        since = self.about(last).get("since") or (last.started if last else "")
+        it = History(self._settings, {"snapshot": {"archives": now, "before": before}}, "", started)
+        alarming = any(CHECKS[name][1](it).actual for name in ("shrunk", "rewritten"))
+        if force or not alarming or started - names.parsed(since) > _ALARM:
+            return {"before": sizes(last) if last else {}}
+        changed = {part: entry["changed"] for part, entry in now.items()}
+        return {"before": before, "since": since, "changed": changed}
+
+    def compared(self, full: Manifest | None) -> tuple[Sizes, Sizes]:
+        """The sizes of a full snapshot, with the most files that changed at once since the one that
+        it is compared with, and the sizes of that.
+        """
+        found, about = sizes(full) if full else {}, self.about(full)
+        for part, changed in about.get("changed", {}).items():
+            if part in found:
+                found[part]["changed"] = max(changed, found[part]["changed"])
+        return found, about.get("before", {})
 
     def about(self, full: Manifest | None) -> dict[str, Any]:
         """What was noted with a full snapshot."""
@@ -103,6 +135,17 @@ class Builder:
             )
         except (OSError, ValueError, TypeError):
             return {}
+
+    def _believe(self, before: Head | None) -> None:
+        """A clock that leaps ahead once would put off every later snapshot, and hide that there is
+        none.
+        """
+        if before and self._begun > names.parsed(before.manifest.next) + _LEAP:
+            raise BackupError(
+                f"the clock says {names.utc(self._begun)}, and {before.manifest.name}, the snapshot"
+                f" before, was to be followed by {before.manifest.next}: where the clock is right,"
+                " salt-run backup.snapshot full=True"
+            )
 
     def _started(self, before: Head | None) -> dt.datetime:
         now = self._begun.replace(microsecond=0)
@@ -223,7 +266,7 @@ def _remove(folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def sizes(full: Manifest) -> dict[str, dict[str, int]]:
+def sizes(full: Manifest) -> Sizes:
     """Size, files, bytes and changes of each archive of a full snapshot."""
     return {
         part: {"size": a.size, "files": a.files, "bytes": a.bytes, "changed": a.changed}

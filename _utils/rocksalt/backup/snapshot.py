@@ -16,7 +16,7 @@ from typing import Any
 
 from rocksalt.backup import delivery, names, recipients, sources, status
 from rocksalt.backup import progress as telling
-from rocksalt.backup.building import Builder, NoRoom, Notes, sizes
+from rocksalt.backup.building import Builder, NoRoom, Notes
 from rocksalt.backup.delivery import Line
 from rocksalt.backup.errors import (
     OK,
@@ -217,11 +217,10 @@ class _Run:
         code = delivery.judge(self.lines, self.known, manifest.sequence, self.settings["success"])
         if code == OK and set(self.notes.counts) - QUIET:
             code = WARNINGS
-        full = self.spool.full()
+        archives, before = self.builder.compared(self.spool.full())
         return Result(
             code, manifest.sequence, manifest.kind, self._vaults(), self.notes.sentences,
-            archives=sizes(full) if full else {},
-            before=self.builder.about(full).get("before", {}),
+            archives=archives, before=before,
             started=manifest.started, finished=names.utc(max(self.now(), self.clock)),
             next=manifest.next, reason=self._errors(),
         )  # fmt: skip
