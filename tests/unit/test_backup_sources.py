@@ -289,6 +289,41 @@ def test_customers_have_parts_of_their_own(tree):
     }
 
 
+@pytest.mark.parametrize("name", ["acme.db", "acme[1].idx"])
+def test_what_lies_beside_a_customer_s_file_is_the_customer_s(tree, name):
+    ends = ["-journal", "-shm", "-wal", ".heap", ".heap.1", ".lock", ".roster"]
+    own = [f"srv/pillar/{name}", *(f"srv/pillar/{name}{end}" for end in ends)]
+    tree.write(*own, "srv/pillar/acme.dbx", "srv/pillar/a")
+    tree.customer("acme", own[0])
+    opts = {"pillar_roots": {"base": [tree.path("srv/pillar")]}}
+    assert tree.packed(**opts) == [*OWN, "srv/pillar/a", "srv/pillar/acme.dbx"]
+    (part,) = [part for part in tree.plan(**opts).parts if part.name == "customer-acme"]
+    assert [tree.short(root) for root in part.roots] == sorted(own)
+    assert tree.why("missing", **opts) == {}
+
+
+def test_what_will_lie_beside_a_customer_s_file_is_no_operator_s(tree):
+    tree.write("srv/pillar/acme.db", "srv/pillar/a")
+    tree.customer("acme", "srv/pillar/acme.db")
+    plan = tree.plan(pillar_roots={"base": [tree.path("srv/pillar")]})
+    tree.write("srv/pillar/acme.db-wal")  # a writer comes after the plan
+    operator = next(part for part in plan.parts if part.name == "operator")
+    walked = {os.fsdecode(entry.path) for entry in walk.walk(operator)}
+    assert tree.path("srv/pillar/a") in walked
+    assert tree.path("srv/pillar/acme.db-wal") not in walked
+
+
+def test_a_customer_s_link_to_what_others_read_is_told(tree):
+    tree.write("srv/pillar/common", "srv/pillar/acme/own")
+    tree.link("srv/pillar/acme/link", "../common")
+    tree.link("srv/pillar/acme/fine", "own")
+    tree.link("srv/pillar/operators", "acme/own")
+    tree.customer("acme", "srv/pillar/acme")
+    missing = tree.why("missing", pillar_roots={"base": [tree.path("srv/pillar")]})
+    assert list(missing) == ["srv/pillar/acme/link"]
+    assert missing["srv/pillar/acme/link"].endswith("is packed for operator and not here")
+
+
 def test_a_customer_that_has_nothing(tree):
     tree.customer("acme", "gone")
     assert [part.name for part in tree.plan().parts] == ["operator"]

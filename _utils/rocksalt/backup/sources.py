@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import glob
 import os
 import stat
 from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -17,6 +18,8 @@ from rocksalt.backup.walk import Part
 
 _VIRTUAL = ("/dev", "/proc", "/run", "/sys")
 _MOST_LINKS = 40
+_BESIDE = ("-journal", "-shm", "-wal", ".heap", ".lock", ".roster")
+"""What SQLite and Salt keep beside a database, with its content."""
 _NEEDED = "name it in hardening:backup:extra if it is needed"
 
 
@@ -39,10 +42,19 @@ class Left(NamedTuple):
     why: str
 
 
+class Link(NamedTuple):
+    """A link below a root of a part, and where it leads."""
+
+    part: str
+    path: str
+    target: str
+
+
 @dataclass(frozen=True)
 class Plan:
     """The parts to pack and how they came about. ``excluded`` is left out on purpose; ``missing``
-    is what should be packed and cannot be: each of them is a warning of the snapshot.
+    is what should be packed and cannot be, each of them a warning of the snapshot, and where trees
+    are walked also the links of a customer's that lead to what others read.
     """
 
     parts: list[Part]
@@ -53,9 +65,12 @@ class Plan:
 
 @dataclass
 class _Draft:
-    """What is known of the parts while they are made: real path -> options, by part."""
+    """What is known of the parts while they are made: real path -> options, by part; the names
+    beside customers' files that are theirs as soon as there is such a file.
+    """
 
     roots: dict[str, dict[str, list[str]]] = field(default_factory=dict)
+    claimed: set[str] = field(default_factory=set)
     excluded: dict[str, str] = field(default_factory=dict)
     missing: dict[str, str] = field(default_factory=dict)
 
@@ -75,6 +90,9 @@ def plan(opts: Mapping[str, Any], settings: Mapping[str, Any], measure: bool = T
         why = f"hardening:backup:customers:{customer}"
         for path in entry["paths"]:
             _add(draft, Named(path, why), names.CUSTOMER + customer, settings)
+            for beside in _beside(path):
+                draft.claimed.add(beside)
+                _add(draft, Named(beside, why, must=False), names.CUSTOMER + customer, settings)
     _check_vital(draft, opts)
     for named in options.belonging(opts, settings):
         _add(draft, named, names.OPERATOR, settings)
@@ -83,6 +101,7 @@ def plan(opts: Mapping[str, Any], settings: Mapping[str, Any], measure: bool = T
     if names.OPERATOR not in [part.name for part in parts]:
         raise BackupError("nothing of what the master's options name exists: see backup.plan")
     included, links = _included(draft, parts, measure)
+    _tell_foreign(draft, parts, links)
     known = [*_outside(parts, draft, links), *_unknown(parts, draft, options.unknown(opts))]
     excluded = [Left(*item) for item in sorted({**dict(known), **draft.excluded}.items())]
     return Plan(parts, included, excluded, [Left(*i) for i in sorted(draft.missing.items())])
@@ -106,6 +125,25 @@ def _add(draft: _Draft, named: Named, part: str, settings: Mapping[str, Any]) ->
             why += [] if named.why in why else [named.why]
     elif named.must:
         draft.missing[named.path] = f"{named.why}: does not exist"
+
+
+def _beside(path: str) -> Iterator[str]:
+    """The files that belong to a customer's file without being named."""
+    real = _resolved(path)[1]
+    if os.path.isfile(real):
+        yield from (real + end for end in _BESIDE)
+        yield from glob.glob(f"{glob.escape(real)}.heap.*")
+
+
+def _tell_foreign(draft: _Draft, parts: Iterable[Part], links: Iterable[Link]) -> None:
+    """Links of a customer's that lead into another part: what they lead to is not the customer's,
+    and others read it.
+    """
+    roots = sorted(((root, part.name) for part in parts for root in part.roots), reverse=True)
+    for part, path, target in links:
+        owner = next((name for root, name in roots if within(target, root)), part)
+        if part != names.OPERATOR and owner != part:
+            draft.missing[path] = f"is a link to {target}, which is packed for {owner} and not here"
 
 
 def _unfit(real: str, why: str, spool: str) -> str:
@@ -152,6 +190,7 @@ def _part(draft: _Draft, name: str) -> Part:
     own = draft.roots[name]
     others = {path for part, roots in draft.roots.items() if part != name for path in roots}
     left = {path for path in draft.excluded if path not in own} | others
+    left |= draft.claimed - own.keys() if name == names.OPERATOR else set()
     exclude = {
         entry
         for path in left
@@ -178,7 +217,7 @@ def _around(path: str, kept: Collection[str]) -> Iterator[str]:
 
 def _included(
     draft: _Draft, parts: Iterable[Part], measure: bool
-) -> tuple[list[Included], list[tuple[str, str]]]:
+) -> tuple[list[Included], list[Link]]:
     found, links = [], []
     for part in parts:
         for root in part.roots:
@@ -187,7 +226,7 @@ def _included(
                 if stat.S_ISREG(status.st_mode):
                     files, size = files + 1, size + status.st_size
                 elif stat.S_ISLNK(status.st_mode) and path != root:
-                    links.append((path, os.path.realpath(path)))
+                    links.append(Link(part.name, path, os.path.realpath(path)))
             why = ", ".join(draft.roots[part.name][root])
             found.append(Included(root, why, part.name, files, size))
     return found, links
@@ -209,10 +248,10 @@ def _entries(root: str, exclude: Collection[str]) -> Iterator[tuple[str, os.stat
 
 
 def _outside(
-    parts: Iterable[Part], draft: _Draft, links: Iterable[tuple[str, str]]
+    parts: Iterable[Part], draft: _Draft, links: Iterable[Link]
 ) -> Iterator[tuple[str, str]]:
     """Where links of what is packed lead to something that is not."""
-    for path, target in links:
+    for _, path, target in links:
         if (
             os.path.exists(target)
             and not options.is_system(target)
