@@ -117,8 +117,14 @@ def good_status() -> dict[str, Any]:
             "archives": {"operator": part}, "before": {"operator": {**part}},
             "warnings": ["/run/x: skipped: a socket"], "reason": "",
         },
-        "verify": {"time": ago(hours=9), "code": 0, "vaults": {"far": {"problems": []}}},
-        "drill": {"time": ago(days=2), "code": 0, "rto": 20, "rpo": 3600, "problems": []},
+        "verify": {
+            "time": ago(hours=9), "code": 0,
+            "vaults": {"far": {"problems": [], "newest": {"sequence": 7}}},
+        },
+        "drill": {
+            "time": ago(days=2), "code": 0, "rto": 20, "rpo": 3600, "problems": [],
+            "steps": dict.fromkeys(("fetch", "compare", "keys", "master"), "ok"),
+        },
     }  # fmt: skip
 
 

@@ -97,6 +97,51 @@ def test_what_cannot_be_understood_is_unknown(run, text):
     assert line.startswith("BACKUP UNKNOWN - ")
 
 
+def test_vaults_that_were_never_checked(run):
+    """Seven snapshots, one every 65 minutes, and no check: soon, or two days late."""
+    status = good_status()
+    del status["verify"]
+    assert run(status)[0] == check.FINE
+    code, line = run(status, None, "--verify-hours", "7")
+    assert (code, "the vaults were never checked" in line) == (check.WARNING, True)
+
+
+@pytest.mark.parametrize(
+    ("section", "change", "words"),
+    [
+        ("verify", {"code": 4, "vaults": {"far": {"newest": None}}}, "saw no snapshot in far"),
+        ("drill", {"code": 4, "steps": {"fetch": "ok"}}, "did not come to compare, keys, master"),
+    ],
+)
+def test_what_looked_at_nothing_is_not_fine(run, section, change, words):
+    status = good_status()
+    status[section].update(change)
+    code, line = run(status)
+    assert (code, words in line) == (check.WARNING, True)
+
+
+@pytest.mark.parametrize(
+    ("known", "code"),
+    [
+        (("verify",), check.UNKNOWN),
+        (("verify", "snapshot"), check.FINE),
+        (("verify", "drill"), check.FINE),
+    ],
+)
+def test_a_vault_host_is_looked_at_by_root(run, monkeypatch, known, code):
+    monkeypatch.setattr(check, "_readable", lambda path: False)
+    found, line = run({key: value for key, value in good_status().items()
+                       if key in ("schema", "instance", *known)})  # fmt: skip
+    assert (found, "run as root" in line) == (code, code == check.UNKNOWN)
+
+
+def test_what_can_be_read(tmp_path):
+    assert check._readable(str(tmp_path / "none"))
+    assert not check._readable(str(tmp_path))
+    (tmp_path / "file").write_text("")
+    assert check._readable(str(tmp_path / "file"))
+
+
 def test_what_is_bad_is_told_beside_what_is_unknown(run):
     status = good_status()
     status["snapshot"].update(code=1, reason="full disk")

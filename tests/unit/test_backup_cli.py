@@ -14,7 +14,16 @@ from backup_master import BEGIN, HOUR, Master
 
 from rocksalt.backup import __main__ as program
 from rocksalt.backup import access, commands, drill, status
-from rocksalt.backup.errors import FAILED, OK, UNREACHABLE, UNVERIFIED, WARNINGS, BackupError
+from rocksalt.backup.errors import (
+    FAILED,
+    OK,
+    UNREACHABLE,
+    UNVERIFIED,
+    WARNINGS,
+    BackupError,
+    Unreachable,
+    VaultError,
+)
 
 REPO = Path(__file__).resolve().parents[2]
 
@@ -262,17 +271,152 @@ def test_a_drill_on_a_drill_host(site, tmp_path, capsys, monkeypatch):
     assert (noted["host"], noted["rpo"], noted["problems"]) == ("drill1", 660, [])
 
 
+def put_report(site: Site, name: str = "20261122T135900Z", **changes: Any) -> None:
+    """A signed report of a drill in the vault near."""
+    when = {"started": "2026-11-22T13:58:00Z", "finished": "2026-11-22T13:59:00Z"}
+    report = drill.Drill(**{**DRILL, **when, **changes}).to_bytes()
+    signature = site.master.authority.sign(report, drill.NAMESPACE)
+    for suffix, data in (("", report), (".sig", signature)):
+        (site.folder / f"near/master1/{name}.drill.json{suffix}").write_bytes(data)
+
+
 @pytest.mark.parametrize("trusted", [True, False])
 def test_verify_notes_the_drill_whose_report_is_in_the_vault(tmp_path, trusted):
     site = Site(tmp_path)
-    report = drill.Drill(**DRILL).to_bytes()
-    key = site.master.authority
-    for suffix, data in (("", report), (".sig", key.sign(report, drill.NAMESPACE))):
-        (tmp_path / f"near/master1/20261122T141100Z.drill.json{suffix}").write_bytes(data)
+    put_report(site)
     other = site.master.signer.public
-    site.master.settings["drill_keys"] = [key.public if trusted else other]
+    site.master.settings["drill_keys"] = [site.master.authority.public if trusted else other]
     now_of(site)
     assert ("drill" in status.read(site.status)) == trusted
+
+
+@pytest.mark.parametrize(
+    ("name", "changes"),
+    [
+        ("20261122T135930Z", {"instance": "other", "finished": "2026-11-22T13:59:30Z"}),
+        ("20261122T135930Z", {"sequence": 3, "finished": "2026-11-22T13:59:30Z"}),
+        ("20261122T135930Z", {}),
+        ("20991231T000000Z", {"finished": "2099-12-31T00:00:00Z"}),
+        ("20261122T135930Z", {"finished": "yesterday"}),
+    ],
+)
+def test_a_drill_that_does_not_fit_hides_no_other(tmp_path, name, changes):
+    site = Site(tmp_path)
+    put_report(site)
+    put_report(site, name, code=FAILED, **changes)
+    site.master.settings["drill_keys"] = [site.master.authority.public]
+    now_of(site)
+    noted = status.read(site.status)["drill"]
+    assert (noted["time"], noted["steps"]) == ("2026-11-22T13:59:00Z", {"fetch": "ok"})
+
+
+class Refusing:
+    """A vault that answers each question with the same error."""
+
+    def __init__(self, error: Exception):
+        self._error = error
+
+    def names(self) -> None:
+        raise self._error
+
+    open = names
+
+    def close(self) -> None:
+        pass
+
+
+BUCKET = {"type": "s3", "location": "there", "admin_domain": "them", "bucket": "salt-backup"}
+
+
+@pytest.mark.parametrize(
+    ("only", "drill_keys", "error", "code"),
+    [
+        (True, False, VaultError("may not list"), FAILED),
+        (True, True, VaultError("may not list"), WARNINGS),
+        (False, False, VaultError("may not list"), WARNINGS),
+        (True, True, Unreachable("is down"), UNREACHABLE),
+        (False, False, Unreachable("is down"), UNREACHABLE),
+    ],
+)
+def test_a_bucket_that_tells_the_master_nothing(
+    site, monkeypatch, only, drill_keys, error, code
+):  # fmt: skip
+    site.write()
+    true = access.opening.vault
+    settings = {**site.master.settings}
+    settings["vaults"] = {**({} if only else settings["vaults"]), "bucket": BUCKET}
+    settings["drill_keys"] = [site.master.signer.public] if drill_keys else []
+    monkeypatch.setattr(
+        access.opening, "vault",
+        lambda name, *more: Refusing(error) if name == "bucket" else true(name, *more),
+    )  # fmt: skip
+    found = commands.check(settings, {}, BEGIN + HOUR, key=str(site.config.parent / "signing"),
+                           status_path=site.status)  # fmt: skip
+    assert (
+        found["code"] in (code, FAILED) if only and code == UNREACHABLE else found["code"] == code
+    )
+    assert status.unseen(found) == ["bucket"]
+
+
+@pytest.mark.parametrize("error", [VaultError("its disk is failing"), OSError("EIO")])
+def test_a_vault_that_cannot_be_read_is_a_failure(site, monkeypatch, error):
+    monkeypatch.setattr(access.opening, "vault", lambda *about: Refusing(error))
+    found = now_of(site, vaults=["near"])
+    assert (found["code"], found["vaults"]["near"]["code"]) == (FAILED, FAILED)
+    assert found["vaults"]["near"]["problems"][0]["severity"] == "error"
+
+
+ANSWER = {
+    "problems": [], "archives_checked": 7, "bytes_checked": 9, "instance": "master1",
+    "time": "2026-11-22T14:00:00Z",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({}, ""),
+        ({"problems": [{"code": "x", "sentence": "lost"}]}, "lost"),
+        ({"problems": [{"why": "x"}]}, "in a way that is not known: TypeError"),
+        ({"problems": None}, "in a way that is not known: TypeError"),
+        ({"archives_checked": "many"}, "in a way that is not known: ValueError"),
+        ({"instance": "other"}, "a check of other, and not of master1"),
+        ({"time": "2026-11-22T13:00:00Z"}, "its clock is wrong, or that is an old one"),
+        ({"time": "2027-11-22T13:00:00Z"}, "its clock is wrong, or that is an old one"),
+    ],
+)
+def test_what_a_receiver_says_of_its_check(site, monkeypatch, change, words):
+    """Nonsense is that vault's failure, and the others are checked."""
+    vaults = site.master.settings["vaults"]
+    settings = {**site.master.settings}
+    settings["vaults"] = {**vaults, "far": {**vaults["far"], "type": "ssh"}}
+    true = access.opening.vault
+
+    def opened(name, entry, *more):
+        vault = true(name, {**entry, "type": "file"}, *more)
+        if name == "far":
+            told = json.dumps({**ANSWER, **change}).encode()
+            vault.checked = lambda deep: (told, b"")
+        return vault
+
+    monkeypatch.setattr(access.opening, "vault", opened)
+    found = commands.check(settings, {}, BEGIN + HOUR, key=str(site.config.parent / "signing"),
+                           status_path=site.status)["vaults"]  # fmt: skip
+    assert found["near"]["code"] == OK
+    if not change:
+        assert (found["far"]["code"], found["far"]["archives_checked"]) == (OK, 7)
+    else:
+        assert found["far"]["code"] == (UNVERIFIED if words == "lost" else FAILED)
+        assert words in found["far"]["problems"][0]["sentence"]
+
+
+def test_no_drill_without_an_identity(site, capsys):
+    drilling = {"instance": "master1", "vaults": ["far"], "signer": site.master.signer.public}
+    site.write(master=False, drill=drilling)
+    assert site.run("drill") == FAILED
+    assert "hardening:backup:drill:identity: is not set" in capsys.readouterr().err
+    assert site.run("verify", "--quick") in (OK, WARNINGS, UNVERIFIED)
+    assert "far: " in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("command", sorted(program._COMMANDS))

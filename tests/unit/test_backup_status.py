@@ -37,6 +37,13 @@ def test_sections_do_not_touch_each_other(path):
     assert status.sequence("m1", path) == 3
 
 
+def test_another_instance_begins_anew(path):
+    status.update("drill", {"code": 0}, "m1", "2026-11-22T14:00:00Z", path)
+    status.update("snapshot", {"sequence": 1}, "m2", "2026-11-22T14:00:00Z", path)
+    assert status.section("drill", "m2", path) == {}
+    assert status.section("snapshot", "m2", path) == {"sequence": 1}
+
+
 def test_another_instance_has_no_past_here(path):
     status.update("snapshot", {"sequence": 3}, "m1", NOW, path)
     assert status.section("snapshot", "m2", path) == {}

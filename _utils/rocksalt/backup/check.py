@@ -1,8 +1,8 @@
 """``check_salt_backup``: one line for a monitoring agent, in the form of Nagios' plugins.
 
-On the master it reads nothing but the status file, which the agent may read. On a vault host, as
-root, it reads the receipts of the store as well, so that a master which fell silent is noticed from
-outside.
+On the master it reads nothing but the status file, which the agent may read. On a vault host it has
+to run as root, for it reads the receipts of the store as well, so that a master which fell silent
+is noticed from outside.
 """
 
 from __future__ import annotations
@@ -62,10 +62,11 @@ def judged(options: argparse.Namespace, now: dt.datetime) -> list[Told]:
         known = status.read(options.status)
         if "snapshot" in known:
             found += _snapshot(known["snapshot"], now)
+            found += _never(known, options.verify_hours)
         for section, hours in (("verify", options.verify_hours), ("drill", options.drill_hours)):
             if section in known:
                 found += _run(section, known[section], hours, now)
-        found += _vault(now)
+        found += _vault(now, quiet="snapshot" in known or "drill" in known)
     except (BackupError, OSError) as error:
         found.append(Told(UNKNOWN, str(error)))
     except (AttributeError, KeyError, TypeError, ValueError) as error:
@@ -103,6 +104,15 @@ def _snapshot(last: Mapping[str, Any], now: dt.datetime) -> list[Told]:
     return found
 
 
+def _never(known: Mapping[str, Any], hours: float) -> list[Told]:
+    """A chain of snapshots that is longer than the time in which a check was due, and none made."""
+    last = known["snapshot"]
+    step = names.parsed(last["next"]) - names.parsed(last["time"])
+    if "verify" in known or step.total_seconds() * last["sequence"] <= hours * 3600:
+        return []
+    return [Told(WARNING, "the vaults were never checked")]
+
+
 def _run(section: str, last: Mapping[str, Any], hours: float, now: dt.datetime) -> list[Told]:
     """The last check of the vaults, or the last drill."""
     name = {"verify": "check of the vaults", "drill": "restore drill"}[section]
@@ -112,15 +122,22 @@ def _run(section: str, last: Mapping[str, Any], hours: float, now: dt.datetime) 
         return [Told(CRITICAL, f"the last {name} failed with {last['code']}", figure)]
     if age > hours * 3600:
         return [Told(WARNING, f"the last {name} was {_time(age)} ago", figure)]
+    if section == "verify" and (blind := status.unseen(last)):
+        return [Told(WARNING, f"the last {name} saw no snapshot in {', '.join(blind)}", figure)]
+    if section == "drill" and (lacking := status.untried(last)):
+        return [Told(WARNING, f"the last {name} did not come to {', '.join(lacking)}", figure)]
     return [Told(FINE, f"{name} {_time(age)} ago", figure)]
 
 
-def _vault(now: dt.datetime) -> list[Told]:
-    """What the store of this vault host received last, by its own clock."""
+def _vault(now: dt.datetime, quiet: bool) -> list[Told]:
+    """What the store of this vault host received last, by its own clock. ``quiet`` is a host that
+    is known for something else, where only root reads the settings and nobody has to.
+    """
     try:
         settings = config.load()
-    except (BackupError, OSError):  # only root reads it, and only on hosts that have one
-        return []
+    except BackupError as error:
+        denied = not quiet and not _readable(config.PATH)
+        return [Told(UNKNOWN, f"run as root: {error}")] if denied else []
     receiver = settings["receiver"]
     limit = 2 * settings["interval"] * 60 + settings["jitter"] + GRACE
     found = []
@@ -134,6 +151,17 @@ def _vault(now: dt.datetime) -> list[Told]:
         figure = (f"received_{instance}={age:.0f}s;;{limit}",)
         found.append(Told(CRITICAL if age > limit else FINE, words, figure))
     return found
+
+
+def _readable(path: str) -> bool:
+    """Whether a file can be read, or is not there."""
+    try:
+        with open(path, "rb"):
+            return True
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
 
 
 def received(folder: Path, which: Callable[[Iterable[str]], str] = max) -> dt.datetime | None:

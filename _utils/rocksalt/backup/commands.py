@@ -8,17 +8,16 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import datetime as dt
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rocksalt.backup import access, config, drill, errors, fetch, names, sshsig, status, verify
+from rocksalt.backup import access, config, drill, errors, fetch, names, reports, status, verify
 from rocksalt.backup import progress as telling
 from rocksalt.backup import restore as restoring
 from rocksalt.backup.access import Side
-from rocksalt.backup.errors import BackupError, Unverified, VaultError
+from rocksalt.backup.errors import BackupError, Unreachable, VaultError
 from rocksalt.backup.manifest import Manifest
 from rocksalt.backup.progress import Step
 from rocksalt.backup.spool import Spool
@@ -46,7 +45,8 @@ def check(
     """Checks what the vaults hold, and notes it in the status unless only some were asked for.
 
     ``deep`` reads every archive. Returns ``{"time", "code", "vaults": {name: {"code", "problems",
-    "snapshots", "newest", ...}}, "problems": [between the vaults]}``.
+    "snapshots", "newest", ...}}, "problems": [between the vaults]}``. A check that could look at no
+    vault with archives has failed, unless each is a bucket that a drill host looks at.
     """
     sides = access.sides(settings, vaults, key)
     before = status.section("verify", settings["instance"], status_path).get("vaults", {})
@@ -57,9 +57,9 @@ def check(
         try:
             with access.opened(side, secrets) as vault:
                 look = _checked(vault, side, now, deep, _known(settings, side, last), progress)
-                _note_drill(vault, side, settings["instance"], status_path)
+                _note_drill(vault, side, look.report, now, settings["instance"], status_path)
         except (BackupError, OSError) as error:
-            found[side.name] = _failure(error, last)
+            found[side.name] = _failure(error, last, _put_only(settings, side, error))
         else:
             looks.setdefault(side.pins.instance, []).append(look)
     between: list[Problem] = []
@@ -69,6 +69,10 @@ def check(
         for look, report in zip(same, reports, strict=True):
             found[report.vault] = _told(report, look)
     codes = {_code(between), *(entry["code"] for entry in found.values())}
+    kept = [found[side.name] for side in sides if side.archives]
+    blind = kept and not any("snapshots" in entry for entry in kept)
+    if blind and codes <= {errors.OK, errors.WARNINGS} and not settings["drill_keys"]:
+        codes.add(errors.FAILED)
     result = {
         "time": names.utc(now),
         "code": next(code for code in _WORST if code in codes),
@@ -119,7 +123,7 @@ def _known(settings: Settings, side: Side, before: Mapping[str, Any]) -> _Known:
 
 def _checked(vault: Vault, side: Side, now: dt.datetime, deep: bool, known: _Known,
              progress: telling.Progress) -> _Look:  # fmt: skip
-    """A look at one vault. Archives that this host may not read are checked by the vault's own host,
+    """A look at one vault. What this host may not read is checked by the vault's own host,
     whose signed report gives the problems beside it.
     """
 
@@ -132,15 +136,12 @@ def _checked(vault: Vault, side: Side, now: dt.datetime, deep: bool, known: _Kno
     )
     if not (deep and remote):
         return _Look(report, (), known)
-    told = json.loads(remote(deep)[0])
+    told = reports.answer(remote(deep)[0], side.name, side.pins.instance, now)
     here = {(problem.code, problem.sequence) for problem in report.problems}
-    more = [Problem(**problem) for problem in told["problems"]]
     checked = dataclasses.replace(
-        report,
-        archives_checked=told["archives_checked"],
-        bytes_checked=told["bytes_checked"],
+        report, archives_checked=told.archives_checked, bytes_checked=told.bytes_checked
     )
-    more = [problem for problem in more if (problem.code, problem.sequence) not in here]
+    more = [problem for problem in told.problems if (problem.code, problem.sequence) not in here]
     return _Look(checked, more, known)
 
 
@@ -161,13 +162,17 @@ def _code(problems: Sequence[Problem]) -> int:
     return errors.WARNINGS if problems else errors.OK
 
 
-def _failure(error: Exception, before: Mapping[str, Any]) -> dict[str, Any]:
-    """A vault that could not be checked. One that lets this host read nothing is no fault of the
-    vault's, but it is not checked either.
-    """
-    mute = isinstance(error, VaultError) and not isinstance(error, errors.Unreachable)
-    code = errors.WARNINGS if mute else getattr(error, "code", errors.FAILED)
-    problem = Problem("unchecked", f"could not be checked: {error}", severity="warning")
+def _put_only(settings: Settings, side: Side, error: Exception) -> bool:
+    """Whether this is a bucket to which a master may put and nothing else, which is no fault."""
+    refused = isinstance(error, VaultError) and not isinstance(error, Unreachable)
+    return refused and bool(settings["master"]) and side.settings["type"] == "s3"
+
+
+def _failure(error: Exception, before: Mapping[str, Any], put_only: bool) -> dict[str, Any]:
+    """A vault that could not be checked."""
+    code = errors.WARNINGS if put_only else getattr(error, "code", errors.FAILED)
+    severity = "warning" if put_only else "error"
+    problem = Problem("unchecked", f"could not be checked: {error}", severity=severity)
     return {
         "code": code,
         "ok": False,
@@ -178,30 +183,15 @@ def _failure(error: Exception, before: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _note_drill(vault: Vault, side: Side, instance: str, status_path: str) -> None:
-    """The newest report of a drill in a vault goes to the status, if a pinned key signed it."""
-    with contextlib.suppress(VaultError, Unverified, OSError, ValueError, KeyError, TypeError):
-        for name, (data, signature) in opening.reports(vault).items():
-            kind = names.REPORT.fullmatch(name)
-            if not kind or kind["kind"] != "drill":
-                continue
-            sshsig.verify(data, signature, drill.NAMESPACE, side.pins.reporters)
-            value = drilled(json.loads(data))
-            last = status.section("drill", instance, status_path).get("time", "")
-            if value["time"] > last:
-                status.update("drill", value, instance, value["time"], status_path)
-
-
-def drilled(report: Mapping[str, Any]) -> dict[str, Any]:
-    """What the status says of a drill, by its report."""
-    problems = [
-        f"{step['name']}: {step['reason']}" for step in report["steps"] if step["status"] != "ok"
-    ]
-    return {
-        "time": report["finished"], "code": report["code"], "rto": report["rto"],
-        "rpo": report["rpo"], "host": report["host"], "sequence": report["sequence"],
-        "problems": problems,
-    }  # fmt: skip
+def _note_drill(vault: Vault, side: Side, report: Report, now: dt.datetime, instance: str,
+                status_path: str) -> None:  # fmt: skip
+    """The newest believable report of a drill in a vault goes to the status."""
+    newest = report.newest.sequence if report.newest else 0
+    with contextlib.suppress(VaultError, OSError):
+        value = reports.drill(vault, side.pins, newest, now)
+        last = status.section("drill", instance, status_path).get("time", "")
+        if value and value["time"] > last:
+            status.update("drill", value, instance, value["time"], status_path)
 
 
 def listed(settings: Settings, secrets: Secrets, vault: str = "", key: str = config.SIGNING_KEY,
@@ -314,7 +304,7 @@ def _source(
                 continue
             yield side, reader, known, refused
             return
-    raise errors.Unreachable(f"no vault could be read: {'; '.join(why)}")
+    raise Unreachable(f"no vault could be read: {'; '.join(why)}")
 
 
 def tried(settings: Settings, secrets: Secrets, tell: Any, key: str = config.SIGNING_KEY,
@@ -327,12 +317,17 @@ def tried(settings: Settings, secrets: Secrets, tell: Any, key: str = config.SIG
         )
     if not settings["drill"]:
         raise BackupError(f"{config.TOP}:drill: is not set on this host")
+    if "identity" not in settings["drill"]:
+        raise BackupError(
+            f"{config.TOP}:drill:identity: is not set: this host checks the vaults and restores"
+            " nothing"
+        )
     own = access.signer(key)
     identities = access.identities([settings["drill"]["identity"]])
     with contextlib.ExitStack() as stack:
         sides = access.sides(settings, settings["drill"]["vaults"], key)
         vaults = [stack.enter_context(access.opened(side, secrets)) for side in sides]
         report = dataclasses.asdict(drill.run(settings, vaults, identities, own, tell=tell))
-    value = drilled(report)
+    value = reports.drilled(report)
     status.update("drill", value, settings["instance"], value["time"], status_path)
     return report

@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from rocksalt.backup import names
+from rocksalt.backup import names, status
 from rocksalt.backup.errors import OK, WARNINGS
 from rocksalt.findings import Seen
 
@@ -26,15 +26,15 @@ class History:
     def __init__(
         self,
         settings: Mapping[str, Any],
-        status: Mapping[str, Any],
+        found: Mapping[str, Any],
         problem: str,
         now: dt.datetime,
     ):
         self.settings = settings
         self.problem = problem
         self.now = now
-        known = status.get("instance") in (None, settings["instance"]) or not settings["master"]
-        self._status = status if known else {}
+        known = found.get("instance") in (None, settings["instance"]) or not settings["master"]
+        self._status = found if known else {}
 
     def section(self, name: str) -> Mapping[str, Any]:
         """What the status says of ``snapshot``, ``verify`` or ``drill``."""
@@ -127,7 +127,17 @@ def _verified_expected(it: History) -> str:
 def _verified_seen(it: History) -> Seen:
     fine = _verified_expected(it)
     hours = 2 * it.settings["verify_every"] + 1
-    return _judged(it, "verify", "check of the vaults", hours) or Seen(fine)
+    found = _judged(it, "verify", "check of the vaults", hours)
+    blind = status.unseen(it.section("verify"))
+    if found or not blind:
+        return found or Seen(fine)
+    why = [
+        f"{name}: {_sentence(problem)}"
+        for name in blind
+        for problem in it.section("verify")["vaults"][name].get("problems") or ["has no snapshot"]
+    ]
+    words = f"the last check saw no snapshot in {', '.join(blind)}"
+    return Seen(words, _told(why), remedy="manual")
 
 
 def _drilled_expected(it: History) -> str:
@@ -137,7 +147,12 @@ def _drilled_expected(it: History) -> str:
 def _drilled_seen(it: History) -> Seen:
     fine = _drilled_expected(it)
     found = _judged(it, "drill", "restore drill", 2 * it.settings["drill_every"] + 1)
-    return found or Seen(fine)
+    lacking = status.untried(it.section("drill"))
+    if found or not lacking:
+        return found or Seen(fine)
+    words = f"did not come to {', '.join(lacking)}"
+    why = f"the last restore drill {words}: {_why(it.section('drill'))}"
+    return Seen(words, why, remedy="manual")
 
 
 def _everywhere_expected(it: History) -> dict[str, str]:

@@ -12,7 +12,8 @@
      "verify": {"time": ..., "code": 0, "problems": [],
                 "vaults": {"far": {"code": 0, "problems": [], "newest": {"sequence": 12, ...},
                                    "unwitnessed_since": None, "seen": [12, "SHA-256"], ...}}},
-     "drill": {"time": ..., "code": 0, "rto": 40, "rpo": 3600, "host": "drill1", "problems": []}}
+     "drill": {"time": ..., "code": 0, "rto": 40, "rpo": 3600, "host": "drill1", "sequence": 12,
+               "steps": {"fetch": "ok", ...}, "problems": []}}
 
 ``snapshot`` speaks of the newest snapshot, which was begun at ``time``; ``code`` and ``reason`` of
 the last run, which was ``tried`` later where it took none. Times are UTC, sizes bytes.
@@ -33,7 +34,8 @@ from rocksalt.host import Host
 
 SCHEMA = 1
 PATH = "/var/lib/rocksalt/backup-status.json"
-SECTIONS = ("snapshot", "verify", "drill")
+_NEEDED = ("fetch", "compare", "keys", "master")
+"""The steps without which a drill shows nothing."""
 
 
 def read(path: str = PATH) -> dict[str, Any]:
@@ -71,7 +73,8 @@ def update(
     section: str, value: Mapping[str, Any], instance: str, now: str, path: str = PATH
 ) -> dict[str, Any]:
     """Replaces one section (``snapshot``, ``verify`` or ``drill``) in one step and keeps the
-    others, also when two runs write at the same time. A file that cannot be understood is replaced.
+    others, also when two runs write at the same time. A file that cannot be understood is replaced,
+    and so is one of another instance.
 
     ``now`` is the time as ``2026-11-22T13:00:00Z``. Returns the whole status.
     """
@@ -81,9 +84,24 @@ def update(
             status = read(path)
         except BackupError:
             status = {}
+        if status.get("instance") != instance:
+            status = {}
         status.update({"schema": SCHEMA, "instance": instance, "time": now, section: dict(value)})
         _replace(path, json.dumps(status, indent=1, sort_keys=True) + "\n")
     return status
+
+
+def unseen(verify: Mapping[str, Any]) -> list[str]:
+    """The vaults in which the last check, a section of the status, saw no snapshot at all."""
+    return sorted(
+        name for name, entry in verify.get("vaults", {}).items() if not entry.get("newest")
+    )
+
+
+def untried(drill: Mapping[str, Any]) -> list[str]:
+    """The steps that a drill, a section of the status, needs for a good end and did not take."""
+    steps = drill.get("steps", {})
+    return [name for name in _NEEDED if steps.get(name) != "ok"]
 
 
 @contextlib.contextmanager
