@@ -20,6 +20,7 @@ from backup_hosts import (
 
 from rocksalt.backup import age, checks, config, program, reading, sshsig, status
 from rocksalt.backup.setup import HOME, USER
+from rocksalt.backup.vaults.file import MARKER
 from rocksalt.findings import judge
 
 KEY_FILE = f"{HOME}/.ssh/authorized_keys"
@@ -91,7 +92,7 @@ def prepare(host, it):
     host.put("/extmods/runners/backup.py")
     if setup.receiver:
         _prepare_vault(host, it)
-    if setup.settings["drill"]:
+    if "identity" in setup.settings["drill"]:
         host.put(setup.settings["drill"]["identity"], "AGE-SECRET-KEY-1", 0o600)
 
 
@@ -104,6 +105,7 @@ def _prepare_vault(host, it):
     folder = host.path("/srv/vault/control")
     folder.mkdir(parents=True)
     own(host, "/srv/vault", f"{USER}:{USER} 0700")
+    host.put(f"/srv/vault/{MARKER}")
     receipt = "/srv/vault/control/00000001-20261122T133000Z.receipt.json"
     host.put(receipt, json.dumps({"received": ago(minutes=30)}), owner=USER)
 
@@ -194,6 +196,21 @@ OLD, AHEAD = ago(days=40), ago(hours=-3)
             change("verify", code=7, vaults={"far": {"problems": [{"sentence": "a fork"}]}}),
             "BKP-011",
             "failed: far: a fork",
+        ),
+        (
+            change("verify", code=4, vaults={"far": {"problems": [{"sentence": "may not list"}]}}),
+            "BKP-011",
+            "far: may not list",
+        ),
+        (
+            change("verify/vaults/far", newest=None),
+            "BKP-011",
+            "far: has no snapshot",
+        ),
+        (
+            change("drill", code=4, steps={"fetch": "ok"}, problems=["keys: no root"]),
+            "BKP-012",
+            "did not come to compare, keys, master: keys: no root",
         ),
         (lambda s: s.pop("drill"), "BKP-012", "there was no restore drill yet"),
         (change("drill", code=1, problems=["keys: none"]), "BKP-012", "failed: keys: none"),
@@ -317,7 +334,7 @@ def test_units_of_others_and_old_ones_of_ours(ready, host):
 def test_timers_that_are_off(ready, host):
     it = ready("drill")
     shown = "Id=rocksalt-backup-drill.timer\nActiveState=inactive\nUnitFileState=disabled\n"
-    host.answer("systemctl show rocksalt-backup-drill.timer", f"{shown}NeedDaemonReload=yes\n")
+    host.answer(f"systemctl show {' '.join(it.setup.timers())}", f"{shown}NeedDaemonReload=yes\n")
     assert "inactive, disabled, not as on disk" in drifting(it)["BKP-005"]
 
 
@@ -363,6 +380,22 @@ def test_a_search_for_keys_that_takes_too_long_is_no_promise_kept(ready, host, m
     assert (found["status"], "the search for keys came to" in found["reason"]) == ("error", True)
 
 
+def test_a_search_that_came_to_too_many_files(ready, host, monkeypatch):
+    it = ready("master")
+    host.put("/root/first")
+    monkeypatch.setattr(reading, "_FILES", 0)
+    found = findings(it)["BKP-016"]
+    assert (found["status"], "after 0 files" in found["reason"]) == ("error", True)
+
+
+@pytest.mark.parametrize("folder", checks.KEY_PLACES)
+@pytest.mark.parametrize("kind", ["AGE-SECRET-KEY-1", "AGE-SECRET-KEY-PQ-1"])
+def test_where_keys_are_looked_for(ready, host, folder, kind):
+    it = ready("master")
+    host.put(f"{folder}/left", kind + 58 * "Q")
+    assert f"{folder}/left has an age identity" in drifting(it)["BKP-016"]
+
+
 def test_the_private_half_of_the_authority(ready, host):
     path = host.path("/root/authority")
     path.parent.mkdir()
@@ -398,6 +431,25 @@ def test_only_declared_clients_have_a_key_and_each_is_forced_to_the_receiver(rea
     for line in lines:
         name = line.split()[-1]
         assert line.startswith(f'restrict,command="{program.PATH} receive --client {name}" ssh-')
+
+
+def test_a_disk_that_is_not_mounted(ready, host):
+    it = ready("vault")
+    host.put(checks.STORE_NOTE, "/srv/vault\n")
+    host.remove(f"/srv/vault/{MARKER}")
+    found = findings(it)["BKP-031"]
+    assert (found["status"], found["remedy"]) == ("drift", "manual")
+    assert "its disk is not mounted" in found["reason"]
+
+
+def test_a_host_that_only_checks(ready):
+    own_settings = drill_settings()
+    del own_settings["drill"]["identity"]
+    it = ready(own_settings)
+    found = findings(it)
+    assert {each["status"] for each in found.values()} == {"ok"}
+    assert found["BKP-040"]["actual"] == "no drill on this host"
+    assert found["BKP-011"]["actual"] != checks.NOTHING_AT_ALL
 
 
 def test_strangers_in_the_store(ready, host):

@@ -75,7 +75,15 @@ def test_what_is_wrong(settings, where, why):
     assert why in problem
 
 
-@pytest.mark.parametrize("secret", [age.generate()[0], "-----BEGIN OPENSSH PRIVATE KEY-----"])
+@pytest.mark.parametrize(
+    "secret",
+    [
+        age.generate()[0],
+        "AGE-SECRET-KEY-PQ-1QQQQQQQQ",
+        "-----BEGIN OPENSSH PRIVATE KEY-----",
+        "PuTTY-User-Key-File-3: ssh-ed25519",
+    ],
+)
 def test_private_keys_are_refused_and_never_shown(secret):
     (problem,) = config.problems(with_(authorisation=secret))
     assert "holds a private key" in problem
@@ -123,6 +131,12 @@ def test_what_others_can_write_is_refused(path, mode):
 def test_what_is_no_configuration(path, text):
     path.write_text(text)
     with pytest.raises(BackupError, match=r"config\.json"):
+        config.load(str(path))
+
+
+def test_what_belongs_to_somebody_else_is_refused(path):
+    os.chown(path, 4242, -1)
+    with pytest.raises(BackupError, match="belongs to another user: chown root"):
         config.load(str(path))
 
 

@@ -16,6 +16,7 @@ from backup_hosts import (
 
 from rocksalt.backup import checks, config, enforce, program, sshsig
 from rocksalt.backup.setup import HOME, USER
+from rocksalt.backup.vaults.file import MARKER
 from rocksalt.errors import Refused
 
 KEY_FILE = f"{HOME}/.ssh/authorized_keys"
@@ -81,7 +82,7 @@ def test_public_keys_are_made_once_and_before_any_setting(host):
     found = enforce.make_keys(host)
     assert set(found) == {"signing", "transport"}
     assert found == enforce.make_keys(host)
-    assert sshsig.public(host.path(f"{config.SIGNING_KEY}.pub")) == found["signing"]
+    assert sshsig.bare(host.path(f"{config.SIGNING_KEY}.pub").read_text()) == found["signing"]
 
 
 def test_a_fresh_vault(fresh, host):
@@ -110,11 +111,39 @@ def test_an_account_that_was_changed_and_keys_beside_ours(fresh, host):
 
 def test_what_lies_in_a_store_is_never_touched(fresh, host):
     it = fresh(vault_settings())
+    host.put(f"/srv/vault/{MARKER}")
     host.put("/srv/vault/control/00000001-20261122T133000Z.json", "{}", 0o400, owner="nobody")
     enforce.enforce(host, it, ["BKP-031"])
     kept = host.attributes("/srv/vault/control/00000001-20261122T133000Z.json")
     assert kept.access == "nobody:nobody 0400"
     assert host.attributes("/srv/vault/control").access == f"{USER}:{USER} 0700"
+
+
+@pytest.mark.parametrize("again", [True, False])
+def test_a_mount_point_without_its_disk_is_no_store(fresh, host, again):
+    it = fresh(vault_settings())
+    host.path("/srv/vault/lost+found").mkdir(parents=True)
+    enforce.enforce(host, it, ["BKP-031"])
+    assert state(it, "BKP-031")
+    host.remove(f"/srv/vault/{MARKER}")
+    host.secure("/srv/vault", "root", "root", "0755")
+    assert "its disk is not mounted" in it.seen()["BKP-031"].reason
+    if again:
+        host.remove(checks.STORE_NOTE)
+        enforce.enforce(host, it, ["BKP-031"])
+    else:
+        with pytest.raises(Refused, match="its disk is not mounted"):
+            enforce.enforce(host, it, ["BKP-031"])
+        assert host.attributes("/srv/vault").access == "root:root 0755"
+    assert state(it, "BKP-031") == again
+
+
+def test_a_folder_with_other_things_becomes_no_store(fresh, host):
+    it = fresh(vault_settings())
+    host.put("/srv/vault/photos/1.jpg")
+    with pytest.raises(Refused, match=r"/srv/vault holds photos and no \.rocksalt-vault"):
+        enforce.enforce(host, it, ["BKP-031"])
+    assert not state(it, "BKP-031")
 
 
 def test_old_units_and_overrides_go(fresh, host):

@@ -17,7 +17,7 @@ from backup_hosts import (
 )
 
 from rocksalt.backup import config
-from rocksalt.backup.setup import HOME, USER, instructions, problems
+from rocksalt.backup.setup import DRILL, HOME, MONITOR, USER, instructions, problems
 
 LET_IN = {"sshd": {"allow_groups": ["sudo", USER]}, "accounts": {"users": {USER: {}}}}
 
@@ -93,6 +93,20 @@ def test_settings_that_go_together(shipped, own):
 def test_settings_that_do_not(shipped, own, words):
     found = wrong(shipped, own, **LET_IN)
     assert any(words in problem for problem in found), found
+
+
+def test_a_private_key_among_the_credentials_is_refused(shipped):
+    secret = {"bucket": {"access_key": "A", "secret_key": "AGE-SECRET-KEY-1QQQ"}}
+    (problem,) = wrong(shipped, {**master_settings(), "s3_credentials": secret})
+    assert "holds a private key" in problem
+
+
+def test_an_identity_is_what_makes_a_drill_host(shipped):
+    own = drill_settings()
+    assert setup(shipped, own).roles == [MONITOR, DRILL]
+    own["drill"] = without(own["drill"], "identity")
+    assert setup(shipped, own).roles == [MONITOR]
+    assert wrong(shipped, own) == []
 
 
 def test_the_id_of_a_minion_that_is_no_name_of_an_instance(shipped):

@@ -10,6 +10,8 @@ from backup_hosts import drill_settings, master_settings, setup, vault_settings
 from rocksalt.backup import units
 
 UNITS = "/etc/systemd/system/rocksalt-backup-"
+VERIFY = f"{UNITS}verify.{{}}"
+KINDS = ("service", "timer")
 
 
 @pytest.mark.parametrize(
@@ -51,7 +53,9 @@ def test_a_master_takes_snapshots_and_checks_them(shipped):
     assert "ExecStart=/bin/salt-run --config-dir=/etc/salt backup.snapshot\n" in service
     assert "SuccessExitStatus=4 5\n" in service, "warnings and another run are no failures"
     assert "NoNewPrivileges=true\n" in service
-    assert "ReadWritePaths=/etc/salt\n" in service
+    for path in ("/etc/salt", "/var/lib/rocksalt/backup", "/mnt/near"):
+        assert f'ReadWritePaths="-{path}"\n' in service
+    assert "PrivateTmp" not in service, "its vaults or its sources may be there"
     assert "OnCalendar=*:0/30\n" in timer
     assert "RandomizedDelaySec=60\n" in timer
     assert "Persistent=true\n" in timer
@@ -63,10 +67,25 @@ def test_a_vault_checks_itself_and_a_drill_host_restores_by_the_program(shipped)
     vault = setup(shipped, vault_settings()).units()
     assert "ExecStart=/usr/local/sbin/rocksalt-backup verify\n" in vault[f"{UNITS}verify.service"]
     drill = setup(shipped, drill_settings()).units()
-    assert set(drill) == {f"{UNITS}drill.service", f"{UNITS}drill.timer"}
+    assert set(drill) == {*map(f"{UNITS}drill.{{}}".format, KINDS), *map(VERIFY.format, KINDS)}
+    assert 'ReadWritePaths="-/srv/vault"\n' in vault[VERIFY.format("service")]
     service = drill[f"{UNITS}drill.service"]
     assert "ExecStart=/usr/local/sbin/rocksalt-backup drill\n" in service
     assert "NoNewPrivileges" not in service, "it starts a Salt master in namespaces"
+
+
+def test_a_drill_host_without_an_identity_only_checks(shipped):
+    own = drill_settings()
+    del own["drill"]["identity"]
+    it = setup(shipped, own)
+    assert set(it.units()) == {*map(VERIFY.format, KINDS)}
+    assert it.timers() == ["rocksalt-backup-verify.timer"]
+
+
+def test_paths_that_systemd_would_read_otherwise(shipped):
+    it = setup(shipped, master_settings(spool='/mnt/a "b" 100%'))
+    service = it.units()[f"{UNITS}snapshot.service"]
+    assert r'ReadWritePaths="-/mnt/a \"b\" 100%%"' in service
 
 
 def test_the_masters_own_schedule_in_place_of_timers(shipped):

@@ -21,7 +21,8 @@ from rocksalt.backup import (
     units,
 )
 from rocksalt.backup.errors import BackupError
-from rocksalt.backup.setup import DRILL, HOME, MASTER, ROOT_ONLY, VAULT, Setup
+from rocksalt.backup.setup import DRILL, HOME, MASTER, MONITOR, ROOT_ONLY, VAULT, Setup
+from rocksalt.backup.vaults.file import MARKER
 from rocksalt.findings import AS_RENDERED, Seen, compared
 from rocksalt.host import Host
 from rocksalt.settings import Baseline
@@ -37,9 +38,13 @@ NOTHING = {
     VAULT: "no vault on this host",
     DRILL: "no drill on this host",
 }
+KEY_PLACES = ("/etc/rocksalt", "/root", "/dev/shm", "/run", "/tmp", "/var/tmp", "/home")
+"""Where somebody may have left a key that opens snapshots, beside what is of the master."""
 NOTHING_AT_ALL = "neither a Salt master nor a vault or drill on this host"
 LOGIN = "has a shell and no password"
 """What an account is that only a key opens."""
+STORE_NOTE = f"{config.FOLDER}/store"
+"""Which folder became the store of this host, beside the marker in it."""
 _SHOWN = 4
 
 
@@ -274,7 +279,7 @@ def _authorised_seen(it: Backup) -> Seen:
 
 
 def _secrets_seen(it: Backup) -> Seen:
-    folders = [config.FOLDER, "/etc/rocksalt", "/root", it.place.config_dir, *it.place.served]
+    folders = [*KEY_PLACES, it.place.config_dir, *it.place.served]
     try:
         found = reading.secrets(it.host, folders, it.settings["authority"])
     except TimeoutError as error:
@@ -328,13 +333,17 @@ def account_state(host: Host, name: str) -> str:
     return f"{words} and {'a' if opens else 'no'} password{expired}"
 
 
-def _store_expected(it: Backup) -> dict[str, str]:
-    return {it.setup.receiver["path"]: f"{it.setup.user}:{it.setup.user} 0700"}
+def _store_expected(it: Backup) -> dict[str, Any]:
+    path = it.setup.receiver["path"]
+    return {path: f"{it.setup.user}:{it.setup.user} 0700", "marked": True}
 
 
 def _store_seen(it: Backup) -> Seen:
     wanted = _store_expected(it)
-    actual = {path: access(it.host, path) for path in wanted}
+    marked = wanted.pop("marked") and reading.marked(it.host, it.setup.receiver["path"])
+    actual: dict[str, Any] = {path: access(it.host, path) for path in wanted}
+    if other := other_store(it):
+        return Seen({**actual, "marked": False}, other, remedy="manual")
     open_above = [
         str(parent)
         for path in wanted
@@ -342,10 +351,27 @@ def _store_seen(it: Backup) -> Seen:
         if _others_write(it.host, str(parent))
     ]
     why = _differing(wanted, actual)
+    actual["marked"] = marked
     if open_above:
         words = f"others than root can write in {', '.join(open_above)}, above the store"
-        return Seen({**actual, "above it": open_above}, words, remedy="" if why else "manual")
-    return Seen(actual, why)
+        fixed = why or not marked
+        return Seen({**actual, "above it": open_above}, words, remedy="" if fixed else "manual")
+    return Seen(actual, why or ("" if marked else f"there is no {MARKER} in it yet"))
+
+
+def other_store(it: Backup) -> str:
+    """Why the folder at the store's path is not the store, nor one that could become it."""
+    path = it.setup.receiver["path"]
+    if reading.marked(it.host, path):
+        return ""
+    if (it.host.read(STORE_NOTE) or "").strip() == path:
+        return (
+            f"{path} has no {MARKER}, and it was the store: its disk is not mounted, or it is "
+            f"another one; remove {STORE_NOTE} to begin a new store there"
+        )
+    if found := reading.entries(it.host, path):
+        return f"{path} holds {some(found)} and no {MARKER}: the store needs a folder of its own"
+    return ""
 
 
 def _others_write(host: Host, path: str) -> bool:
@@ -400,7 +426,7 @@ def _identity_seen(it: Backup) -> Seen:
     return Seen({path: rights, "Salt master": it.signs}, some(why))
 
 
-_ALL = (MASTER, VAULT, DRILL)
+_ALL = (MASTER, VAULT, MONITOR)
 Check = tuple[Sequence[str], Callable[[Backup], Any], Callable[[Backup], Seen]]
 
 
@@ -430,7 +456,7 @@ CHECKS: dict[str, Check] = {
     FOLDERS: (_ALL, lambda it: it.setup.folders(), _folders_seen),
     RUNNER: ((MASTER,), lambda it: "this version", _runner_seen),
     SNAPSHOT: ((MASTER,), *_of_past("snapshot")),
-    VERIFIED: ((MASTER, VAULT), _of_past("verified")[0], _verified),
+    VERIFIED: (_ALL, _of_past("verified")[0], _verified),
     "BKP-012": ((MASTER, DRILL), *_of_past("drilled")),
     "BKP-013": ((MASTER,), *_of_past("everywhere")),
     "BKP-014": ((MASTER,), *_of_past("out of reach")),

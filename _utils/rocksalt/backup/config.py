@@ -37,7 +37,7 @@ _OPTIONAL = {
 }
 _COMMON = ("type", "location", "admin_domain")
 _CUSTOMER = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
-_PRIVATE = re.compile(r"AGE-SECRET-KEY-1|PRIVATE KEY", re.IGNORECASE)
+_PRIVATE = re.compile(r"AGE-SECRET-KEY-|PRIVATE KEY|PuTTY-User-Key-File", re.IGNORECASE)
 
 Settings = Mapping[str, Any]
 
@@ -45,12 +45,12 @@ Settings = Mapping[str, Any]
 def load(path: str = PATH) -> Settings:
     """The settings in a configuration file; :class:`BackupError` says what is wrong with them.
 
-    A file that others can write is refused, and so is one that holds a private key: whoever breaks
-    into the master must not be able to read what it wrote.
+    A file that others than root and this user can write is refused, and so is one that holds a
+    private key: whoever breaks into the master must not be able to read what it wrote.
     """
     try:
         with open(path, encoding="utf-8") as file:
-            mode, text = os.fstat(file.fileno()).st_mode, file.read()
+            found, text = os.fstat(file.fileno()), file.read()
         settings = json.loads(text)
     except FileNotFoundError:
         raise BackupError(
@@ -58,14 +58,16 @@ def load(path: str = PATH) -> Settings:
         ) from None
     except (OSError, ValueError) as error:
         raise BackupError(f"{path} cannot be read: {error}") from None
-    if mode & 0o022:
+    if found.st_uid not in (0, os.geteuid()):
+        raise BackupError(f"{path} belongs to another user: chown root {path}")
+    if found.st_mode & 0o022:
         raise BackupError(f"{path} can be written by others than its owner: chmod go-w {path}")
     try:
-        found = problems(settings)
+        wrong = problems(settings)
     except (AttributeError, KeyError, TypeError) as error:
-        found = [f"{type(error).__name__} {error}: not what state.apply hardening.backup writes"]
-    if found:
-        raise BackupError("\n".join(f"{path}: {problem}" for problem in found))
+        wrong = [f"{type(error).__name__} {error}: not what state.apply hardening.backup writes"]
+    if wrong:
+        raise BackupError("\n".join(f"{path}: {problem}" for problem in wrong))
     return dict(settings)
 
 

@@ -12,12 +12,14 @@ from functools import partial
 from rocksalt.backup import checks, config, program, reading, sshsig, status, units
 from rocksalt.backup.errors import BackupError
 from rocksalt.backup.setup import HOME, MASTER
+from rocksalt.backup.vaults.file import MARKER
 from rocksalt.errors import Refused
 from rocksalt.host import Host
 from rocksalt.transaction import ASIDE, each, must, systemctl
 
 _PATIENCE = 600.0
 """Seconds that a run of Salt waits for the first snapshot and the first check."""
+_MARK = "This folder is a vault of rocksalt; without this file its receiver takes nothing.\n"
 _OVERRIDE = f"/{units.PREFIX}"
 
 
@@ -61,11 +63,20 @@ def _folders(host: Host, it: checks.Backup) -> None:
 
 
 def _store(host: Host, it: checks.Backup) -> None:
+    """The store. What is at its path without being it, such as a mount point without its disk, is
+    left as it is.
+    """
     path = it.setup.receiver["path"]
+    if other := checks.other_store(it):
+        raise Refused(other)
+    _folders(host, it)
     for folder in (path, *it.setup.instances, ".incoming"):
         full = path if folder == path else f"{path}/{folder}"
         if folder == path or host.attributes(full, follow=False):
             _make(host, full, f"{it.setup.user}:{it.setup.user} 0700")
+    if not reading.marked(host, path):
+        host.write(f"{path}/{MARKER}", _MARK, "0444")
+    host.write(checks.STORE_NOTE, f"{path}\n", "0600")
 
 
 def _files(host: Host, it: checks.Backup) -> None:

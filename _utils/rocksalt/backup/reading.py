@@ -16,12 +16,13 @@ from typing import Any
 
 from rocksalt.backup import status as statuses
 from rocksalt.backup.errors import BackupError
+from rocksalt.backup.vaults.file import MARKER
 from rocksalt.host import Host, unit_properties
 
 MASTER_UNIT = "salt-master.service"
 _PROPERTIES = "Id,ActiveState,UnitFileState,NeedDaemonReload,FragmentPath,DropInPaths"
-_FILES, _LARGEST, _SECONDS = 20_000, 64 * 1024, 10.0
-_IDENTITY = re.compile(rb"AGE-SECRET-KEY-1[A-Z0-9]{20}", re.IGNORECASE)
+_FILES, _LARGEST, _SECONDS = 100_000, 64 * 1024, 10.0
+_IDENTITY = re.compile(rb"AGE-SECRET-KEY-(PQ-)?1[A-Z0-9]{20}", re.IGNORECASE)
 _PRIVATE = re.compile(
     rb"-----BEGIN OPENSSH PRIVATE KEY-----([A-Za-z0-9+/=\s]+)-----END OPENSSH PRIVATE KEY-----"
 )
@@ -103,14 +104,14 @@ def status(host: Host) -> tuple[dict[str, Any], str]:
 
 def secrets(host: Host, folders: Iterable[str], authority: str) -> list[str]:
     """Files that hold a key which opens snapshots, or the private half of ``authority``. Raises
-    :class:`TimeoutError` where reading them takes too long.
+    :class:`TimeoutError` where there are too many of them, or reading them takes too long.
     """
     blob = _blob(authority)
     deadline = time.monotonic() + _SECONDS
     found = []
     for number, path in enumerate(_small_files(host, folders)):
         if number >= _FILES:
-            break
+            raise TimeoutError(f"the search for keys came to {path} after {_FILES} files")
         if time.monotonic() > deadline:
             raise TimeoutError(f"the search for keys came to {path} in {_SECONDS:.0f} s")
         try:
@@ -167,13 +168,24 @@ def _content(path: str) -> bytes | None:
         return None
 
 
+def marked(host: Host, path: str) -> bool:
+    """Whether a folder is a store."""
+    return host.attributes(f"{path}/{MARKER}", follow=False) is not None
+
+
+def entries(host: Host, path: str) -> list[str]:
+    """What is in a folder, other than what a file system has by itself; nothing without it."""
+    there = host.path(path).iterdir() if host.attributes(path) else ()
+    return sorted(entry.name for entry in there if entry.name != "lost+found")
+
+
 def strays(host: Host, path: str, user: str, instances: Iterable[str]) -> list[str]:
     """What lies in a store and is no object of a declared client's instance."""
     known = {*instances}
     found = []
     for entry in sorted(host.path(path).iterdir()) if host.attributes(path) else ():
         inner = f"{path}/{entry.name}"
-        if entry.name in (".incoming", "lost+found"):
+        if entry.name in (".incoming", "lost+found", MARKER):
             continue
         if entry.name not in known or not entry.is_dir() or entry.is_symlink():
             found.append(inner)

@@ -12,7 +12,7 @@ from rocksalt.backup import config, names, program, reading, recipients, sshsig,
 from rocksalt.backup.errors import BackupError
 from rocksalt.settings import SECRET, Baseline
 
-MASTER, VAULT, DRILL = "master", "vault", "drill"
+MASTER, VAULT, DRILL, MONITOR = "master", "vault", "drill", "monitor"
 USER = "rocksalt-vault"
 HOME = "/var/lib/rocksalt-vault"
 ROOT_ONLY = "root:root 0600"
@@ -32,9 +32,12 @@ class Setup:
 
     @property
     def roles(self) -> list[str]:
-        """What this host is by its settings."""
-        keys = ((MASTER, "master"), (VAULT, "receiver"), (DRILL, "drill"))
-        return [role for role, key in keys if self.settings[key]]
+        """What this host is by its settings. A drill host is a monitoring host as well, which has
+        no identity otherwise.
+        """
+        keys = ((MASTER, "master"), (VAULT, "receiver"), (MONITOR, "drill"))
+        found = [role for role, key in keys if self.settings[key]]
+        return [*found, DRILL] if "identity" in self.settings["drill"] else found
 
     @property
     def receiver(self) -> Mapping[str, Any]:
@@ -77,7 +80,7 @@ class Setup:
     def own_keys(self) -> dict[str, str]:
         """Path -> access of the keys that this host needs."""
         found = {config.SIGNING_KEY: f"{self.user}:{self.user} 0600"} if self.roles else {}
-        if {MASTER, DRILL} & {*self.roles}:
+        if {MASTER, MONITOR} & {*self.roles}:
             found[config.TRANSPORT_KEY] = ROOT_ONLY
         return found
 
@@ -128,7 +131,7 @@ def problems(baseline: Baseline, place: reading.Place) -> list[str]:
     setup = Setup(baseline, place)
     if not setup.roles:
         return []
-    found = config.problems(setup.settings)
+    found = config.problems({**setup.settings, "s3_credentials": setup.credentials})
     if not names.INSTANCE.fullmatch(setup.settings["instance"]):
         found.append(
             f"{config.TOP}:instance: {setup.settings['instance']!r} needs lower-case letters, "
@@ -146,7 +149,7 @@ def problems(baseline: Baseline, place: reading.Place) -> list[str]:
 def _incomplete(setup: Setup) -> Iterator[str]:
     needed = {
         "receiver": ("path", "clients"),
-        "drill": ("instance", "identity", "signer", "vaults"),
+        "drill": ("instance", "signer", "vaults"),
     }
     for key, fields in needed.items():
         for field in fields if setup.settings[key] else ():
@@ -198,7 +201,8 @@ def instructions(settings: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "record": recipients.record_bytes(settings).decode("ascii"),
         "commands": [
-            "save the record as record.json on the host that has the offline key",
+            "salt-call backup.record --out=json | jq -j .local.record > record.json",
+            "take record.json to the host that has the offline key",
             f"ssh-keygen -Y sign -f authority -n {recipients.NAMESPACE} record.json",
             f"put the content of record.json.sig into {config.TOP}:authorisation",
         ],

@@ -16,7 +16,6 @@ PREFIX = "rocksalt-backup-"
 _HEADER = "# Written by rocksalt; state.apply hardening.backup undoes a change here.\n"
 _NEVER_OURS = """\
 NoNewPrivileges=true
-PrivateTmp=true
 ProtectSystem=full
 ProtectHome=read-only
 ProtectClock=true
@@ -28,7 +27,7 @@ RestrictRealtime=true
 LockPersonality=true
 """
 """What neither a snapshot nor a check does; a drill starts a Salt master in namespaces of its own
-and is left alone.
+and is left alone. What a master names may lie in any folder, in /tmp as well.
 """
 
 
@@ -50,20 +49,35 @@ class Job:
 def jobs(settings: Mapping[str, Any], salt_run: str, config_dir: str) -> list[Job]:
     """What this host does, by its settings. ``salt_run`` is the path of that command."""
     runner = f"{salt_run} --config-dir={config_dir} backup."
-    sandbox = _NEVER_OURS + f"ReadWritePaths={config_dir}\n"
+    sandbox = _NEVER_OURS + "".join(map(_writable, _written(settings, config_dir)))
     checking = f"{runner}verify" if settings["master"] else f"{program.PATH} verify"
     found = []
     if settings["master"]:
         what = "Take a snapshot of the Salt master"
         found.append(Job("snapshot", what, f"{runner}snapshot", settings["interval"], sandbox))
-    if settings["master"] or settings["receiver"]:
+    if settings["master"] or settings["receiver"] or settings["drill"]:
         what = "Check every snapshot in the vaults"
         found.append(Job("verify", what, checking, settings["verify_every"] * 60, sandbox))
-    if settings["drill"]:
+    if "identity" in settings["drill"]:
         what = "Restore the newest snapshot and try it out"
         command = f"{program.PATH} drill"
         found.append(Job("drill", what, command, settings["drill_every"] * 60))
     return found
+
+
+def _written(settings: Mapping[str, Any], config_dir: str) -> list[str]:
+    """Where a snapshot or a check writes, which may be below /home or /root."""
+    vaults = settings["vaults"].values()
+    found = [it["path"] for it in vaults if it["type"] == "file" and "path" in it]
+    if settings["master"]:
+        found = [config_dir, settings["spool"], *found]
+    return [*found, settings["receiver"]["path"]] if "path" in settings["receiver"] else found
+
+
+def _writable(path: str) -> str:
+    """What is not there is no reason not to start: the job says so itself."""
+    quoted = path.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%")
+    return f'ReadWritePaths="-{quoted}"\n'
 
 
 def timed(settings: Mapping[str, Any], jobs: list[Job]) -> list[Job]:
