@@ -27,6 +27,7 @@ import botocore.exceptions
 
 from conftest import REPOSITORY, program
 from rocksalt.backup import config, sshsig
+from rocksalt.backup.vaults.file import MARKER
 
 HERE = "127.0.0.1"
 PATIENCE = 30.0
@@ -184,6 +185,7 @@ class VaultHost:
     def __init__(self, folder: Path):
         self.folder, self.store = folder, folder / "store"
         self.store.mkdir(mode=0o700)
+        (self.store / MARKER).touch()
         (self.port,) = free_ports(1)
         self.host_key = sshsig.generate(folder / "host")
         self.public = sshsig.generate(folder / "signing")

@@ -134,7 +134,7 @@ def test_what_ssh_keygen_signed_is_believed_here(tmp_path, message):
     public = (tmp_path / "key.pub").read_text().strip()
     assert sshsig.verify(message, signature, "rocksalt-backup", [public]) == public
     assert sshsig.Signer.load(key).sign(message, "rocksalt-backup") == signature
-    assert sshsig.public(tmp_path / "key.pub") == sshsig.Signer.load(key).public
+    assert sshsig.bare((tmp_path / "key.pub").read_text()) == sshsig.Signer.load(key).public
 
 
 def test_ssh_keygen_uses_a_key_made_here(tmp_path):

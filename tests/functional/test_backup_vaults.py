@@ -40,6 +40,7 @@ from rocksalt.backup import manifest, names, receipts, sshsig
 from rocksalt.backup.errors import Taken, Unreachable, VaultError
 from rocksalt.backup.manifest import Archive, Manifest
 from rocksalt.backup.vaults import Vault, opening
+from rocksalt.backup.vaults.file import MARKER
 
 INSTANCE = "salt1"
 MEGABYTE = 1 << 20
@@ -128,8 +129,8 @@ def opened(settings: dict[str, Any]) -> Iterator[Any]:
 
 
 def stored(host: VaultHost) -> list[str]:
-    """Everything in the store but locks and receipts."""
-    files = (it for it in host.store.rglob("*") if it.is_file())
+    """Everything in the store but its mark, locks and receipts."""
+    files = (it for it in host.store.rglob("*") if it.is_file() and it.name != MARKER)
     return sorted(it.name for it in files if ".receipt." not in it.name and it.suffix != ".lock")
 
 
@@ -141,7 +142,7 @@ def test_snapshots_go_through_a_real_sshd(host: VaultHost, master: Master) -> No
             master.put(vault, master.chain[-1])
         newest = master.chain[-1]
         text, signature = vault.receipt(newest.name)
-        said = receipts.read_receipt("receipt", text, signature, [host.public])
+        said = receipts.read(receipts.Receipt, "receipt", text, signature, [host.public])
         assert said.manifest == digest(newest.to_bytes())
         assert vault.head()["head"] == newest.name
         root = ["the vault offsite: the receiver of"] if os.geteuid() == 0 else []

@@ -178,7 +178,9 @@ class World:
         """Removes an archive as retention does."""
         by = by or self.receiver
         said = {"instance": "salt1", "archive": archive.name, "sha256": archive.sha256, **changes}
-        data = receipts.tombstone(**said, pruned=BEGIN, receiver=by.public)
+        data = receipts.write(
+            receipts.Tombstone(**said, pruned=names.utc(BEGIN), receiver=by.public)
+        )
         self.sign(archive.name + names.PRUNED, data, by, receipts.NAMESPACE)
         del self.vault.objects[archive.name]
 

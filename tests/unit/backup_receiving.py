@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from backup_chain import BEGIN, World
+from backup_chain import World
 
 from rocksalt.backup import config, receiver, sshsig
 from rocksalt.backup.errors import BackupError
 from rocksalt.backup.manifest import Manifest, digest
+from rocksalt.backup.vaults.file import MARKER
+from rocksalt.backup.vaults.ssh import SshVault
 from rocksalt.backup.vaults.wire import Wire
 
 
@@ -23,13 +25,16 @@ class VaultHost:
     def __init__(self, folder: Path, world: World, monkeypatch: pytest.MonkeyPatch):
         self.path = folder / "vault"
         self.path.mkdir(mode=0o700)
+        (self.path / MARKER).touch()
         self.public = sshsig.generate(folder / "signing")
         monkeypatch.setattr(config, "SIGNING_KEY", str(folder / "signing"))
         monkeypatch.setattr(os, "fsync", lambda descriptor: None)
-        self.clock = BEGIN
+        self.clock = world.now
+        monkeypatch.setattr(SshVault, "now", lambda _: self.clock)
         self.world = world
         self.settings: dict[str, Any] = {
             "authority": world.authority.public,
+            "drill_keys": [world.reporter.public],
             "receiver": {
                 "path": str(self.path),
                 "allow_unencrypted": True,

@@ -123,27 +123,6 @@ def test_a_downgrade_is_told_from_the_branch_that_it_continues():
     assert found([*links, fork, end]) == [("fork", 3), ("downgrade", 4)]
 
 
-# One entry after another, as a receiver sees them ------------------------------------------------
-
-
-def follows(before, link) -> list[str]:
-    return [fault.code for fault in chain.follows(before, link)]
-
-
-def test_the_next_entry():
-    one, two, three = whole(3)
-    assert follows(None, one) == follows(one, two) == []
-    assert follows(one, three) == follows(None, two) == ["gap"]
-
-
-def test_what_cannot_be_the_next_entry():
-    one, two, _ = whole(3, revision=2)
-    assert follows(two, one) == follows(two, two) == ["fork"]
-    assert follows(one, dataclasses.replace(two, previous="x")) == ["broken"]
-    assert follows(None, dataclasses.replace(one, previous="x")) == ["broken"]
-    assert follows(one, dataclasses.replace(two, levels={"revision": 1})) == ["downgrade"]
-
-
 # What somebody saw before ------------------------------------------------------------------------
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import json
 
 import pytest
@@ -12,7 +11,7 @@ from rocksalt.backup import receipts
 from rocksalt.backup.errors import BackupError, Unverified
 from rocksalt.backup.receipts import Receipt, Tombstone
 
-TIME = dt.datetime(2026, 11, 22, 13, 0, 5, tzinfo=dt.timezone.utc)
+TIME = "2026-11-22T13:00:05Z"
 ARCHIVE = "00000012-20261122T130000Z.operator.tar.zst.age"
 HASH = "a" * 64
 
@@ -24,32 +23,32 @@ def receiver():
 
 def made(receiver, kind: str, /, **changes) -> tuple[bytes, bytes]:
     if kind == "receipt":
-        data = receipts.receipt("salt1", 12, HASH, TIME, f"{receiver.public} vault")
+        data = receipts.write(Receipt("salt1", 12, HASH, TIME, f"{receiver.public} vault"))
     else:
-        data = receipts.tombstone("salt1", ARCHIVE, HASH, TIME, f"{receiver.public} vault")
+        data = receipts.write(Tombstone("salt1", ARCHIVE, HASH, TIME, f"{receiver.public} vault"))
     if changes:
         data = json.dumps({**json.loads(data), **changes}).encode()
     return data, receiver.sign(data, receipts.NAMESPACE)
 
 
-READ = {"receipt": receipts.read_receipt, "tombstone": receipts.read_tombstone}
+READ = {"receipt": Receipt, "tombstone": Tombstone}
 
 
 def test_a_receipt(receiver):
-    found = receipts.read_receipt("x", *made(receiver, "receipt"), [receiver.public])
-    assert found == Receipt("salt1", 12, HASH, "2026-11-22T13:00:05Z", receiver.public)
+    found = receipts.read(Receipt, "x", *made(receiver, "receipt"), [receiver.public])
+    assert found == Receipt("salt1", 12, HASH, TIME, receiver.public)
 
 
 def test_a_tombstone(receiver):
-    found = receipts.read_tombstone("x", *made(receiver, "tombstone"), [f"{receiver.public} old"])
-    assert found == Tombstone("salt1", ARCHIVE, HASH, "2026-11-22T13:00:05Z", receiver.public)
+    found = receipts.read(Tombstone, "x", *made(receiver, "tombstone"), [f"{receiver.public} old"])
+    assert found == Tombstone("salt1", ARCHIVE, HASH, TIME, receiver.public)
 
 
 @pytest.mark.parametrize("kind", READ)
 def test_one_is_not_the_other(receiver, kind):
     (other,) = READ.keys() - {kind}
     with pytest.raises(Unverified, match="no such key"):
-        READ[kind]("x", *made(receiver, other), [receiver.public])
+        receipts.read(READ[kind], "x", *made(receiver, other), [receiver.public])
 
 
 @pytest.mark.parametrize("kind", READ)
@@ -68,14 +67,16 @@ def test_one_is_not_the_other(receiver, kind):
 )
 def test_what_is_neither(receiver, kind, changes):
     with pytest.raises(Unverified, match=r"^x"):
-        READ[kind]("x", *made(receiver, kind, **changes), [receiver.public])
+        receipts.read(READ[kind], "x", *made(receiver, kind, **changes), [receiver.public])
 
 
 @pytest.mark.parametrize("data", [b"", b"[]", b"\xff", b"[" * 100_000])
 @pytest.mark.parametrize("kind", READ)
 def test_what_is_nothing(receiver, kind, data):
     with pytest.raises(Unverified, match=r"^x"):
-        READ[kind]("x", data, receiver.sign(data, receipts.NAMESPACE), [receiver.public])
+        receipts.read(
+            READ[kind], "x", data, receiver.sign(data, receipts.NAMESPACE), [receiver.public]
+        )
 
 
 @pytest.mark.parametrize("kind", READ)
@@ -83,13 +84,15 @@ def test_by_somebody_else(receiver, kind):
     data, _ = made(receiver, kind)
     other = signer()
     with pytest.raises(Unverified, match=r"^x is signed by"):
-        READ[kind]("x", data, other.sign(data, receipts.NAMESPACE), [receiver.public])
+        receipts.read(
+            READ[kind], "x", data, other.sign(data, receipts.NAMESPACE), [receiver.public]
+        )
     with pytest.raises(Unverified, match=r"^x speaks for"):
-        READ[kind]("x", data, other.sign(data, receipts.NAMESPACE), [other.public])
+        receipts.read(READ[kind], "x", data, other.sign(data, receipts.NAMESPACE), [other.public])
     with pytest.raises(Unverified, match=r"^x is signed as"):
-        READ[kind]("x", data, receiver.sign(data, "file"), [receiver.public])
+        receipts.read(READ[kind], "x", data, receiver.sign(data, "file"), [receiver.public])
 
 
 def test_the_key_of_a_receiver_has_to_be_one():
     with pytest.raises(BackupError, match="is no public key"):
-        receipts.receipt("salt1", 12, HASH, TIME, "vault")
+        receipts.write(Receipt("salt1", 12, HASH, TIME, "vault"))

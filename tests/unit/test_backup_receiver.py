@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime as dt
 import json
 import os
+import re
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from backup_chain import BEGIN, HOUR, World
+from backup_chain import BEGIN, HOUR, World, signer
 from backup_receiving import Session, VaultHost, put_all
 
-from rocksalt.backup import names, receipts, receiver, sshsig
+from rocksalt.backup import names, receipts, receiver, retention, sshsig
 from rocksalt.backup.errors import Unreachable
-from rocksalt.backup.manifest import LARGEST, digest
+from rocksalt.backup.manifest import LARGEST, canonical, digest
+from rocksalt.backup.sshsig import Signer
 from rocksalt.backup.vaults import wire
+from rocksalt.backup.vaults.file import MARKER
 from rocksalt.backup.vaults.wire import Broken, Wire
 
 
@@ -55,16 +59,20 @@ def text(answer: dict[str, Any]) -> str:
 def test_a_chain_is_taken_and_countersigned(
     host: VaultHost, session: Session, world: World
 ) -> None:
-    host.clock = BEGIN + 2 * HOUR
+    host.clock = BEGIN + 5 * HOUR
     first = world.chain[0]
     answer = put_all(session, world, first)
     own = f"{first.stem}.receipt.json"
-    said = receipts.read_receipt(
-        own, answer["receipt"].encode(), answer["signature"].encode(), [host.public]
+    said = receipts.read(
+        receipts.Receipt,
+        own,
+        answer["receipt"].encode(),
+        answer["signature"].encode(),
+        [host.public],
     )
     assert said.sequence == 1
     assert said.manifest == digest(first.to_bytes())
-    assert said.received == "2026-11-22T03:00:00Z"
+    assert said.received == "2026-11-22T06:00:00Z"
     put_chain(session, world)
     objects = host.objects
     assert objects[own].decode() == answer["receipt"]
@@ -287,22 +295,116 @@ def test_a_client_without_a_signer_adds_no_snapshot(host: VaultHost, world: Worl
     session.end()
 
 
-def test_reports_are_taken_from_both(host: VaultHost, session: Session) -> None:
+def test_a_manifest_from_the_future_is_refused(
+    host: VaultHost, session: Session, world: World
+) -> None:
+    begun = names.parsed(world.chain[0].started)
+    host.clock = begun - dt.timedelta(minutes=6)
+    answer = put_all(session, world, world.chain[0])
+    both = f"begun at {world.chain[0].started}, and here it is {names.utc(host.clock)}"
+    assert both in text(answer)
+    host.clock = begun - dt.timedelta(minutes=4)
+    assert put_all(session, world, world.chain[0])["ok"]
+
+
+def put_report(
+    session: Session,
+    world: World,
+    finished: str,
+    *,
+    kind: str = "drill",
+    stamp: str = "",
+    by: Signer | None = None,
+    data: bytes = b"",
+    **changes: Any,
+) -> dict[str, Any]:
+    """Puts a signed report of a drill that finished at a time."""
+    name = f"{stamp or names.parsed(finished).strftime(names.STAMP)}.{kind}.json"
+    data = data or canonical({"instance": "salt1", "finished": finished, **changes})
+    answer = session.put(name + ".sig", (by or world.reporter).sign(data, "rocksalt-report"))
+    return session.put(name, data) if answer["ok"] else answer
+
+
+def test_reports_are_taken_from_both(host: VaultHost, session: Session, world: World) -> None:
     drill = host.session("drill")
-    for one, stamp in ((session, "20261122T040000Z"), (drill, "20261122T050000Z")):
-        assert one.put(f"{stamp}.drill.json.sig", b"signature")["ok"]
-        assert one.put(f"{stamp}.drill.json", b"{}")["ok"]
+    assert put_report(session, world, "2026-11-22T03:00:00Z")["ok"]
+    assert put_report(drill, world, "2026-11-22T04:00:00Z")["ok"]
+    time = "2026-11-22T04:00:00Z"
+    assert put_report(drill, world, time, kind="verify", time=time)["ok"]
+    assert len(host.objects) == 6
     drill.end()
 
 
-def test_where_reporters_are_known_others_are_refused(host: VaultHost, world: World) -> None:
-    host.settings["drill_keys"] = [world.reporter.public]
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"by": signer()}, "who is not trusted"),
+        ({"instance": "salt2"}, "is of the instance salt2, not salt1"),
+        ({"stamp": "20261122T030001Z"}, "is not the time in its name"),
+        ({"stamp": "20261122T042000Z"}, "has 2026-11-22T04:11:00Z, so .* is from the future"),
+        ({"stamp": "20991231T000000Z"}, "is from the future"),
+        ({"kind": "verify"}, "is no report: it needs an instance and a time, time"),
+        ({"data": b"[]"}, "is no report"),
+        ({"data": b"[" * 100_000}, "is no report"),
+        ({"data": b"{"}, "is no report"),
+    ],
+)
+def test_other_reports_are_refused(
+    host: VaultHost, session: Session, world: World, changes: dict[str, Any], why: str
+) -> None:
+    answer = put_report(session, world, "2026-11-22T03:00:00Z", **changes)
+    assert re.search(why, text(answer))
+    assert put_report(session, world, "2026-11-22T03:00:00Z")["ok"]
+
+
+def test_where_no_reporters_are_known_no_report_is_taken(host: VaultHost, world: World) -> None:
+    del host.settings["drill_keys"]
     session = host.session("drill")
-    good, bad = "20261122T040000Z.drill.json", "20261122T050000Z.drill.json"
-    assert session.put(good + ".sig", world.reporter.sign(b"{}", "rocksalt-report"))["ok"]
-    assert session.put(good, b"{}")["ok"]
-    assert session.put(bad + ".sig", world.key.sign(b"{}", "rocksalt-report"))["ok"]
-    assert "who is not trusted" in text(session.put(bad, b"{}"))
+    answer = put_report(session, world, "2026-11-22T03:00:00Z")
+    assert "takes no reports" in text(answer)
+    assert "hardening:backup:drill_keys" in text(answer)
+    session.end()
+
+
+def test_the_newest_reports_stay(
+    host: VaultHost, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retention, "REPORTS", 2)
+    session = host.session()
+    for hour in (2, 0, 1, 3):
+        assert put_report(session, world, f"2026-11-22T0{hour}:00:00Z")["ok"]
+    session.end()
+    kept = {f"20261122T0{hour}0000Z.drill.json" for hour in (2, 3)}
+    assert host.objects.keys() == kept | {f"{name}.sig" for name in kept}
+
+
+def test_only_so_many_signatures_wait_for_their_reports(host: VaultHost, world: World) -> None:
+    session = host.session()
+    assert put_report(session, world, "2026-11-22T03:00:00Z")["ok"]
+    waiting = [f"2025{day:04d}T000000Z.drill.json.sig" for day in range(1101, 1121)]
+    for name in waiting:
+        host.tick(seconds=1)
+        assert session.put(name, b"signature")["ok"]
+    session.end()
+    assert sorted(host.objects)[:-2] == waiting[-10:]
+
+
+def test_a_signature_is_small(session: Session, world: World) -> None:
+    for name in (world.chain[0].name, "20261122T030000Z.drill.json"):
+        assert "takes at most 4096 bytes" in text(session.put(f"{name}.sig", bytes(4097)))
+
+
+def test_without_a_quota_each_instance_has_its_share(
+    host: VaultHost, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk = os.statvfs_result((1, 1, 1000, 900, 900, 0, 0, 0, 0, 255))
+    monkeypatch.setattr(os, "statvfs", lambda path: disk)
+    clients = host.settings["receiver"]["clients"]
+    clients["salt2"] = {**clients["salt1"], "instance": "salt2"}
+    session = host.session()
+    name = world.chain[0].archives["operator"].name
+    assert "holds 0 of the 500 bytes of salt1" in text(session.put(name, bytes(501)))
+    assert session.put(name, bytes(500))["ok"]
     session.end()
 
 
@@ -453,7 +555,7 @@ def test_a_silent_client_is_given_up(
         (lambda s: s["receiver"].update(path="/is/not/there"), "No such file"),
         (lambda s: s["receiver"].update(path="/etc/passwd"), "has to be a folder"),
         (lambda s: s["receiver"].update(path="/tmp"), "others cannot write to"),
-        (lambda s: s["receiver"].update(allow_unencrypted=False, path="/proc"), "no encrypted"),
+        (lambda s: s["receiver"].update(path="/proc/self"), "its disk is not mounted"),
     ],
 )
 def test_settings_that_do_not_serve_are_told(host: VaultHost, change: Any, why: str) -> None:
@@ -462,6 +564,25 @@ def test_settings_that_do_not_serve_are_told(host: VaultHost, change: Any, why: 
     assert why in text(session.wire.receive())
     session.end()
     assert why in str(host.ended[0])
+
+
+def test_a_store_needs_an_encrypted_disk(host: VaultHost, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(receiver.disks, "encrypted", lambda path: False)
+    del host.settings["receiver"]["allow_unencrypted"]
+    session = host.session()
+    assert "is on no encrypted disk" in text(session.wire.receive())
+    session.end()
+
+
+def test_a_store_whose_disk_is_not_mounted_takes_nothing(host: VaultHost) -> None:
+    (host.path / MARKER).unlink()
+    session = host.session()
+    answer = session.wire.receive()
+    assert answer["kind"] == "unreachable"
+    assert f"{host.path} has no {MARKER}, as the store has: its disk" in text(answer)
+    session.end()
+    assert isinstance(host.ended[0], Unreachable)
+    assert list(host.path.iterdir()) == []
 
 
 def test_the_receivers_key_is_needed(host: VaultHost, tmp_path: Path) -> None:
@@ -484,7 +605,9 @@ def test_old_archives_go_with_a_tombstone(host: VaultHost, world: World) -> None
     for archive in world.chain[0].archives.values():
         assert archive.name not in objects
         own = archive.name + names.PRUNED
-        said = receipts.read_tombstone(own, objects[own], objects[f"{own}.sig"], [host.public])
+        said = receipts.read(
+            receipts.Tombstone, own, objects[own], objects[f"{own}.sig"], [host.public]
+        )
         assert (said.archive, said.sha256) == (archive.name, archive.sha256)
     assert all(archive.name in objects for archive in world.chain[2].archives.values())
     assert all(found.name in objects for found in world.chain)

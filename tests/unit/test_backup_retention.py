@@ -166,7 +166,7 @@ def buried(shelf: Shelf, manifest: Manifest) -> bool:
     for archive in manifest.archives.values():
         own = archive.name + names.PRUNED
         text, signature = (shelf.store.read(it, 1 << 20) for it in (own, own + ".sig"))
-        said = receipts.read_tombstone(own, text, signature, [shelf.key.public])
+        said = receipts.read(receipts.Tombstone, own, text, signature, [shelf.key.public])
         assert (said.archive, said.sha256) == (archive.name, archive.sha256)
         assert archive.name not in shelf.there
     return True

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import struct
+from pathlib import Path
 
 import pytest
 from backup_chain import signer
@@ -196,7 +197,7 @@ def test_a_new_key(tmp_path):
     path = tmp_path / "signing"
     public = sshsig.generate(path)
     assert path.stat().st_mode & 0o777 == 0o600
-    assert sshsig.public(f"{path}.pub") == public == Signer.load(path).public
+    assert sshsig.bare(Path(f"{path}.pub").read_text()) == public == Signer.load(path).public
     made = Signer.load(str(path)).sign(b"m", "n")
     assert verify(b"m", made, "n", [public]) == public
 

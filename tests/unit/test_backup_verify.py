@@ -424,6 +424,30 @@ def test_unwitnessed_since(world):
     assert report.code == errors.WARNINGS
 
 
+def test_a_vault_whose_receipts_were_all_removed(world):
+    for name in [name for name in world.vault.objects if ".receipt." in name]:
+        del world.vault.objects[name]
+    assert looked(world).problems == ()  # a copy that never had any
+    world.vault.countersigns = True
+    problem = only(looked(world))
+    assert (problem.code, problem.sequence, problem.severity) == ("unwitnessed", 1, "warning")
+    assert "no receiver vouches here" in problem.sentence
+
+
+def test_a_name_that_was_put_again(world, monkeypatch):
+    name = world.chain[-1].name
+    stored = world.vault.names()
+    later = (world.now - HOUR).timestamp()
+    changed = {**stored, name: dataclasses.replace(stored[name], version="v1", later="v2",
+                                                   replaced=later)}  # fmt: skip
+    monkeypatch.setattr(world.vault, "names", lambda: changed)
+    report = looked(world)
+    problem = only(report)
+    assert (problem.code, problem.sequence, problem.severity) == ("version", 6, "warning")
+    assert "the version v2; what counts is the first, v1" in problem.sentence
+    assert report.code == errors.WARNINGS
+
+
 def test_a_snapshot_of_a_moment_ago_may_wait_for_its_receipt(world):
     first = world.add("same")
     report = looked(world)

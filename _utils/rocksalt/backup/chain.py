@@ -56,15 +56,6 @@ def faults(links: Iterable[Link], first: int = 1) -> list[Fault]:
     return found
 
 
-def follows(before: Link | None, link: Link) -> list[Fault]:
-    """Why ``link`` cannot be the entry right after ``before`` (None: be the first one)."""
-    number = before.sequence if before else 0
-    if link.sequence <= number:
-        why = f"{link.name} has the number {link.sequence}, which is not above {number}"
-        return [Fault("fork", link.sequence, why)]
-    return _gap(number, link.sequence) + _joint([before] if before else [], [link])
-
-
 def reaches(links: Iterable[Link], sequence: int, digest: str) -> list[Fault]:
     """Why a chain is not the one whose entry ``sequence`` somebody saw, with this hash."""
     digests: dict[int, set[str]] = {}

@@ -25,7 +25,7 @@ RECENT = dt.timedelta(days=7)
 """For how long a warning is repeated about something that nobody can mend any more."""
 _UNDER_WAY = dt.timedelta(hours=1)
 _BLOCK = 1 << 20
-_NUMBERED = re.compile(r"\d{8}-\d{8}T\d{6}Z\.")
+_NUMBERED = re.compile(r"[0-9]{8}-[0-9]{8}T[0-9]{6}Z\.")
 
 
 class Look:
@@ -112,7 +112,7 @@ class Look:
         if not self._pins.receivers or name not in self._stored:
             return
         try:
-            said = receipts.read_receipt(name, *self._signed(name), self._pins.receivers)
+            said = receipts.read(receipts.Receipt, name, *self._signed(name), self._pins.receivers)
         except Unverified as error:
             self._add([Problem("receipt", f"{error}; it proves nothing", found.sequence)])
             return
@@ -154,6 +154,17 @@ class Look:
             except Unverified as error:
                 why = f"{name}: {error}; do not believe this report"
                 self._add([Problem("report", why, severity="warning")])
+
+    def versions(self) -> None:
+        """Whether somebody put another content on a name that was taken; the first one counts."""
+        for name, stored in sorted(self._stored.items()):
+            if stored.later:
+                when = dt.datetime.fromtimestamp(stored.replaced, dt.timezone.utc)
+                why = f"{name} was put again with another content at {names.utc(when)}, the version"
+                why += f" {stored.later}; what counts is the first, {stored.version}: find out who"
+                why += " else has the credentials of this vault"
+                number = int(name[:8]) if _NUMBERED.match(name) else 0
+                self._add([Problem("version", why, number, "warning")], when)
 
     def archives(self, deep: bool, progress: Callable[[int, int], None]) -> None:
         """Whether every archive is there and as it was signed, or was pruned by the receiver."""
@@ -213,7 +224,9 @@ class Look:
         why = f"{archive.name} is missing"
         if name in self._stored:
             try:
-                said = receipts.read_tombstone(name, *self._signed(name), self._pins.receivers)
+                said = receipts.read(
+                    receipts.Tombstone, name, *self._signed(name), self._pins.receivers
+                )
                 right = (self._pins.instance, archive.name, archive.sha256)
                 if (said.instance, said.archive, said.sha256) == right:
                     self._pruned(number, archive)
@@ -272,10 +285,11 @@ class Look:
             why += f" due at {self.newest.next}: none is made, or newer ones are withheld"
             self._add([Problem("stale", why, number)])
         since = unwitnessed(self.started, self.witnessed)
-        received = self._pins.receivers and self._matching(names.RECEIPTS)
-        if received and since and self._now - names.parsed(since) > judge.GRACE:
-            why = f"no receiver vouches for what was saved since {since}: until one does, root on"
-            why += " the master could still replace it"
+        owed = self._reader.countersigns or self._matching(names.RECEIPTS)
+        late = since and self._now - names.parsed(since) > judge.GRACE
+        if self._pins.receivers and owed and late:
+            why = f"no receiver vouches here for what was saved since {since}: until one does, root"
+            why += " on the master could still replace it"
             self._add([Problem("unwitnessed", why, self.witnessed + 1, "warning")])
 
     def _matching(self, pattern: re.Pattern[str]) -> list[str]:

@@ -7,7 +7,7 @@
     00000012-20261122T130000Z.operator.tar.zst.age          an archive, put before both
     00000012-20261122T130000Z.customer-acme.tar.zst.age     another one, for other recipients
     00000012-20261122T130000Z.receipt.json, .json.sig       what a receiver says of the manifest
-    00000012-20261122T130000Z.operator.tar.zst.age.pruned.json, .json.sig    its retention removed it
+    00000012-20261122T130000Z.operator.tar.zst.age.pruned.json, .json.sig  its retention removed it
     20261122T130000Z.drill.json, .json.sig                  a report of a drill or of a check
 """
 
@@ -25,11 +25,11 @@ STAMP = "%Y%m%dT%H%M%SZ"
 TIME = "%Y-%m-%dT%H:%M:%SZ"
 LONGEST = 200
 
-_STEM = r"(?P<sequence>\d{8})-(?P<stamp>\d{8}T\d{6}Z)"
+_STEM = r"(?P<sequence>[0-9]{8})-(?P<stamp>[0-9]{8}T[0-9]{6}Z)"
 _PART = r"(?P<part>operator|customer-[a-z0-9][a-z0-9-]{0,62})"
 MANIFEST = re.compile(rf"{_STEM}\.json")
 ARCHIVE = re.compile(rf"{_STEM}\.{_PART}\.tar\.(?P<compression>zst|gz)\.age")
-REPORT = re.compile(r"(?P<stamp>\d{8}T\d{6}Z)\.(?P<kind>drill|verify)\.json")
+REPORT = re.compile(r"(?P<stamp>[0-9]{8}T[0-9]{6}Z)\.(?P<kind>drill|verify)\.json")
 RECEIPTS = re.compile(rf"{_STEM}\.receipt\.json")
 PRUNES = re.compile(rf"{ARCHIVE.pattern}\.pruned\.json")
 SUFFIXES = {"zstd": "zst", "gzip": "gz"}

@@ -5,11 +5,10 @@ retention removed an archive (a tombstone).
 from __future__ import annotations
 
 import dataclasses
-import datetime as dt
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from rocksalt import schema
 from rocksalt.backup import names, sshsig
@@ -18,15 +17,6 @@ from rocksalt.backup.manifest import canonical
 
 NAMESPACE = "rocksalt-receipt"
 FORMAT = 1
-
-_NEEDED = {"required": True}
-_HASH: dict[str, Any] = {"type": "string", "pattern": "[0-9a-f]{64}", **_NEEDED}
-_TIME: dict[str, Any] = {"type": "string", "pattern": r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", **_NEEDED}
-_COMMON: dict[str, Any] = {
-    "format": {"type": "integer", "min": FORMAT, "max": FORMAT, **_NEEDED},
-    "instance": {"type": "string", "pattern": names.INSTANCE.pattern, **_NEEDED},
-    "receiver": {"type": "string", **_NEEDED},
-}
 
 
 @dataclass(frozen=True)
@@ -55,49 +45,33 @@ class Tombstone:
     format: int = FORMAT
 
 
-def receipt(
-    instance: str, sequence: int, manifest: str, received: dt.datetime, receiver: str
-) -> bytes:
-    """What the receiver with this public key signs of a manifest, whose SHA-256 it gives."""
-    return canonical(
-        dataclasses.asdict(
-            Receipt(instance, sequence, manifest, names.utc(received), sshsig.bare(receiver))
-        )
-    )
+Said = TypeVar("Said", Receipt, Tombstone)
+
+_HASH = {"type": "string", "pattern": "[0-9a-f]{64}"}
+_TIME = {"type": "string", "pattern": "[0-9-]{10}T[0-9:]{8}Z"}
+_FIELDS: dict[str, dict[str, Any]] = {
+    "format": {"type": "integer", "min": FORMAT, "max": FORMAT},
+    "instance": {"type": "string", "pattern": names.INSTANCE.pattern},
+    "receiver": {"type": "string"},
+    "sequence": {"type": "integer", "min": 1},
+    "manifest": _HASH,
+    "received": _TIME,
+    "archive": {"type": "string", "pattern": names.ARCHIVE.pattern},
+    "sha256": _HASH,
+    "pruned": _TIME,
+}
 
 
-def tombstone(
-    instance: str, archive: str, sha256: str, pruned: dt.datetime, receiver: str
-) -> bytes:
-    """What the receiver with this public key signs of an archive that it is about to remove."""
-    return canonical(
-        dataclasses.asdict(
-            Tombstone(instance, archive, sha256, names.utc(pruned), sshsig.bare(receiver))
-        )
-    )
+def write(said: Receipt | Tombstone) -> bytes:
+    """What the receiver signs; its public key goes in without the comment."""
+    bare = dataclasses.replace(said, receiver=sshsig.bare(said.receiver))
+    return canonical(dataclasses.asdict(bare))
 
 
-def read_receipt(name: str, data: bytes, signature: bytes, receivers: Iterable[str]) -> Receipt:
-    """The receipt in the object ``name``; :class:`Unverified` unless one of the receivers signed
-    it.
-    """
-    number = {"type": "integer", "min": 1, **_NEEDED}
-    spec = {"sequence": number, "manifest": _HASH, "received": _TIME}
-    return Receipt(**_read(name, data, signature, receivers, spec))
-
-
-def read_tombstone(name: str, data: bytes, signature: bytes, receivers: Iterable[str]) -> Tombstone:
-    """The tombstone in the object ``name``; :class:`Unverified` unless one of the receivers signed
-    it.
-    """
-    archive = {"type": "string", "pattern": names.ARCHIVE.pattern, **_NEEDED}
-    spec = {"archive": archive, "sha256": _HASH, "pruned": _TIME}
-    return Tombstone(**_read(name, data, signature, receivers, spec))
-
-
-def _read(
-    name: str, data: bytes, signature: bytes, receivers: Iterable[str], spec: dict[str, Any]
-) -> dict[str, Any]:
+def read(
+    kind: type[Said], name: str, data: bytes, signature: bytes, receivers: Iterable[str]
+) -> Said:
+    """What the object ``name`` says; :class:`Unverified` unless one of the receivers signed it."""
     try:
         signer = sshsig.verify(data, signature, NAMESPACE, receivers)
         value = json.loads(data)
@@ -105,14 +79,16 @@ def _read(
         raise Unverified(f"{name} {error}") from None
     except (ValueError, RecursionError) as error:
         raise Unverified(f"{name} is no JSON: {error}") from None
-    found = schema.problems(value, {"type": "mapping", "fields": {**_COMMON, **spec}}, name)
+    own = {each.name: {**_FIELDS[each.name], "required": True} for each in dataclasses.fields(kind)}
+    found = schema.problems(value, {"type": "mapping", "fields": own}, name)
     if found:
         raise Unverified("; ".join(found))
-    time = value.get("received") or value["pruned"]
+    said = kind(**value)
+    time = said.received if isinstance(said, Receipt) else said.pruned
     try:
         names.parsed(time)
     except ValueError:
         raise Unverified(f"{name}: {time} is no time") from None
-    if value["receiver"] != sshsig.bare(signer):
-        raise Unverified(f"{name} speaks for {value['receiver']}, but {signer} signed it")
-    return dict(value)
+    if said.receiver != sshsig.bare(signer):
+        raise Unverified(f"{name} speaks for {said.receiver}, but {signer} signed it")
+    return said

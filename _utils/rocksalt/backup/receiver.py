@@ -2,21 +2,21 @@
 
 The client speaks first; every line of it is answered by one line (see :mod:`vaults.wire`)::
 
-    {"op": "head"}                        the newest manifest, free bytes, what is wrong here
+    {"op": "head"}                        the newest manifest, time, free bytes, what is wrong
     {"op": "names"}                       every object
     {"op": "get", "name"}                 one; archives only for a client with ``read``
     {"op": "put", "name", "size", "sha256"}    "go", then the bytes; "have" if it is there already
     {"op": "verify", "deep"}              a check of all snapshots by this host, signed
 
-A manifest is accepted only if the client's signer made it, it continues the chain, and all its
-archives are here. Then a receipt says so, with this host's own time and signature.
+A manifest is accepted only if the client's signer made it, it continues the chain, is not from the
+future, and all its archives are here. Then a receipt says so, with this host's own time and
+signature. A report is accepted only if one of ``drill_keys`` signed it.
 """
 
 from __future__ import annotations
 
 import contextlib
 import datetime as dt
-import errno
 import json
 import os
 import re
@@ -28,9 +28,10 @@ from typing import Any, BinaryIO
 
 from rocksalt.backup import config, disks, manifest, names, receipts, retention, sshsig, verify
 from rocksalt.backup.errors import BackupError, Taken, Unreachable, Unverified, VaultError
+from rocksalt.backup.intake import REPORTS, Intake, newest
 from rocksalt.backup.vaults import Stored
 from rocksalt.backup.vaults.content import CHUNK
-from rocksalt.backup.vaults.file import FileVault, Store, explained, taken, uploadable
+from rocksalt.backup.vaults.file import MARKER, FileVault, Store, explained, taken, uploadable
 from rocksalt.backup.vaults.wire import Broken, Wire
 
 Clock = Callable[[], dt.datetime]
@@ -41,7 +42,6 @@ IDLE = 300.0
 _ALIVE = 5.0
 """Seconds after which a client that waits is told that work goes on."""
 _HASH = re.compile(r"[0-9a-f]{64}")
-_REPORTS = "rocksalt-report"
 _KINDS: tuple[tuple[type[BackupError], str], ...] = (
     (Taken, "taken"),
     (Unreachable, "unreachable"),
@@ -93,6 +93,7 @@ class _Desk:
         self._path = _checked(self._receiver)
         self._signer = sshsig.Signer.load(config.SIGNING_KEY)
         self._store = Store(self._path, self._instance, self._alive)
+        self._intake = Intake(self._store, settings, client, now)
         self._told = time.monotonic()
         self._sending = False
 
@@ -120,13 +121,14 @@ class _Desk:
             self._wire.send({"busy": True})
 
     def _head(self, _: Line) -> None:
-        newest = _newest(self._store.names())
+        head = newest(self._store.names())
         disk = os.statvfs(self._path)
         self._wire.send(
             {
                 "ok": True,
-                "head": newest,
-                "sha256": self._store.digest(newest) if newest else "",
+                "head": head,
+                "sha256": self._store.digest(head) if head else "",
+                "time": names.utc(self._now()),
                 "archives": self._client.get("archives", True),
                 "free": disk.f_bavail * disk.f_frsize,
                 "faults": _faults(self._path),
@@ -183,7 +185,7 @@ class _Desk:
             archives=all(it.get("archives", True) for it in same if "signer" in it),
         )
         body = manifest.canonical(report.as_dict())
-        self._give(body, signature=self._signer.sign(body, _REPORTS).decode("ascii"))
+        self._give(body, signature=self._signer.sign(body, REPORTS).decode("ascii"))
 
     def _put(self, line: Line) -> None:
         name, size, sha256 = _announced(line)
@@ -191,7 +193,7 @@ class _Desk:
             there = self._store.names()
             have = name in there
             if not have:
-                self._admit(name, size, there)
+                self._intake.admit(name, size, there)
                 self._wire.send({"ok": True, "go": True})
                 self._sending = True
                 self._take(name, size, sha256, there)
@@ -199,41 +201,8 @@ class _Desk:
                 raise taken("the receiver", name)
             receipt = self._receipt(name) if names.MANIFEST.fullmatch(name) else {}
             self._wire.send({"ok": True, **receipt})
-            if receipt and not have:
-                self._prune()
-
-    def _admit(self, name: str, size: int, there: Mapping[str, Stored]) -> None:
-        """Whether the name, the size and the client are such that the bytes may be sent."""
-        archive = names.ARCHIVE.fullmatch(name)
-        if archive and not self._client.get("archives", True):
-            raise VaultError(f"the receiver is a witness for {self._name}, so not for {name}")
-        if not names.REPORT.fullmatch(name.removesuffix(names.SIGNATURE)):
-            self._admit_next(name, there)
-        most = self._receiver.get("largest", size) if archive else manifest.LARGEST
-        if size > most:
-            raise VaultError(f"the receiver takes at most {most} bytes, and {name} has {size}")
-        held, quota = sum(it.size for it in there.values()), self._client.get("quota")
-        if quota is not None and held + size > quota:
-            raise VaultError(
-                f"the receiver holds {held} of the {quota} bytes of {self._name}, {name} has {size}"
-                f" more: raise {config.TOP}:receiver:clients:{self._name}:quota there"
-            )
-        disk = os.statvfs(self._path)
-        if size > disk.f_bavail * disk.f_frsize:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    def _admit_next(self, name: str, there: Mapping[str, Stored]) -> None:
-        if "signer" not in self._client:
-            raise VaultError(
-                f"the receiver takes no snapshot of {self._name}, so not {name}: it needs"
-                f" {config.TOP}:receiver:clients:{self._name}:signer"
-            )
-        newest = _newest(there)
-        if newest and int(name[:8]) != int(newest[:8]) + 1:
-            raise VaultError(
-                f"the receiver has the snapshots up to {newest}, so {name} is not the next one:"
-                f" put what is missing first, or have {self._store.folder} there moved aside"
-            )
+            if not have:
+                self._prune(name)
 
     def _take(self, name: str, size: int, sha256: str, there: Mapping[str, Stored]) -> None:
         """Reads what the client sends, and adds it if it is as it has to be."""
@@ -243,11 +212,7 @@ class _Desk:
             return
         data = b"".join(self._arriving(size))
         try:
-            if names.MANIFEST.fullmatch(name):
-                self._continues(name, data, there)
-            elif names.REPORT.fullmatch(name) and self._settings.get("drill_keys"):
-                signature = self._signature(name)
-                sshsig.verify(data, signature, _REPORTS, self._settings["drill_keys"])
+            self._intake.judge(name, data, there)
         except Unverified as error:
             # So that the right one can come: a signature counts for nothing without what it signs.
             with contextlib.suppress(FileNotFoundError):
@@ -263,32 +228,6 @@ class _Desk:
             yield data
         self._sending = False
 
-    def _signature(self, name: str) -> bytes:
-        try:
-            return self._store.read(name + names.SIGNATURE, manifest.LARGEST)
-        except FileNotFoundError:
-            raise Unverified("has no signature yet, which has to be put first") from None
-
-    def _continues(self, name: str, data: bytes, there: Mapping[str, Stored]) -> None:
-        """Whether a manifest is the client's, the next of the chain, and has its archives here."""
-        signature = self._signature(name)
-        sshsig.verify(data, signature, manifest.NAMESPACE, [self._client["signer"]])
-        found = manifest.read(data, name)
-        if found.instance != self._instance:
-            raise Unverified(f"is of the instance {found.instance}, not {self._instance}")
-        newest = _newest(there)
-        if newest and found.previous != self._store.digest(newest):
-            raise Unverified(f"does not continue {newest}: the chain was forked or rebuilt")
-        if found.kind != "full" or not self._client.get("archives", True):
-            return
-        for archive in found.archives.values():
-            if not archive.name.startswith(found.stem + "."):
-                raise Unverified(f"claims an archive of another snapshot, {archive.name}")
-            if archive.name not in there or there[archive.name].size != archive.size:
-                raise Unverified(f"needs {archive.name} with {archive.size} bytes, put before it")
-            if self._store.digest(archive.name) != archive.sha256:
-                raise Unverified(f"needs {archive.name} with the SHA-256 {archive.sha256}")
-
     def _receipt(self, name: str) -> dict[str, str]:
         """What this host says of a manifest; for one that was there already, what it said then."""
         own = name.removesuffix(".json") + names.RECEIPT
@@ -299,17 +238,22 @@ class _Desk:
             received = dt.datetime.fromtimestamp(
                 self._store.names()[name].received or 0, dt.timezone.utc
             )
-            text = receipts.receipt(
-                self._instance, int(name[:8]), self._store.digest(name), received,
-                self._signer.public,
+            text = receipts.write(
+                receipts.Receipt(
+                    self._instance, int(name[:8]), self._store.digest(name),
+                    names.utc(received), self._signer.public,
+                )
             )  # fmt: skip
             signature = retention.countersign(self._store, self._signer, own, text, self._now())
         return {"receipt": text.decode("ascii"), "signature": signature.decode("ascii")}
 
-    def _prune(self) -> None:
-        """The snapshot is taken, so what fails here is for this host's administrator."""
+    def _prune(self, name: str) -> None:
+        """After what came; it is taken, so what fails here is for this host's administrator."""
         try:
-            retention.prune(self._store, self._signer, self._receiver.get("keep"), self._now())
+            if names.MANIFEST.fullmatch(name):
+                retention.prune(self._store, self._signer, self._receiver.get("keep"), self._now())
+            elif names.REPORT.fullmatch(name.removesuffix(names.SIGNATURE)):
+                retention.prune_reports(self._store)
         except (OSError, BackupError) as error:
             syslog.syslog(syslog.LOG_ERR, f"backup retention of {self._store.folder}: {error}")
 
@@ -325,10 +269,6 @@ def _announced(line: Line) -> tuple[str, int, str]:
     return name, size, sha256
 
 
-def _newest(there: Mapping[str, Stored]) -> str:
-    return max(filter(names.MANIFEST.fullmatch, there), default="")
-
-
 def _checked(receiver: Mapping[str, Any]) -> str:
     """The folder of the store, if it can be trusted with anything."""
     path, where = str(receiver["path"]), f"{config.TOP}:receiver:path"
@@ -338,6 +278,10 @@ def _checked(receiver: Mapping[str, Any]) -> str:
         raise BackupError(f"{where}: {path} cannot be used: {error.strerror}") from None
     if not stat.S_ISDIR(mode) or mode & 0o022:
         raise BackupError(f"{where}: {path} has to be a folder that others cannot write to")
+    if not os.path.lexists(os.path.join(path, MARKER)):
+        raise Unreachable(
+            f"{where}: {path} has no {MARKER}, as the store has: its disk is not mounted"
+        )
     if not receiver.get("allow_unencrypted") and not disks.encrypted(path):
         raise BackupError(
             f"{where}: {path} is on no encrypted disk: mount one there, or set allow_unencrypted"

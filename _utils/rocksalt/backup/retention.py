@@ -23,6 +23,10 @@ KEEP = {"hours": 48, "days": 14, "weeks": 8, "months": 12, "years": 3, "newest_o
 """How many hours, days and so on of those in which something came keep their newest snapshot, and
 how many of the newest of each such day stay.
 """
+REPORTS = 100
+"""How many reports stay."""
+_UNUSED = 10
+"""How many signatures of reports stay that have not come."""
 _PERIODS: dict[str, Callable[[dt.datetime], object]] = {
     "hours": lambda time: time.strftime("%Y%m%d%H"),
     "days": lambda time: time.date(),
@@ -90,12 +94,28 @@ def prune(
     for sequence in sorted(doomed(snapshots, keep) | (held & begun)):
         for archive in _archives(store, manifests[sequence]):
             if archive.name in there:
-                instance = store.folder.name
-                text = receipts.tombstone(
-                    instance, archive.name, archive.sha256, now, signer.public
+                said = receipts.Tombstone(
+                    store.folder.name, archive.name, archive.sha256, names.utc(now), signer.public
                 )
-                countersign(store, signer, archive.name + names.PRUNED, text, now)
+                name = archive.name + names.PRUNED
+                countersign(store, signer, name, receipts.write(said), now)
                 gone.append(archive.name)
+    for name in gone:
+        store.remove(name)
+    return gone
+
+
+def prune_reports(store: Store) -> list[str]:
+    """Removes from a receiver's store, under its lock, all but the newest reports, with their
+    signatures, and all but the last of the signatures without a report; returns the names.
+    """
+    there = store.names()
+    reports = sorted(filter(names.REPORT.fullmatch, there))
+    signatures = [it for it in there if names.REPORT.fullmatch(it.removesuffix(names.SIGNATURE))]
+    unused = [it for it in signatures if it.removesuffix(names.SIGNATURE) not in there]
+    unused.sort(key=lambda name: (there[name].received or 0, name))
+    gone = [file for it in reports[:-REPORTS] for file in (it, it + names.SIGNATURE)]
+    gone = [name for name in [*gone, *unused[:-_UNUSED]] if name in there]
     for name in gone:
         store.remove(name)
     return gone

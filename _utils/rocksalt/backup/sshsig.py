@@ -9,7 +9,6 @@ import os
 import stat
 import struct
 from collections.abc import Iterable
-from pathlib import Path
 
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
@@ -98,11 +97,6 @@ def generate(path: str | os.PathLike[str]) -> str:
             file.flush()
             os.fsync(descriptor)
     return public
-
-
-def public(path: str | os.PathLike[str]) -> str:
-    """The public key in a ``.pub`` file."""
-    return bare(Path(path).read_text())
 
 
 def bare(line: str) -> str:

@@ -96,6 +96,7 @@ def check(
     look.manifests()
     look.chain(expected, first)
     look.reports()
+    look.versions()
     if archives:
         look.archives(deep, progress or (lambda done, total: None))
     look.leftovers(archives)

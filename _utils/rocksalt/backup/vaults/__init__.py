@@ -13,18 +13,22 @@ from typing import Any, BinaryIO
 class Stored:
     """An object in a vault: its size in bytes, when the vault received it (seconds since 1970, by
     the vault's clock; None where it cannot say), and where the vault keeps versions, the one that
-    was put first.
+    was put first. ``later`` is the newest version with another content, put at ``replaced``.
     """
 
     size: int
     received: float | None = None
     version: str = ""
+    later: str = ""
+    replaced: float = 0.0
 
 
 class Reader(abc.ABC):
     """The side that checks and restores."""
 
     name: str
+    countersigns = False
+    """Whether a receiver signs what it takes here."""
 
     @abc.abstractmethod
     def names(self) -> Mapping[str, Stored]:

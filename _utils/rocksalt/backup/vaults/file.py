@@ -2,6 +2,7 @@
 
 ::
 
+    <path>/.rocksalt-vault          marks the folder of a receiver, made with it
     <path>/<instance>/              the objects
     <path>/.incoming/<instance>     what is arriving, and has no name yet
     <path>/.incoming/<instance>.lock
@@ -30,6 +31,8 @@ from rocksalt.backup.errors import Taken, Unreachable, VaultError
 from rocksalt.backup.vaults import Settings, Stored, Vault
 from rocksalt.backup.vaults.content import CHUNK, content, pieces
 
+MARKER = ".rocksalt-vault"
+"""What a receiver's folder has; an empty folder on which its disk is not mounted has it not."""
 _NAME = re.compile(r"[0-9][A-Za-z0-9.-]*")
 _SYNCHRONISED = 64 * CHUNK
 """Bytes after which a file is synchronised while it is written, so that the end is no long wait."""
@@ -213,8 +216,8 @@ class FileVault(Vault):
 
 
 def uploadable(name: str) -> bool:
-    """Whether a client may put an object of this name; digits of other scripts are none here."""
-    return len(name) <= names.LONGEST and name.isascii() and names.is_uploadable(name)
+    """Whether a client may put an object of this name."""
+    return len(name) <= names.LONGEST and names.is_uploadable(name)
 
 
 def taken(vault: str, name: str) -> Taken:

@@ -27,11 +27,6 @@ def vault(name: str, settings: Settings, credentials: Credentials, instance: str
     return S3Vault(name, settings, credentials.get(name, {}), instance)
 
 
-def reader(name: str, settings: Settings, credentials: Credentials, instance: str) -> Reader:
-    """The vault ``name`` for checking and restoring, with what this host may read there."""
-    return vault(name, settings, credentials, instance)
-
-
 def reports(vault: Reader) -> dict[str, tuple[bytes, bytes]]:
     """The newest report of a drill and of a check in a vault, by their names, each with its
     signature, which is to be verified.

@@ -10,23 +10,22 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import datetime as dt
 import email.utils
 import hashlib
 import importlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from rocksalt.backup.errors import VaultError
-from rocksalt.backup.vaults import Settings, Stored, Vault
+from rocksalt.backup.vaults import Settings, Stored, Vault, clocks
 from rocksalt.backup.vaults.content import CHUNK, content, pieces
 from rocksalt.backup.vaults.file import taken, uploadable
 from rocksalt.backup.vaults.s3_errors import (
     ABSENT,
-    CLOCK,
     DENIED,
     EXISTS,
     UNKNOWN,
@@ -37,8 +36,6 @@ from rocksalt.backup.vaults.s3_errors import (
 
 TIMEOUT = 60
 """Seconds without progress after which a request is given up."""
-SKEW = 300
-"""Seconds that the clocks may be apart; Object Lock and signatures depend on them."""
 PART = 1 << 24
 """Bytes of a request; a larger object goes in parts."""
 _PARTS = 9000
@@ -63,10 +60,7 @@ class S3Vault(Vault):
         self._good = False
         self._versions: dict[str, Stored] = {}
 
-    @staticmethod
-    def now() -> dt.datetime:
-        """By the clock of this host."""
-        return dt.datetime.now(dt.timezone.utc)
+    now = staticmethod(clocks.now)
 
     def client(self) -> Any:
         """The client of boto3, which takes a while to make."""
@@ -104,18 +98,19 @@ class S3Vault(Vault):
         return dict(self._versions)
 
     def _listed(self, prefix: str) -> dict[str, Stored]:
-        """The version of each name that was put first."""
-        found: dict[str, Stored] = {}
+        """The version of each name that was put first, with what was put there later. A run that
+        could not see that it had put an object already puts the same again, which is no other.
+        """
+        versions: dict[str, list[tuple[float, str, Stored]]] = {}
         pages = self.client().get_paginator("list_object_versions")
         with explained(self.name, "its list of objects"):
             for page in pages.paginate(Bucket=self._bucket, Prefix=prefix):
                 for version in page.get("Versions", ()):
                     name = version["Key"].removeprefix(self._prefix)
                     time = version["LastModified"].timestamp()
-                    # Of one second the version that is listed last, the newest being first.
-                    if name not in found or time <= (found[name].received or 0):
-                        found[name] = Stored(version["Size"], time, version["VersionId"])
-        return found
+                    stored = Stored(version["Size"], time, version["VersionId"])
+                    versions.setdefault(name, []).append((time, version.get("ETag", ""), stored))
+        return {name: _first(found) for name, found in versions.items()}
 
     def open(self, name: str) -> BinaryIO:
         if name not in self._versions:
@@ -247,9 +242,7 @@ class S3Vault(Vault):
             return {}
         date = answer["ResponseMetadata"]["HTTPHeaders"].get("date")
         if date:
-            apart = (email.utils.parsedate_to_datetime(date) - self.now()).total_seconds()
-            if abs(apart) > SKEW:
-                raise VaultError(f"{self._who} has a clock that is {apart:+.0f} s off: {CLOCK}")
+            clocks.compare(self._who, email.utils.parsedate_to_datetime(date), self.now())
         return dict(answer["ObjectLockConfiguration"])
 
     def _check(self) -> None:
@@ -259,6 +252,20 @@ class S3Vault(Vault):
             if found:
                 raise VaultError("; ".join(found))
             self._good = True
+
+
+def _first(versions: list[tuple[float, str, Stored]]) -> Stored:
+    """Of the versions of a name, by time, ETag and as they are, the one that was put first; of one
+    second the one that is listed last, the newest being first.
+    """
+    _, etag, first = min(reversed(versions), key=lambda it: it[0])
+    others = [
+        (time, it.version)
+        for time, tag, it in versions
+        if it.version != first.version and not (tag and tag == etag)
+    ]
+    time, later = max(others, default=(0.0, ""))
+    return replace(first, later=later, replaced=time)
 
 
 def _parts(source: Path) -> Iterator[bytes]:

@@ -8,8 +8,8 @@ from typing import Any
 
 from rocksalt.backup import config
 from rocksalt.backup.errors import Unreachable, VaultError
+from rocksalt.backup.vaults import clocks
 
-CLOCK = "set the clock of this host right (NTP)"
 DENIED = {
     "AccessDenied", "AllAccessDisabled", "ExpiredToken", "Forbidden", "InvalidAccessKeyId",
     "InvalidToken", "SignatureDoesNotMatch", "TokenRefreshRequired", "403",
@@ -63,7 +63,7 @@ def _worded(vault: str, what: str, error: Exception) -> VaultError:
         keys = f"{config.TOP}:s3_credentials:{vault}"
         return VaultError(f"{text}: see {keys} and what the bucket lets them do")
     if found in _SKEWED:
-        return VaultError(f"{text}: {CLOCK}")
+        return VaultError(f"{text}: {clocks.REMEDY}")
     if found in _FULL:
         return VaultError(f"{text}: make room there")
     if found and metadata.get("HTTPStatusCode", 0) < 500:

@@ -13,7 +13,7 @@ from typing import Any, BinaryIO
 
 from rocksalt.backup import config, names, receipts, sshsig
 from rocksalt.backup.errors import Taken, Unreachable, Unverified, VaultError
-from rocksalt.backup.vaults import Settings, Stored, Vault
+from rocksalt.backup.vaults import Settings, Stored, Vault, clocks
 from rocksalt.backup.vaults.content import content, pieces
 from rocksalt.backup.vaults.wire import Broken, Silent, Wire
 from rocksalt.host import ENVIRONMENT
@@ -50,12 +50,15 @@ class SshVault(Vault):
     """A vault of the type ssh; ``settings`` is its entry below ``vaults``."""
 
     program: tuple[str, ...] = ("ssh",)
+    now = staticmethod(clocks.now)
+    countersigns = True
 
     def __init__(self, name: str, settings: Settings, instance: str):
         self.name, self._settings, self._instance = name, settings, instance
         self._who = f"the vault {name}"
         self._timeout = settings.get("timeout", TIMEOUT)
         self._session: _Session | None = None
+        self._compared = False
         self._body = _Body(0)
         self._receipts: dict[str, tuple[bytes, bytes]] = {}
 
@@ -87,6 +90,8 @@ class SshVault(Vault):
             size = source.stat().st_size
         except OSError as error:
             raise VaultError(f"{source} cannot be read: {error.strerror}") from None
+        if not self._compared:
+            self.head()
         line = {"op": "put", "name": name, "size": size, "sha256": sha256}
         answer = self._ask(line, name)
         if answer.get("go"):
@@ -100,9 +105,17 @@ class SshVault(Vault):
 
     def head(self) -> dict[str, Any]:
         """What the receiver says of itself: ``head`` (the name of the newest manifest, empty for
-        none) and its ``sha256``, ``archives`` (whether it takes them), ``free`` bytes, ``faults``.
+        none) and its ``sha256``, ``archives`` (whether it takes them), its ``time``, ``free``
+        bytes, ``faults``. :class:`VaultError` where the clocks of both hosts differ.
         """
-        return self._ask({"op": "head"}, "its state")
+        found = self._ask({"op": "head"}, "its state")
+        try:
+            there = names.parsed(str(found.get("time")))
+        except ValueError:
+            raise VaultError(f"{self._who} does not tell its time") from None
+        clocks.compare(self._who, there, self.now())
+        self._compared = True
+        return found
 
     def checked(self, deep: bool = True) -> tuple[bytes, bytes]:
         """A check of all snapshots made by the receiver's host (``verify.Report.as_dict`` as JSON),
@@ -200,7 +213,9 @@ class SshVault(Vault):
         """The receipt in an answer, if it is the pinned receiver's and for this manifest."""
         text, signature = (str(answer.get(key, "")).encode() for key in ("receipt", "signature"))
         try:
-            found = receipts.read_receipt(name, text, signature, [self._settings["receiver"]])
+            found = receipts.read(
+                receipts.Receipt, name, text, signature, [self._settings["receiver"]]
+            )
         except Unverified as error:
             raise VaultError(f"{self._who}: its receipt for {error}") from None
         if (found.instance, found.manifest) != (self._instance, sha256):
