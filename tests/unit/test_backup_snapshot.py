@@ -437,7 +437,7 @@ def test_no_chain_begins_while_the_vault_that_may_have_one_is_away(master, vault
 def test_a_first_snapshot_needs_vaults_that_answer(master, vault):
     vault.away = True
     for vaults in ([vault], [vault, Memory("far")]):
-        with pytest.raises(Unreachable, match="near cannot say whether there is one"):
+        with pytest.raises(Unreachable, match=r"near \(.*no route to host\) cannot say"):
             master.take(*vaults)
     vault.away = False
     assert master.take(vault, Memory("far")).code == OK
@@ -445,7 +445,7 @@ def test_a_first_snapshot_needs_vaults_that_answer(master, vault):
 
 def test_no_chain_begins_where_a_vault_tells_nothing_unless_told_so(master, vault, tmp_path):
     vault.mute = True
-    with pytest.raises(Unverified, match=r"salt-run backup\.snapshot begin=True"):
+    with pytest.raises(Unverified, match=r"nothing\) cannot say.* backup\.snapshot begin=True"):
         master.take(vault)
     assert vault.objects == {}
     assert master.take(vault, begin=True).code == OK

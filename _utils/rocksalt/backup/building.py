@@ -14,9 +14,9 @@ from typing import Any
 from rocksalt import __version__
 from rocksalt.backup import manifest as manifests
 from rocksalt.backup import names, recipients
-from rocksalt.backup.delivery import Line
 from rocksalt.backup.errors import BackupError, Unverified
 from rocksalt.backup.history import CHECKS, History
+from rocksalt.backup.lines import Line
 from rocksalt.backup.manifest import Archive, Manifest
 from rocksalt.backup.pack import Part, Survey, pack, survey
 from rocksalt.backup.progress import Progress, Step, size

@@ -14,10 +14,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from rocksalt.backup import delivery, names, recipients, sources, status
+from rocksalt.backup import delivery, lines, names, recipients, sources, status
 from rocksalt.backup import progress as telling
 from rocksalt.backup.building import Builder, NoRoom, Notes
-from rocksalt.backup.delivery import Line
 from rocksalt.backup.errors import (
     OK,
     WARNINGS,
@@ -26,6 +25,7 @@ from rocksalt.backup.errors import (
     Unreachable,
     Unverified,
 )
+from rocksalt.backup.lines import Line
 from rocksalt.backup.manifest import Manifest
 from rocksalt.backup.spool import Known, Spool
 from rocksalt.backup.sshsig import Signer
@@ -148,19 +148,19 @@ class _Run:
     def _ask(self) -> None:
         """Learns what the vaults have, and goes on from there."""
         for line in self.lines:
-            delivery.ask(line, self.instance, self.signer.public)
+            lines.ask(line, self.instance, self.signer.public)
         remembered = self._remembered()
         self.known = {n: k for n, k in remembered.items() if n in {ln.name for ln in self.lines}}
-        safe = delivery.confirmed(remembered.values())
-        for sentence in delivery.reconcile(self.spool, self.lines, safe):
+        safe = lines.confirmed(remembered.values())
+        for sentence in lines.reconcile(self.spool, self.lines, safe):
             self.notes.warn("chain", sentence)
         if self.spool.head() is None:
             self._check_first()
         for line in self.lines:
-            delivery.learn(line, self.known)
-        safe = max(safe, delivery.confirmed(self.known.values()))
+            lines.learn(line, self.known)
+        safe = max(safe, lines.confirmed(self.known.values()))
         if all(line.name in self.known for line in self.lines):
-            for sentence in delivery.mend(self.spool, safe):
+            for sentence in lines.mend(self.spool, safe):
                 self.notes.warn("chain", sentence)
 
     def _remembered(self) -> dict[str, Known]:
@@ -187,11 +187,10 @@ class _Run:
 
     def _why_none_begins(self, before: int, silent: Sequence[Line]) -> str:
         lost = f"; there was a snapshot #{before}" if before else ""
-        mute = ", ".join(line.name for line in silent)
+        mute = ", ".join(f"{line.name} ({line.error or line.silence})" for line in silent)
         who = f"{mute} cannot say whether there is one" if mute else "no vault has one"
-        errors = f" ({self._errors()})" if self._errors() else ""
         return (
-            f"the spool {self.spool.path} has no chain, and {who}{errors}{lost}: if this master was"
+            f"the spool {self.spool.path} has no chain, and {who}{lost}: if this master was"
             f" backed up before, put its newest manifest and the .sig of that into"
             f" {self.spool.chain}; if it never was, salt-run backup.snapshot begin=True"
         )
