@@ -23,7 +23,7 @@ import tempfile
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -46,7 +46,7 @@ from rocksalt.backup import (
     stage,
 )
 from rocksalt.backup.pack import pack
-from rocksalt.backup.program import build
+from rocksalt.backup.program import build, sources
 from rocksalt.backup.progress import Step
 from rocksalt.backup.vaults import Stored, Vault
 from rocksalt.backup.verify import Pins
@@ -514,13 +514,18 @@ def test_the_restored_master_starts_and_an_old_minion_logs_in(
     assert json.loads(report.read_bytes())["steps"] == done.steps
 
 
-def test_a_drill_finds_what_is_broken(site: Site, tmp_path: Path) -> None:
-    """The copy of the tree that a drill would have restored, damaged: what it plays says so."""
-    tree = tmp_path / "tree"
+def planted(site: Site, tree: Path) -> Path:
+    """A copy of the operator's files as a drill restores them, without their oddities."""
     for top in ("etc/salt", "srv/pillar"):
         shutil.copytree(site.base / top, Path(f"{tree}{site.base}", top), symlinks=True,
                         ignore=shutil.ignore_patterns("S.*"))  # fmt: skip
-    here = restored(site, tree)
+    return restored(site, tree)
+
+
+def test_a_drill_finds_what_is_broken(site: Site, tmp_path: Path) -> None:
+    """The copy of the tree that a drill would have restored, damaged: what it plays says so."""
+    tree = tmp_path / "tree"
+    here = planted(site, tree)
     pki = here / "etc/salt/pki/master"
     (pki / "master.pub").unlink()
     shutil.copy(site.base / "other/minion.pub", pki / "master.pub")
@@ -544,13 +549,14 @@ def test_a_drill_finds_what_is_broken(site: Site, tmp_path: Path) -> None:
     assert "cannot be loaded" in played(site, tree, tmp_path / "scratch")["configuration"][1]
 
 
-def played(site: Site, tree: Path, scratch: Path) -> dict[str, tuple[str, str]]:
+def played(site: Site, tree: Path, scratch: Path, *hidden: str, tops: Sequence[str] = ()
+           ) -> dict[str, tuple[str, str]]:  # fmt: skip
     """What the program in one file, as drill hosts have it, finds in a tree."""
     scratch.mkdir(exist_ok=True)
     own = site.settings["drill"]
     plan = {
         "tree": str(tree),
-        "tops": [str(site.base / "etc/salt"), str(site.base / "srv/pillar")],
+        "tops": [str(site.base / "etc/salt"), str(site.base / "srv/pillar"), *tops],
         "scratch": str(scratch),
         "config": own["config"],
         "canary": own["canary"],
@@ -558,9 +564,10 @@ def played(site: Site, tree: Path, scratch: Path) -> dict[str, tuple[str, str]]:
             kind: (site.base / f"minion/minion.{kind}").read_text() for kind in ("pem", "pub")
         },
         "programs": str(Path(program("salt")).parent),
+        "hidden": list(hidden),
     }
     packed = scratch.with_name("rocksalt-backup")
-    packed.write_bytes(build(sys.executable))
+    packed.write_bytes(build(sys.executable, sources()))
     script = (
         "import json, sys; from rocksalt.backup import rehearsal, stage;"
         "print(json.dumps([*stage.play(rehearsal.__name__, json.load(sys.stdin))]))"
@@ -570,6 +577,135 @@ def played(site: Site, tree: Path, scratch: Path) -> dict[str, tuple[str, str]]:
         input=json.dumps(plan), capture_output=True, text=True, check=True,
     )  # fmt: skip
     return {it["name"]: (it["status"], it["reason"]) for it in json.loads(done.stdout)}
+
+
+HOSTILE = """
+import ctypes, glob, json, os, stat
+
+BASE = {base!r}
+STEP = b'{{"name": "log-in", "status": "ok", "reason": "forged"}}\\n'
+libc = ctypes.CDLL(None, use_errno=True)
+
+
+def called(number):
+    if number:
+        raise OSError(ctypes.get_errno(), "refused")
+
+
+def opened(path, flags=os.O_RDONLY):
+    os.close(os.open(path, flags))
+
+
+def forge(path):
+    os.write(os.open(path, os.O_WRONLY | os.O_NONBLOCK), STEP)
+
+
+def made(kind, major, minor):
+    path = "/tmp/node%d" % kind
+    os.mknod(path, kind | 0o600, os.makedev(major, minor))
+    opened(path)
+
+
+def disks():
+    paths = glob.glob("/dev/**", recursive=True)
+    found = [it for it in paths if stat.S_ISBLK(os.lstat(it).st_mode)]
+    if not found:
+        raise OSError("none")
+    for it in found:
+        opened(it)
+
+
+tried = {{
+    **{{"read " + it: (opened, it) for it in {secrets!r}}},
+    "core_pattern": (opened, "/proc/sys/kernel/core_pattern", os.O_WRONLY),
+    "sysrq": (opened, "/proc/sysrq-trigger", os.O_WRONLY),
+    "uevent_helper": (opened, "/sys/kernel/uevent_helper", os.O_WRONLY),
+    "block device": (made, stat.S_IFBLK, 7, 0),
+    "character device": (made, stat.S_IFCHR, 1, 5),
+    "restored device": (opened, BASE + "/etc/salt/zero"),
+    "disks": (disks,),
+    **{{"forge %d" % it: (forge, "/proc/1/fd/%d" % it) for it in range(16)}},
+    "memory": (opened, "/proc/1/mem", os.O_RDWR),
+    "environment": (opened, "/proc/1/environ"),
+    "loader": (opened, "/etc/ld.so.cache", os.O_WRONLY),
+    "library": (opened, os.__file__, os.O_WRONLY),
+    "mount": (lambda: called(libc.mount(b"none", b"/mnt", b"tmpfs", 0, None)),),
+    "chroot": (os.chroot, "/tmp"),
+    "user namespace": (lambda: called(libc.unshare(0x10000000)),),
+}}
+told = {{}}
+for name, (function, *words) in tried.items():
+    try:
+        function(*words)
+        told[name] = ""
+    except OSError as error:
+        told[name] = str(error)
+told["rights"] = [it.split()[1] for it in open("/proc/self/status") if it[:4] in ("CapE", "CapB")]
+told["run"] = os.listdir("/run")
+with open(BASE + "/etc/salt/told.json", "w") as file:
+    json.dump(told, file)
+
+
+def __virtual__():
+    return False
+"""
+
+
+def test_a_hostile_snapshot_gets_nothing_of_the_drills_host(site: Site, tmp_path: Path) -> None:
+    """Whoever had the master wrote the code that the restored one runs; the master starts, for it
+    is their own matter what it runs, and their code finds neither our files nor the kernel's.
+    """
+    tree, identity = tmp_path / "tree", Path(sys.prefix, f"rocksalt-{os.getpid()}/identity")
+    here = planted(site, tree)
+    (here / "etc/salt/handlers").mkdir()
+    config = json.loads((here / "etc/salt/master").read_text())
+    config["log_handlers_dirs"] = [str(site.base / "etc/salt/handlers")]
+    (here / "etc/salt/master").write_text(json.dumps(config))
+    with contextlib.ExitStack() as stack:
+        secrets = ["/etc/shadow", str(identity)]
+        if ROOT:
+            os.mknod(here / "etc/salt/zero", stat.S_IFCHR | 0o666, os.makedev(1, 5))
+            home = stack.enter_context(tempfile.NamedTemporaryFile(dir="/root"))
+            (own := stack.enter_context(tempfile.NamedTemporaryFile(dir="/etc"))).write(b"x")
+            secrets += [home.name, own.name]
+        identity.parent.mkdir()
+        stack.callback(shutil.rmtree, identity.parent)
+        identity.write_text(site.identity)
+        (here / "etc/salt/handlers/hostile.py").write_text(
+            HOSTILE.format(base=str(site.base), secrets=secrets)
+        )
+        steps = played(site, tree, tmp_path / "scratch", str(identity.parent))
+    if not ROOT:
+        assert steps["namespace"][0] == "skipped"
+        return
+    assert {status for status, _ in steps.values()} == {"ok"}, steps
+    assert "forged" not in steps["log-in"][1]
+    told = json.loads((here / "etc/salt/told.json").read_text())
+    rights, run = told.pop("rights"), told.pop("run")
+    assert {it for it, reason in told.items() if not reason} == set(), told
+    assert set(secrets) <= {it.removeprefix("read ") for it in told}
+    assert {int(it, 16) for it in rights} == {sum(1 << it for it in (0, 1, 3, 5, 6, 7, 10))}
+    assert set(run) <= {"salt", "salt-master.pid", os.path.basename(rehearsal.WORK)}
+
+
+@pytest.mark.parametrize("top", ["/usr/lib", "/etc", "/dev/shm", "/linked/lib/x"])
+def test_nothing_is_restored_over_what_the_drill_itself_runs(
+    site: Site, tmp_path: Path, top: str
+) -> None:
+    tree = tmp_path / "tree"
+    planted(site, tree)
+    Path(f"{tree}{top}").parent.mkdir(parents=True, exist_ok=True)
+    if top.startswith("/linked"):
+        shutil.rmtree(tree / "linked")
+        os.symlink("/usr", tree / "linked")
+    else:
+        Path(f"{tree}{top}").mkdir()
+    status, reason = played(site, tree, tmp_path / "scratch", tops=[top])["namespace"]
+    if not ROOT:
+        assert status == "skipped"
+        return
+    assert status == "failed"
+    assert reason.startswith(f"{top} ")
 
 
 def test_a_drill_that_is_ended_leaves_nothing(

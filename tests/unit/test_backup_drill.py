@@ -251,6 +251,18 @@ def test_a_skipped_step_is_never_ok(world: World) -> None:
     assert world.run().code == errors.WARNINGS
 
 
+def test_the_report_names_each_step_that_was_skipped(world: World) -> None:
+    world.restored.tops = ["/srv/pillar/acme"]
+    world.run()
+    [report] = [it for name, it in world.vaults[0].taken.items() if not name.endswith(".sig")]
+    told = json.loads(report)
+    skipped = {it["name"]: it["reason"] for it in told["steps"] if it["status"] == "skipped"}
+    assert skipped == dict.fromkeys(
+        rehearsal.STEPS, "/etc/salt/master is not in what this identity restores"
+    )
+    assert told["code"] == errors.WARNINGS
+
+
 def test_a_rehearsal_that_ends_early_has_failed(world: World) -> None:
     del world.played[3:]
     done = world.run()
@@ -332,6 +344,45 @@ def test_sigterm_ends_it_and_leaves_nothing(world: World, monkeypatch: pytest.Mo
     assert list(world.folder.iterdir()) == []
     assert signal.getsignal(signal.SIGTERM) is before
     assert world.vaults[0].taken == {}
+
+
+def test_folders_with_private_keys_are_hidden_from_the_restored_master(world: World) -> None:
+    world.run()
+    assert world.plan["hidden"] == ["/etc/rocksalt/backup"]
+    world.run(identity="/usr/local/keys/drill", minion="")
+    assert world.plan["hidden"] == ["/etc/rocksalt/backup", "/usr/local/keys"]
+
+
+# The stage ---------------------------------------------------------------------------------------
+
+
+def test_the_stage_has_the_folders_of_programs_and_nothing_above(tmp_path: Path) -> None:
+    onedir, venv, lone = (tmp_path / it for it in ("opt/salt", "venv", "home"))
+    for folder in (onedir / "lib/python3.10", venv / "bin", venv / "lib/python3.11", lone / "bin"):
+        folder.mkdir(parents=True)
+    for program in (onedir / "bin/salt-master", venv / "bin/salt-master", lone / "bin/salt-master"):
+        program.parent.mkdir(exist_ok=True)
+        program.touch(0o755)
+
+    def found(program: Path) -> set[str]:
+        return {it for it in stage.programs(str(program)) if it.startswith(str(tmp_path))}
+
+    assert found(onedir / "bin") == {str(onedir)}
+    assert found(venv / "bin") == {str(venv)}
+    assert found(lone / "bin") == {str(lone / "bin")}
+
+
+def test_of_etc_only_what_everybody_may_read(tmp_path: Path) -> None:
+    for name, mode in (("open", 0o644), ("shadow", 0o640)):
+        (tmp_path / name).touch()
+        (tmp_path / name).chmod(mode)
+    for name, mode in (("folder", 0o755), ("private", 0o711)):
+        (tmp_path / name).mkdir(mode)
+    os.symlink("shadow", tmp_path / "link")
+    os.mkfifo(tmp_path / "fifo")
+    public = {it for it in os.listdir(tmp_path) if stage._public(str(tmp_path / it))}
+    assert public == {"open", "folder", "link"}
+    assert not stage._public(str(tmp_path / "vanished"))
 
 
 # The rehearsal -----------------------------------------------------------------------------------

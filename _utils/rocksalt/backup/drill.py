@@ -25,6 +25,7 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from rocksalt.backup import errors, fetch, manifest, names, rehearsal, restore, stage, verify
+from rocksalt.backup.config import FOLDER
 from rocksalt.backup.errors import BackupError, Unreachable
 from rocksalt.backup.extract import Workspace
 from rocksalt.backup.manifest import Manifest
@@ -208,6 +209,7 @@ class _Run:
             "salt": salt,
             "canary": self._drill.get("canary", ""),
             "minion": self._minion(),
+            "hidden": self._hidden(),
             "programs": os.pathsep.join([os.path.dirname(sys.executable), os.environ["PATH"]]),
         }
         for line in stage.play(rehearsal.__name__, plan):
@@ -227,6 +229,11 @@ class _Run:
             raise BackupError(
                 f"the minion's key pair in {folder} cannot be read: {error}"
             ) from None
+
+    def _hidden(self) -> list[str]:
+        """Folders of this host that the restored master must not see, wherever they are."""
+        identity, minion = (str(self._drill.get(key, "")) for key in ("identity", "minion"))
+        return [it for it in (FOLDER, os.path.dirname(identity), minion) if it]
 
     def _skip_rest(self, reason: str) -> None:
         taken = {it["name"] for it in self._steps}

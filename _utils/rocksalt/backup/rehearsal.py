@@ -2,7 +2,7 @@
 
 It reads one JSON object from standard input and writes a line of JSON for each step that it took,
 ``{"name", "status", "reason"}``, the first one when it stands on its own stage. Whatever it starts
-ends with it.
+ends with it, and all of that may be the code of somebody who had the master.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -149,7 +150,7 @@ class Rehearsal:
             raise Skipped(f"default_include is {pattern!r}: there is no place for a drop-in")
         folder = os.path.join(os.path.dirname(self.config), folder)
         os.makedirs(folder, exist_ok=True)
-        Path(folder, "zz-rehearsal.conf").write_text(json.dumps(_REPLACED))
+        _write(Path(folder, "zz-rehearsal.conf"), json.dumps(_REPLACED), 0o644)
         port = int(self.opts["ret_port"])
         self._start("salt-master", os.path.dirname(self.config), lambda: _listening(port))
         self.running = True
@@ -178,9 +179,7 @@ class Rehearsal:
         folder = f"{WORK}/minion"
         os.makedirs(f"{folder}/pki", mode=0o700)
         for file, text in (("pem", self.minion["pem"]), ("pub", self.minion["pub"])):
-            path = Path(folder, f"pki/minion.{file}")
-            path.touch(0o600)
-            path.write_text(text)
+            _write(Path(folder, f"pki/minion.{file}"), text)
         options = {
             "id": name,
             "master": "127.0.0.1",
@@ -194,7 +193,7 @@ class Rehearsal:
         for key in ("encryption_algorithm", "signing_algorithm", "hash_type"):
             if key in self.opts:
                 options[key] = self.opts[key]
-        Path(folder, "minion").write_text(json.dumps(options))
+        _write(Path(folder, "minion"), json.dumps(options))
         return folder
 
     def _answers(self, name: str) -> bool:
@@ -208,22 +207,21 @@ class Rehearsal:
 
     def _start(self, program: str, config: str, ready: Callable[[], bool]) -> None:
         """Runs a daemon until it is ready; :class:`BackupError` has the last that it told."""
-        log = Path(WORK, f"{program}.log")
-        with log.open("wb") as file:
+        with tempfile.TemporaryFile() as log:  # nothing else can be in the place of a nameless file
             process = subprocess.Popen(
                 [self._program(program), "-c", config, "-l", "warning"],
                 stdin=subprocess.DEVNULL,
-                stdout=file,
-                stderr=file,
+                stdout=log,
+                stderr=log,
             )
-        deadline = time.monotonic() + PATIENCE
-        while not ready():
-            told = _last(log.read_text(errors="replace"))
-            if process.poll() is not None:
-                raise BackupError(f"{program} ended with status {process.returncode}: {told}")
-            if time.monotonic() > deadline:
-                raise BackupError(f"{program} was not ready after {PATIENCE:.0f} s: {told}")
-            time.sleep(0.3)
+            deadline = time.monotonic() + PATIENCE
+            while not ready():
+                told = _last(_tail(log.fileno()))
+                if process.poll() is not None:
+                    raise BackupError(f"{program} ended with status {process.returncode}: {told}")
+                if time.monotonic() > deadline:
+                    raise BackupError(f"{program} was not ready after {PATIENCE:.0f} s: {told}")
+                time.sleep(0.3)
 
     def _program(self, name: str) -> str:
         path = shutil.which(name, path=self.programs or None)
@@ -252,6 +250,19 @@ def _run(
         )
     except subprocess.TimeoutExpired:
         raise BackupError(f"{command[0]} did not end within {patience:.0f} s") from None
+
+
+def _write(path: Path, text: str, mode: int = 0o600) -> None:
+    """Writes a file that is new: not through a link that the restored master left there."""
+    path.unlink(missing_ok=True)
+    with open(path, "x", opener=lambda name, flags: os.open(name, flags, mode)) as file:
+        file.write(text)
+
+
+def _tail(fd: int) -> str:
+    """The end of a log, whose writer goes on at the place that it shares with this."""
+    size = os.fstat(fd).st_size
+    return os.pread(fd, 65536, max(0, size - 65536)).decode(errors="replace")
 
 
 def _last(text: str) -> str:
@@ -297,8 +308,10 @@ def main() -> None:
 
     def enter() -> str:
         stage.loopback()
-        stage.enter(stage.build(plan["scratch"]), plan["tree"], plan["tops"])
-        os.makedirs(WORK, mode=0o700)
+        root = stage.build(plan["scratch"], stage.programs(plan["programs"]), plan["hidden"])
+        os.makedirs(root + WORK, mode=0o700)
+        stage.enter(root, plan["tree"], plan["tops"])
+        del os.environ["PYTHONPATH"]
         return "a root folder and a network of its own"
 
     _tell(entered := outcome(STAGE, enter))
