@@ -319,7 +319,7 @@ class Refusing:
     def names(self) -> None:
         raise self._error
 
-    open = names
+    open = checked = names
 
     def close(self) -> None:
         pass
@@ -396,7 +396,7 @@ def test_what_a_receiver_says_of_its_check(site, monkeypatch, change, words):
         vault = true(name, {**entry, "type": "file"}, *more)
         if name == "far":
             told = json.dumps({**ANSWER, **change}).encode()
-            vault.checked = lambda deep: (told, b"")
+            vault.checked = lambda: (told, b"")
         return vault
 
     monkeypatch.setattr(access.opening, "vault", opened)

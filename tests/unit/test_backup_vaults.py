@@ -9,7 +9,7 @@ import errno
 import hashlib
 import io
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -975,21 +975,3 @@ def test_credentials_are_those_of_the_vault(monkeypatch: pytest.MonkeyPatch) -> 
     found = vault.client()._request_signer._credentials
     assert (found.access_key, found.secret_key) == ("A", "B")
     assert vault.client().meta.endpoint_url == "https://s3.example"
-
-
-def test_the_newest_reports_are_found(filed: FileVault, source: Path) -> None:
-    stamps: Sequence[str] = (
-        "20261120T010000Z.drill",
-        "20261121T010000Z.drill",
-        "20261119T010000Z.verify",
-    )
-    for stamp in stamps:
-        for suffix in (".json.sig", ".json"):
-            source.write_bytes(f"{stamp}{suffix}".encode())
-            put(filed, source, f"{stamp}{suffix}")
-    put(filed, source, "20261122T010000Z.drill.json")
-    found = opening.reports(filed)
-    assert found == {
-        f"{stamp}.json": (f"{stamp}.json".encode(), f"{stamp}.json.sig".encode())
-        for stamp in stamps[1:]
-    }

@@ -130,13 +130,13 @@ def _checked(vault: Vault, side: Side, now: dt.datetime, deep: bool, known: _Kno
     def tell(done: int, total: int) -> None:
         progress(Step("verify", side.name, bytes=done, of_bytes=total))
 
-    remote = getattr(vault, "checked", None) if side.archives and not side.reads else None
+    remote = vault.checked() if deep and side.archives and not side.reads else None
     report = verify.check(
         vault, side.pins, now, deep and not remote, known.seen, tell, side.archives, known.first
     )
-    if not (deep and remote):
+    if not remote:
         return _Look(report, (), known)
-    told = reports.answer(remote(deep)[0], side.name, side.pins.instance, now)
+    told = reports.answer(remote[0], side.name, side.pins.instance, now)
     here = {(problem.code, problem.sequence) for problem in report.problems}
     checked = dataclasses.replace(
         report, archives_checked=told.archives_checked, bytes_checked=told.bytes_checked

@@ -59,6 +59,12 @@ class Vault(Reader):
         """What the receiver said of a manifest that was put in this run, and its signature."""
         return None
 
+    def checked(self, deep: bool = True) -> tuple[bytes, bytes] | None:
+        """A check of all snapshots made by the vault's own host, and its signature, verified; None
+        where no host of the vault checks anything. ``deep`` reads the archives.
+        """
+        return None
+
     @abc.abstractmethod
     def faults(self) -> list[str]:
         """Why this vault is none that the master cannot rewrite, a sentence each; empty when it is

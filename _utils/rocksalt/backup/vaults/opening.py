@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from rocksalt.backup import names
-from rocksalt.backup.vaults import Reader, Settings, Vault
+from rocksalt.backup.vaults import Settings, Vault
 from rocksalt.backup.vaults.file import FileVault
 from rocksalt.backup.vaults.s3 import S3Vault
 from rocksalt.backup.vaults.ssh import SshVault
@@ -25,24 +24,3 @@ def vault(name: str, settings: Settings, credentials: Credentials, instance: str
     if settings["type"] == "ssh":
         return SshVault(name, settings, instance)
     return S3Vault(name, settings, credentials.get(name, {}), instance)
-
-
-def reports(vault: Reader) -> dict[str, tuple[bytes, bytes]]:
-    """The newest report of a drill and of a check in a vault, by their names, each with its
-    signature, which is to be verified.
-
-    :class:`VaultError` where the vault lets this host read nothing.
-    """
-    found = vault.names()
-    newest: dict[str, str] = {}
-    for name in sorted(found):
-        report = names.REPORT.fullmatch(name)
-        if report and name + names.SIGNATURE in found:
-            newest[report["kind"]] = name
-    return {name: (_content(vault, name), _content(vault, name + names.SIGNATURE))
-            for name in newest.values()}  # fmt: skip
-
-
-def _content(vault: Reader, name: str) -> bytes:
-    with vault.open(name) as file:
-        return file.read()
