@@ -16,7 +16,7 @@ from backup_master import BEGIN, HOUR, Master, Memory
 
 from rocksalt.backup import access, commands, sshsig, status
 from rocksalt.backup.errors import FAILED, OK, UNREACHABLE, UNVERIFIED, WARNINGS, BackupError
-from rocksalt.backup.vaults.file import FileVault
+from rocksalt.backup.vaults.file import MARKER, FileVault
 from rocksalt.backup.vaults.ssh import SshVault
 
 HERE = Path(__file__).resolve().parent
@@ -148,6 +148,7 @@ class Remote:
     def __init__(self, folder: Path, master: Master, name: str = "far", **client: Any):
         self.folder, self.name = folder / name, name
         (self.folder / "store").mkdir(parents=True)
+        (self.folder / "store" / MARKER).touch()
         self.public = sshsig.generate(self.folder / "signing")
         entry = {"instance": "master1", "key": "x", "signer": master.signer.public, **client}
         self.settings = {
@@ -204,16 +205,16 @@ def test_a_receiver_takes_snapshots_and_countersigns(tmp_path, master):
 
 def test_a_receiver_that_was_away_catches_up(tmp_path, master):
     remote, vault = Remote(tmp_path, master), Memory()
-    take(master, vault, remote.vault())
+    take(master, vault, remote.vault(), hours=-3)
     program, gone = remote.program, tmp_path / "gone"
     gone.write_text("#!/bin/sh\nexit 255\n")
     gone.chmod(0o700)
     remote.program = gone
-    for hours in (1, 2):
+    for hours in (-2, -1):
         master.write("srv/salt/top.sls", str(hours))
         assert take(master, vault, remote.vault(), hours=hours).code == UNREACHABLE
     remote.program = program
-    result = take(master, vault, remote.vault(), hours=3)
+    result = take(master, vault, remote.vault())
     assert result.vaults["far"]["error"] == ""
     assert result.vaults["far"]["sequence"] == 4
 
