@@ -112,7 +112,7 @@ class Host:
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, target)
-        _sync_directory(target.parent)
+        synchronise(target.parent)
 
     def remove(self, path: str) -> None:
         with contextlib.suppress(FileNotFoundError):
@@ -120,7 +120,7 @@ class Host:
 
     def rename(self, path: str, new: str) -> None:
         os.replace(self.path(path), self.path(new))
-        _sync_directory(self.path(new).parent)
+        synchronise(self.path(new).parent)
 
     def secure(self, path: str, owner: str, group: str, mode: str) -> None:
         target = self.path(path)
@@ -173,7 +173,8 @@ def _name(lookup, number: int, attribute: str) -> str:  # type: ignore[no-untype
         return str(number)
 
 
-def _sync_directory(path: Path) -> None:
+def synchronise(path: Path) -> None:
+    """Makes the names in a folder safe on the disk."""
     handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(handle)

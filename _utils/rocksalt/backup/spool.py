@@ -29,7 +29,7 @@ from rocksalt.backup import manifest as manifests
 from rocksalt.backup.errors import BackupError, Locked, Unverified
 from rocksalt.backup.manifest import Manifest
 from rocksalt.backup.names import SIGNATURE
-from rocksalt.host import Host
+from rocksalt.host import Host, synchronise
 
 KEPT = 500
 """Manifests in the local chain; the whole chain is in the vaults."""
@@ -165,10 +165,10 @@ class Spool:
         """Makes what was built in ``folder`` the newest snapshot; from here on it exists."""
         self._write(folder / (head.manifest.name + SIGNATURE), head.signature)
         self._write(folder / head.manifest.name, head.data)
-        _sync(folder)
+        synchronise(folder)
         entry = self.outbox / head.manifest.stem
         os.rename(folder, entry)
-        _sync(self.outbox)
+        synchronise(self.outbox)
         self._settle(entry)
 
     def _settle(self, entry: Path) -> None:
@@ -268,11 +268,3 @@ def _read(path: Path) -> Head:
     data = path.read_bytes()
     signature = path.with_name(path.name + SIGNATURE).read_bytes()
     return Head(manifests.read(data, path.name), data, signature)
-
-
-def _sync(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

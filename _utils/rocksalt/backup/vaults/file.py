@@ -30,6 +30,7 @@ from rocksalt.backup import disks, names
 from rocksalt.backup.errors import Taken, Unreachable, VaultError
 from rocksalt.backup.vaults import Settings, Stored, Vault
 from rocksalt.backup.vaults.content import CHUNK, content, pieces
+from rocksalt.host import synchronise
 
 MARKER = ".rocksalt-vault"
 """What a receiver's folder has; an empty folder on which its disk is not mounted has it not."""
@@ -131,7 +132,7 @@ class Store:
                 os.utime(descriptor, (received, received))
             os.fsync(descriptor)
             os.link(self._incoming, self.folder / name)
-            _synchronise(self.folder)
+            synchronise(self.folder)
         finally:
             os.close(descriptor)
             self._incoming.unlink(missing_ok=True)
@@ -159,7 +160,7 @@ class Store:
     def remove(self, name: str) -> None:
         """Takes an object away, for the retention of a receiver, under the lock."""
         (self.folder / name).unlink()
-        _synchronise(self.folder)
+        synchronise(self.folder)
 
 
 class FileVault(Vault):
@@ -261,11 +262,3 @@ def _lock(descriptor: int, last: bool) -> bool:
             raise
         return False
     return True
-
-
-def _synchronise(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
