@@ -152,6 +152,17 @@ def test_customers_have_archives_of_their_own(master, vault):
     assert "srv/pillar/gone is not in the snapshot" in result.warnings[0]
 
 
+def test_a_hard_link_to_a_customer_s_file_is_told_and_not_packed_for_the_operator(master, vault):
+    paths = [master.path("srv/pillar/acme")]
+    os.link(f"{paths[0]}/secret.sls", master.path("srv/pillar/old-copy.sls"))
+    master.authorise(customers={"acme": {"recipients": [age.generate()[1]], "paths": paths}})
+    result = master.take(vault)
+    archives = vault.manifests()[0].archives
+    assert (archives["customer-acme"].files, archives["operator"].files) == (1, 4)
+    assert (result.code, len(result.warnings)) == (WARNINGS, 1)
+    assert "old-copy.sls: foreign: is a hard link" in result.warnings[0]
+
+
 def test_recipients_that_nobody_authorised_are_refused_before_anything_is_packed(master, vault):
     master.settings["revision"] = 2
     with pytest.raises(Unverified, match="ssh-keygen -Y sign"):

@@ -313,6 +313,19 @@ def test_what_will_lie_beside_a_customer_s_file_is_no_operator_s(tree):
     assert tree.path("srv/pillar/acme.db-wal") not in walked
 
 
+def test_a_customer_s_file_is_no_operator_s_by_another_name(tree):
+    tree.write("srv/pillar/acme/secret", "srv/pillar/a")
+    os.link(tree.path("srv/pillar/acme/secret"), tree.path("srv/pillar/old-copy"))
+    tree.customer("acme", "srv/pillar/acme")
+    plan = tree.plan(pillar_roots={"base": [tree.path("srv/pillar")]})
+    parts = {part.name: part for part in plan.parts}
+    assert parts["operator"].foreign == (tree.path("srv/pillar/acme"),)
+    assert parts["customer-acme"].foreign == ()
+    others = walk.Foreign(parts["operator"])
+    assert os.lstat(tree.path("srv/pillar/old-copy")) in others
+    assert os.lstat(tree.path("srv/pillar/a")) not in others
+
+
 def test_a_customer_s_link_to_what_others_read_is_told(tree):
     tree.write("srv/pillar/common", "srv/pillar/acme/own")
     tree.link("srv/pillar/acme/link", "../common")

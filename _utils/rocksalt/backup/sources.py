@@ -185,7 +185,7 @@ def _leave_to_customers(draft: _Draft) -> None:
 
 def _part(draft: _Draft, name: str) -> Part:
     """Roots that lie in another one go with that; what is left out around one of them is left out
-    entry by entry.
+    entry by entry. Customers' files are not the operator's by another name either.
     """
     own = draft.roots[name]
     others = {path for part, roots in draft.roots.items() if part != name for path in roots}
@@ -201,7 +201,8 @@ def _part(draft: _Draft, name: str) -> Part:
         outer = next((root for root in own if root != path and within(path, root)), None)
         if outer:
             own[outer] += [why for why in own.pop(path) if why not in own[outer]]
-    return Part(name, tuple(sorted(own)), tuple(sorted(exclude)))
+    foreign = others if name == names.OPERATOR else ()
+    return Part(name, tuple(sorted(own)), tuple(sorted(exclude)), tuple(sorted(foreign)))
 
 
 def _around(path: str, kept: Collection[str]) -> Iterator[str]:
