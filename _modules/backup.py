@@ -100,7 +100,7 @@ def packages(saltenv=None):
     """
     with plainly():
         settings = _baseline(saltenv).families["backup"].settings
-    return ["zstd"] if settings["master"] or settings["drill"] else []
+    return ["zstd"] if settings["master"] or "identity" in settings["drill"] else []
 
 
 def drift(saltenv=None):
