@@ -46,7 +46,7 @@ _OURS = ("rocksalt", "salt")
 _LOADER = "/etc/ld.so.cache"
 _LOADED = ("/lib", "/lib32", "/lib64", "/libx32", "/usr/lib", "/usr/lib32", "/usr/lib64")
 """Where process 1 may still load something from: nothing is restored there."""
-_READ_ONLY, _NOSUID, _NODEV, _REMOUNT, _BIND, _RECURSIVE = 1, 2, 4, 32, 4096, 16384
+_READ_ONLY, _NOSUID, _NODEV, _NOEXEC, _REMOUNT, _BIND, _RECURSIVE = 1, 2, 4, 8, 32, 4096, 16384
 _UP = 0x1
 _SIOCSIFFLAGS = 0x8914
 _RIGHTS = (0, 1, 3, 5, 6, 7, 10)
@@ -185,7 +185,8 @@ def _bind(source: str, target: str, flags: int = 0) -> None:
         points = [line.split()[4] for line in file]
     for point in {re.sub(r"\\([0-7]{3})", lambda it: chr(int(it[1], 8)), it) for it in points}:
         if _within(point, os.path.realpath(target)):
-            mount("none", point, flags=_BIND | _REMOUNT | _NOSUID | _NODEV | flags)
+            kept = os.statvfs(point).f_flag & (_READ_ONLY | _NOEXEC)
+            mount("none", point, flags=_BIND | _REMOUNT | _NOSUID | _NODEV | kept | flags)
 
 
 def _etc(target: str) -> None:
