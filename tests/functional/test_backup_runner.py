@@ -205,6 +205,25 @@ def test_recipients_that_nobody_authorised(backup: Backup, event_listener: Any) 
     wanted = [(backup.factory.id, "salt/backup/master1/failed")]
     heard = event_listener.wait_for_events(wanted, after_time=begun, timeout=30)
     assert heard.found_all_events
+    (event,) = heard.matches
+    assert (event.data["code"], event.data["class"]) == (UNVERIFIED, "Unverified")
+    assert "reason" not in event.data
+
+
+def test_a_chain_begins_where_a_vault_is_away_only_when_told_so(backup: Backup) -> None:
+    vaults = {**backup.settings["vaults"]}
+    (backup.folder / "first").mkdir()
+    vaults["near"] = {**vaults["near"], "path": str(backup.folder / "first")}
+    vaults["far"] = {**vaults["far"], "path": str(backup.folder / "nowhere")}
+    status = backup.status.read_bytes()
+    backup.status.unlink()
+    backup.configure(vaults=vaults, spool=str(backup.folder / "spool2"))
+    code, found = backup.run("backup.snapshot")
+    assert (code, "backup.snapshot begin=True" in found["reason"]) == (UNREACHABLE, True)
+    code, found = backup.run("backup.snapshot", "begin=True")
+    assert (code, found["sequence"], found["warnings"]) == (UNREACHABLE, 1, 0)
+    backup.configure()
+    backup.status.write_bytes(status)
 
 
 @pytest.mark.parametrize(
