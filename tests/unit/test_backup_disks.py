@@ -48,7 +48,14 @@ class Machine:
     def _node(self, name: str) -> Path:
         return next((self.root / "sys/block").glob(f"**/{name}"))
 
-    def mount(self, path: str, device: str, kind: str = "ext4", source: str = "/dev/x", options: str = "rw") -> None:  # fmt: skip
+    def mount(
+        self,
+        path: str,
+        device: str,
+        kind: str = "ext4",
+        source: str = "/dev/x",
+        options: str = "rw",
+    ) -> None:
         self.mounts[path] = 30 + len(self.mounts)
         line = f"{self.mounts[path]} 1 {device} / {path} rw shared:1 - {kind} {source} {options}\n"
         with open(self.root / "proc/self/mountinfo", "a") as file:
