@@ -14,9 +14,10 @@ import sys
 import salt.config
 
 from rocksalt import source
-from rocksalt.backup import checks, program, reading
-from rocksalt.backup import enforce as enforcement
-from rocksalt.backup import setup as setups
+from rocksalt.backup import program
+from rocksalt.backup.family import checks, reading
+from rocksalt.backup.family import enforce as enforcement
+from rocksalt.backup.family import setup as setups
 from rocksalt.findings import judge
 from rocksalt.host import Host
 from rocksalt.plainly import plainly

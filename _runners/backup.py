@@ -27,9 +27,11 @@ import time
 import salt.utils.event
 import salt.version
 
-from rocksalt.backup import access, commands, config, progress, recipients, snapshot, sources
+from rocksalt.backup import access, commands, config, progress
 from rocksalt.backup import status as statuses
+from rocksalt.backup.crypto import recipients
 from rocksalt.backup.errors import FAILED, OK, BackupError
+from rocksalt.backup.snapshots import snapshot, sources
 
 log = logging.getLogger(__name__)
 

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from rocksalt.backup import age
+from rocksalt.backup.crypto import age
 
 ROUNDS = 3
 REPO = Path(__file__).parents[1]

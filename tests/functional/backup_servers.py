@@ -26,7 +26,8 @@ import botocore.config
 import botocore.exceptions
 
 from conftest import REPOSITORY, program
-from rocksalt.backup import config, sshsig
+from rocksalt.backup import config
+from rocksalt.backup.crypto import sshsig
 from rocksalt.backup.vaults.file import MARKER
 
 HERE = "127.0.0.1"

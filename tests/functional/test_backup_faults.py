@@ -14,10 +14,13 @@ from typing import Any
 import pytest
 from backup_master import BEGIN, HOUR, Master, Memory
 
-from rocksalt.backup import access, commands, sshsig, status
+from rocksalt.backup import access, commands, status
+from rocksalt.backup.crypto import sshsig
 from rocksalt.backup.errors import FAILED, OK, UNREACHABLE, UNVERIFIED, WARNINGS, BackupError
 from rocksalt.backup.vaults.file import MARKER, FileVault
 from rocksalt.backup.vaults.ssh import SshVault
+
+pytestmark = pytest.mark.any_salt
 
 HERE = Path(__file__).resolve().parent
 UTILS = HERE.parents[1] / "_utils"

@@ -10,7 +10,8 @@ import tarfile
 
 import pytest
 
-from rocksalt.backup import age, compress, pack
+from rocksalt.backup.crypto import age
+from rocksalt.backup.packing import compress, pack
 
 SLOTS = 200_000
 WRITER = f"""

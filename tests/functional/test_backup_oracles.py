@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from rocksalt.backup import age, recipients, sshsig
+from rocksalt.backup.crypto import age, recipients, sshsig
 from rocksalt.backup.errors import BackupError, Unverified
+
+pytestmark = pytest.mark.any_salt
 
 CHUNK = 64 << 10
 SIZES = [0, 1, CHUNK - 1, CHUNK, CHUNK + 1, 2 * CHUNK, 3_000_000]

@@ -32,25 +32,15 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from conftest import REPOSITORY, program
-from rocksalt.backup import (
-    age,
-    drill,
-    errors,
-    fetch,
-    manifest,
-    names,
-    recipients,
-    rehearsal,
-    restore,
-    sshsig,
-    stage,
-)
-from rocksalt.backup.pack import pack
+from rocksalt.backup import errors, manifest, names
+from rocksalt.backup.crypto import age, recipients, sshsig
+from rocksalt.backup.packing.pack import pack
+from rocksalt.backup.packing.walk import Part
 from rocksalt.backup.program import build, sources
 from rocksalt.backup.progress import Step
+from rocksalt.backup.proof.verify import Pins
+from rocksalt.backup.restoring import drill, fetch, rehearsal, restore, stage
 from rocksalt.backup.vaults import Stored, Vault
-from rocksalt.backup.verify import Pins
-from rocksalt.backup.walk import Part
 
 NOW = dt.datetime.now(dt.timezone.utc).replace(microsecond=0)
 PAGE = REPOSITORY / "docs/backup.md"

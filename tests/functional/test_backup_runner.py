@@ -16,7 +16,7 @@ from saltfactories.manager import FactoriesManager
 from saltfactories.utils import random_string
 
 from conftest import ENVIRONMENT, REPOSITORY, program
-from rocksalt.backup import age, recipients, sshsig
+from rocksalt.backup.crypto import age, recipients, sshsig
 
 OK, FAILED, WARNINGS, LOCKED, UNREACHABLE, UNVERIFIED = 0, 1, 4, 5, 6, 7
 

@@ -37,11 +37,15 @@ from backup_servers import (
 )
 
 from conftest import REPOSITORY
-from rocksalt.backup import manifest, names, receipts, sshsig
+from rocksalt.backup import manifest, names
+from rocksalt.backup.crypto import sshsig
 from rocksalt.backup.errors import Taken, Unreachable, VaultError
 from rocksalt.backup.manifest import Archive, Manifest
+from rocksalt.backup.proof import receipts
 from rocksalt.backup.vaults import Vault, opening
 from rocksalt.backup.vaults.file import MARKER
+
+pytestmark = pytest.mark.any_salt
 
 INSTANCE = "salt1"
 MEGABYTE = 1 << 20

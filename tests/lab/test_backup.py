@@ -43,7 +43,7 @@ except Exception as error:
 REWRITE = f"""{_LIBRARY}
 import json, pathlib
 from rocksalt.backup import manifest
-from rocksalt.backup.sshsig import Signer
+from rocksalt.backup.crypto.sshsig import Signer
 signer, previous = Signer.load("/root/stolen"), ""
 for path in sorted(pathlib.Path(sys.argv[1]).glob("*Z.json")):
     value = json.loads(path.read_bytes())

@@ -11,10 +11,12 @@ from typing import Any, BinaryIO
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from rocksalt.backup import age, manifest, names, receipts, recipients
-from rocksalt.backup.judge import Pins
+from rocksalt.backup import manifest, names
+from rocksalt.backup.crypto import age, recipients
+from rocksalt.backup.crypto.sshsig import Signer
 from rocksalt.backup.manifest import Archive, Manifest, digest
-from rocksalt.backup.sshsig import Signer
+from rocksalt.backup.proof import receipts
+from rocksalt.backup.proof.judge import Pins
 from rocksalt.backup.vaults import Reader, Stored
 
 HOUR = dt.timedelta(hours=1)

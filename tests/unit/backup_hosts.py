@@ -11,9 +11,11 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from rocksalt import settings
-from rocksalt.backup import age, checks, names, reading, recipients, status
-from rocksalt.backup.setup import Setup
-from rocksalt.backup.sshsig import Signer
+from rocksalt.backup import names, status
+from rocksalt.backup.crypto import age, recipients
+from rocksalt.backup.crypto.sshsig import Signer
+from rocksalt.backup.family import checks, reading
+from rocksalt.backup.family.setup import Setup
 
 NOW = dt.datetime(2026, 11, 22, 14, 0, tzinfo=dt.timezone.utc)
 MASTER_UNIT = (

@@ -9,9 +9,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from rocksalt.backup import age, manifest, names, recipients, snapshot, sshsig
+from rocksalt.backup import manifest, names
+from rocksalt.backup.crypto import age, recipients, sshsig
 from rocksalt.backup.errors import Taken, Unreachable, VaultError
 from rocksalt.backup.manifest import Manifest
+from rocksalt.backup.snapshots import snapshot
 from rocksalt.backup.vaults import Stored, Vault
 
 BEGIN = dt.datetime(2026, 11, 22, 13, 0, tzinfo=dt.timezone.utc)

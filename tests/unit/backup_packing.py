@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rocksalt.backup import age, compress, pack, tar
+from rocksalt.backup.crypto import age
+from rocksalt.backup.packing import compress, pack, tar
 
 IDENTITY, RECIPIENT = age.generate()
 ACL = struct.pack("<I", 2) + b"".join(

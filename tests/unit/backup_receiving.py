@@ -11,9 +11,11 @@ from typing import Any
 import pytest
 from backup_chain import World
 
-from rocksalt.backup import config, receiver, sshsig
+from rocksalt.backup import config
+from rocksalt.backup.crypto import sshsig
 from rocksalt.backup.errors import BackupError
 from rocksalt.backup.manifest import Manifest, digest
+from rocksalt.backup.vaults import receiver
 from rocksalt.backup.vaults.file import MARKER
 from rocksalt.backup.vaults.ssh import SshVault
 from rocksalt.backup.vaults.wire import Wire

@@ -1,4 +1,4 @@
-"""rocksalt.backup.age and bech32: nothing but what was written, to nobody but the recipients."""
+"""crypto.age and crypto.bech32: nothing but what was written, to nobody but the recipients."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import tracemalloc
 import pytest
 from backup_chain import Trickle
 
-from rocksalt.backup import age, bech32
+from rocksalt.backup.crypto import age, bech32
 from rocksalt.backup.errors import BackupError, Unverified
 
 CHUNK = age.CHUNK

@@ -1,4 +1,4 @@
-"""rocksalt.backup.chain: what is wrong with a chain, seen from its links."""
+"""rocksalt.backup.proof.chain: what is wrong with a chain, seen from its links."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import random
 
 import pytest
 
-from rocksalt.backup import chain
-from rocksalt.backup.chain import Link
+from rocksalt.backup.proof import chain
+from rocksalt.backup.proof.chain import Link
 
 
 def whole(length: int = 5, label: str = "", **levels: int) -> list[Link]:

@@ -1,4 +1,4 @@
-"""rocksalt.backup.checks and .history: what each control expects, and what was seen."""
+"""rocksalt.backup.family.checks and .history: what each control expects, and what was seen."""
 
 from __future__ import annotations
 
@@ -18,8 +18,10 @@ from backup_hosts import (
     write_status,
 )
 
-from rocksalt.backup import age, checks, config, program, reading, sshsig, status
-from rocksalt.backup.setup import HOME, USER
+from rocksalt.backup import config, program, status
+from rocksalt.backup.crypto import age, sshsig
+from rocksalt.backup.family import checks, reading
+from rocksalt.backup.family.setup import HOME, USER
 from rocksalt.backup.vaults.file import MARKER
 from rocksalt.findings import judge
 

@@ -13,7 +13,7 @@ import pytest
 from backup_master import BEGIN, HOUR, Master
 
 from rocksalt.backup import __main__ as program
-from rocksalt.backup import access, commands, drill, status
+from rocksalt.backup import access, commands, status
 from rocksalt.backup.errors import (
     FAILED,
     OK,
@@ -24,6 +24,7 @@ from rocksalt.backup.errors import (
     Unreachable,
     VaultError,
 )
+from rocksalt.backup.restoring import drill
 
 REPO = Path(__file__).resolve().parents[2]
 

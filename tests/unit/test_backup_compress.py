@@ -6,8 +6,8 @@ import subprocess
 
 import pytest
 
-from rocksalt.backup import compress
 from rocksalt.backup.errors import BackupError, Unverified
+from rocksalt.backup.packing import compress
 
 DATA = os.urandom(300_000) + bytes(3_000_000) + b"words and words " * 50_000
 WAYS = ("gzip", "zstandard", "program")

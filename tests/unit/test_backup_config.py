@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from rocksalt.backup import age, config
+from rocksalt.backup import config
+from rocksalt.backup.crypto import age
 from rocksalt.backup.errors import BackupError
 
 KEYS = [age.generate()[1] for _ in range(4)]

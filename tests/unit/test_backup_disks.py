@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from rocksalt.backup import disks
+from rocksalt.backup.vaults import disks
 
 LUKS = "CRYPT-LUKS2-0123456789abcdef-disk"
 LVM = "LVM-abcdefghijklmnop"

@@ -16,12 +16,14 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from rocksalt.backup import drill, errors, fetch, manifest, names, rehearsal, restore, stage, verify
+from rocksalt.backup import errors, manifest, names
+from rocksalt.backup.crypto.sshsig import Signer
+from rocksalt.backup.crypto.sshsig import verify as check_signature
 from rocksalt.backup.errors import BackupError, Locked, Unreachable, Unverified, VaultError
-from rocksalt.backup.extract import Workspace
-from rocksalt.backup.rehearsal import Rehearsal, Skipped
-from rocksalt.backup.sshsig import Signer
-from rocksalt.backup.sshsig import verify as check_signature
+from rocksalt.backup.proof import verify
+from rocksalt.backup.restoring import drill, fetch, rehearsal, restore, stage
+from rocksalt.backup.restoring.extract import Workspace
+from rocksalt.backup.restoring.rehearsal import Rehearsal, Skipped
 from rocksalt.backup.vaults import Stored, Vault
 
 NOW = dt.datetime(2026, 11, 22, 14, 0, tzinfo=dt.timezone.utc)

@@ -1,4 +1,4 @@
-"""rocksalt.backup.enforce: makes a host what the checks expect."""
+"""rocksalt.backup.family.enforce: makes a host what the checks expect."""
 
 from __future__ import annotations
 
@@ -14,8 +14,10 @@ from backup_hosts import (
     vault_settings,
 )
 
-from rocksalt.backup import checks, config, enforce, program, sshsig
-from rocksalt.backup.setup import HOME, USER
+from rocksalt.backup import config, program
+from rocksalt.backup.crypto import sshsig
+from rocksalt.backup.family import checks, enforce
+from rocksalt.backup.family.setup import HOME, USER
 from rocksalt.backup.vaults.file import MARKER
 from rocksalt.errors import Refused
 

@@ -11,11 +11,12 @@ from typing import Any, BinaryIO
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from rocksalt.backup import fetch, manifest, names
+from rocksalt.backup import manifest, names
+from rocksalt.backup.crypto.sshsig import Signer
 from rocksalt.backup.errors import BackupError, Unverified
-from rocksalt.backup.sshsig import Signer
+from rocksalt.backup.proof.verify import Pins
+from rocksalt.backup.restoring import fetch
 from rocksalt.backup.vaults import Reader, Stored
-from rocksalt.backup.verify import Pins
 
 SIGNER, STRANGER = (Signer(Ed25519PrivateKey.generate()) for _ in range(2))
 PINS = Pins("salt", (SIGNER.public,), "")

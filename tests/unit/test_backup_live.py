@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from rocksalt.backup import live, tar
+from rocksalt.backup.packing import live, tar
 
 SIZE = 3 << 20
 

@@ -12,7 +12,8 @@ import time
 import pytest
 from backup_packing import a_socket, one_of_each, packed, seen, unpacked
 
-from rocksalt.backup import age, archive, compress, live, pack, tar
+from rocksalt.backup.crypto import age
+from rocksalt.backup.packing import archive, compress, live, pack, tar
 
 
 @pytest.fixture

@@ -32,9 +32,15 @@ def test_it_names_its_interpreter_and_holds_the_library():
 
 def test_it_has_what_runs_on_a_vault_and_a_drill_host_and_leaves_out_the_families():
     found = set(program.sources())
-    for name in ("receiver", "verify", "restore", "drill", "check", "config", "vaults/opening"):
+    for name in ("check", "config", "proof/verify", "restoring/drill", "vaults/receiver"):
         assert f"rocksalt/backup/{name}.py" in found
-    for other in ("catalogue", "settings", "firewall/policy", "backup/checks", "backup/enforce"):
+    for other in (
+        "catalogue",
+        "settings",
+        "firewall/policy",
+        "backup/family/checks",
+        "backup/family/enforce",
+    ):
         assert f"rocksalt/{other}.py" not in found
 
 

@@ -1,4 +1,4 @@
-"""rocksalt.backup.receipts: what a receiver says, and only a receiver."""
+"""rocksalt.backup.proof.receipts: what a receiver says, and only a receiver."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import json
 import pytest
 from backup_chain import signer
 
-from rocksalt.backup import receipts
 from rocksalt.backup.errors import BackupError, Unverified
-from rocksalt.backup.receipts import Receipt, Tombstone
+from rocksalt.backup.proof import receipts
+from rocksalt.backup.proof.receipts import Receipt, Tombstone
 
 TIME = "2026-11-22T13:00:05Z"
 ARCHIVE = "00000012-20261122T130000Z.operator.tar.zst.age"

@@ -16,11 +16,13 @@ import pytest
 from backup_chain import BEGIN, HOUR, World, signer
 from backup_receiving import Session, VaultHost, put_all
 
-from rocksalt.backup import names, receipts, receiver, retention, sshsig
+from rocksalt.backup import names
+from rocksalt.backup.crypto import sshsig
+from rocksalt.backup.crypto.sshsig import Signer
 from rocksalt.backup.errors import Unreachable
 from rocksalt.backup.manifest import LARGEST, canonical, digest
-from rocksalt.backup.sshsig import Signer
-from rocksalt.backup.vaults import wire
+from rocksalt.backup.proof import receipts
+from rocksalt.backup.vaults import receiver, retention, wire
 from rocksalt.backup.vaults.file import MARKER
 from rocksalt.backup.vaults.wire import Broken, Wire
 

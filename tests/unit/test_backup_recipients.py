@@ -1,4 +1,4 @@
-"""rocksalt.backup.recipients: nobody reads a snapshot whom the offline key did not name."""
+"""rocksalt.backup.crypto.recipients: nobody reads a snapshot whom the offline key did not name."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import json
 import pytest
 from backup_chain import World, signer
 
-from rocksalt.backup import age, recipients
+from rocksalt.backup.crypto import age, recipients
 from rocksalt.backup.errors import BackupError, Unverified
 
 

@@ -13,12 +13,15 @@ from typing import Any, BinaryIO
 
 import pytest
 
-from rocksalt.backup import age, compress, extract, index, manifest, names, placing, restore
+from rocksalt.backup import manifest, names
+from rocksalt.backup.crypto import age
 from rocksalt.backup.errors import BackupError, Locked, Unverified
-from rocksalt.backup.extract import Workspace
-from rocksalt.backup.pack import pack
+from rocksalt.backup.packing import compress, index
+from rocksalt.backup.packing.pack import pack
+from rocksalt.backup.packing.walk import Part
+from rocksalt.backup.restoring import extract, placing, restore
+from rocksalt.backup.restoring.extract import Workspace
 from rocksalt.backup.vaults import Reader, Stored
-from rocksalt.backup.walk import Part
 
 STARTED = "2026-11-22T13:00:00Z"
 STEM = names.stem(1, names.parsed(STARTED))

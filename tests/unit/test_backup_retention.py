@@ -13,10 +13,12 @@ from backup_chain import BEGIN, World, signer
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rocksalt.backup import names, receipts, retention
+from rocksalt.backup import names
 from rocksalt.backup.manifest import Manifest, digest
-from rocksalt.backup.retention import KEEP, Snapshot, doomed
+from rocksalt.backup.proof import receipts
+from rocksalt.backup.vaults import retention
 from rocksalt.backup.vaults.file import Store
+from rocksalt.backup.vaults.retention import KEEP, Snapshot, doomed
 
 HOUR = dt.timedelta(hours=1)
 NOON = dt.datetime(2026, 11, 22, 12, tzinfo=dt.timezone.utc)

@@ -1,4 +1,4 @@
-"""rocksalt.backup.setup: what settings amount to on a host, and which do not go together."""
+"""rocksalt.backup.family.setup: what settings amount to on a host, and which do not go together."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from backup_hosts import (
 )
 
 from rocksalt.backup import config
-from rocksalt.backup.setup import DRILL, HOME, MONITOR, USER, instructions, problems
+from rocksalt.backup.family.setup import DRILL, HOME, MONITOR, USER, instructions, problems
 
 LET_IN = {"sshd": {"allow_groups": ["sudo", USER]}, "accounts": {"users": {USER: {}}}}
 

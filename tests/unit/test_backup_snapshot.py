@@ -16,7 +16,8 @@ from typing import Any
 import pytest
 from backup_master import BEGIN, HOUR, Master, Memory
 
-from rocksalt.backup import age, history, manifest, names, pack, sshsig, status
+from rocksalt.backup import manifest, names, status
+from rocksalt.backup.crypto import age, sshsig
 from rocksalt.backup.errors import (
     FAILED,
     OK,
@@ -28,8 +29,10 @@ from rocksalt.backup.errors import (
     Unreachable,
     Unverified,
 )
+from rocksalt.backup.family import history
+from rocksalt.backup.packing import pack
 from rocksalt.backup.progress import Step
-from rocksalt.backup.spool import Spool
+from rocksalt.backup.snapshots.spool import Spool
 
 
 @pytest.fixture
@@ -115,7 +118,7 @@ def test_a_torn_full_is_not_relied_on(master, vault, monkeypatch):
         done.warnings.append(pack.Warning("changed", "/srv/x", "it grew"))
         return done
 
-    monkeypatch.setattr("rocksalt.backup.building.pack", torn)
+    monkeypatch.setattr("rocksalt.backup.snapshots.building.pack", torn)
     first = master.take(vault)
     assert (first.code, first.warnings) == (WARNINGS, ["/srv/x: changed: it grew"])
     assert vault.manifests()[0].warnings == {"changed": 1}
@@ -641,7 +644,7 @@ def test_a_full_disk_loses_nothing_and_heals(master, vault, monkeypatch):
 
     master.write("srv/salt/top.sls", "3")
     with monkeypatch.context() as patched:
-        patched.setattr("rocksalt.backup.building.pack", full)
+        patched.setattr("rocksalt.backup.snapshots.building.pack", full)
         with pytest.raises(BackupError, match="is full"):
             master.take(vault, far, at=BEGIN + 2 * HOUR)
     assert far.objects == vault.objects  # what waited was delivered all the same

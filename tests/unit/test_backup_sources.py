@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from rocksalt.backup import options, sources, walk
 from rocksalt.backup.errors import BackupError
+from rocksalt.backup.packing import walk
+from rocksalt.backup.snapshots import options, sources
 
 
 class Tree:

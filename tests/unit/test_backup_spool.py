@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from rocksalt.backup import manifest as manifests
-from rocksalt.backup import spool as module
 from rocksalt.backup.errors import BackupError, Locked
 from rocksalt.backup.manifest import Archive, Manifest
-from rocksalt.backup.spool import Head, Known, Spool
+from rocksalt.backup.snapshots import spool as module
+from rocksalt.backup.snapshots.spool import Head, Known, Spool
 
 FULL = Manifest(
     instance="m1", sequence=1, previous="", kind="full", same_as=0,

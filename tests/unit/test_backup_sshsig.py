@@ -1,4 +1,4 @@
-"""rocksalt.backup.sshsig: signatures of one key, for one purpose, on one message."""
+"""rocksalt.backup.crypto.sshsig: signatures of one key, for one purpose, on one message."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from cryptography.hazmat.primitives.serialization import (
     PrivateFormat,
 )
 
-from rocksalt.backup import sshsig
+from rocksalt.backup.crypto import sshsig
+from rocksalt.backup.crypto.sshsig import Signer, verify
 from rocksalt.backup.errors import BackupError, Unverified
-from rocksalt.backup.sshsig import Signer, verify
 
 # Made by OpenSSH 9.2 with a key that was thrown away.
 MADE_BY_OPENSSH = (

@@ -10,7 +10,7 @@ from backup_packing import ACL
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rocksalt.backup import tar
+from rocksalt.backup.packing import tar
 
 NOW = 1_795_355_555_123_456_789
 

@@ -1,4 +1,4 @@
-"""rocksalt.backup.units: what starts the jobs of a host."""
+"""rocksalt.backup.family.units: what starts the jobs of a host."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import json
 import pytest
 from backup_hosts import drill_settings, master_settings, setup, vault_settings
 
-from rocksalt.backup import units
+from rocksalt.backup.family import units
 
 UNITS = "/etc/systemd/system/rocksalt-backup-"
 VERIFY = f"{UNITS}verify.{{}}"

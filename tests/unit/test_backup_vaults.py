@@ -18,10 +18,10 @@ import pytest
 from backup_chain import World, signer
 from backup_receiving import Session, VaultHost
 
-from rocksalt.backup import disks, names
+from rocksalt.backup import names
 from rocksalt.backup.errors import BackupError, Taken, Unreachable, VaultError
 from rocksalt.backup.manifest import digest
-from rocksalt.backup.vaults import Stored, Vault, opening, s3, ssh
+from rocksalt.backup.vaults import Stored, Vault, disks, opening, s3, ssh
 from rocksalt.backup.vaults.content import CHUNK
 from rocksalt.backup.vaults.file import FileVault, Store
 

@@ -1,4 +1,4 @@
-"""rocksalt.backup.verify, look and judge: nothing that is done to a vault stays unseen."""
+"""rocksalt.backup.proof.verify, look and judge: nothing that is done to a vault stays unseen."""
 
 from __future__ import annotations
 
@@ -13,9 +13,11 @@ from types import SimpleNamespace
 import pytest
 from backup_chain import BEGIN, HOUR, Memory, World, signer
 
-from rocksalt.backup import age, errors, manifest, names, verify
+from rocksalt.backup import errors, manifest, names
+from rocksalt.backup.crypto import age
 from rocksalt.backup.errors import BackupError, Unreachable, VaultError
 from rocksalt.backup.manifest import digest
+from rocksalt.backup.proof import verify
 from rocksalt.backup.vaults import Stored
 
 DAY = dt.timedelta(days=1)

@@ -10,8 +10,8 @@ from backup_packing import a_socket
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rocksalt.backup import walk
-from rocksalt.backup.walk import Part
+from rocksalt.backup.packing import walk
+from rocksalt.backup.packing.walk import Part
 
 
 @pytest.fixture

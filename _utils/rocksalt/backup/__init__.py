@@ -2,10 +2,11 @@
 
 ::
 
-    the master's options -> sources -> pack (walk, tar, compress, age) -> spool -> vaults
-                                        manifest (signed, chained)  --^             |
-    restore, drill  <-  verify (pinned keys, no decryption)  <----------------------+
+    the master's options -> snapshots: sources -> packing -> the spool -> delivery -> vaults
+                              crypto: age, SSHSIG       a signed manifest --^           |
+    restoring: files, drills  <-  proof: the chain, by pinned keys, without decryption <+
 
 A snapshot exists once its manifest is in a vault: archives go first, the manifest last. ``names``
-and ``manifest`` say what lies in a vault, ``config`` what an administrator decides.
+and ``manifest`` say what lies in a vault, ``config`` what an administrator decides, ``commands``
+what people and timers ask for, ``family`` what is expected of a host and what is there.
 """

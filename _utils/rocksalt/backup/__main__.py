@@ -13,9 +13,11 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from rocksalt import __version__
-from rocksalt.backup import check, commands, config, progress, receiver, recipients, status
+from rocksalt.backup import check, commands, config, progress, status
 from rocksalt.backup.access import credentials
+from rocksalt.backup.crypto import recipients
 from rocksalt.backup.errors import FAILED, OK, BackupError
+from rocksalt.backup.vaults import receiver
 
 Options = argparse.Namespace
 _CODES = """\

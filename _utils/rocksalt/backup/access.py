@@ -9,11 +9,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from rocksalt.backup import age, config
+from rocksalt.backup import config
+from rocksalt.backup.crypto import age
+from rocksalt.backup.crypto.sshsig import Signer
 from rocksalt.backup.errors import BackupError
-from rocksalt.backup.sshsig import Signer
+from rocksalt.backup.proof.verify import Pins
 from rocksalt.backup.vaults import Vault, opening
-from rocksalt.backup.verify import Pins
 
 Settings = Mapping[str, Any]
 

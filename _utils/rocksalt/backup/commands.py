@@ -13,16 +13,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rocksalt.backup import access, config, drill, errors, fetch, names, reports, status, verify
+from rocksalt.backup import access, config, errors, names, status
 from rocksalt.backup import progress as telling
-from rocksalt.backup import restore as restoring
 from rocksalt.backup.access import Side
 from rocksalt.backup.errors import BackupError, Unreachable, VaultError
 from rocksalt.backup.manifest import Manifest
 from rocksalt.backup.progress import Step
-from rocksalt.backup.spool import Spool
-from rocksalt.backup.vaults import Vault, opening
-from rocksalt.backup.verify import Problem, Report
+from rocksalt.backup.proof import verify
+from rocksalt.backup.proof.verify import Problem, Report
+from rocksalt.backup.restoring import drill, fetch
+from rocksalt.backup.restoring import restore as restoring
+from rocksalt.backup.snapshots.spool import Spool
+from rocksalt.backup.vaults import Vault, opening, reports
 
 Settings = Mapping[str, Any]
 Secrets = opening.Credentials

@@ -13,7 +13,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from rocksalt.backup import age
+from rocksalt.backup.crypto import age
 from rocksalt.backup.errors import BackupError
 
 FOLDER = "/etc/rocksalt/backup"

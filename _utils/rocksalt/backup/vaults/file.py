@@ -26,9 +26,9 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from rocksalt.backup import disks, names
+from rocksalt.backup import names
 from rocksalt.backup.errors import Taken, Unreachable, VaultError
-from rocksalt.backup.vaults import Settings, Stored, Vault
+from rocksalt.backup.vaults import Settings, Stored, Vault, disks
 from rocksalt.backup.vaults.content import CHUNK, content, pieces
 from rocksalt.host import synchronise
 

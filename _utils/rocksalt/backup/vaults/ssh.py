@@ -1,4 +1,4 @@
-"""A vault behind the forced command of an ssh server, which is :mod:`rocksalt.backup.receiver`."""
+"""A vault behind the forced command of an ssh server, which is :mod:`vaults.receiver`."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from rocksalt.backup import config, names, receipts, sshsig
+from rocksalt.backup import config, names
+from rocksalt.backup.crypto import sshsig
 from rocksalt.backup.errors import Taken, Unreachable, Unverified, VaultError
+from rocksalt.backup.proof import receipts
 from rocksalt.backup.vaults import Settings, Stored, Vault, clocks
 from rocksalt.backup.vaults.content import content, pieces
 from rocksalt.backup.vaults.wire import Broken, Silent, Wire

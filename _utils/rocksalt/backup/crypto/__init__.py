@@ -1,0 +1,1 @@
+"""Keys: age to encrypt, SSHSIG to sign, and who the authority lets read."""

@@ -1,0 +1,1 @@
+"""The family backup on one host: what is expected, what is there, and how the two meet."""

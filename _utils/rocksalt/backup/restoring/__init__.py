@@ -1,0 +1,1 @@
+"""From a vault to files again, for real or as a drill."""
