@@ -559,7 +559,7 @@ def played(site: Site, tree: Path, scratch: Path, *hidden: str, tops: Sequence[s
     packed = scratch.with_name("rocksalt-backup")
     packed.write_bytes(build(sys.executable, sources()))
     script = (
-        "import json, sys; from rocksalt.backup import rehearsal, stage;"
+        "import json, sys; from rocksalt.backup.restoring import rehearsal, stage;"
         "print(json.dumps([*stage.play(rehearsal.__name__, json.load(sys.stdin))]))"
     )
     done = subprocess.run(
