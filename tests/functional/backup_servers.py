@@ -167,7 +167,8 @@ def s3_server(folder: Path) -> Iterator[S3Server]:
 RECEIVE = """
 import json, os, sys
 sys.path.insert(0, {library!r})
-from rocksalt.backup import config, receiver
+from rocksalt.backup import config
+from rocksalt.backup.vaults import receiver
 config.SIGNING_KEY = {signing!r}
 with open({pid!r}, "w") as file:
     file.write(str(os.getpid()))
