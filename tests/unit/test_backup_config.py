@@ -48,7 +48,7 @@ def test_nothing_is_wrong():
     [
         (with_(recipients=KEYS[:1], escrow=KEYS[0]), "recipients", "needs at least 2"),
         (with_(escrow=KEYS[2]), "escrow", "is none of"),
-        (with_(recipients=[*KEYS[:2], KEYS[2][:-1] + "x"]), "recipients", KEYS[2][:-1]),
+        (with_(recipients=[*KEYS[:2], KEYS[2][:-1] + "b"]), "recipients", KEYS[2][:-1]),
         (with_(authority=" "), "authority", "is empty"),
         (with_(authorisation=""), "authorisation", "is empty"),
         (with_(location=""), "location", "where this master stands"),
