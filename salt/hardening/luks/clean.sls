@@ -1,0 +1,3 @@
+this host no longer receives keys of customers' volumes:
+  hardening.absent:
+    - family: luks
