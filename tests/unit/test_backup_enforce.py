@@ -108,7 +108,7 @@ def test_an_account_that_was_changed_and_keys_beside_ours(fresh, host):
     assert ran(host, "usermod") == [f"usermod --lock --expiredate  --shell /bin/sh {USER}"]
     assert host.read(f"{HOME}/.ssh/authorized_keys2") is None
     assert host.read(f"{HOME}/.ssh/authorized_keys2.disabled-by-rocksalt") == "a key"
-    assert checks.beside(host, it) == []
+    assert it.setup.account.beside(host) == []
 
 
 def test_what_lies_in_a_store_is_never_touched(fresh, host):

@@ -61,14 +61,14 @@ def test_a_vault_is_readable_by_its_receiver(shipped):
     assert it.files()[config.PATH][1] == f"root:{USER} 0640"
     assert it.folders()[config.FOLDER] == f"root:{USER} 0750"
     assert it.own_keys() == {config.SIGNING_KEY: f"{USER}:{USER} 0600"}
-    assert it.key_file == f"{HOME}/.ssh/authorized_keys"
+    assert it.account.file == f"{HOME}/.ssh/authorized_keys"
     assert it.instances == ["control"]
 
 
 def test_where_sshd_looks_for_keys(shipped):
     files = {"authorized_keys_files": ["/etc/ssh/keys/%u"]}
     it = setup(shipped, vault_settings(user="depot"), sshd=files)
-    assert it.key_file == "/etc/ssh/keys/depot"
+    assert it.account.file == "/etc/ssh/keys/depot"
 
 
 @pytest.mark.parametrize("own", [master_settings, vault_settings, drill_settings])

@@ -8,18 +8,17 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from rocksalt.accounts import database
+from rocksalt import systemd
 from rocksalt.backup import check, config, program
 from rocksalt.backup.crypto import recipients, sshsig
 from rocksalt.backup.errors import BackupError
 from rocksalt.backup.family import history, reading, units
-from rocksalt.backup.family.setup import DRILL, HOME, MASTER, MONITOR, ROOT_ONLY, VAULT, Setup
+from rocksalt.backup.family.setup import DRILL, MASTER, MONITOR, ROOT_ONLY, VAULT, Setup
 from rocksalt.backup.vaults import disks
 from rocksalt.backup.vaults.file import MARKER
 from rocksalt.findings import AS_RENDERED, Seen, compared
 from rocksalt.host import Host
 from rocksalt.settings import Baseline
-from rocksalt.transaction import ASIDE
 
 BACKED_UP = "BKP-001"
 FILES, KEYS, UNITS, STARTED, FOLDERS, RUNNER = (
@@ -34,8 +33,6 @@ NOTHING = {
 KEY_PLACES = ("/etc/rocksalt", "/root", "/dev/shm", "/run", "/tmp", "/var/tmp", "/home")
 """Where somebody may have left a key that opens snapshots, beside what is of the master."""
 NOTHING_AT_ALL = "neither a Salt master nor a vault or drill on this host"
-LOGIN = "has a shell and no password"
-"""What an account is that only a key opens."""
 STORE_NOTE = f"{config.FOLDER}/store"
 """Which folder became the store of this host, beside the marker in it."""
 _SHOWN = 4
@@ -186,7 +183,7 @@ def _units_seen(it: Backup) -> Seen:
 def overrides(it: Backup) -> list[str]:
     """What systemd reads instead of our units, or on top of them."""
     own = [path for path in it.setup.units() if not path.endswith(".conf")]
-    return reading.overrides(it.host, own)
+    return systemd.overrides(it.host, own)
 
 
 def leftover_units(it: Backup) -> list[str]:
@@ -215,21 +212,14 @@ def _started_seen(it: Backup) -> Seen:
     timers = it.setup.timers()
     if not timers:
         return _schedule_seen(it)
-    known = reading.units(it.host, timers)
-    actual = {}
-    for timer in timers:
-        unit = known.get(timer, {})
-        words = [unit.get("ActiveState", "unknown"), unit.get("UnitFileState") or "not there"]
-        if unit.get("NeedDaemonReload") == "yes":
-            words.append("not as on disk")
-        actual[timer] = ", ".join(words)
-    return Seen(actual)
+    known = systemd.units(it.host, timers)
+    return Seen({timer: systemd.state(known.get(timer, {})) for timer in timers})
 
 
 def _schedule_seen(it: Backup) -> Seen:
     """A master reads its schedule when it starts."""
     written = it.host.attributes(units.schedule(it.place.config_dir))
-    started = reading.started(it.host, reading.MASTER_UNIT)
+    started = systemd.started(it.host, reading.MASTER_UNIT)
     if started is None:
         return Seen({reading.MASTER_UNIT: "does not run"}, "the Salt master does not run")
     if written is None or written.changed > started:
@@ -278,52 +268,6 @@ def _secrets_seen(it: Backup) -> Seen:
     except TimeoutError as error:
         return Seen(problem="error", reason=str(error))
     return Seen(found, some(found))
-
-
-def _account_expected(it: Backup) -> dict[str, Any]:
-    file = it.setup.key_file
-    folder = file.rpartition("/")[0]
-    return {
-        it.setup.user: LOGIN,
-        folder: "root:root 0755",
-        file: f"{AS_RENDERED}, root:root 0644",
-        "beside it": [],
-    }
-
-
-def _account_seen(it: Backup) -> Seen:
-    file, user = it.setup.key_file, it.setup.user
-    folder = file.rpartition("/")[0]
-    text = it.host.read(file)
-    state = compared(text, it.setup.authorized_keys())
-    actual = {
-        user: account_state(it.host, user),
-        folder: access(it.host, folder),
-        file: f"{state}, {access(it.host, file)}" if text is not None else None,
-        "beside it": beside(it.host, it),
-    }
-    return Seen(actual)
-
-
-def beside(host: Host, it: Backup) -> list[str]:
-    """What else is where the receiver's account has its keys: sshd may take it for more of them."""
-    file = it.setup.key_file
-    folder = file.rpartition("/")[0]
-    found = host.glob(f"{folder}/*") if folder.startswith(HOME) else []
-    return [path for path in found if path != file and not path.endswith(ASIDE)]
-
-
-def account_state(host: Host, name: str) -> str:
-    """What somebody could do with an account."""
-    people = database.read(host)
-    account = people.by_name.get(name)
-    if account is None:
-        return "does not exist"
-    secret = people.secrets.get(name)
-    words = "has a shell" if account.has_shell else f"has the shell {account.shell}"
-    opens = account.password != "x" or bool(secret and (secret.usable or secret.empty))
-    expired = " and has expired" if secret and secret.expired else ""
-    return f"{words} and {'a' if opens else 'no'} password{expired}"
 
 
 def _store_expected(it: Backup) -> dict[str, Any]:
@@ -459,7 +403,11 @@ CHECKS: dict[str, Check] = {
     "BKP-018": ((MASTER,), *_of_past("rewritten")),
     "BKP-019": ((MASTER,), *_of_past("witnessed")),
     "BKP-020": ((MASTER,), *_of_past("complete")),
-    ACCOUNT: ((VAULT,), _account_expected, _account_seen),
+    ACCOUNT: (
+        (VAULT,),
+        lambda it: it.setup.account.expected(),
+        lambda it: Seen(it.setup.account.seen(it.host)),
+    ),
     STORE: ((VAULT,), _store_expected, _store_seen),
     "BKP-032": ((VAULT,), lambda it: "encrypted", _disk_seen),
     "BKP-033": ((VAULT,), lambda it: [], _strays_seen),

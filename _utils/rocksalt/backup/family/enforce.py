@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from functools import partial
 
+from rocksalt import systemd
 from rocksalt.backup import config, program, status
 from rocksalt.backup.crypto import sshsig
 from rocksalt.backup.errors import BackupError
@@ -41,22 +42,7 @@ def _plainly(step: Callable[[Host, checks.Backup], None], host: Host, it: checks
 
 
 def _account(host: Host, it: checks.Backup) -> None:
-    """The receiver's account, which owns neither its home nor its keys."""
-    user, file = it.setup.user, it.setup.key_file
-    folder = file.rpartition("/")[0]
-    state = checks.account_state(host, user)
-    if state == "does not exist":
-        make = ("useradd", "--system", "--user-group", "--no-create-home", "--home-dir", HOME)
-        must(host, f"{user} cannot be made", *make, "--shell", "/bin/sh", user)
-    elif state != checks.LOGIN:
-        change = ("usermod", "--lock", "--expiredate", "", "--shell", "/bin/sh", user)
-        must(host, f"{user} cannot be changed", *change)
-    for path in dict.fromkeys((HOME, folder)):
-        _make(host, path, "root:root 0755")
-    for path in checks.beside(host, it):
-        host.rename(path, path + ASIDE)
-    host.write(file, it.setup.authorized_keys(), "0644")
-    _give(host, file, "root:root 0644")
+    it.setup.account.make(host)
 
 
 def _folders(host: Host, it: checks.Backup) -> None:
@@ -143,7 +129,7 @@ def _run(name: str, host: Host, it: checks.Backup) -> None:
     systemctl(host, "start", "--no-block", unit)
     deadline = time.monotonic() + _PATIENCE
     while time.monotonic() < deadline:
-        state = reading.units(host, [unit]).get(unit, {}).get("ActiveState", "")
+        state = systemd.units(host, [unit]).get(unit, {}).get("ActiveState", "")
         if state not in ("activating", "active", "deactivating"):
             return
         time.sleep(0.2)

@@ -7,20 +7,19 @@ import binascii
 import json
 import os
 import re
-import shlex
 import stat
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from rocksalt import systemd
 from rocksalt.backup import status as statuses
 from rocksalt.backup.errors import BackupError
 from rocksalt.backup.vaults.file import MARKER
-from rocksalt.host import Host, unit_properties
+from rocksalt.host import Host
 
 MASTER_UNIT = "salt-master.service"
-_PROPERTIES = "Id,ActiveState,UnitFileState,NeedDaemonReload,FragmentPath,DropInPaths"
 _FILES, _LARGEST, _SECONDS = 100_000, 64 * 1024, 10.0
 _IDENTITY = re.compile(rb"AGE-SECRET-KEY-(PQ-)?1[A-Z0-9]{20}", re.IGNORECASE)
 _PRIVATE = re.compile(
@@ -47,7 +46,7 @@ class Place:
 def master_signs(host: Host, config_dir: str) -> list[str]:
     """Why this host is a Salt master, shortly; empty when it is none."""
     found = []
-    unit = units(host, [MASTER_UNIT]).get(MASTER_UNIT, {})
+    unit = systemd.units(host, [MASTER_UNIT]).get(MASTER_UNIT, {})
     if unit.get("ActiveState") in ("active", "activating", "reloading"):
         found.append(f"{MASTER_UNIT} runs")
     if unit.get("UnitFileState") in ("enabled", "enabled-runtime"):
@@ -56,42 +55,6 @@ def master_signs(host: Host, config_dir: str) -> list[str]:
     if host.attributes(key, follow=False) is not None:
         found.append(f"{key} exists")
     return found
-
-
-def units(host: Host, names: Sequence[str]) -> dict[str, dict[str, str]]:
-    """What systemd knows of units, by their names."""
-    shown = host.run("systemctl", "show", *names, "-p", _PROPERTIES).out if names else ""
-    return {unit["Id"]: unit for unit in unit_properties(shown) if "Id" in unit}
-
-
-def started(host: Host, unit: str) -> float | None:
-    """When a unit became active, in seconds since 1970; None while it is not."""
-    shown = host.run("systemctl", "show", unit, "-p", "ActiveState,ActiveEnterTimestampMonotonic")
-    found, *_ = unit_properties(shown.out) or [{}]
-    stamp = found.get("ActiveEnterTimestampMonotonic", "0")
-    if found.get("ActiveState") != "active" or stamp == "0":
-        return None
-    return time.time() - time.monotonic() + int(stamp) / 1e6
-
-
-def overrides(host: Host, paths: Iterable[str]) -> list[str]:
-    """What systemd reads instead of these unit files or on top of them, or will after a reload. A
-    drop-in for every service of the host is not about us.
-    """
-    files = {path.rsplit("/", 1)[-1]: path for path in paths}
-    known = units(host, list(files))
-    found = []
-    for name, path in files.items():
-        unit = known.get(name, {})
-        found += host.glob(f"{path}.d/*.conf")
-        found += [unit.get("FragmentPath", ""), *shlex.split(unit.get("DropInPaths", ""))]
-    return [
-        path
-        for path in dict.fromkeys(found)
-        if path
-        and path not in files.values()
-        and not path.rpartition("/")[0].endswith(("/service.d", "/timer.d"))
-    ]
 
 
 def status(host: Host) -> tuple[dict[str, Any], str]:

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from functools import cached_property
 from typing import Any
 
+from rocksalt.accounts import forced
 from rocksalt.backup import config, names, program
 from rocksalt.backup.crypto import recipients, sshsig
 from rocksalt.backup.errors import BackupError
@@ -103,12 +104,10 @@ class Setup:
         return [f"{job.unit}.timer" for job in units.timed(self.settings, self.jobs)]
 
     @property
-    def key_file(self) -> str:
-        """Where sshd looks for the keys of the receiver's account."""
-        sshd = self.baseline.families.get("sshd")
-        patterns = sshd.settings["authorized_keys_files"] if sshd else [".ssh/authorized_keys"]
-        path = str(patterns[0]).replace("%u", self.user).replace("%h", HOME).replace("%%", "%")
-        return path if path.startswith("/") else f"{HOME}/{path}"
+    def account(self) -> forced.Forced:
+        """The account of the receiver, by which clients reach it."""
+        file = forced.key_file(self.baseline, self.user, HOME)
+        return forced.Forced(self.user, HOME, file, self.authorized_keys())
 
     def authorized_keys(self) -> str:
         """Who reaches the receiver, each by a forced command and nothing else."""
@@ -145,7 +144,10 @@ def problems(baseline: Baseline, place: reading.Place) -> list[str]:
             f"{config.TOP}:{other}: this host is a master as well, and has to be another one: "
             "whoever breaks into the master must reach neither the vault nor the key of drills"
         )
-    return [*found, *_incomplete(setup), *_clients(setup), *_let_in(setup)]
+    found += [*_incomplete(setup), *_clients(setup)]
+    if VAULT in setup.roles:
+        found += forced.problems(baseline, setup.user, "the backup's receiver")
+    return found
 
 
 def _incomplete(setup: Setup) -> Iterator[str]:
@@ -173,24 +175,6 @@ def _clients(setup: Setup) -> Iterator[str]:
             sshsig.bare(client["key"])
         except BackupError as error:
             yield f"{where}:key: {error}"
-
-
-def _let_in(setup: Setup) -> Iterator[str]:
-    """The account of the receiver has to be known to the families that look after log-ins."""
-    families, user = setup.baseline.families, setup.user
-    if VAULT not in setup.roles:
-        return
-    sshd, accounts = families.get("sshd"), families.get("accounts")
-    if sshd and sshd.settings["enabled"] and user not in sshd.settings["allow_groups"]:
-        yield (
-            f"{sshd.where('allow_groups')}: lets in {', '.join(sshd.settings['allow_groups'])} "
-            f"only; name {user} there, the group of the backup's receiver"
-        )
-    if accounts and accounts.settings["enabled"] and user not in accounts.settings["users"]:
-        yield (
-            f"{accounts.where('users')}: does not name {user}, the account of the backup's "
-            f"receiver; write {user}: {{}} there"
-        )
 
 
 def instructions(settings: Mapping[str, Any]) -> dict[str, Any]:
