@@ -133,7 +133,7 @@ def test_sync_brings_the_modules_and_the_library(cluster: Cluster) -> None:
 
     assert set(synced["modules"]) == {
         "modules.accounts", "modules.backup", "modules.drift", "modules.fail2ban",
-        "modules.firewall", "modules.hardening", "modules.sshd", "modules.sample",
+        "modules.firewall", "modules.hardening", "modules.luks", "modules.sshd", "modules.sample",
     }  # fmt: skip
     assert (synced["states"], synced["grains"]) == (["states.hardening"], ["grains.hardening"])
     assert synced["output"] == ["output.drift"]
