@@ -13,8 +13,7 @@ import sys
 
 import salt.config
 
-from rocksalt import source
-from rocksalt.backup import program
+from rocksalt import program, source
 from rocksalt.backup.family import checks, reading
 from rocksalt.backup.family import enforce as enforcement
 from rocksalt.backup.family import setup as setups

@@ -1,90 +1,27 @@
-"""The program ``rocksalt-backup``: this library in one file, for vault, drill and monitoring hosts.
-
-The same library gives the same bytes, so that a changed program is seen.
-"""
+"""The program ``rocksalt-backup``: this library in one file, for vault, drill and monitoring hosts."""
 
 from __future__ import annotations
 
-import io
-import os
-import re
-import sys
-import zipfile
 from collections.abc import Mapping
-from pathlib import Path
+
+from rocksalt import program
 
 PATH = "/usr/local/sbin/rocksalt-backup"
 PLUGINS = "/usr/lib/nagios/plugins"
 PLUGIN = f"{PLUGINS}/check_salt_backup"
-_ROOT = Path(__file__).resolve().parents[2]
-_PACKAGE = "rocksalt"
-_ENTRY = f"{_PACKAGE}.backup.__main__"
-_MAIN = f"from {_ENTRY} import main\n\nraise SystemExit(main())\n"
-_IMPORT = re.compile(
-    rf"^\s*(?:import|from)\s+(?P<module>{_PACKAGE}[\w.]*)"
-    r"(?:\s+import\s+(?P<names>\([^)]*\)|[^\n]*))?",
-    re.MULTILINE,
-)
-_EPOCH = (1980, 1, 1, 0, 0, 0)
-
-
-def python() -> str:
-    """The interpreter that runs this, which is the one of Salt where Salt runs it. By the name that
-    all have: one and the same is called ``python`` here and ``python3.11`` there.
-    """
-    path = os.path.join(sys.prefix, "bin", "python3")
-    return path if os.access(path, os.X_OK) else sys.executable
+_ENTRY = "rocksalt.backup.__main__"
 
 
 def build(interpreter: str, library: Mapping[str, bytes]) -> bytes:
-    """The program: a line that names the interpreter, and a zip of :func:`sources`."""
-    buffer = io.BytesIO()
-    buffer.write(f"#!{interpreter} -sE\n".encode())
-    with zipfile.ZipFile(buffer, "a", zipfile.ZIP_STORED) as archive:
-        contents = {"__main__.py": _MAIN.encode(), **library}
-        for name, data in sorted(contents.items()):
-            entry = zipfile.ZipInfo(name, _EPOCH)
-            entry.external_attr = 0o100644 << 16
-            archive.writestr(entry, data)
-    return buffer.getvalue()
+    """The program, of :func:`sources`."""
+    return program.build(interpreter, _ENTRY, library)
+
+
+def sources() -> dict[str, bytes]:
+    """What the program needs of the library: name in the zip -> content."""
+    return program.sources(_ENTRY)
 
 
 def plugin() -> str:
     """The check for NRPE, where its folder is."""
     return f'#!/bin/sh\n# Written by rocksalt.\nexec {PATH} check "$@"\n'
-
-
-def sources() -> dict[str, bytes]:
-    """What the program needs of the library: name in the zip -> content."""
-    found: dict[str, bytes] = {}
-    todo = [_ENTRY]
-    while todo:
-        module = todo.pop()
-        path = _file(module)
-        if path is None or _name(path) in found:
-            continue
-        data = path.read_bytes()
-        found[_name(path)] = data
-        todo += module.rpartition(".")[:1]
-        todo += _imported(data)
-    return found
-
-
-def _imported(source: bytes) -> list[str]:
-    """The modules of ours that a module may import, wherever in it."""
-    found = []
-    for match in _IMPORT.finditer(source.decode()):
-        module, names = match.group("module", "names")
-        found += [module, *(f"{module}.{name}" for name in re.findall(r"\w+", names or ""))]
-    return found
-
-
-def _file(module: str) -> Path | None:
-    """Where a module is; None for what is none, such as a name in one."""
-    path = _ROOT.joinpath(*module.split("."))
-    candidates = (path / "__init__.py", path.with_suffix(".py"))
-    return next((it for it in candidates if module and it.is_file()), None)
-
-
-def _name(path: Path) -> str:
-    return path.relative_to(_ROOT).as_posix()

@@ -1,0 +1,1 @@
+"""How the key of a customer's volume comes from the customer, and from nobody else."""
