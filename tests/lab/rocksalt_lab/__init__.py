@@ -3,5 +3,6 @@
 from .host import Host, SaltResult
 from .lab import Lab
 from .system import LabError
+from .vm import Machine
 
-__all__ = ["Host", "Lab", "LabError", "SaltResult"]
+__all__ = ["Host", "Lab", "LabError", "Machine", "SaltResult"]

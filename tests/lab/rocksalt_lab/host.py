@@ -1,4 +1,4 @@
-"""One lab host: a Debian system with systemd as PID 1, booted by systemd-nspawn on an overlay."""
+"""What every lab host can do: a Debian system with systemd as PID 1."""
 
 from __future__ import annotations
 
@@ -6,32 +6,21 @@ import json
 import os
 import re
 import shlex
-import signal
 import subprocess
 import time
-import uuid
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
-from . import network
-from .system import REPO, LabError, mounts_below, sh
+from .system import REPO, LabError, sh
 
 if TYPE_CHECKING:
     from testinfra.host import Host as TestinfraHost
 
     from .lab import Lab
 
-# Without these services inside cannot touch iptables or raw sockets: nspawn drops them when it is
-# given a network namespace by path.
-CAPABILITIES = (
-    "CAP_NET_ADMIN,CAP_NET_RAW,CAP_SYS_ADMIN,CAP_AUDIT_CONTROL,CAP_AUDIT_WRITE,CAP_SYSLOG"
-)
-NSPAWN_ENV = {
-    "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY": "1",  # services inside stop cleanly
-    "SYSTEMD_NSPAWN_API_VFS_WRITABLE": "network",  # net.* sysctls, and no others, are writable
-}
 ENVIRONMENT = {
     "PATH": "/opt/salt/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
     "HOME": "/root",
@@ -51,8 +40,10 @@ class SaltResult(NamedTuple):
     stderr: str
 
 
-class Host:
-    """A host of a lab run. Made by `Lab.host`; `name` and `ip` are how others reach it."""
+class Host(ABC):
+    """A host of a lab run. Made by `Lab`; `name` and `ip` are how others reach it."""
+
+    PATIENCE: ClassVar[float] = 60  # seconds for booting, or for going down
 
     def __init__(self, lab: Lab, name: str, ip: str) -> None:
         if not re.fullmatch(r"[a-z][a-z0-9-]{0,11}", name):
@@ -61,25 +52,41 @@ class Host:
         self.failed_units: list[str] = []
         self._state = lab.state / name
         self._disk = lab.disk / name
-        self._root = self._state / "root"
-        self._nspawn: subprocess.Popen[bytes] | None = None
+        self._process: subprocess.Popen[bytes] | None = None
 
     def __repr__(self) -> str:
         return f"<Host {self.name} {self.ip} of lab {self.lab.id}>"
 
-    # -- life ---------------------------------------------------------------------------------
+    # -- what kinds of hosts do differently -----------------------------------------------------
 
-    def boot(self, timeout: float = 60) -> None:
+    @abstractmethod
+    def _power_on(self) -> None:
+        """Start the host on its disk, which is made if it is new."""
+
+    @abstractmethod
+    def _power_off(self) -> None:
+        """Ask the host to shut down."""
+
+    @abstractmethod
+    def _inside(self, words: list[str], env: Mapping[str, str]) -> list[str]:
+        """The command line of this machine that runs `words` inside the host, which is running."""
+
+    @property
+    @abstractmethod
+    def running(self) -> bool:
+        """Whether the host is up far enough to be asked something."""
+
+    # -- life -----------------------------------------------------------------------------------
+
+    def boot(self, timeout: float | None = None) -> None:
         """Boot and wait until systemd says that the system is running (or degraded)."""
+        timeout = timeout or self.PATIENCE
         if self.running:
             raise LabError(f"{self.name} is running already; reboot or stop it first.")
-        if not mounts_below(self._root):
-            self._make_disk()
-        network.plug(self.lab.switch, self._state / "netns", self.name, self.ip)
-        self._start_nspawn()
+        self._power_on()
         deadline, state = time.monotonic() + timeout, ""
         while state not in ("running", "degraded"):
-            if self._nspawn and self._nspawn.poll() is not None:
+            if self._process and self._process.poll() is not None:
                 raise LabError(f"{self.name} did not boot: {self.console()[-1500:]}")
             if time.monotonic() > deadline:
                 raise LabError(f"{self.name} is still {state!r} after {timeout:.0f} s of booting.")
@@ -89,42 +96,16 @@ class Host:
         failed = self.run("systemctl list-units --failed --plain --no-legend").stdout
         self.failed_units = [line.split()[0] for line in failed.splitlines()]
 
-    def _make_disk(self) -> None:
-        """Mount the overlay; a new disk gets what is different on every host."""
-        new = not self._disk.exists()
-        for folder in (self._disk / "upper", self._disk / "work", self._root):
-            folder.mkdir(parents=True, exist_ok=True)
-        layers = f"upperdir={self._disk}/upper,workdir={self._disk}/work"
-        options = f"lowerdir={self.lab.image},{layers}"
-        sh("mount", "-t", "overlay", "rocksalt-lab", "-o", options, self._root)
-        if new:
-            (self._root / "etc/hostname").write_text(f"{self.name}\n")
-            (self._root / "etc/machine-id").write_text(f"{uuid.uuid4().hex}\n")
-            (self._root / "etc/hosts").write_text(self.lab.hosts_file())
-            sh("chroot", self._root, "ssh-keygen", "-A")
-            keys = self._root / "home/ops/.ssh"
-            keys.mkdir(mode=0o700)
-            (keys / "authorized_keys").write_text(self.lab.public_key)
-            sh("chroot", self._root, "chown", "-R", "ops:ops", "/home/ops/.ssh")
-
-    def _start_nspawn(self) -> None:
-        """Start systemd-nspawn in a control group of its own, away from our terminal."""
+    def _launch(self, command: Sequence[str | Path], env: Mapping[str, str] | None = None) -> None:
+        """Start what the host runs in: in a control group of its own, away from our terminal."""
         self._cgroup.mkdir(parents=True, exist_ok=True)
-        command = [
-            *("systemd-nspawn", "--quiet", "--boot", f"--directory={self._root}"),
-            *("--register=no", "--keep-unit", "--settings=no", "--link-journal=no"),
-            *("--resolv-conf=off", "--timezone=off", "--console=pipe"),
-            *(f"--machine=rocksalt-{self.lab.id}-{self.name}", f"--hostname={self.name}"),
-            f"--network-namespace-path={self._state / 'netns'}",
-            f"--capability={CAPABILITIES}",
-        ]
         with (self._state / "console.log").open("ab") as console:
-            self._nspawn = subprocess.Popen(
+            self._process = subprocess.Popen(
                 ["sh", "-c", 'echo $$ >"$0/cgroup.procs" && exec "$@"', self._cgroup, *command],
                 stdin=subprocess.DEVNULL,
                 stdout=console,
                 stderr=subprocess.STDOUT,
-                env={**os.environ, **NSPAWN_ENV},
+                env={**os.environ, **(env or {})},
                 start_new_session=True,
             )
 
@@ -132,33 +113,16 @@ class Host:
     def _cgroup(self) -> Path:
         return self.lab.cgroup / self.name
 
-    @property
-    def init(self) -> int | None:
-        """The pid of the host's systemd, seen from the machine; None when the host is down."""
-        for procs in self._cgroup.rglob("init.scope/cgroup.procs"):
-            for pid in procs.read_text().split():
-                status = Path(f"/proc/{pid}/status").read_text()
-                if re.search(r"^Name:\tsystemd$", status, re.M) and re.search(
-                    r"^NSpid:\t\d+\t1$", status, re.M
-                ):
-                    return int(pid)
-        return None
-
-    @property
-    def running(self) -> bool:
-        """Whether the host's systemd runs."""
-        return self.init is not None
-
-    def reboot(self, timeout: float = 60) -> None:
+    def reboot(self, timeout: float | None = None) -> None:
         """Reboot for real: services stop, the system ends and boots again on the same disk."""
         self.run("systemctl reboot", check=False)
         self.wait_down(timeout)
         self.boot(timeout)
 
-    def stop(self, timeout: float = 60) -> None:
+    def stop(self, timeout: float | None = None) -> None:
         """Shut down cleanly; the disk stays and `boot` starts the host again."""
-        if self.init:
-            os.kill(self.init, signal.SIGRTMIN + 4)
+        if self.running:
+            self._power_off()
         self.wait_down(timeout)
 
     def kill(self) -> None:
@@ -166,16 +130,17 @@ class Host:
         kill_cgroup(self._cgroup)
         self.wait_down(10)
 
-    def wait_down(self, timeout: float = 60) -> None:
+    def wait_down(self, timeout: float | None = None) -> None:
         """Wait until the host has gone down."""
+        timeout = timeout or self.PATIENCE
         deadline = time.monotonic() + timeout
         while any(path.read_text() for path in self._cgroup.rglob("cgroup.procs")):
             if time.monotonic() > deadline:
                 raise LabError(f"{self.name} did not go down within {timeout:.0f} s.")
             time.sleep(0.05)
-        if self._nspawn:
-            self._nspawn.wait(10)
-            self._nspawn = None
+        if self._process:
+            self._process.wait(10)
+            self._process = None
 
     def console(self) -> str:
         """What the host wrote to its console since it was made."""
@@ -185,14 +150,10 @@ class Host:
 
     def argv(self, cmd: Command, env: Mapping[str, str] | None = None) -> list[str]:
         """The command line that runs `cmd` (a shell line or a list) as root inside the host."""
-        if (init := self.init) is None:
+        if not self.running:
             raise LabError(f"{self.name} is not running; boot it first.")
         words = ["bash", "-c", cmd] if isinstance(cmd, str) else [str(word) for word in cmd]
-        variables = [f"{key}={value}" for key, value in {**ENVIRONMENT, **(env or {})}.items()]
-        enter = ["nsenter", f"--target={init}", "--all", "--", "env", "-i", *variables, *words]
-        # In a control group of the host the command is one of its own processes for systemd too.
-        procs = self._cgroup / "payload/init.scope/cgroup.procs"
-        return ["sh", "-c", 'echo $$ >"$0" && exec "$@"', str(procs), *enter]
+        return self._inside(words, {**ENVIRONMENT, **(env or {})})
 
     def run(
         self,
@@ -209,12 +170,16 @@ class Host:
         words = ["bash", "-c", cmd] if isinstance(cmd, str) else [str(word) for word in cmd]
         limit = ["timeout", "--kill-after=5", str(timeout)]
         feed: dict[str, Any] = {"stdin": subprocess.DEVNULL} if input is None else {"input": input}
-        done = subprocess.run(
-            self.argv([*limit, *words], env), capture_output=True, text=True, **feed
-        )
         shown = cmd if isinstance(cmd, str) else shlex.join(words)
+        feed["timeout"] = timeout + self.PATIENCE  # for a host that hangs as a whole
+        overdue = LabError(f"{self.name}: `{shown}` did not end within {timeout} s.")
+        try:
+            argv = self.argv([*limit, *words], env)
+            done = subprocess.run(argv, capture_output=True, text=True, **feed)
+        except subprocess.TimeoutExpired:
+            raise overdue from None
         if done.returncode in (124, 137):
-            raise LabError(f"{self.name}: `{shown}` did not end within {timeout} s.")
+            raise overdue
         if check and done.returncode:
             output = f"{done.stdout[-2000:]}\n{done.stderr[-2000:]}".strip()
             raise LabError(f"{self.name}: `{shown}` failed ({done.returncode}):\n{output}")

@@ -13,6 +13,7 @@ import shutil
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from .system import REPO, LabError, cache, locked, remove_tree, sh, step
@@ -26,6 +27,7 @@ DOWNLOAD = HERE / "download-debs.sh"
 INSTALL_SALT = HERE / "install-salt.sh"
 PACKAGES = HERE / "packages.txt"
 REPOSITORY = HERE / "repository.txt"
+MACHINE_PACKAGES = HERE / "machine-packages.txt"
 NEEDED_BYTES = 6 * 1024**3
 KEEP_SECONDS = 14 * 24 * 3600
 APT_OPTIONS = re.compile(
@@ -46,26 +48,60 @@ def ensure(release: str = "debian-12", salt: str = "3008") -> Path:
         raise LabError(f"There is no image for {release!r}; choose one of {', '.join(RELEASES)}.")
     if salt not in SALT_LINES:
         raise LabError(f"Salt line {salt!r} is unknown; choose one of {', '.join(SALT_LINES)}.")
-    folder = cache() / "images" / f"{release}-{salt}-{fingerprint(release, salt)}"
-    with locked(cache() / f"{release}-{salt}.lock"):
-        if not folder.exists():
-            _build(folder, release, salt)
-        os.utime(folder)
-        _forget_old(folder.parent)
-    return folder
+    return cached(
+        f"{release}-{salt}",
+        fingerprint(release, salt),
+        lambda folder, work: _build(folder, work, release, salt),
+    )
+
+
+def cached(kind: str, version: str, build: Callable[[Path, Path], None]) -> Path:
+    """The folder of an image; if it is not there yet, `build(folder, work)` makes it.
+
+    It is made beside its final place, then renamed: it is there complete or not at all.
+    """
+    final = cache() / "images" / f"{kind}-{version}"
+    with locked(cache() / f"{kind}.lock"):
+        if not final.exists():
+            final.parent.mkdir(parents=True, exist_ok=True)
+            if shutil.disk_usage(final.parent).free < NEEDED_BYTES:
+                raise LabError(
+                    f"Building a lab image needs 6 GB free on the disk of {final.parent}."
+                )
+            for abandoned in cache().glob(f"building-{kind}-*"):
+                remove_tree(abandoned)
+            work = Path(tempfile.mkdtemp(prefix=f"building-{kind}-", dir=cache()))
+            try:
+                build(work / "image", work)
+                (work / "image").rename(final)
+            finally:
+                remove_tree(work)
+        os.utime(final)
+        _forget_old(final.parent)
+    return final
 
 
 def fingerprint(release: str, salt: str) -> str:
     """A hash of everything an image is made of; this file is the recipe and part of it."""
-    files = [Path(__file__), DOWNLOAD, INSTALL_SALT, PACKAGES, REPOSITORY, requirements(salt)]
-    files += sorted(path for path in ROOTFS.rglob("*") if path.is_file())
-    digest = hashlib.sha256(f"{release} {salt}".encode())
+    files = [Path(__file__), DOWNLOAD, INSTALL_SALT, PACKAGES, REPOSITORY, MACHINE_PACKAGES]
+    files += [requirements(salt), *files_below(ROOTFS)]
+    return digest(f"{release} {salt}", files)
+
+
+def digest(text: str, files: Iterable[Path]) -> str:
+    """A short hash of a text and the names and contents of files."""
+    digest = hashlib.sha256(text.encode())
     for path in files:
         digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
     return digest.hexdigest()[:12]
 
 
-def _words(path: Path) -> list[str]:
+def files_below(folder: Path) -> list[Path]:
+    """Every file below a folder, in a fixed order."""
+    return sorted(path for path in folder.rglob("*") if path.is_file())
+
+
+def words(path: Path) -> list[str]:
     """The words of a file without its comment lines."""
     lines = path.read_text().splitlines()
     return [word for line in lines if not line.startswith("#") for word in line.split()]
@@ -80,28 +116,17 @@ def _forget_old(images: Path) -> None:
             shutil.rmtree(folder)
 
 
-def _build(folder: Path, release: str, salt: str) -> None:
-    """Build an image beside its final place, then rename it: it is there complete or not at all."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    if shutil.disk_usage(folder.parent).free < NEEDED_BYTES:
-        raise LabError(f"Building a lab image needs 6 GB free on the disk of {folder.parent}.")
-    for abandoned in folder.parent.parent.glob(f"building-{release}-{salt}-*"):
-        remove_tree(abandoned)
-    work = Path(tempfile.mkdtemp(prefix=f"building-{release}-{salt}-", dir=folder.parent.parent))
-    try:
-        root = work / "root"
-        with step(f"{release} image 1/4: installing Debian"):
-            _debian(root, RELEASES[release])
-        with step(f"{release} image 2/4: installing Salt {salt}"):
-            _salt(root, work, salt)
-        with step(f"{release} image 3/4: making its package repository"):
-            _repository(root, work)
-        with step(f"{release} image 4/4: finishing"):
-            _finish(root)
-        root.chmod(0o755)
-        root.rename(folder)
-    finally:
-        remove_tree(work)
+def _build(root: Path, work: Path, release: str, salt: str) -> None:
+    """Build an image of Debian and Salt."""
+    with step(f"{release} image 1/4: installing Debian"):
+        _debian(root, RELEASES[release])
+    with step(f"{release} image 2/4: installing Salt {salt}"):
+        _salt(root, work, salt)
+    with step(f"{release} image 3/4: making its package repository"):
+        _repository(root, work)
+    with step(f"{release} image 4/4: finishing"):
+        _finish(root)
+    root.chmod(0o755)
 
 
 def _mirrors(suite: str) -> list[str]:
@@ -124,19 +149,20 @@ def _mirrors(suite: str) -> list[str]:
 
 def _debian(root: Path, suite: str) -> None:
     """Install the Debian packages and download what the offline repository offers."""
+    offered = [*words(REPOSITORY), *words(MACHINE_PACKAGES)]
     options = APT_OPTIONS.findall(sh("apt-config", "dump").stdout)
     sh(
         "mmdebstrap",
         "--mode=root",
         "--variant=minbase",
         "--dpkgopt=force-unsafe-io",
-        f"--include={','.join(_words(PACKAGES))}",
+        f"--include={','.join(words(PACKAGES))}",
         *(f'--aptopt={key} "{value}"' for key, value in options),
         f"--customize-hook={DOWNLOAD}",
         suite,
         root,
         *_mirrors(suite),
-        env={**os.environ, "REPO_PACKAGES": " ".join(_words(REPOSITORY))},
+        env={**os.environ, "REPO_PACKAGES": " ".join(offered)},
     )
 
 

@@ -9,14 +9,27 @@ import os
 import shutil
 import time
 import uuid
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 
 from . import image, network
+from .container import Container
 from .host import Finished, Host, kill_cgroup
-from .system import RUN, LabError, cache, ensure_tools, locked, remove_tree, sh, start_time, step
+from .system import (
+    MACHINE_TOOLS,
+    RUN,
+    LabError,
+    cache,
+    ensure_tools,
+    locked,
+    remove_tree,
+    sh,
+    start_time,
+    step,
+)
+from .vm import Machine
 
 MASTER_IP = "10.79.0.1"
 NETWORKS = {"management": [f"{MASTER_IP}/32"]}
@@ -98,7 +111,10 @@ class Lab:
             ) from None
         lab = cls(id, data["release"], data["salt"], Path(data["image"]), Path(data["disk"]))
         lab.owner, lab.owner_start = data["owner"], data["owner_start"]
-        lab.hosts = {name: Host(lab, name, ip) for name, ip in data["hosts"].items()}
+        for name, ip in data["hosts"].items():
+            lab.hosts[name] = Container(lab, name, ip)
+        for name, made in data["machines"].items():
+            lab.hosts[name] = Machine(lab, name, made["ip"], made["disks"])
         key = lab.state / "key.pub"
         lab.public_key = key.read_text() if key.exists() else ""
         return lab
@@ -113,7 +129,12 @@ class Lab:
             "owner_start": self.owner_start,
             "image": str(self.image),
             "disk": str(self.disk),
-            "hosts": {host.name: host.ip for host in self.hosts.values()},
+            "hosts": {h.name: h.ip for h in self.hosts.values() if isinstance(h, Container)},
+            "machines": {
+                host.name: {"ip": host.ip, "disks": host.disks}
+                for host in self.hosts.values()
+                if isinstance(host, Machine)
+            },
         }
         new = self.state / "lab.json.new"
         new.write_text(json.dumps(data, indent=2))
@@ -148,27 +169,42 @@ class Lab:
 
     # -- hosts ----------------------------------------------------------------------------------
 
-    def host(self, name: str, ip: str) -> Host:
+    def host(self, name: str, ip: str) -> Container:
         """Make a host and boot it."""
         return self.boot({name: ip})[0]
 
-    def boot(self, hosts: dict[str, str]) -> list[Host]:
+    def boot(self, hosts: dict[str, str]) -> list[Container]:
         """Make hosts (name -> address) and boot them at the same time."""
-        if taken := sorted(set(hosts) & set(self.hosts)):
+        new = [Container(self, name, ip) for name, ip in hosts.items()]
+        self._boot(new)
+        return new
+
+    def machine(self, name: str, ip: str, disks: Mapping[str, str] | None = None) -> Machine:
+        """Make a host that is a virtual machine with a kernel of its own, and boot it.
+
+        Its disks (name -> size, as in {"fresh": "64M"}) are empty: /dev/disk/by-id/virtio-fresh.
+        """
+        ensure_tools(tools=MACHINE_TOOLS)
+        machine = Machine(self, name, ip, disks or {})
+        self._boot([machine])
+        return machine
+
+    def _boot(self, new: Sequence[Host]) -> None:
+        """Boot new hosts at the same time and make them known to the others."""
+        names = [host.name for host in new]
+        if taken := sorted(set(names) & set(self.hosts)):
             raise LabError(f"Host {taken[0]!r} exists in this lab; choose another name.")
         others = list(self.hosts.values())
-        new = [Host(self, name, ip) for name, ip in hosts.items()]
         self.hosts |= {host.name: host for host in new}
         self._save()
-        with step(f"booting {', '.join(hosts)}"):
-            in_parallel(Host.boot, new)
+        with step(f"booting {', '.join(names)}"):
+            in_parallel(lambda host: host.boot(), new)
         for host in others:
             if host.running:
                 host.write("/etc/hosts", self.hosts_file())
         for host in new:
             if host.failed_units:
                 print(f"lab: {host.name} is degraded: {', '.join(host.failed_units)}", flush=True)
-        return new
 
     def hosts_file(self) -> str:
         """/etc/hosts with every host of the lab."""
@@ -232,7 +268,7 @@ class Lab:
         """Make one more host a minion, perhaps the master itself; it answers."""
         self._configure_minion(master, host)
         host.run("systemctl enable --now --quiet salt-minion")
-        self._wait_for_minions(master, [host.name])
+        self._wait_for_minions(master, [host.name], host.PATIENCE)
 
     def _configure_master(self, master: Host) -> None:
         """Write the master's configuration and give it the repository."""

@@ -35,6 +35,12 @@ def plug(switch: Path, host: Path, name: str, address: str) -> None:
     _inside(host, "ip", "link", "set", "eth0", "up")
 
 
+def tap(switch: Path, name: str) -> None:
+    """Plug a virtual machine into the switch; QEMU, in that namespace, is the end of vm-NAME."""
+    _inside(switch, "ip", "tuntap", "add", f"vm-{name}", "mode", "tap")
+    _inside(switch, "ip", "link", "set", f"vm-{name}", "master", "br0", "up")
+
+
 def _make(namespace: Path) -> None:
     namespace.touch()
     sh("unshare", f"--net={namespace}", "ip", "link", "set", "lo", "up")

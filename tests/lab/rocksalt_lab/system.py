@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,12 @@ TOOLS = {
     "gpg": "gpg",
     "git": "git",
     "tar": "tar",
+}
+# the same for virtual machines
+MACHINE_TOOLS = {
+    "qemu-system-x86_64": "qemu-system-x86",
+    "qemu-img": "qemu-utils",
+    "mkfs.ext4": "e2fsprogs",
 }
 KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 
@@ -105,14 +111,14 @@ def remove_tree(folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def ensure_tools(install: bool = True) -> None:
+def ensure_tools(install: bool = True, tools: Mapping[str, str] = TOOLS) -> None:
     """Check that the lab can run here; install missing packages if allowed to."""
     release = Path("/etc/os-release").read_text() if Path("/etc/os-release").exists() else ""
     if "debian" not in release.lower():
         raise LabError("The lab runs on Debian or Ubuntu only; use a virtual machine with Debian.")
     if os.geteuid() != 0:
         raise LabError("The lab boots system containers and needs root; run it with sudo.")
-    missing = {package for tool, package in TOOLS.items() if not shutil.which(tool)}
+    missing = {package for tool, package in tools.items() if not shutil.which(tool)}
     if not KEYRING.exists():
         missing.add("debian-archive-keyring")
     if not missing:
