@@ -1,0 +1,1 @@
+"""Volumes that only a customer can open: how they are made, opened, closed and given new keys."""

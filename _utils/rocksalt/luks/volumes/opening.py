@@ -1,0 +1,111 @@
+"""Opens volumes with the key that a customer handed over, and closes them."""
+
+from __future__ import annotations
+
+from rocksalt.errors import Refused
+from rocksalt.luks import cryptsetup
+from rocksalt.luks.config import Volume
+from rocksalt.luks.keys import Key, WrongKey, without_core_dumps
+from rocksalt.luks.programs import must
+from rocksalt.luks.volumes import filling, journal, locks, mounting, settling, states, wrapping
+from rocksalt.luks.volumes.machine import Machine
+from rocksalt.luks.volumes.states import State
+
+
+def open_volume(machine: Machine, volume: Volume, key: Key) -> list[str]:
+    """Opens and mounts the volume; what was done, a sentence each, nothing if it is open and
+    mounted. :class:`WrongKey` or :class:`Refused` says why not: then it is as it was.
+    """
+    with locks.held(machine, volume.name), without_core_dumps():
+        done = settling.unlocked(machine, volume)
+        found = there(machine, volume)
+        slot = unlocking(volume, found, key)
+        mounting.possible(machine, volume, found)
+        if found.mapping is None:
+            done += _opened(machine, volume, found, key, slot)
+        else:
+            done += filling.fill(machine, volume, found)
+            done += mounting.mount(machine, volume, states.state(machine, volume))
+        return [*done, *adopt(machine, volume, key)]
+
+
+def mount_volume(machine: Machine, volume: Volume) -> list[str]:
+    """Mounts a volume that is open as it is declared; what was done, a sentence each."""
+    with locks.held(machine, volume.name):
+        found = there(machine, volume)
+        if found.mapping is None or found.fresh:
+            return []
+        mounting.possible(machine, volume, found)
+        return mounting.mount(machine, volume, found)
+
+
+def close_volume(machine: Machine, volume: Volume) -> list[str]:
+    """Unmounts and closes the volume, also where its disk is gone; what was done, a sentence each,
+    nothing if it is closed. :class:`Refused` names who uses it.
+    """
+    with locks.held(machine, volume.name):
+        mapping = states.mapped(machine, volume)
+        if mapping is None:
+            return []
+        done = mounting.unmount(machine, volume, mapping)
+        ran = cryptsetup.close_mapping(volume.name)
+        must(f"the volume {volume.name} could not be closed", ran)
+        return [*done, f"the volume {volume.name} was closed"]
+
+
+def there(machine: Machine, volume: Volume) -> State:
+    """The state of a volume that is there; :class:`Refused` for all others."""
+    found = states.state(machine, volume)
+    if found.condition == states.EMPTY:
+        raise Refused(f"the volume {volume.name} is not made yet: state.apply hardening.luks")
+    if not found.made:
+        raise Refused(found.what)
+    return found
+
+
+def unlocking(volume: Volume, found: State, key: Key) -> int | None:
+    """Which of the customer's slots the key opens, None while it is encrypted anew;
+    :class:`WrongKey` if none. Slots that no token of ours names are not tried.
+    """
+    slots: list[int | None] = [None]
+    if not found.anew:
+        slots = [it for it, owner in sorted(found.slots.items()) if owner != states.UNKNOWN]
+    for slot in slots:
+        if cryptsetup.opens(found.device, key, slot):
+            return slot
+    raise WrongKey(f"the key that was handed over does not open the volume {volume.name}")
+
+
+def adopt(machine: Machine, volume: Volume, key: Key) -> list[str]:
+    """After a volume was encrypted anew, its token gets to know the new slot, which has the same
+    key.
+    """
+    found = there(machine, volume)
+    entry = journal.read(machine, volume.name)
+    if not isinstance(entry, journal.Reencryption) or found.anew or found.header is None:
+        return []
+    slot = unlocking(volume, found, key)
+    naming = [token for token in found.tokens if slot in token.slots]
+    if slot is None or len(naming) != 1:
+        raise Refused(f"the header of the volume {volume.name} names slot {slot} more than once")
+    token = wrapping.moved(found.header, naming[0], slot)
+    cryptsetup.import_token(found.device, naming[0].number, token, replace=True)
+    journal.remove(machine, volume.name)
+    return [f"the volume {volume.name} was encrypted anew"]
+
+
+def _opened(
+    machine: Machine, volume: Volume, found: State, key: Key, slot: int | None
+) -> list[str]:
+    """Opens a closed volume; closed again if it cannot be mounted."""
+    cryptsetup.open_mapping(found.device, volume.name, key, slot, volume.discard)
+    try:
+        made = filling.fill(machine, volume, states.state(machine, volume))
+        mounted = mounting.mount(machine, volume, states.state(machine, volume))
+    except BaseException:
+        mapping = states.mapped(machine, volume)
+        if mapping is not None:
+            mounting.unmount(machine, volume, mapping)
+            cryptsetup.close_mapping(volume.name)
+        raise
+    return [f"the volume {volume.name} was opened", *made, *mounted]

@@ -1,0 +1,108 @@
+"""Finishes or takes back what was interrupted, as far as that takes no key."""
+
+from __future__ import annotations
+
+import os
+
+from rocksalt.errors import Refused
+from rocksalt.luks import cryptsetup, headers
+from rocksalt.luks.config import Volume
+from rocksalt.luks.headers import Header
+from rocksalt.luks.volumes import formatting, journal, locks, states, wrapping
+from rocksalt.luks.volumes.machine import Machine
+
+
+def settle(machine: Machine, volume: Volume) -> list[str]:
+    """What was finished or taken back, a sentence each; :class:`Refused` where it cannot be. What
+    only the customer's key finishes stays as it is.
+    """
+    with locks.held(machine, volume.name):
+        return unlocked(machine, volume)
+
+
+def unlocked(machine: Machine, volume: Volume) -> list[str]:
+    """The same for whoever has the lock of the volume already."""
+    entry = journal.read(machine, volume.name)
+    if isinstance(entry, journal.Creation):
+        return _created(machine, volume, entry)
+    header = _header(machine, volume)
+    if header is None or states.foreign(volume, header):
+        return []
+    if entry is not None and entry.uuid != header.uuid:
+        raise Refused(
+            f"{journal.path(volume.name)} is about another header ({entry.uuid}) than the one on"
+            f" {volume.device} ({header.uuid}): the disk was exchanged, or another header restored"
+        )
+    if isinstance(entry, journal.Rotation):
+        return _rotated(machine, volume, header, entry)
+    if entry is None and states.CUSTOMER in states.owners(header).values():
+        _tidy(machine, volume, os.path.realpath(machine.path(volume.device)))
+    if _over(header, entry):
+        journal.remove(machine, volume.name)
+    return []
+
+
+def _created(machine: Machine, volume: Volume, entry: journal.Creation) -> list[str]:
+    if entry.customer != volume.customer.name:
+        raise Refused(
+            f"the volume {volume.name} was begun for the customer {entry.customer}, and is"
+            f" declared for {volume.customer.name} now"
+        )
+    with formatting.examined(machine, volume, entry) as disk:
+        formatting.write_header(disk, entry.image)
+    journal.remove(machine, volume.name)
+    return [f"the interrupted creation of the volume {volume.name} was finished"]
+
+
+def _over(header: Header, entry: journal.Entry | None) -> bool:
+    """Whether nothing is left to do but to remove the journal."""
+    if isinstance(entry, journal.FirstOpening):
+        return header.subsystem != states.FRESH
+    if isinstance(entry, journal.Reencryption):
+        return not header.reencrypting and states.CHANGED not in states.owners(header).values()
+    return False
+
+
+def _rotated(
+    machine: Machine, volume: Volume, header: Header, entry: journal.Rotation
+) -> list[str]:
+    """The new slot takes over once its token is there, for that was written when the new key had
+    opened it; before, it goes again, and the old key stays.
+    """
+    if header.reencrypting:
+        raise Refused(f"the volume {volume.name} is being encrypted anew: finish that first")
+    owners = states.owners(header)
+    old = [it for it, digest in entry.old.items() if _is(header, it, digest)]
+    device = os.path.realpath(machine.path(volume.device))
+    if owners.get(entry.new) == states.CUSTOMER:
+        going, said = old, f"the key of the volume {volume.name} was replaced"
+    elif old:
+        going = [entry.new] if entry.new in header.slots else []
+        said = f"the interrupted rotation of the key of {volume.name} was taken back"
+    else:
+        raise Refused(
+            f"the rotation of the key of the volume {volume.name} was interrupted, and neither its"
+            " old key slot nor its new one is as it was left: nothing was removed"
+        )
+    for slot in going:
+        cryptsetup.kill_slot(device, slot)
+    _tidy(machine, volume, device)
+    journal.remove(machine, volume.name)
+    return [said]
+
+
+def _is(header: Header, slot: int, digest: str) -> bool:
+    return slot in header.slots and header.slots[slot].digest == digest
+
+
+def _tidy(machine: Machine, volume: Volume, device: str) -> None:
+    """Removes our tokens whose slot is gone."""
+    header = headers.read(machine.host, device)
+    for token in wrapping.tokens(header) if header else ():
+        if not token.slots:
+            cryptsetup.remove_token(device, token.number)
+
+
+def _header(machine: Machine, volume: Volume) -> Header | None:
+    path = machine.path(volume.device)
+    return headers.read(machine.host, os.path.realpath(path)) if path.exists() else None
