@@ -10,6 +10,8 @@ from typing import Any, NamedTuple
 
 OWN = "/etc/rocksalt"
 """Our own settings, and the keys that sign and deliver snapshots."""
+HEADERS = "/var/lib/rocksalt/luks-headers"
+"""Copies of the headers of encrypted disks, which ``luks.collect`` fetched from minions."""
 
 # What Salt names by itself: nobody who has not made one of them misses it.
 _BY_DEFAULT = (
@@ -72,6 +74,7 @@ def config_dir(opts: Mapping[str, Any]) -> str:
 def belonging(opts: Mapping[str, Any], settings: Mapping[str, Any]) -> Iterator[Named]:
     """Everything that has to be packed, except what belongs to customers."""
     yield Named(OWN, OWN, must=False)
+    yield Named(HEADERS, "luks.collect", must=False)
     yield from _configuration(opts)
     yield from vital(opts)
     for option in _ROOTS:
