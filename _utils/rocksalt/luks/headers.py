@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from rocksalt.errors import Refused
 from rocksalt.host import Host
+from rocksalt.luks import intact
+
+_ENABLED = re.compile(r"^Key Slot (\d+): ENABLED\n\s+Iterations:\s+(\d+)", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -96,12 +101,152 @@ def read(host: Host, device: str, header: str | None = None) -> Header | None:
     None: the device can be read and has no LUKS header. :class:`~rocksalt.errors.Refused` in all
     other cases, a sentence: cryptsetup missing, device missing or unreadable, header damaged.
     """
-    raise NotImplementedError
+    file = header or device
+    if intact.look(host.path(file)) is False:
+        return None
+    text = _dumped(host, file)
+    if text is None:
+        return None
+    if _fields(text).get("Version") != "2":
+        return parsed(device, file, text)
+    metadata = _dumped(host, file, "--dump-json-metadata")
+    if metadata is None:
+        raise Refused(f"{file} changed while its header was read: look again")
+    return parsed(device, file, text, metadata)
+
+
+def _dumped(host: Host, file: str, *options: str) -> str | None:
+    """What ``cryptsetup luksDump`` prints; None if there is no LUKS."""
+    ran = host.run("cryptsetup", "luksDump", *options, str(host.path(file)))
+    if ran.status == 127:
+        raise Refused(f"cryptsetup is not installed, so that {file} cannot be looked at")
+    if ran.status and "is not a valid LUKS device" in ran.err:
+        return None
+    if ran.status:
+        why = " ".join(ran.err.split()) or f"status {ran.status}"
+        raise Refused(f"cryptsetup cannot read the header in {file}: {why}")
+    return ran.out
 
 
 def parsed(device: str, file: str, text: str, metadata: str = "") -> Header:
-    """The header in what ``cryptsetup luksDump`` printed, and with ``--dump-json-metadata``."""
-    raise NotImplementedError
+    """The header in what ``cryptsetup luksDump`` printed, and with ``--dump-json-metadata``.
+    Refused where that is not understood.
+    """
+    try:
+        fields = _fields(text)
+        if fields["Version"] == "1":
+            return _version_1(device, file, text, fields)
+        return _version_2(device, file, fields, json.loads(metadata))
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+        what = f"{type(error).__name__} {error}"
+        raise Refused(f"what cryptsetup says of {file} is not understood: {what}") from None
+
+
+def _fields(text: str) -> dict[str, str]:
+    """The lines at the left margin with a value; the first of a name counts."""
+    found: dict[str, str] = {}
+    for line in text.splitlines():
+        name, colon, value = line.partition(":")
+        if colon and not line[0].isspace():
+            found.setdefault(name, value.strip())
+    return found
+
+
+def _version_2(
+    device: str, file: str, fields: Mapping[str, str], metadata: Mapping[str, Any]
+) -> Header:
+    bound = {
+        int(slot)
+        for it in metadata["digests"].values()
+        for slot in it["keyslots"]
+        if it["segments"]
+    }
+    slots = {n: _slot(it, bound=n in bound) for n, it in _numbered(metadata["keyslots"])}
+    config = metadata["config"]
+    names = {key: _named(fields.get(key.title(), "")) for key in ("label", "subsystem")}
+    return Header(
+        device=device,
+        file=file,
+        version=2,
+        uuid=fields["UUID"],
+        **names,
+        segments=tuple(_segment(it) for _, it in _numbered(metadata["segments"])),
+        slots=slots,
+        tokens=dict(_numbered(metadata["tokens"])),
+        key_size=max((it.key_size for it in slots.values() if it.bound), default=0),
+        flags=tuple(config.get("flags", ())),
+        requirements=tuple(config.get("requirements", {}).get("mandatory", ())),
+        digest=slot_digest({"uuid": fields["UUID"], **names, "metadata": metadata}),
+    )
+
+
+def _numbered(entries: Mapping[str, Any]) -> list[tuple[int, Any]]:
+    return sorted((int(number), entry) for number, entry in entries.items())
+
+
+def _named(text: str) -> str:
+    return "" if text in ("(no label)", "(no subsystem)") else text
+
+
+def _segment(entry: Mapping[str, Any]) -> Segment:
+    size = entry["size"]
+    return Segment(
+        kind=entry["type"],
+        cipher=entry.get("encryption", ""),
+        offset=int(entry["offset"]),
+        size=None if size == "dynamic" else int(size),
+        sector_size=entry.get("sector_size", 512),
+        iv=int(entry.get("iv_tweak", 0)),
+        integrity=entry.get("integrity", {}).get("type", ""),
+        flags=tuple(entry.get("flags", ())),
+    )
+
+
+def _slot(entry: Mapping[str, Any], bound: bool) -> Slot:
+    area, kdf = entry["area"], entry.get("kdf", {})
+    return Slot(
+        kind=entry["type"],
+        key_size=entry["key_size"] * 8,
+        cipher=area.get("encryption", ""),
+        area_key_size=area.get("key_size", 0) * 8,
+        kdf=kdf.get("type", ""),
+        memory=kdf.get("memory", 0),
+        time=kdf.get("time", 0),
+        cpus=kdf.get("cpus", 0),
+        iterations=kdf.get("iterations", 0),
+        hash=kdf.get("hash", ""),
+        bound=bound,
+        priority=entry.get("priority", 1),
+        digest=slot_digest(entry),
+    )
+
+
+def _version_1(device: str, file: str, text: str, fields: Mapping[str, str]) -> Header:
+    cipher, size = f"{fields['Cipher name']}-{fields['Cipher mode']}", int(fields["MK bits"])
+    slots = {
+        int(number): Slot(
+            kind="luks1",
+            key_size=size,
+            cipher=cipher,
+            area_key_size=size,
+            kdf="pbkdf2",
+            iterations=int(iterations),
+            hash=fields["Hash spec"],
+        )
+        for number, iterations in _ENABLED.findall(text)
+    }
+    # The first line names the file.
+    digest = hashlib.sha256("\n".join(text.split("\n")[1:]).encode()).hexdigest()
+    return Header(
+        device=device,
+        file=file,
+        version=1,
+        uuid=fields["UUID"],
+        segments=(Segment("crypt", cipher, int(fields["Payload offset"]) * 512),),
+        slots=slots,
+        key_size=size,
+        digest=digest,
+    )
 
 
 def slot_digest(slot: Mapping[str, Any]) -> str:
