@@ -1,0 +1,153 @@
+"""Whether what is written on this host reaches a disk unencrypted: mounts, swap, members of groups
+and temporary folders, each traced down to its disks.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+
+from rocksalt.blocks import Below, Mount, Signature
+from rocksalt.luks import hibernation
+from rocksalt.luks.family.reading import LUKS, Reading
+
+SWAP = "swap"
+TEMPORARY = ("/tmp", "/var/tmp")
+_ELSEWHERE = re.compile(
+    r"nfs4?|cifs|smb3?|9p|virtiofs|afs|ceph|lustre|ocfs2_dlmfs|fuse|fuse\.(?!ntfs).*"
+)
+"""File systems whose files are on other hosts, or are those of a program."""
+_DERIVED = ("loop", "overlay")
+
+
+class Disks:
+    """What lies open, as sentences; ``exempt`` are reasons by mount point, device or as swap."""
+
+    def __init__(self, reading: Reading, exempt: Mapping[str, str]):
+        self.reading = reading
+        self.exempt = exempt
+
+    @cached_property
+    def _exempt_devices(self) -> set[str]:
+        found = map(self.reading.devices.find, (it for it in self.exempt if it.startswith("/dev/")))
+        return {it.number for it in found if it}
+
+    def mounted(self) -> list[str]:
+        """File systems that are not encrypted, each once however often it is mounted."""
+        systems: dict[str, list[Mount]] = {}
+        for mount in self.reading.devices.mounts:
+            if not _ELSEWHERE.fullmatch(mount.kind):
+                same = mount.number if mount.kind != "overlay" else mount.path
+                systems.setdefault(same, []).append(mount)
+        found: list[str] = []
+        for mounts in sorted(systems.values(), key=self._derived):
+            below = self.reading.devices.below_mount(mounts[0])
+            paths = sorted({it.path for it in mounts}, key=len)
+            if below.safe or any(path in self.exempt for path in paths):
+                continue
+            if self._derived(mounts) and not below.unknown:
+                continue  # of files in what is mounted elsewhere, which was judged by itself
+            what = f"{paths[0]} ({mounts[0].kind}{self._device(mounts[0].number)})"
+            found += self._open(what, below, mounts[0].number)
+        return found
+
+    def _derived(self, mounts: list[Mount]) -> bool:
+        device = self.reading.devices.by_number.get(mounts[0].number)
+        return (device.kind if device else mounts[0].kind) in _DERIVED
+
+    def swaps(self) -> list[str]:
+        """Swap in use, and where the image of a host that hibernates goes."""
+        if SWAP in self.exempt:
+            return []
+        found: list[str] = []
+        for swap in self.reading.devices.swaps:
+            below = self.reading.devices.below_swap(swap)
+            device = self.reading.devices.find(swap.path)
+            if not below.safe and swap.path not in self.exempt:
+                what = f"{swap.path} (swap, {size(swap.size)})"
+                found += self._open(what, below, device.number if device else "")
+        return [*found, *self._images()]
+
+    def _images(self) -> Iterator[str]:
+        for image in hibernation.images(self.reading.host):
+            device = self.reading.devices.find(image.device)
+            below = self.reading.devices.below(device.number) if device else Below(memory=True)
+            if device and not below.safe:
+                what = f"the image of hibernation at {image.place} ({image.said_by})"
+                yield from self._open(what, below, device.number)
+
+    def members(self) -> list[str]:
+        """Members of groups and arrays that are not encrypted, neither below nor in what is made
+        of them. What of that is mounted or swap has been judged as such.
+        """
+        found: list[str] = []
+        for number, signature in self.reading.signatures.items():
+            below = self.reading.devices.below(number)
+            if signature.member and not below.safe and not self._covered(number):
+                device = self.reading.device(number)
+                what = f"{device.path} ({signature.type}, {size(device.size)})"
+                found += self._open(what, below, number)
+        return found
+
+    def _covered(self, number: str) -> bool:
+        device = self.reading.device(number)
+        if self.reading.signatures.get(number, Signature()).type == LUKS or device.encrypts:
+            return True
+        if number in self._used:
+            return True
+        return bool(device.holders) and all(map(self._covered, device.holders))
+
+    @cached_property
+    def _used(self) -> set[str]:
+        """Devices that are mounted or swapped to."""
+        devices = self.reading.devices
+        swaps = (devices.find(it.path) for it in devices.swaps)
+        return {it.number for it in devices.mounts} | {it.number for it in swaps if it}
+
+    def temporary(self) -> list[str]:
+        """Temporary folders on a disk that is not encrypted."""
+        found: list[str] = []
+        for path in TEMPORARY:
+            below = self.reading.devices.below_path(path)
+            if not below.safe and path not in self.exempt:
+                mount = self.reading.devices.mount_at(path)
+                found += self._open(path, below, mount.number if mount else "")
+        return found
+
+    def _open(self, what: str, below: Below, number: str) -> Iterator[str]:
+        """Why something is not encrypted, unless that is about exempted devices alone."""
+        if below.unknown:
+            yield f"{what}: {below.unknown[0]}"
+            return
+        left = self._left(below, number)
+        disks = [it.path for it in below.plain if it.number in left and it.kind != "rom"]
+        if disks:
+            yield f"{what} lies on {', '.join(disks)}, not encrypted"
+
+    def _left(self, below: Below, number: str) -> set[str]:
+        """The lowest devices that are reached without passing an exempted one, from a device
+        ``number`` if the way begins with one.
+        """
+        device = self.reading.devices.by_number.get(number)
+        if number in self._exempt_devices:
+            return set()
+        if device is None or device.backing or not device.plain:
+            return {it.number for it in below.plain} - self._exempt_devices
+        lower = ((it, self.reading.devices.below(it)) for it in device.plain)
+        return set().union(*(self._left(found, it) for it, found in lower))
+
+    def _device(self, number: str) -> str:
+        """Of a mount, which may have none."""
+        device = self.reading.devices.by_number.get(number)
+        return f" on {device.path}, {size(device.size)}" if device else ""
+
+
+def size(count: int) -> str:
+    """Bytes for people: ``1.5 GiB``."""
+    value, unit = float(count), "B"
+    for unit in ("B", "KiB", "MiB", "GiB", "TiB"):
+        if value < 1024 or unit == "TiB":
+            break
+        value /= 1024
+    return f"{value:.0f} {unit}" if unit == "B" or value >= 100 else f"{value:.1f} {unit}"

@@ -1,0 +1,188 @@
+"""What reaches a disk unencrypted, and what of that is exempt."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from block_devices import LUKS, LVM, Machine, machine
+
+from rocksalt import blocks
+from rocksalt.blocks import Signature
+from rocksalt.host import Host
+from rocksalt.luks.family.disks import Disks, size
+from rocksalt.luks.family.reading import Reading
+
+RAID, GROUP = Signature("linux_raid_member"), Signature("LVM2_member")
+HEADER, EXT4 = Signature("crypto_LUKS"), Signature("ext4")
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Machine:
+    """With a disk sdc that nobody encrypted, and partitions on it."""
+    made = machine(tmp_path)
+    made.disk("sdc", "8:32")
+    made.partition("sdc1", "8:33", "sdc")
+    made.partition("sdc2", "8:34", "sdc")
+    return made
+
+
+def disks(host: Machine, *exempt: str, **signatures: Signature) -> Disks:
+    """``signatures`` by the number of the device, as ``n8_33``. Without live tables: a device that
+    cryptsetup called encrypted is so.
+    """
+    reading = Reading(Host(str(host.root)), {})
+    vars(reading)["signatures"] = {
+        number[1:].replace("_", ":"): it for number, it in signatures.items()
+    }
+    vars(reading)["devices"] = blocks.tree(Host(str(host.root)))
+    return Disks(reading, dict.fromkeys(exempt, "decided"))
+
+
+# What is mounted ----------------------------------------------------------------------------------
+
+
+def test_what_is_on_a_disk_in_the_clear_is_named_with_it(host: Machine) -> None:
+    host.mount("/srv", "8:33", "ext4")
+    assert disks(host).mounted() == [
+        "/srv (ext4 on /dev/sdc1, 32.0 MiB) lies on /dev/sdc, not encrypted"
+    ]
+
+
+def test_what_is_encrypted_or_in_memory_is_right(host: Machine) -> None:
+    host.mount("/srv", "252:0", "xfs")
+    host.mount("/run", "0:22", "tmpfs", "tmpfs")
+    host.mount("/proc", "0:23", "proc", "proc")
+    assert disks(host).mounted() == []
+
+
+@pytest.mark.parametrize("kind", ["nfs4", "cifs", "ceph", "9p", "virtiofs", "fuse.sshfs", "fuse"])
+def test_what_is_elsewhere_is_no_disk_of_this_host(host: Machine, kind: str) -> None:
+    host.mount("/net", "0:40", kind, "server:/export")
+    assert disks(host).mounted() == []
+
+
+def test_what_cannot_be_told_is_not_right(host: Machine) -> None:
+    host.mount("/tank", "0:50", "zfs", "tank")
+    (found,) = disks(host).mounted()
+    assert found.startswith("/tank (zfs): /tank is zfs of tank, which does not show")
+
+
+@pytest.mark.parametrize("exempt", ["/srv", "/mnt", "/dev/sdc1", "/dev/sdc"])
+def test_an_exempted_file_system_is_so_wherever_it_is_mounted(host: Machine, exempt: str) -> None:
+    host.mount("/srv", "8:33")
+    host.mount("/mnt", "8:33")
+    assert disks(host, exempt).mounted() == []
+
+
+@pytest.mark.parametrize("exempt", ["/", "/srv/deeper", "/dev/sdc2", "/dev/sdb", "/dev/away"])
+def test_an_exemption_is_about_nothing_else(host: Machine, exempt: str) -> None:
+    host.mount("/srv", "8:33")
+    assert len(disks(host, exempt).mounted()) == 1
+
+
+def test_of_two_disks_the_exempted_one_is_not_named(host: Machine) -> None:
+    host.disk("sdd", "8:48")
+    host.disk("dm-9", "252:9", "sdc", "sdd", uuid=LVM)
+    host.mount("/srv", "252:9")
+    (found,) = disks(host, "/dev/sdd").mounted()
+    assert found.endswith("lies on /dev/sdc, not encrypted")
+
+
+def test_files_that_are_mounted_are_judged_by_what_they_lie_on(host: Machine) -> None:
+    """Images of snaps and layers of containers come and go; their file system was judged."""
+    host.mount("/srv", "8:33")
+    host.disk("loop0", "7:0", backing="/srv/image")
+    host.mount("/snap", "7:0", "squashfs", "/dev/loop0")
+    host.mount("/merged", "0:60", "overlay", "overlay", "rw,lowerdir=/l,upperdir=/srv/u")
+    assert len(disks(host).mounted()) == 1
+    assert disks(host, "/srv").mounted() == []
+
+
+def test_a_disc_in_a_drive_has_nothing_of_this_host(host: Machine) -> None:
+    host.disk("sr0", "11:0")
+    host.mount("/media", "11:0", "iso9660")
+    assert disks(host).mounted() == []
+
+
+# Swap ---------------------------------------------------------------------------------------------
+
+
+def test_swap(host: Machine) -> None:
+    host.mount("/srv", "8:33")
+    host.swap("/dev/sdc2")
+    host.swap("/dev/mapper/the-dm-1")
+    host.swap("/srv/swapfile", "file")
+    host.disk("zram0", "251:0", virtual=True)
+    host.swap("/dev/zram0")
+    assert disks(host).swaps() == [
+        "/dev/sdc2 (swap, 64.0 MiB) lies on /dev/sdc, not encrypted",
+        "/srv/swapfile (swap, 64.0 MiB) lies on /dev/sdc, not encrypted",
+    ]
+    assert disks(host, "swap").swaps() == []
+    assert disks(host, "/dev/sdc").swaps() == []
+    assert len(disks(host, "/srv/swapfile").swaps()) == 1
+    assert len(disks(host, "/srv").swaps()) == 2, "a mount point is not about swap"
+
+
+# Members of groups --------------------------------------------------------------------------------
+
+
+def test_a_member_that_nobody_uses(host: Machine) -> None:
+    it = disks(host, n8_33=GROUP, n252_0=GROUP)
+    assert it.members() == ["/dev/sdc1 (LVM2_member, 32.0 MiB) lies on /dev/sdc, not encrypted"]
+    assert disks(host, "/dev/sdc1", n8_33=GROUP).members() == []
+
+
+def test_a_raid_below_luks(host: Machine) -> None:
+    host.disk("sdd", "8:48")
+    host.disk("md0", "9:0", "sdc1", "sdd")
+    members = {"n8_33": RAID, "n8_48": RAID}
+    assert disks(host, **members, n9_0=HEADER).members() == []
+    assert len(disks(host, **members, n9_0=EXT4).members()) == 2
+
+
+def test_a_group_with_encrypted_volumes_and_one_that_is_not(host: Machine) -> None:
+    host.disk("dm-7", "252:7", "sdc1", uuid=LVM)
+    host.disk("dm-8", "252:8", "dm-7", uuid=LUKS)
+    known = {"n8_33": GROUP, "n252_7": HEADER}
+    assert disks(host, **known).members() == []
+    host.disk("dm-9", "252:9", "sdc1", uuid=LVM)
+    (found,) = disks(host, **known, n252_9=EXT4).members()
+    assert found.startswith("/dev/sdc1 (LVM2_member")
+
+
+def test_what_is_mounted_of_a_group_is_told_once(host: Machine) -> None:
+    host.disk("dm-9", "252:9", "sdc1", uuid=LVM)
+    host.mount("/srv", "252:9")
+    it = disks(host, n8_33=GROUP, n252_9=EXT4)
+    assert len(it.mounted()) == 1
+    assert it.members() == []
+
+
+# Temporary folders --------------------------------------------------------------------------------
+
+
+def test_temporary_folders(host: Machine) -> None:
+    assert disks(host).temporary() == []
+    host.mount("/var", "8:33")
+    assert disks(host).temporary() == ["/var/tmp lies on /dev/sdc, not encrypted"]
+    assert len(disks(host, "/var").temporary()) == 1, "not by what they lie on"
+    for exempt in ("/var/tmp", "/dev/sdc1"):
+        assert disks(host, exempt).temporary() == []
+
+
+@pytest.mark.parametrize(
+    ("count", "words"),
+    [
+        (0, "0 B"),
+        (512, "512 B"),
+        (1536, "1.5 KiB"),
+        (16 << 20, "16.0 MiB"),
+        (256 << 30, "256 GiB"),
+        (3 << 40, "3.0 TiB"),
+        (9 << 50, "9216 TiB"),
+    ],
+)
+def test_sizes_for_people(count: int, words: str) -> None:
+    assert size(count) == words
