@@ -22,12 +22,14 @@ def send(connection: socket.socket, kind: bytes, data: bytes) -> None:
 
 
 def received(connection: socket.socket) -> Iterator[tuple[bytes, bytes]]:
-    """The frames of an answer, until it ends. ConnectionError for what is no answer."""
+    """The frames of an answer, up to the last. ConnectionError for what is no answer."""
     while head := _exactly(connection, 5):
         kind, size = head[:1], int.from_bytes(head[1:], "big")
         if kind not in (OUT, ERROR, EXIT) or size > _LARGEST:
             raise ConnectionError("the answer cannot be understood")
         yield kind, _exactly(connection, size)
+        if kind == EXIT:  # whoever answered did not read everything, and what comes now is an error
+            return
 
 
 def _exactly(connection: socket.socket, size: int) -> bytes:

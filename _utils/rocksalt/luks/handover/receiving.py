@@ -24,7 +24,7 @@ def key(data: bytearray) -> Key:
     instead, and shows none of it.
     """
     try:
-        text = data.strip()
+        text = b"".join(data.split())
         if len(data) != SIZE and len(text) == _TEXT:
             return Key(base64.b64decode(text, validate=True))
         if data.startswith(_ENCRYPTED):
