@@ -9,6 +9,7 @@ from block_devices import LUKS, LVM, Machine, machine
 
 from rocksalt import blocks
 from rocksalt.blocks import Signature
+from rocksalt.errors import Refused
 from rocksalt.host import Host
 from rocksalt.luks.family.disks import Disks, size
 from rocksalt.luks.family.reading import Reading
@@ -158,6 +159,11 @@ def test_what_is_mounted_of_a_group_is_told_once(host: Machine) -> None:
     it = disks(host, n8_33=GROUP, n252_9=EXT4)
     assert len(it.mounted()) == 1
     assert it.members() == []
+
+
+def test_what_is_on_a_disk_that_cannot_be_read_is_not_known(host: Machine) -> None:
+    with pytest.raises(Refused, match="/dev/sdc cannot be read"):
+        disks(host, n8_32=Signature(problem="/dev/sdc cannot be read: broken")).members()
 
 
 # Temporary folders --------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from functools import cached_property
 
 from rocksalt.blocks import Below, Mount, Signature
+from rocksalt.errors import Refused
 from rocksalt.luks import hibernation
 from rocksalt.luks.family.reading import LUKS, Reading
 
@@ -79,15 +80,19 @@ class Disks:
 
     def members(self) -> list[str]:
         """Members of groups and arrays that are not encrypted, neither below nor in what is made
-        of them. What of that is mounted or swap has been judged as such.
+        of them. What of that is mounted or swap has been judged as such. :class:`Refused` where
+        nobody can tell what is on a disk.
         """
         found: list[str] = []
+        unknown = [it.problem for it in self.reading.signatures.values() if it.problem]
         for number, signature in self.reading.signatures.items():
             below = self.reading.devices.below(number)
             if signature.member and not below.safe and not self._covered(number):
                 device = self.reading.device(number)
                 what = f"{device.path} ({signature.type}, {size(device.size)})"
                 found += self._open(what, below, number)
+        if unknown and not found:
+            raise Refused("; ".join(unknown))
         return found
 
     def _covered(self, number: str) -> bool:

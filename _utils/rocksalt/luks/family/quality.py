@@ -60,21 +60,22 @@ class Quality:
         }
         for number, slot in _slots(header):
             if str(number) not in cheap:
-                yield from (f"key slot {number} {words}" for words in self._cost(slot))
+                yield from self._cost(f"key slot {number}", slot)
 
-    def _cost(self, slot: Slot) -> Iterator[str]:
+    def _cost(self, what: str, slot: Slot) -> Iterator[str]:
         wanted = self.settings
         if slot.kdf not in wanted["pbkdfs"]:
-            yield f"derives its key with {slot.kdf}, not {' or '.join(wanted['pbkdfs'])}"
+            yield f"derives {what} with {slot.kdf}, not {' or '.join(wanted['pbkdfs'])}"
         elif slot.kdf == "pbkdf2":
             if slot.iterations < wanted["pbkdf2_iterations"]:
                 least = wanted["pbkdf2_iterations"]
-                yield f"iterates pbkdf2 {slot.iterations} times, not {least}"
+                yield f"iterates {slot.iterations} times for {what}, not {least}"
         else:
             if slot.memory < wanted["argon2_memory"]:
-                yield f"takes {slot.memory} KiB of memory, not {wanted['argon2_memory']}"
+                least = wanted["argon2_memory"]
+                yield f"takes {slot.memory} KiB of memory for {what}, not {least}"
             if slot.time < wanted["argon2_time"]:
-                yield f"makes {slot.time} passes, not {wanted['argon2_time']}"
+                yield f"makes {slot.time} passes for {what}, not {wanted['argon2_time']}"
 
     def sectors(self, header: Header) -> Iterator[str]:
         least = self.settings["sector_size"]
@@ -94,7 +95,8 @@ class Quality:
         used = [str(number) for number, _ in _slots(header)]
         if len(used) != wanted:
             numbers = f" ({', '.join(used)})" if used else ""
-            yield f"has {len(used)} key slots in use{numbers}, not {wanted}"
+            plural = "s" * (len(used) != 1)
+            yield f"has {len(used)} key slot{plural} in use{numbers}, not {wanted}"
 
     def tokens(self, header: Header) -> Iterator[str]:
         known = [wrapping.TYPE] if customers(header) else self.settings["tokens"]
@@ -108,12 +110,11 @@ class Quality:
         for table in filter(luks, self.reading.mapped):
             header = self.reading.header_of(table)
             if header:
-                wrong = tables.differences(header, table, self.reading.devices)
-                found += [f"{table.name}: {words}" for words in wrong]
+                found += tables.differences(header, table, self.reading.devices)
             elif not self.reading.headers.unreadable:
                 found.append(
-                    f"{table.name}: no header has its UUID {table.header_uuid}: it cannot be opened"
-                    " again"
+                    f"{table.name} cannot be opened again: no header has its UUID"
+                    f" {table.header_uuid}"
                 )
         return found
 

@@ -18,7 +18,6 @@ from rocksalt.luks.volumes import wrapping
 
 FSTAB = "/etc/fstab"
 LUKS = "crypto_LUKS"
-_DM_CRYPT = ("LUKS1", "LUKS2")
 
 
 @dataclass(frozen=True)
@@ -72,12 +71,13 @@ class Reading:
         unreadable = []
         for number, device in self.devices.by_number.items():
             file = self._elsewhere.get(number)
-            if file is None and self.signatures.get(number, Signature()).type != LUKS:
+            signature = self.signatures.get(number, Signature())
+            if file is None and signature.type != LUKS and not signature.problem:
                 continue
             try:
                 found = headers.read(self.host, device.path, file)
             except Refused as error:
-                unreadable.append(str(error))
+                unreadable.append(signature.problem or str(error))
                 continue
             if found:
                 known[number] = found
@@ -98,13 +98,14 @@ class Reading:
 
     def header_of(self, table: Table) -> Header | None:
         """The header with which a mapping was opened; None where it is gone."""
-        uuid = table.header_uuid
-        found = (it for it in self.headers.known.values() if it.uuid == uuid)
+        uuid = table.header_uuid.lower()
+        found = (it for it in self.headers.known.values() if it.uuid.lower() == uuid)
         return next(found, None) if uuid else None
 
     def open_as(self, header: Header) -> str:
         """The name under which a header's device is open; empty while it is closed."""
-        found = (it.name for it in self.mapped if it.header_uuid == header.uuid)
+        uuid = header.uuid.lower()
+        found = (it.name for it in self.mapped if it.header_uuid.lower() == uuid)
         return next(found, "")
 
     @cached_property
@@ -134,4 +135,4 @@ def customers(header: Header) -> bool:
 
 def luks(table: Table) -> bool:
     """Whether a mapping was opened with a header of LUKS."""
-    return table.kind in _DM_CRYPT
+    return table.kind.startswith("LUKS")
