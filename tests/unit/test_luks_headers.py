@@ -1,33 +1,19 @@
-"""Headers as cryptsetup 2.6.1 told them of files that it had formatted, and damaged ones."""
+"""What recorded headers say, and how they are read where one is damaged or missing."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import struct
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
+from luks_recorded import DATA, DEVICE, recorded
 
 from rocksalt.errors import Refused
 from rocksalt.host import Ran
 from rocksalt.luks import headers, intact
-from rocksalt.luks.headers import Header, Segment, Slot
-
-DATA = Path(__file__).parent / "data/luks"
-DEVICE = "/dev/sdb1"
-
-
-def recorded(name: str, change: Callable[[Any], None] = lambda metadata: None) -> Header:
-    text, path = (DATA / f"{name}.txt").read_text(), DATA / f"{name}.json"
-    if not path.exists():
-        return headers.parsed(DEVICE, DEVICE, text)
-    metadata = json.loads(path.read_text())
-    change(metadata)
-    return headers.parsed(DEVICE, DEVICE, text, json.dumps(metadata))
-
+from rocksalt.luks.headers import Segment, Slot
 
 # What it says -------------------------------------------------------------------------------------
 
