@@ -37,8 +37,8 @@ _OWN_WORK_ALONE = """\
 RestrictAddressFamilies=AF_UNIX AF_NETLINK AF_ALG
 IPAddressDeny=any
 CapabilityBoundingSet=CAP_SYS_ADMIN CAP_CHOWN CAP_DAC_OVERRIDE CAP_DAC_READ_SEARCH CAP_FOWNER
-CapabilityBoundingSet=CAP_FSETID CAP_IPC_LOCK CAP_IPC_OWNER CAP_MKNOD CAP_SYS_NICE CAP_SYS_PTRACE
-CapabilityBoundingSet=CAP_SYS_RAWIO CAP_SYS_RESOURCE
+CapabilityBoundingSet=CAP_IPC_LOCK CAP_IPC_OWNER CAP_MKNOD CAP_SYS_NICE CAP_SYS_PTRACE
+CapabilityBoundingSet=CAP_SYS_RESOURCE
 SystemCallFilter=@system-service @mount
 SystemCallErrorNumber=EPERM
 """
