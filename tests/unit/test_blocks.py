@@ -397,7 +397,9 @@ def test_the_running_host_is_read() -> None:
 
 # What lies on them --------------------------------------------------------------------------------
 
-EXPORT = "DEVNAME=/dev/sdb\nUUID=zL2r-5\nVERSION=LVM2 001\nTYPE=LVM2_member\nUSAGE=raid\n"
+EXPORT = (
+    "DEVNAME=/dev/sdb\nUUID=zL2r-5\nLABEL=a\\ b\nVERSION=LVM2 001\nTYPE=LVM2_member\nUSAGE=raid\n"
+)
 
 
 class Probed(Host):
@@ -424,7 +426,7 @@ def test_what_lies_on_devices_is_told_or_why_not(host: Machine) -> None:
     found = blocks.signatures(probed, blocks.tree(probed))
     assert found["8:0"] == blocks.Signature(partitions="gpt")
     assert found["8:1"] == blocks.Signature()
-    assert found["8:16"] == blocks.Signature("LVM2_member", "zL2r-5")
+    assert found["8:16"] == blocks.Signature("LVM2_member", "zL2r-5", "a b")
     assert found["8:32"].problem == "/dev/sdc cannot be read: No such file or directory"
     assert found["8:64"].problem == "blkid cannot tell what is on /dev/sde: status 8"
     assert "8:48" not in found

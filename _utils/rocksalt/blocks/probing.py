@@ -52,7 +52,9 @@ def _signature(host: Host, device: Device) -> Signature:
         return Signature(problem=problem)
     if ran.status:
         return Signature(problem=f"blkid cannot tell what is on {device.path}: status {ran.status}")
-    found = dict(line.split("=", 1) for line in ran.out.splitlines() if "=" in line)
+    # Written for shells, with a backslash before what means something to them.
+    lines = re.sub(r"\\(.)", r"\1", ran.out).splitlines()
+    found = dict(line.split("=", 1) for line in lines if "=" in line)
     return Signature(
         found.get("TYPE", ""),
         found.get("UUID", ""),
