@@ -195,7 +195,7 @@ def test_swap_with_a_random_key_is_plain(look):
 
 def test_a_line_that_opens_a_plain_device(look):
     line = "old /dev/sda1 /etc/keys/old plain\n"
-    assert look(tab=line).without_header() == ["/etc/crypttab, line 1: opens old as plain dm-crypt"]
+    assert look(tab=line).without_header() == ["/etc/crypttab line 1: opens old as plain dm-crypt"]
 
 
 def test_a_header_elsewhere_has_to_be_declared(look):

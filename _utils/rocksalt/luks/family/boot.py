@@ -70,7 +70,7 @@ class Boot:
         if self.settings["discard"]:
             return []
         found = [
-            f"{crypttab.PATH}, line {it.line}: {it.name} has the option discard"
+            f"{crypttab.PATH} line {it.line}: {it.name} has the option discard"
             for it in self.reading.crypttab
             if it.discard
         ]
@@ -84,7 +84,7 @@ class Boot:
         """What is wrong with crypttab, by itself and with what this host has."""
         found = crypttab.problems(self.reading.crypttab_text)
         for it in self.reading.crypttab:
-            found += [f"{crypttab.PATH}, line {it.line}: {words}" for words in self._line(it)]
+            found += [f"{crypttab.PATH} line {it.line}: {words}" for words in self._line(it)]
         return found
 
     def _line(self, entry: Entry) -> Iterator[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from rocksalt.luks import config, tables
+from rocksalt.luks import config, crypttab, tables
 from rocksalt.luks.family.reading import Reading, customers, luks
 from rocksalt.luks.headers import Header, Slot
 from rocksalt.luks.volumes import wrapping
@@ -128,7 +128,7 @@ class Quality:
             if not luks(it) and it.name not in random
         ]
         found += [
-            f"/etc/crypttab, line {it.line}: opens {it.name} as plain dm-crypt"
+            f"{crypttab.PATH} line {it.line}: opens {it.name} as plain dm-crypt"
             for it in reading.crypttab
             if it.plain and it.key_kind != "random"
         ]
