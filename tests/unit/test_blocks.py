@@ -434,6 +434,17 @@ def test_what_lies_on_devices_is_told_or_why_not(host: Machine) -> None:
     assert members == ["8:16"]
 
 
+def test_suspended_devices_are_left_alone(host: Machine) -> None:
+    (host.root / "sys/devices/pci/block/dm-0/dm/suspended").write_text("1\n")
+    host.disk("dm-5", "252:5", "dm-0", uuid=LVM)
+    probed = Probed(str(host.root), dict.fromkeys(("/dev/mapper/the-dm-0",), Ran(99, "", "")))
+    found = blocks.signatures(probed, blocks.tree(probed))
+    reason = "is suspended, and cannot be read before it resumes"
+    assert found["252:0"].problem == f"/dev/mapper/the-dm-0 {reason}"
+    assert found["252:5"].problem == f"/dev/mapper/the-dm-5 {reason}"
+    assert not found["8:1"].problem
+
+
 def test_without_blkid_nothing_is_told(host: Machine) -> None:
     probed = Probed(str(host.root), {"/dev/sda": Ran(127, "", "")})
     with pytest.raises(Refused, match="blkid is not installed"):

@@ -36,6 +36,7 @@ class Device:
     ``plain`` are those parents to which it hands on what is written as it is: none if it encrypts.
     ``dm_name`` and ``dm_uuid`` are those of device-mapper; ``by_id`` names in ``/dev/disk/by-id``.
     ``backing`` is the file of a loop device, and where zram writes what it has no memory for.
+    Who reads a ``suspended`` device waits until it is resumed.
     """
 
     name: str
@@ -51,6 +52,7 @@ class Device:
     backing: str = ""
     read_only: bool = False
     removable: bool = False
+    suspended: bool = False
     by_id: tuple[str, ...] = ()
 
     @property
@@ -136,6 +138,11 @@ class Devices:
         walk = _Walk(self)
         walk.file(swap.path, f"the swap {swap.path}")
         return walk.result()
+
+    def suspended(self, number: str) -> bool:
+        """Whether who reads a device would wait, for it or what it lies on is suspended."""
+        device = self.by_number.get(number)
+        return device is not None and (device.suspended or any(map(self.suspended, device.parents)))
 
     def unencrypted(self, number: str) -> list[Device]:
         """The lowest devices that are reached from a device without passing dm-crypt."""

@@ -36,13 +36,17 @@ def signatures(host: Host, devices: Devices) -> dict[str, Signature]:
     and no cache. Refused where blkid is missing.
     """
     return {
-        number: _signature(host, device)
+        number: _signature(host, device, devices.suspended(number))
         for number, device in devices.by_number.items()
         if device.size
     }
 
 
-def _signature(host: Host, device: Device) -> Signature:
+def _signature(host: Host, device: Device, suspended: bool) -> Signature:
+    if suspended:
+        return Signature(
+            problem=f"{device.path} is suspended, and cannot be read before it resumes"
+        )
     ran = host.run("blkid", "-p", "-o", "export", str(host.path(device.path)))
     if ran.status == 127:
         raise Refused("blkid is not installed: install util-linux")

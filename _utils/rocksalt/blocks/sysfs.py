@@ -66,6 +66,7 @@ def _device(
         backing=_attribute(node, "loop/backing_file") or backing.removeprefix("none"),
         read_only=_attribute(node, "ro") == "1",
         removable=_attribute(disk, "removable") == "1",
+        suspended=_attribute(node, "dm/suspended") == "1",
         by_id=tuple(sorted(by_id.get(name, ()))),
     )
 
