@@ -16,6 +16,8 @@ from rocksalt.luks.programs import must, run
 
 PROGRAM = "cryptsetup"
 _WRONG_KEY = 2
+_NO_SLOT = "No usable keyslot is available"
+"""What cryptsetup says, with another status, of a wrong key for several slots."""
 _LEAST_PASSES = 4
 _FROM_STDIN = ("--key-file=-", f"--keyfile-size={SIZE}")
 
@@ -76,7 +78,7 @@ def opens(path: str, key: Key, slot: int | None) -> bool:
     ran = run(
         PROGRAM, "open", "--test-passphrase", *_unlocking(slot), *_FROM_STDIN, path, given=key
     )
-    if ran.status == _WRONG_KEY:
+    if ran.status == _WRONG_KEY or (slot is None and _NO_SLOT in ran.err):
         return False
     must(f"{path}: the key could not be tried", ran)
     return True
@@ -112,6 +114,12 @@ def remove_token(path: str, number: int) -> None:
     """Removes a token; the slots that it names stay."""
     ran = run(PROGRAM, "token", "remove", f"--token-id={number}", path)
     must(f"{path}: the token {number} could not be removed", ran)
+
+
+def mend(path: str) -> None:
+    """Writes the copy of a header anew that is damaged or older than the other one."""
+    ran = run(PROGRAM, "repair", "--batch-mode", "--type=luks2", path)
+    must(f"{path}: the header could not be mended", ran)
 
 
 def describe(path: str, label: str, subsystem: str) -> None:

@@ -57,7 +57,8 @@ def _header(
     strength: Strength,
 ) -> tuple[str, bytes]:
     """UUID and bytes of a new header with the wrapped key in it, made in memory."""
-    file = machine.path(f"{RUNTIME}/{volume.name}.header")
+    place = f"{RUNTIME}/{volume.name}.header"
+    file = machine.path(place)
     path = str(file)
     file.unlink(missing_ok=True)
     try:
@@ -65,7 +66,7 @@ def _header(
         with open(os.open(path, flags, 0o600), "rb+", buffering=0) as content:
             content.truncate(formatting.SMALLEST)
             cryptsetup.make_header(path, key, strength, sector_size, volume.name, states.FRESH)
-            header = headers.read(machine.host, path)
+            header = headers.read(machine.host, place)
             if header is None or list(header.slots) != [SLOT] or header.tokens:
                 raise Refused(f"cryptsetup made no header as it should be for {volume.name}")
             wrapped = wrapping.wrap(key, volume.customer)

@@ -27,6 +27,7 @@ SMALLEST = 64 << 20
 _PATIENCE = 10.0
 """Seconds to wait for a program that looks at the disk."""
 _SECTOR, _PAGE, _STEP = 512, 4096, 1 << 20
+_ZERO = bytes(_STEP)
 _IDENTITY = ("serial", "wwid", "device/serial", "device/vpd_pg80", "device/wwid", "dm/uuid")
 _PART = ("partition", "start")
 
@@ -90,7 +91,7 @@ def write_header(disk: Disk, image: bytes) -> None:
     view = memoryview(image)
     for at in reversed(range(0, len(image), _PAGE)):
         block = view[at : at + _PAGE]
-        if any(block) and os.pwrite(disk.descriptor, block, at) != len(block):
+        if not _blank(block) and os.pwrite(disk.descriptor, block, at) != len(block):
             raise Refused(f"{_where(disk.volume)} took a part of the header only")
     os.fsync(disk.descriptor)
     os.posix_fadvise(disk.descriptor, 0, len(image), os.POSIX_FADV_DONTNEED)
@@ -116,7 +117,7 @@ def untouched(machine: Machine, volume: Volume, offset: int) -> bool:
         size = _size(file.fileno())
         first = _spans(offset, min(offset + MARGIN, size))
         last = _spans(max(offset, size - MARGIN), size)
-        return not any(any(_read(file.fileno(), *span)) for span in (*first, *last))
+        return all(_blank(_read(file.fileno(), *span)) for span in (*first, *last))
 
 
 @contextlib.contextmanager
@@ -216,11 +217,11 @@ def _zero(disk: Disk, image: bytes) -> None:
     ends = (_spans(0, HEADER + MARGIN), _spans(disk.size - MARGIN, disk.size))
     for at, size in (*ends[0], *ends[1]):
         data = _read(disk.descriptor, at, size)
-        if not any(data):
+        if _blank(data):
             continue
         for start in range(0, size, _SECTOR):
             sector = data[start : start + _SECTOR]
-            if any(sector) and sector != image[at + start : at + start + _SECTOR]:
+            if not _blank(sector) and sector != image[at + start : at + start + _SECTOR]:
                 raise Refused(
                     f"{_where(disk.volume)} is not empty: there are data at byte {at + start}"
                 )
@@ -259,6 +260,10 @@ def _size(descriptor: int) -> int:
 def _spans(start: int, end: int) -> list[tuple[int, int]]:
     """Beginning and size of pieces that are read at a time."""
     return [(at, min(_STEP, end - at)) for at in range(start, end, _STEP)]
+
+
+def _blank(data: bytes | memoryview) -> bool:
+    return data == _ZERO[: len(data)]
 
 
 def _read(descriptor: int, at: int, size: int) -> bytes:

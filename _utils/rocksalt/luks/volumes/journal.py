@@ -13,6 +13,7 @@ import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from rocksalt.errors import Refused
@@ -96,7 +97,7 @@ def read(machine: Machine, name: str) -> Entry | None:
 def write(machine: Machine, name: str, entry: Entry) -> None:
     """Keeps it on the disk, at once or not at all; :class:`Refused` where the disk is full."""
     target = machine.path(path(name))
-    new = target.with_name(f".{target.name}.new")
+    new = _unfinished(target)
     try:
         target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         new.unlink(missing_ok=True)
@@ -117,8 +118,18 @@ def remove(machine: Machine, name: str) -> None:
     """Nothing is under way any more."""
     target = machine.path(path(name))
     target.unlink(missing_ok=True)
+    _unfinished(target).unlink(missing_ok=True)
     if target.parent.is_dir():
         synchronise(target.parent)
+
+
+def tidy(machine: Machine, name: str) -> None:
+    """Removes what somebody who was killed did not come to write."""
+    _unfinished(machine.path(path(name))).unlink(missing_ok=True)
+
+
+def _unfinished(target: Path) -> Path:
+    return target.with_name(f".{target.name}.new")
 
 
 def _text(entry: Entry) -> bytes:

@@ -112,7 +112,7 @@ def _replace(
         cryptsetup.add_key(found.device, key, new, free, strength)
         if not cryptsetup.opens(found.device, new, free):
             raise Refused(f"the new key does not open the volume {volume.name}")
-        after = headers.read(machine.host, found.device)
+        after = headers.read(machine.host, volume.device)
         digest = after.slots[free].digest if after else ""
         token = wrapping.content(volume, free, digest, wrapped, now)
         cryptsetup.import_token(found.device, number, token)
@@ -145,7 +145,7 @@ def _cleaned(machine: Machine, volume: Volume) -> Iterator[str]:
             cryptsetup.kill_slot(found.device, slot)
             yield f"key slot {slot}, which was not the customer's, was removed"
     ours = {token.number for token in found.tokens if token.slots}
-    after = headers.read(machine.host, found.device)
+    after = headers.read(machine.host, volume.device)
     for number in after.tokens if after else ():
         if number not in ours:
             cryptsetup.remove_token(found.device, number)

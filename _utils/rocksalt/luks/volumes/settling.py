@@ -22,10 +22,11 @@ def settle(machine: Machine, volume: Volume) -> list[str]:
 
 def unlocked(machine: Machine, volume: Volume) -> list[str]:
     """The same for whoever has the lock of the volume already."""
+    journal.tidy(machine, volume.name)
     entry = journal.read(machine, volume.name)
     if isinstance(entry, journal.Creation):
         return _created(machine, volume, entry)
-    header = _header(machine, volume)
+    header = _header(machine, volume, entry)
     if header is None or states.foreign(volume, header):
         return []
     if entry is not None and entry.uuid != header.uuid:
@@ -97,12 +98,23 @@ def _is(header: Header, slot: int, digest: str) -> bool:
 
 def _tidy(machine: Machine, volume: Volume, device: str) -> None:
     """Removes our tokens whose slot is gone."""
-    header = headers.read(machine.host, device)
+    header = headers.read(machine.host, volume.device)
     for token in wrapping.tokens(header) if header else ():
         if not token.slots:
             cryptsetup.remove_token(device, token.number)
 
 
-def _header(machine: Machine, volume: Volume) -> Header | None:
+def _header(machine: Machine, volume: Volume, entry: journal.Entry | None) -> Header | None:
+    """What is on the disk; where a change of ours was cut off, cryptsetup mends the copy of the
+    header that it was writing.
+    """
     path = machine.path(volume.device)
-    return headers.read(machine.host, os.path.realpath(path)) if path.exists() else None
+    if not path.exists():
+        return None
+    try:
+        return headers.read(machine.host, volume.device)
+    except Refused:
+        if entry is None:
+            raise
+        cryptsetup.mend(os.path.realpath(path))
+        return headers.read(machine.host, volume.device)

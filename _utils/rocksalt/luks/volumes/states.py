@@ -26,7 +26,7 @@ CUSTOMER, CHANGED, UNKNOWN = "customer", "changed", "unknown"
 @dataclass(frozen=True)
 class State:
     """``condition``: missing (no such device), empty (it may be formatted), other (``what`` says
-    what is there instead), begun (its creation was interrupted), closed or open.
+    what is there instead), begun (its header was written in part: settle), closed or open.
 
     ``slots``: whose each key slot is: the customer's, changed since its token was made, or unknown.
     ``strangers``: a sentence for everything in the header that is not the customer's.
@@ -89,12 +89,17 @@ def state(machine: Machine, volume: Volume) -> State:
     if isinstance(entry, journal.Creation):
         pending = f"the creation of the volume {volume.name} was interrupted"
         return State(BEGUN, pending, device, pending=pending)
-    header = headers.read(machine.host, device)
+    try:
+        header = headers.read(machine.host, volume.device)
+    except Refused as error:
+        if entry is None:
+            raise
+        return State(BEGUN, str(error), device, pending=str(error))
     if header is None:
         return _without(machine, volume, device)
-    foreign = foreign(volume, header)
-    if foreign:
-        return State(OTHER, f"{volume.device} {foreign}", device, header)
+    wrong = foreign(volume, header)
+    if wrong:
+        return State(OTHER, f"{volume.device} {wrong}", device, header)
     return _made(machine, volume, device, header, entry)
 
 
