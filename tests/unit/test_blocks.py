@@ -434,6 +434,13 @@ def test_what_lies_on_devices_is_told_or_why_not(host: Machine) -> None:
     assert members == ["8:16"]
 
 
+def test_paths_to_a_disk_are_left_to_what_unites_them(host: Machine) -> None:
+    host.disk("dm-5", "252:5", "sda", "sdb", uuid="mpath-3600508b400105e21")
+    probed = Probed(str(host.root), {})
+    found = blocks.signatures(probed, blocks.tree(probed))
+    assert found.keys() & {"8:0", "8:1", "8:16", "252:5"} == {"252:5"}
+
+
 def test_suspended_devices_are_left_alone(host: Machine) -> None:
     (host.root / "sys/devices/pci/block/dm-0/dm/suspended").write_text("1\n")
     host.disk("dm-5", "252:5", "dm-0", uuid=LVM)

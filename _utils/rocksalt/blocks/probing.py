@@ -33,13 +33,22 @@ class Signature:
 
 def signatures(host: Host, devices: Devices) -> dict[str, Signature]:
     """What lies on each device (by number) that has a size, by ``blkid -p``, which reads the disks
-    and no cache. Refused where blkid is missing.
+    and no cache. Of a disk with several paths to it, only the device of device-mapper is looked at.
+    Refused where blkid is missing.
     """
     return {
         number: _signature(host, device, devices.suspended(number))
         for number, device in devices.by_number.items()
-        if device.size
+        if device.size and not _path(device, devices)
     }
+
+
+def _path(device: Device, devices: Devices) -> bool:
+    """Whether it is but a path to a disk, or a part of one, that has several."""
+    disk = devices.by_number.get(device.parents[0]) if device.kind == "partition" else device
+    return disk is not None and any(
+        devices.by_number[holder].kind == "multipath" for holder in disk.holders
+    )
 
 
 def _signature(host: Host, device: Device, suspended: bool) -> Signature:
