@@ -441,6 +441,17 @@ def test_paths_to_a_disk_are_left_to_what_unites_them(host: Machine) -> None:
     assert found.keys() & {"8:0", "8:1", "8:16", "252:5"} == {"252:5"}
 
 
+@pytest.mark.parametrize(("name", "kind"), [("sr0", "rom"), ("fd0", "floppy")])
+def test_drives_are_not_waited_for(host: Machine, name: str, kind: str) -> None:
+    host.disk(name, "11:0", size="2097151", removable="1")
+    host.mount("/media", "11:0", "iso9660")
+    probed = Probed(str(host.root), {f"/dev/{name}": Ran(99, "", "")})
+    found = blocks.tree(probed)
+    assert found.by_number["11:0"].kind == kind
+    assert "11:0" not in blocks.signatures(probed, found)
+    assert plain(below(host, "/media")) == [name]
+
+
 def test_suspended_devices_are_left_alone(host: Machine) -> None:
     (host.root / "sys/devices/pci/block/dm-0/dm/suspended").write_text("1\n")
     host.disk("dm-5", "252:5", "dm-0", uuid=LVM)

@@ -24,13 +24,14 @@ _UPPER = re.compile(r"(?:^|,)upperdir=([^,]+)")
 _BESIDE = re.compile(r"(?:^|,)(?:logdev|rtdev|journal_path|jdev)=(/[^,]+)")
 """Further devices to which a file system writes: journals and the like."""
 _DELETED = " (deleted)"
+_LOWEST = ("disk", "partition", "rom", "floppy", "nbd")
 
 
 @dataclass(frozen=True)
 class Device:
     """A block device. ``number`` is major:minor (``8:1``), by which devices refer to each other;
-    ``size`` is in bytes; ``kind`` is disk, partition, rom, loop, zram, ram, md, bcache, nbd, drbd,
-    zvol, crypt, opal, lvm, multipath, integrity, verity, device-mapper or virtual.
+    ``size`` is in bytes; ``kind`` is disk, partition, rom, floppy, loop, zram, ram, md, bcache,
+    nbd, drbd, zvol, crypt, opal, lvm, multipath, integrity, verity, device-mapper or virtual.
 
     ``parents`` are the devices that it is made of, ``holders`` those made of it (partitions too).
     ``plain`` are those parents to which it hands on what is written as it is: none if it encrypts.
@@ -193,7 +194,7 @@ class _Walk:
             self.unknown.append(f"{device.path} leaves encryption to the disk (OPAL)")
             return
         elif not (device.parents or device.backing):
-            if device.kind in ("disk", "partition", "rom", "nbd"):
+            if device.kind in _LOWEST:
                 self.plain.append(device)
             else:
                 self.unknown.append(f"nothing shows what {device.path} ({device.kind}) lies on")

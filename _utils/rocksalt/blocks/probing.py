@@ -11,6 +11,9 @@ from rocksalt.host import Host
 
 _MEMBER = re.compile(r"\w+_member|bcache|drbd")
 
+_DRIVES = ("rom", "floppy")
+"""With no medium in them they have a size nevertheless, and looking for one takes long."""
+
 
 @dataclass(frozen=True)
 class Signature:
@@ -33,13 +36,13 @@ class Signature:
 
 def signatures(host: Host, devices: Devices) -> dict[str, Signature]:
     """What lies on each device (by number) that has a size, by ``blkid -p``, which reads the disks
-    and no cache. Of a disk with several paths to it, only the device of device-mapper is looked at.
-    Refused where blkid is missing.
+    and no cache. Drives for discs and floppies are left alone; of a disk with several paths to it,
+    only the device of device-mapper is looked at. Refused where blkid is missing.
     """
     return {
         number: _signature(host, device, devices.suspended(number))
         for number, device in devices.by_number.items()
-        if device.size and not _path(device, devices)
+        if device.size and device.kind not in _DRIVES and not _path(device, devices)
     }
 
 

@@ -23,8 +23,8 @@ _DM_KINDS = {
     "LVM-": "lvm",
     "mpath-": "multipath",
 }
-_NAMED = re.compile(r"(loop|zram|ram|md|bcache|nbd|drbd|zd|sr)\d")
-_KINDS = {"sr": "rom", "zd": "zvol"}
+_NAMED = re.compile(r"(loop|zram|ram|md|bcache|nbd|drbd|zd|sr|fd)\d")
+_KINDS = {"sr": "rom", "fd": "floppy", "zd": "zvol"}
 
 
 def tree(host: Host, plain: Mapping[str, Collection[str]] | None = None) -> Devices:
