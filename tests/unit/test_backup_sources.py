@@ -73,6 +73,7 @@ OWN = ["etc/salt/master", "etc/salt/pki/master/master.pem"]
 @pytest.fixture
 def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Tree:
     monkeypatch.setattr(options, "OWN", str(tmp_path / "etc/rocksalt"))
+    monkeypatch.setattr(options, "HEADERS", str(tmp_path / "headers"))
     return Tree(tmp_path)
 
 
@@ -84,6 +85,11 @@ def test_the_least(tree):
 def test_our_own_settings(tree):
     tree.write("etc/rocksalt/backup/signing")
     assert tree.packed() == ["etc/rocksalt/backup/signing", *OWN]
+
+
+def test_copies_of_headers_that_were_collected(tree):
+    tree.write("headers/db1/2f1d.age")
+    assert tree.packed() == [*OWN, "headers/db1/2f1d.age"]
 
 
 CASES: dict[str, tuple[list[str], dict[str, Any]]] = {

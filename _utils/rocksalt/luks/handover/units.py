@@ -122,6 +122,7 @@ ExecStart={program.PATH} serve {customer}
 StandardInput=socket
 StandardOutput=journal
 StandardError=journal
+SuccessExitStatus=1
 {_WITHOUT_NAMESPACE}{_OWN_WORK_ALONE}"""
 
 
