@@ -57,6 +57,22 @@ hardening:
   #             host_key: ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGKlQxOr/zYb8NuDABwPSsEsDcZMtPqBoGXyEzGVaj7P
   #             receiver: ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAINCSk3uy8cboOo1vkG28+eFnazEnvNw+FltrYvmQgnid
 
+  #   database:                # docs/luks.md: volumes of which only a customer has the keys
+  #     minions: ["db*"]
+  #     settings:
+  #       luks:
+  #         exempt: {/dev/vda: "the provider encrypts it"}
+  #         customers:
+  #           acme:
+  #             recipients: [age1q3qthpfd65528uchz2jxkd9cg8nz52ghypqscq4gcn2w5yr89c8qw6upsh]
+  #             ssh_keys: [ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIIZgaMB7w3godXr03+Z4VKLVRupJbv6qwVQQLyf5A0HZ acme]
+  #         volumes:
+  #           acme-data:
+  #             customer: acme
+  #             device: /dev/disk/by-id/virtio-acme
+  #             confirm: virtio-acme   # it is formatted if it is empty
+  #             mount: /srv/acme
+
   # Settings of one family on every minion that gets this pillar.
   # sshd:
   #   allow_groups: [sudo]

@@ -63,6 +63,8 @@ _HASH = re.compile(
     rf"|\$5\$(?:rounds=\d+\$)?{_SALTED}\$[./A-Za-z0-9]{{43}}"
     r"|\$2[aby]\$\d\d\$[./A-Za-z0-9]{53}"
 )
+_PRIVATE = re.compile("PRIVATE KEY|AGE-SECRET-KEY-", re.IGNORECASE)
+"""What stands in private keys, which nobody meant to write there."""
 
 
 FORMATS: dict[str, tuple[Callable[[str], bool], str]] = {
@@ -94,7 +96,7 @@ def shown(value: Any, spec: Spec) -> str:
     """The value as an error may print it: never a secret, and no more of a long one than shows
     which it is.
     """
-    if spec.get("secret") or "PRIVATE KEY" in str(value):
+    if spec.get("secret") or _PRIVATE.search(str(value)):
         return "***"
     text = repr(value)
     return text if len(text) <= 160 else f"{text[:150]}... ({len(text)} characters)"

@@ -121,6 +121,14 @@ def test_wrong(spec, value, sentences):
 
 
 @pytest.mark.parametrize(
+    "key", ["-----BEGIN PRIVATE KEY-----", "AGE-SECRET-KEY-1QQ", "age-secret-key-1q"]
+)
+def test_a_private_key_is_in_no_error(key):
+    spec = {"type": "list", "items": {"type": "string", "pattern": "age1.*"}}
+    assert schema.problems([key], spec, "p") == ["p:0: *** does not match age1.*"]
+
+
+@pytest.mark.parametrize(
     ("spec", "value"),
     [
         ({"type": "string"}, 4711),
