@@ -230,7 +230,7 @@ def test_an_old_key_opens_nothing_after_a_rotation(volume: Place) -> None:
     old = volume.key()
     rotating.rotate(volume.machine, volume.volume, old, NOW, WEAK)
     before = given.digest(volume.disk)
-    with pytest.raises(WrongKey, match="^the key that was handed over does not open the volume da"):
+    with pytest.raises(WrongKey, match="does not open the volume data"):
         rotating.rotate(volume.machine, volume.volume, old, NOW, WEAK)
     assert given.digest(volume.disk) == before
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import hashlib
+import io
 import os
 import stat
 from dataclasses import replace
@@ -87,14 +89,18 @@ def volume(customer: Customer, name: str = "data", **given: Any) -> Volume:
 
 
 def digest(path: Path) -> str:
-    """Of all that is on a disk."""
-    with open(path, "rb") as file:
-        found = hashlib.file_digest(file, "sha256") if hasattr(hashlib, "file_digest") else None
-        return found.hexdigest() if found else hashlib.sha256(file.read()).hexdigest()
+    """Of all that was ever written to a disk: holes, which are most of it, need no reading."""
+    found = hashlib.sha256(str(path.stat().st_size).encode())
+    with open(path, "rb", buffering=0) as file:
+        at = 0
+        with contextlib.suppress(OSError):  # there are no data behind it
+            while True:
+                start = os.lseek(file.fileno(), at, os.SEEK_DATA)
+                at = os.lseek(file.fileno(), start, os.SEEK_HOLE)
+                found.update(f"{start}-{at}".encode() + os.pread(file.fileno(), at - start, start))
+    return found.hexdigest()
 
 
 def unwrapped(wrapped: bytes, identity: str) -> bytes:
     """What the customer sees in a wrapped key."""
-    import io
-
     return age.Reader(io.BytesIO(wrapped), age.identities(identity)).read()

@@ -29,7 +29,7 @@ def held(machine: Machine, name: str, patience: float = PATIENCE) -> Iterator[No
     try:
         _wait(descriptor, name, time.monotonic() + patience)
         os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+        os.write(descriptor, f"{os.getpid()}\n".encode())
         before = HELD.set((*HELD.get(), descriptor))
         try:
             yield
