@@ -262,3 +262,23 @@ def test_while_it_is_reencrypted_it_has_parts_of_both() -> None:
     assert tables.differences(header, table, machine()) == []
     found = tables.differences(header, opened("aes-xts", "aes-cbc"), machine())
     assert found == ["disk has the cipher aes-cbc-plain64, its header says aes-xts-plain64"]
+
+
+REENCRYPTING = """\
+disk-overlay: 0 8192 crypt aes-xts-plain64 :64:logon:cryptsetup:x-d1 0 8:17 32768
+disk-overlay: 8192 8192 crypt aes-xts-plain64 :64:logon:cryptsetup:x-d1 8192 253:1 8192
+disk-overlay: 16384 40960 crypt aes-xts-plain64 :64:logon:cryptsetup:x-d0 16384 8:17 49152
+disk-hotzone-forward: 0 57344 linear 8:17 32768
+disk: 0 57344 linear 253:2 0
+"""
+"""As recorded in the middle of it, with another name, device and key description."""
+
+
+def test_a_device_is_encrypted_all_the_while_it_is_reencrypted(host: Any) -> None:
+    host.put("/sys/block/dm-0/dm/name")
+    host.answer(INFO, f"253/0/disk/{UUID}\n253/1/disk-hotzone-forward/\n253/2/disk-overlay/\n")
+    host.answer(TABLE, REENCRYPTING)
+    found = tables.read(host)
+    plain = tables.plain(found)
+    assert plain == {"253:0": ("253:2",), "253:1": ("8:17",), "253:2": ()}
+    assert tables.differences(recorded("luks2-reencrypting"), found["253:0"], machine()) == []
