@@ -220,6 +220,11 @@ def _key(it, wanted, sealed):
     )
 
 
+def _copied(it, wanted):
+    """Copies the header that was changed; what there is to say of that."""
+    return headers.renewed(it.host, it.setup.settings, wanted, it.now)
+
+
 def open_(volume, sealed=None, saltenv=None):
     """
     Opens and mounts a volume.
@@ -242,7 +247,8 @@ def open_(volume, sealed=None, saltenv=None):
     """
     it, wanted = _volume(volume, saltenv)
     with plainly(), without_core_dumps(), _key(it, wanted, sealed) as key:
-        return opening.open_volume(it.machine, wanted, key)
+        done = opening.open_volume(it.machine, wanted, key)
+    return done + _copied(it, wanted)
 
 
 def close(volume, saltenv=None):
@@ -288,7 +294,8 @@ def rotate(volume, sealed=None, remove_strangers=False, saltenv=None):
     strength = Strength.of(it.setup.settings)
     with plainly(), without_core_dumps(), _key(it, wanted, sealed) as key:
         done = rotating.rotate(it.machine, wanted, key, it.now, strength, bool(remove_strangers))
-    return {"wrapped": base64.b64encode(done.wrapped).decode(), "notes": done.notes}
+    notes = done.notes + _copied(it, wanted)
+    return {"wrapped": base64.b64encode(done.wrapped).decode(), "notes": notes}
 
 
 def reencrypt(volume, sealed=None, saltenv=None):
@@ -313,7 +320,8 @@ def reencrypt(volume, sealed=None, saltenv=None):
     it, wanted = _volume(volume, saltenv)
     strength = Strength.of(it.setup.settings)
     with plainly(), without_core_dumps(), _key(it, wanted, sealed) as key:
-        return rotating.reencrypt(it.machine, wanted, key, strength)
+        done = rotating.reencrypt(it.machine, wanted, key, strength)
+    return done + _copied(it, wanted)
 
 
 def settle(volume, saltenv=None):

@@ -50,7 +50,8 @@ def configured(folder: Path, **commands_of: list[str]) -> str:
     }
     customers = {"acme": {"recipients": [age.generate()[1]]}}
     path = folder / "config.json"
-    path.write_text(json.dumps({"user": "root", "customers": customers, "volumes": volumes}))
+    settings = {"user": "root", "header_backups": False}
+    path.write_text(json.dumps({**settings, "customers": customers, "volumes": volumes}))
     path.chmod(0o600)
     return str(path)
 

@@ -18,6 +18,7 @@ from rocksalt.backup.crypto import age
 from rocksalt.errors import Refused
 from rocksalt.host import Host
 from rocksalt.luks import copies, headers, image
+from rocksalt.luks.config import Customer, Volume
 
 NOW = dt.datetime(2026, 11, 22, 12, 0, tzinfo=dt.timezone.utc)
 UUID = "2f1d3c4b-0000-4000-8000-000000000001"
@@ -153,6 +154,30 @@ def test_a_copy_is_what_its_recipient_can_restore(site):
     assert (copy.volume, copy.customer, copy.digest) == ("data", "acme", "digest")
     assert copy.recipients == (age.fingerprint(site.recipient),)
     assert (copy.time, copy.kept) == ("2026-11-22T12:00:00Z", None)
+
+
+def test_the_copy_of_a_volume_is_made_anew_after_a_change(site):
+    volume = Volume("data", Customer("acme", (site.recipient,)), DEVICE, "/srv/data")
+    wanted = {"header_backups": True}
+    assert copies.renewed(site.host, wanted, volume, NOW) == []
+    (copy,) = copies.copies(site.host).values()
+    assert (copy.volume, copy.customer, copy.digest) == ("data", "acme", "digest")
+    later = NOW + dt.timedelta(days=1)
+    assert copies.renewed(site.host, wanted, volume, later) == []
+    assert copies.copies(site.host)[UUID] == copy, "the header is as it was"
+    site.header = replace(site.header, digest="another")
+    assert copies.renewed(site.host, {"header_backups": False}, volume, later) == []
+    assert copies.copies(site.host)[UUID] == copy, "nobody wants copies"
+    assert copies.renewed(site.host, wanted, volume, later) == []
+    assert copies.copies(site.host)[UUID].digest == "another"
+
+
+def test_a_copy_that_fails_undoes_nothing(site):
+    volume = Volume("data", Customer("acme", (site.recipient,)), DEVICE, "/srv/data")
+    site.header = None
+    assert copies.renewed(site.host, {"header_backups": True}, volume, NOW) == [
+        "the copy of the header is not made anew: /dev/vdb: has no header of LUKS"
+    ]
 
 
 def test_it_is_roots_alone(site):

@@ -2,36 +2,31 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import luks_recorded
 import pytest
 import yaml
 from block_devices import machine
 
 from rocksalt import blocks
 from rocksalt.host import Host
-from rocksalt.luks import crypttab, headers
+from rocksalt.luks import crypttab
 from rocksalt.luks.family.quality import Quality
 from rocksalt.luks.family.reading import Headers, Reading
 from rocksalt.luks.headers import Header
 from rocksalt.luks.tables import Table, Target
 
-DATA = Path(__file__).parent / "data/luks"
 SPECS = yaml.safe_load(Path("salt/hardening/luks/defaults.yaml").read_text())
 GOOD = "00000000-0000-4000-8000-000000000003"
 ROCKSALT = {"type": "rocksalt", "keyslots": ["0"], "volume": "data", "customer": "acme"}
 
 
 def recorded(name: str, change: Callable[[Any], None] = lambda metadata: None) -> Header:
-    text, path = (DATA / f"{name}.txt").read_text(), DATA / f"{name}.json"
-    if not path.exists():
-        return headers.parsed("/dev/sda1", "/dev/sda1", text)
-    metadata = json.loads(path.read_text())
-    change(metadata)
-    return headers.parsed("/dev/sda1", "/dev/sda1", text, json.dumps(metadata))
+    return replace(luks_recorded.recorded(name, change), device="/dev/sda1", file="/dev/sda1")
 
 
 def with_token(**token: Any) -> Header:
@@ -199,9 +194,7 @@ def test_a_line_that_opens_a_plain_device(look):
 
 
 def test_a_header_elsewhere_has_to_be_declared(look):
-    text = (DATA / "luks2-detached.txt").read_text()
-    metadata = (DATA / "luks2-detached.json").read_text()
-    apart = headers.parsed("/dev/sda1", "/root/header", text, metadata)
+    apart = replace(recorded("luks2-detached"), file="/root/header")
     said = look(apart).without_header()
     assert said == ["/dev/sda1 has its header in /root/header, which nobody declared"]
     assert look(apart, detached_headers={"/dev/sda1": "/root/header"}).without_header() == []

@@ -1,4 +1,4 @@
-"""The program ``rocksalt-backup``: this library in one file, for vault, drill and monitoring hosts."""
+"""The program ``rocksalt-backup``: this library in one file, for hosts without Salt."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from rocksalt import __version__
 from rocksalt.backup.crypto import age
 from rocksalt.errors import Refused, RocksaltError
-from rocksalt.luks import config
+from rocksalt.luks import config, copies
 from rocksalt.luks.handover import commands, receiving, relay, sealing, serve, service
 from rocksalt.luks.volumes import settling
 from rocksalt.luks.volumes.machine import Machine
@@ -130,12 +130,13 @@ def _handed_over() -> bytearray:
 
 def _open_all(options: Options) -> int:
     """One that cannot be opened keeps no other one closed."""
-    failed = False
-    for volume in config.volumes(config.load(options.config)).values():
+    failed, machine, settings = False, Machine(), config.load(options.config)
+    for volume in config.volumes(settings).values():
         if not volume.key_command:
             continue
         try:
-            for note in service.open_volume(Machine(), volume):
+            done = service.open_volume(machine, volume)
+            for note in [*done, *copies.renewed(machine.host, settings, volume, _now())]:
                 _tell(note)
         except RocksaltError as error:
             failed = True

@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 
 from rocksalt.backup.crypto import age
-from rocksalt.errors import Refused
+from rocksalt.errors import Refused, RocksaltError
 from rocksalt.host import Host
 from rocksalt.luks import config, headers, image
 
@@ -83,6 +83,32 @@ def back_up(
     host.write(copy.path, sealed.decode(errors="surrogateescape"), "0600")
     _note(host, copy)
     return copy
+
+
+def of_volume(host: Host, volume: config.Volume, now: dt.datetime) -> Copy:
+    """Makes the copy of the header of a volume, which only its customer can read."""
+    return back_up(
+        host, volume.device, volume.customer.recipients, now,
+        volume=volume.name, customer=volume.customer.name,
+    )  # fmt: skip
+
+
+def renewed(
+    host: Host, settings: config.Settings, volume: config.Volume, now: dt.datetime
+) -> list[str]:
+    """Makes the copy anew if the header of a volume is another by now, and copies are wanted. What
+    was done before is done, so that a failure is a sentence of what is given.
+    """
+    if not settings["header_backups"]:
+        return []
+    try:
+        found = _header(host, volume.device, "")
+        copy = copies(host).get(found.uuid)
+        if copy is None or copy.digest != found.digest:
+            of_volume(host, volume, now)
+    except (RocksaltError, OSError) as error:
+        return [f"the copy of the header is not made anew: {error}"]
+    return []
 
 
 def copies(host: Host) -> dict[str, Copy]:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from rocksalt.errors import Refused, RocksaltError
+from rocksalt.errors import Refused
 from rocksalt.luks import config, copies
 from rocksalt.luks.cryptsetup import Strength
 from rocksalt.luks.handover import receiving
@@ -47,6 +47,10 @@ class Task:
     @property
     def strength(self) -> Strength:
         return Strength.of(self.settings)
+
+    def copied(self) -> list[str]:
+        """Copies the header that was changed; what there is to say of that."""
+        return copies.renewed(self.machine.host, self.settings, self.volume, self.now)
 
 
 class Command(NamedTuple):
@@ -147,7 +151,8 @@ def _wrapped(task: Task) -> Answer:
 
 def _open(task: Task) -> Answer:
     with task.key() as key:
-        return Answer(notes=opening.open_volume(task.machine, task.volume, key))
+        done = opening.open_volume(task.machine, task.volume, key)
+    return Answer(notes=[*done, *task.copied()])
 
 
 def _close(task: Task) -> Answer:
@@ -163,35 +168,23 @@ def _expel(task: Task) -> Answer:
 
 
 def _rotated(task: Task, remove_strangers: bool) -> Answer:
-    """The new key goes to the customer whatever becomes of the copy of the header."""
-    machine, volume = task.machine, task.volume
     with task.key() as key:
-        done = rotating.rotate(machine, volume, key, task.now, task.strength, remove_strangers)
-    notes = list(done.notes)
-    try:
-        if task.settings["header_backups"]:
-            _copied(task)
-    except (RocksaltError, OSError) as error:
-        notes.append(f"the copy of the header is not made anew: {error}")
-    return Answer(done.wrapped, notes)
+        done = rotating.rotate(
+            task.machine, task.volume, key, task.now, task.strength, remove_strangers
+        )
+    return Answer(done.wrapped, [*done.notes, *task.copied()])
 
 
 def _reencrypt(task: Task) -> Answer:
     with task.key() as key:
-        return Answer(notes=rotating.reencrypt(task.machine, task.volume, key, task.strength))
+        done = rotating.reencrypt(task.machine, task.volume, key, task.strength)
+    return Answer(notes=[*done, *task.copied()])
 
 
 def _header(task: Task) -> Answer:
     """A copy of the header as it is now."""
-    return Answer(copies.content(task.machine.host, _copied(task).uuid))
-
-
-def _copied(task: Task) -> copies.Copy:
-    volume = task.volume
-    return copies.back_up(
-        task.machine.host, volume.device, volume.customer.recipients, task.now,
-        volume=volume.name, customer=volume.customer.name,
-    )  # fmt: skip
+    host = task.machine.host
+    return Answer(copies.content(host, copies.of_volume(host, task.volume, task.now).uuid))
 
 
 LIST = "list"
