@@ -2,7 +2,7 @@
 
 SHELL := bash
 
-.PHONY: help demo test test-fast test-all lab lab-down lint bench docs clean
+.PHONY: help demo test test-fast test-vm test-all lab lab-down lint bench docs clean
 
 help: ## Show this list
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
@@ -18,9 +18,13 @@ test-fast: ## Run what needs no lab: lint, unit, functional
 	@scripts/setup 3008
 	@scripts/lanes lint unit functional
 
-test-all: ## Run test, then Salt 3006, Debian 13 and the benchmarks as well (root)
+test-vm: ## Run what takes a kernel of its own, in an emulated machine (root)
 	@scripts/setup 3008 lab
-	@scripts/lanes lint unit functional+lab functional-3006+lab-debian-13 bench
+	@scripts/lanes vm
+
+test-all: ## Run test, then the VM, Salt 3006, Debian 13 and the benchmarks as well (root)
+	@scripts/setup 3008 lab
+	@scripts/lanes lint unit functional+lab vm functional-3006+lab-debian-13 bench
 
 lab: ## Boot the lab and leave it running to play in; prints how to log in (root)
 	@scripts/lab up

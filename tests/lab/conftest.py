@@ -10,9 +10,22 @@ import pytest
 pytest.register_assert_rewrite("runs")  # a failed assertion there shows its values, too
 
 import runs  # noqa: E402
-from rocksalt_lab import Host, Lab  # noqa: E402
+from rocksalt_lab import Host, Lab, Machine, vm  # noqa: E402
 from rocksalt_lab.image import RELEASES, SALT_LINES, ensure  # noqa: E402
-from rocksalt_lab.system import ensure_tools  # noqa: E402
+from rocksalt_lab.system import MACHINE_TOOLS, ensure_tools  # noqa: E402
+
+DISKS = {
+    "fresh": "256M",
+    "spare": "256M",
+    "luks1": "64M",
+    "weak": "64M",
+    "good": "64M",
+    "lvm": "128M",
+    "plain": "32M",
+    "swap": "64M",
+    "dirty": "64M",
+}
+SLOW = 900  # seconds for one test in an emulated machine, its boot included
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -20,15 +33,24 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--lab-salt", default="3008", choices=list(SALT_LINES))
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.get_closest_marker("vm"):
+            item.add_marker(pytest.mark.timeout(SLOW))
+
+
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Build the image before the first test starts: its minutes are no test's time."""
-    needs_lab = any("lab" in getattr(item, "fixturenames", ()) for item in session.items)
-    if needs_lab and not session.config.option.collectonly:
+    """Build the images before the first test starts: their minutes are no test's time."""
+    needed = {name for item in session.items for name in getattr(item, "fixturenames", ())}
+    if "lab" in needed and not session.config.option.collectonly:
         option = session.config.getoption
         capture = session.config.pluginmanager.getplugin("capturemanager")
         with capture.global_and_fixture_disabled():
             ensure_tools()
             ensure(option("--lab-release"), option("--lab-salt"))
+            if "machine" in needed:
+                ensure_tools(tools=MACHINE_TOOLS)
+                vm.ensure_image(option("--lab-release"), option("--lab-salt"))
 
 
 @pytest.fixture(scope="session")
@@ -59,6 +81,19 @@ def web1(cluster: dict[str, Host]) -> Host:
 @pytest.fixture(scope="session")
 def web2(cluster: dict[str, Host]) -> Host:
     return cluster["web2"]
+
+
+@pytest.fixture(scope="session")
+def machine(lab: Lab) -> Machine:
+    """A virtual machine with empty disks; leave them zero again, or as other tests expect them."""
+    return lab.machine("vm1", "10.79.0.21", DISKS)
+
+
+@pytest.fixture(scope="session")
+def vm_minion(lab: Lab, master: Host, machine: Machine) -> Machine:
+    """The same machine, from now on a minion of the lab's master."""
+    lab.salt_minion(master, machine)
+    return machine
 
 
 @pytest.fixture

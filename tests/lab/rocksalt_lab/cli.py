@@ -65,6 +65,13 @@ def _parser() -> argparse.ArgumentParser:
     up = command("up", _up, "start a Salt master and minions and leave them running", made=True)
     up.add_argument("--id", default=NAME, help=f"the name of the lab (default: {NAME})")
     up.add_argument("--minions", default="web1,web2", help="names (default: web1,web2)")
+    machine = command("machine", _machine, "add a virtual machine to a lab, new if need be", True)
+    machine.add_argument("--id", default=NAME, help=f"which lab (default: {NAME})")
+    machine.add_argument("--ip", default="10.79.0.21", help="its address (default: 10.79.0.21)")
+    machine.add_argument(
+        *("--disk", "-d"), action="append", default=[], metavar="NAME=SIZE", help="as in data=64M"
+    )
+    machine.add_argument("name")
     run = command("exec", _exec, "run a command as root: exec HOST -- COMMAND ...")
     run.add_argument("host")
     run.add_argument("words", nargs="+", metavar="COMMAND")
@@ -94,6 +101,20 @@ def _up(args: argparse.Namespace) -> None:
     print(WELCOME.format(hosts=", ".join(hosts), me="scripts/lab"))
 
 
+def _machine(args: argparse.Namespace) -> None:
+    if args.id in (lab.id for lab in labs()):
+        lab = Lab.load(args.id)
+    else:
+        lab = Lab.start(args.id, args.release, args.salt, keep=True)
+    try:
+        lab.machine(args.name, args.ip, dict(disk.partition("=")[::2] for disk in args.disk))
+    except BaseException:
+        if not lab.hosts.keys() - {args.name}:
+            lab.stop()
+        raise
+    print(f"{args.name} is up: scripts/lab shell --id {lab.id} {args.name}")
+
+
 def _host(args: argparse.Namespace) -> Host:
     lab = Lab.load(args.id)
     if args.host not in lab.hosts:
@@ -111,6 +132,8 @@ def _shell(args: argparse.Namespace) -> int:
 
 def _ssh(args: argparse.Namespace) -> int:
     host = _host(args)
+    if "master" not in host.lab.hosts:
+        raise LabError(f"Lab {host.lab.id} has no master to log in from; use `shell`.")
     words = ["ssh", "-o", "StrictHostKeyChecking=accept-new", f"ops@{host.name}"]
     return subprocess.call(host.lab.hosts["master"].argv(words, {"TERM": "xterm-256color"}))
 

@@ -134,7 +134,7 @@ class Host(ABC):
         """Wait until the host has gone down."""
         timeout = timeout or self.PATIENCE
         deadline = time.monotonic() + timeout
-        while any(path.read_text() for path in self._cgroup.rglob("cgroup.procs")):
+        while occupied(self._cgroup):
             if time.monotonic() > deadline:
                 raise LabError(f"{self.name} did not go down within {timeout:.0f} s.")
             time.sleep(0.05)
@@ -267,6 +267,12 @@ class Host(ABC):
             )
 
         return testinfra_host(self.name, execute)
+
+
+def occupied(cgroup: Path) -> bool:
+    """Whether a control group or one below has processes, also if they are just about to end."""
+    events = cgroup / "cgroup.events"
+    return events.exists() and "populated 1" in events.read_text()
 
 
 def kill_cgroup(cgroup: Path) -> None:

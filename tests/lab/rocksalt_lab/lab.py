@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 from . import image, network
 from .container import Container
-from .host import Finished, Host, kill_cgroup
+from .host import Finished, Host, kill_cgroup, occupied
 from .system import (
     MACHINE_TOOLS,
     RUN,
@@ -296,16 +296,21 @@ class Lab:
         reconnect = {"recon_default": 100, "recon_max": 500, "recon_randomize": False}
         config = {"master": master.ip, "id": minion.name, **reconnect}
         minion.write("/etc/salt/minion.d/lab.conf", json.dumps(config, indent=2))
-        keys = "/etc/salt/pki/minion"
-        minion.run(f"mkdir -p {keys} && salt-key --gen-keys=minion --gen-keys-dir={keys}")
-        accepted = f"/etc/salt/pki/master/minions/{minion.name}"
-        master.write(accepted, minion.read(f"{keys}/minion.pub"))
+        # Made on the master: a virtual machine would take half a minute.
+        made, keys = f"/root/keys-of-{minion.name}", "/etc/salt/pki/minion"
+        master.run(f"mkdir {made} && salt-key --gen-keys=minion --gen-keys-dir={made}")
+        public = master.read(f"{made}/minion.pub")
+        minion.write(f"{keys}/minion.pem", master.read(f"{made}/minion.pem"), mode="0400")
+        minion.write(f"{keys}/minion.pub", public)
+        master.write(f"/etc/salt/pki/master/minions/{minion.name}", public)
+        master.run(f"rm -r {made}")
 
     def _wait_for_minions(self, master: Host, minions: Sequence[str], timeout: float = 60) -> None:
         """Wait until every minion answers test.ping."""
         # A ping that nobody hears takes over ten seconds: first let everybody subscribe.
-        subscribed = "ss -Htn state established sport = :4505 | wc -l"
-        master.wait_for(f'[ "$({subscribed})" -ge {len(minions)} ]', timeout)
+        for name in minions:
+            peer = f"sport = :4505 and dst {self.hosts[name].ip}"
+            master.wait_for(f"ss -Htn state established '{peer}' | grep -q .", timeout)
         deadline = time.monotonic() + timeout
         answered, said = set[str](), ""
         while not answered >= set(minions):
@@ -360,7 +365,7 @@ def remove(id: str, disk: Path | None = None) -> None:
     cgroup, *_ = cgroups = [root / f"rocksalt-lab-{id}" for root in roots]
     kill_cgroup(cgroup)
     deadline = time.monotonic() + 10
-    while any(path.read_text() for path in cgroup.rglob("cgroup.procs")):
+    while occupied(cgroup):
         if time.monotonic() > deadline:
             raise LabError(f"Processes in {cgroup} do not end; end them, then run `down` again.")
         time.sleep(0.05)

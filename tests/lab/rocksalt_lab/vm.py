@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from . import channel, image, network
-from .host import Host
+from .host import Host, occupied
 from .system import LabError, sh, step
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def ensure_image(release: str, salt: str) -> Path:
 class Machine(Host):
     """A virtual machine. Made by `Lab.machine`; disks are name -> size, as in {"fresh": "64M"}."""
 
-    PATIENCE = 180
+    PATIENCE = 300
 
     def __init__(self, lab: Lab, name: str, ip: str, disks: Mapping[str, str]) -> None:
         super().__init__(lab, name, ip)
@@ -78,8 +78,7 @@ class Machine(Host):
 
     @property
     def running(self) -> bool:
-        procs = self._cgroup / "cgroup.procs"
-        return procs.exists() and bool(procs.read_text())
+        return occupied(self._cgroup)
 
     def _power_on(self) -> None:
         folder = self._disk / "image"
