@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import tampers
-from rocksalt_lab import Host, Lab
+from rocksalt_lab import Host, Lab, LabError, SaltResult
 
 PYTHON = "/opt/salt/bin/python"
 HAS_MODULES = "test -e /var/cache/salt/minion/extmods/modules/drift.py"
@@ -45,19 +46,67 @@ class Run:
         return {name for name in changed if re.fullmatch(r"[A-Z0-9]+-[0-9]{3}", name)}
 
 
-def apply(host: Host, sls: str = "", **kwargs: Any) -> Run:
+class Salt(Protocol):
+    """What runs Salt functions on a host: the host itself, or an :class:`Asker`."""
+
+    def salt_call(self, fun: str, *args: Any, **kwargs: Any) -> SaltResult: ...
+
+
+class Asker:
+    """Salt and a shell in one process on a host, for those where it takes long to start them. Salt
+    has the repository and the pillar from there, see ``on_host/ask.py``.
+    """
+
+    def __init__(self, host: Host) -> None:
+        self.host = host
+        text = (tampers.FOLDER.parent / "on_host" / "ask.py").read_text()
+        host.write("/run/ask.py", text)
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+        self._process = host.start([PYTHON, "-W", "ignore", "/run/ask.py"], **pipes)
+
+    def salt_call(self, fun: str, *args: Any, **kwargs: Any) -> SaltResult:
+        """What a function returned; there is no return code."""
+        return SaltResult(self._ask(call=[fun, args, kwargs]), 0, "")
+
+    def shell(self, line: str) -> str:
+        """The output of a shell line; a failure is an error."""
+        return str(self._ask(shell=line))
+
+    def anew(self) -> None:
+        """From now on with modules and pillar as they are now."""
+        self._ask(anew=True)
+
+    def close(self) -> None:
+        """Ends the process."""
+        self._process.kill()
+        self._process.communicate()
+
+    def _ask(self, **what: Any) -> Any:
+        assert self._process.stdin and self._process.stdout
+        self._process.stdin.write(json.dumps(what) + "\n")
+        self._process.stdin.flush()
+        for line in self._process.stdout:
+            if line.startswith(('{"value"', '{"error"')):  # Salt may say more
+                answer = json.loads(line)
+                if "error" in answer:
+                    raise LabError(f"{self.host.name}: {answer['error']}")
+                return answer["value"]
+        raise LabError(f"{self.host.name}: the process that answers has ended.")
+
+
+def apply(host: Salt, sls: str = "", **kwargs: Any) -> Run:
     """A highstate, or the application of one SLS; a run that did not render is an error."""
     value = host.salt_call("state.apply", *([sls] if sls else []), **kwargs).value
     assert isinstance(value, dict), f"the run did not render: {value}"
     return Run({state["__id__"]: state for state in value.values()})
 
 
-def report(host: Host, **kwargs: Any) -> dict[str, Any]:
+def report(host: Salt, **kwargs: Any) -> dict[str, Any]:
     """A drift report."""
     return host.salt_call("drift.report", **kwargs).value
 
 
-def differing(host: Host, **kwargs: Any) -> dict[str, str]:
+def differing(host: Salt, **kwargs: Any) -> dict[str, str]:
     """Control id -> reason, of everything that drifted or could not be looked at."""
     findings = report(host, **kwargs)["findings"]
     return {f["id"]: f["reason"] for f in findings if f["status"] in ("drift", "error")}

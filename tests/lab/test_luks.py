@@ -1,0 +1,580 @@
+"""Disks and customers' volumes on a machine with its own kernel: dm-crypt, reboots, power cuts.
+
+One story: each test goes on where the one before ended. Most of what is asked of Salt is asked of
+one process on the machine, for it takes long to start there.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import hashlib
+import json
+import shlex
+import subprocess
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import runs
+import tampers
+from rocksalt_lab import Host, Lab, LabError, Machine
+from rocksalt_lab.host import Finished
+from rocksalt_lab.lab import ANY_HOST_KEY
+from traces import Traces
+
+pytestmark = pytest.mark.vm
+
+USER, PORT = "rocksalt-volumes", 8200
+BY_ID, STATE, MODULES = (
+    "/dev/disk/by-id/virtio-",
+    "/var/lib/rocksalt/luks",
+    "/var/cache/salt/minion",
+)
+DISKS, OPERATOR = "/root/disks", "/root/operator.key"
+GOOD = "--type luks2 --cipher aes-xts-plain64 --key-size 512 --sector-size 4096"
+COST = "--pbkdf argon2id --pbkdf-memory 65536 --pbkdf-parallel 1 --pbkdf-force-iterations 4"
+CHEAP = "--pbkdf pbkdf2 --pbkdf-force-iterations 1000"
+VOLUMES = {
+    "acme-data": ("acme", "fresh"),
+    "acme-served": ("acme", "spare"),
+    "globex-cut": ("globex", "weak"),
+}
+MARKER = "only who has the key of the volume reads this"
+OPEN_SECRET = "everybody who has the disk reads this"
+EVERYTHING = ("var", "etc", "srv", "tmp", "run", "root", "home", "dev/shm")
+
+
+class Customers:
+    """Those whose volumes they are, at a computer of theirs with stock age and ssh."""
+
+    def __init__(self, host: Host, machine: Machine) -> None:
+        self.host, self.machine = host, machine
+        self.keys: dict[str, bytes] = {}
+        host.run("apt-get update -q && apt-get install -y -q age")
+        for name in ("acme", "globex", "operator"):
+            new_key = f"ssh-keygen -q -t ed25519 -N '' -f /root/{name}"
+            host.run(f"{new_key} && age-keygen -o /root/{name}.age")
+        self.declared = {name: self._declared(name) for name in ("acme", "globex", "operator")}
+
+    def _declared(self, name: str) -> dict[str, Any]:
+        recipient = self.host.run(f"age-keygen -y /root/{name}.age").stdout.strip()
+        key = self.host.read(f"/root/{name}.pub").strip()
+        return {"recipients": [recipient], "ssh_keys": [key]}
+
+    def line(self, customer: str, request: str) -> str:
+        """The shell line that asks the machine for something."""
+        key = ("-i", f"/root/{customer}", "-o", "BatchMode=yes", "-o", "IdentitiesOnly=yes")
+        return shlex.join(["ssh", *key, *ANY_HOST_KEY, f"{USER}@{self.machine.ip}", request])
+
+    def ask(self, customer: str, request: str, given: str = "/dev/null") -> Finished:
+        """What ssh said; the answer itself is in /root/answer."""
+        line = f"{self.line(customer, request)} < {given} > /root/answer"
+        return self.host.run(line, check=False, timeout=300)
+
+    def do(self, customer: str, request: str, given: str = "/dev/null") -> str:
+        """What was said about a request that succeeded."""
+        done = self.ask(customer, request, given)
+        assert done.returncode == 0, done.stderr
+        return done.stderr
+
+    def fetch(self, volume: str) -> str:
+        """The file with the key of a volume, from its header."""
+        self.do(VOLUMES[volume][0], f"wrapped {volume}")
+        return self.unwrapped(volume)
+
+    def unwrapped(self, volume: str) -> str:
+        """The file with the key in the last answer."""
+        identity, file = f"/root/{VOLUMES[volume][0]}.age", f"/root/{volume}-{len(self.keys)}"
+        self.host.run(f"cp /root/answer {file}.age && age -d -i {identity} -o {file} {file}.age")
+        self.keys[file] = base64.b64decode(self.host.run(["base64", file]).stdout)
+        assert len(self.keys[file]) == 64
+        return file
+
+
+class Site:
+    """The hosts, what the pillar says, and a process on the machine that runs Salt there."""
+
+    def __init__(self, master: Host, machine: Machine, customers: Customers) -> None:
+        self.master, self.machine, self.customers = master, machine, customers
+        self.salt = runs.Asker(machine)
+        self.said: list[str] = []
+
+    def pillar(self, *volumes: str, served: bool = False) -> None:
+        """Declares these volumes; ``served``: a key service has the key of acme-served."""
+        luks: dict[str, Any] = {"exempt": {"/": "the lab starts from it"}, "sector_size": 4096}
+        if volumes:
+            known = self.customers.declared
+            luks |= {"customers": {name: known[name] for name in ("acme", "globex")}}
+            luks |= {"volumes": {name: volume(name, *VOLUMES[name]) for name in volumes}}
+        if served:
+            luks["volumes"]["acme-served"]["key_command"] = ["/usr/local/sbin/fetch-key"]
+        others = {
+            "backup": {"recipients": self.customers.declared["operator"]["recipients"]},
+            "sshd": {"allow_groups": ["sudo", USER]},
+            "accounts": {"users": {USER: {}}},
+            "firewall": {"enabled": False},  # without a master nobody confirms it
+            "fail2ban": {"enabled": False},
+        }
+        runs.set_pillar(self.master, {**others, "luks": luks})
+        self.machine.write(runs.PILLAR, self.master.read(runs.PILLAR))
+        self.salt.anew()
+
+    def start(self) -> None:
+        """What does not survive that the machine goes down."""
+        self.salt.close()
+        self.watch()
+        self.salt = runs.Asker(self.machine)
+
+    def watch(self) -> None:
+        """Records what processes are given as arguments and in their environment."""
+        watch = ["python3", "/root/watch.py", "/run/watched"]
+        self.machine.run(["systemd-run", "--quiet", "--unit=watch", *watch])
+
+    def apply(self, sls: str = "hardening.luks", **kwargs: Any) -> runs.Run:
+        """A state run that succeeded."""
+        run = runs.apply(self.salt, sls, **kwargs)
+        self.said.append(repr(run))
+        assert not run.failed
+        return run
+
+    def job(self, function: str, *arguments: str) -> Any:
+        """What the machine answered to a job that the master published."""
+        words = ["salt", "-t", "200", "--static", "--out=json", self.machine.name, function]
+        done = self.master.run([*words, *arguments], check=False, timeout=300)
+        self.said.append(done.stdout + done.stderr)
+        return json.loads(done.stdout)[self.machine.name]
+
+    def differing(self) -> dict[str, str]:
+        """Control id -> reason, of what drifted in the family."""
+        return runs.differing(self.salt, families="luks")
+
+    def collect(self) -> None:
+        """Has the master fetch the copies of headers."""
+        command = f"salt-run --out=json luks.collect {self.machine.name} timeout=200"
+        done = self.master.run(command, check=False, timeout=300)
+        assert json.loads(done.stdout)["problems"] == {}, done
+
+    def encrypted(self) -> dict[str, str]:
+        """What luks.status says of the encryption of each disk and mapping, by its name."""
+        found = self.salt.salt_call("luks.status").value["devices"]
+        links = self.salt.shell(
+            f"for l in {BY_ID}* /dev/mapper/*-* /dev/mapper/*; do "
+            "echo ${l##*virtio-} $(realpath $l); done"
+        ).splitlines()
+        names = {path: link.rpartition("/")[2] for link, path in map(str.split, links)}
+        return {names.get(it, it): entry.get("encrypted", "") for it, entry in found.items()}
+
+    def disk(self, name: str) -> str:
+        """The hash of all that is on a disk, seen from outside."""
+        self.machine.run("sync")
+        return hashlib.sha256(self.machine.disk(name).read_bytes()).hexdigest()
+
+
+def volume(name: str, customer: str, disk: str) -> dict[str, Any]:
+    """A volume as the pillar declares it."""
+    return {
+        "customer": customer, "device": f"{BY_ID}{disk}", "confirm": f"virtio-{disk}",
+        "mount": f"/srv/{name}",
+    }  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def site(
+    request: pytest.FixtureRequest, lab: Lab, master: Host, web1: Host, machine: Machine
+) -> Iterator[Site]:
+    before = master.read(runs.PILLAR)
+    found = make_site(lab, master, web1, machine)
+    request.getfixturevalue("vm_minion")
+    yield found
+    found.salt.close()
+    master.write(runs.PILLAR, before)
+    machine.run(
+        "systemctl stop watch; umount /srv/acme-* /srv/lvm; vgchange -an lvm; swapoff -a;"
+        "for name in $(dmsetup ls --target crypt | cut -f1); do cryptsetup close $name; done;"
+        f"for disk in {BY_ID}*; do case $disk in *root) ;; *) blkdiscard --force --zeroout $disk;; "
+        "esac; done; systemctl reset-failed", check=False,
+    )  # fmt: skip
+
+
+def make_site(lab: Lab, master: Host, web1: Host, machine: Machine) -> Site:
+    """Everything that is there before the first look at the machine's disks."""
+    customers = Customers(lab.host("customers", "10.79.0.61"), machine)
+    machine.copy_repo()
+    machine.write("/srv/rocksalt-pillar/top.sls", master.read("/srv/rocksalt-pillar/top.sls"))
+    machine.write(runs.PILLAR, master.read(runs.PILLAR))
+    bring_modules(web1, machine)
+    folder = tampers.FOLDER.parent / "on_host"
+    machine.write(DISKS, (folder / "disks.sh").read_text(), mode="0755")
+    machine.write("/root/watch.py", (folder / "watch.py").read_text())
+    machine.write(OPERATOR, "the operator of the lab", mode="0400")
+    machine.run(
+        "printf 'tmpfs /tmp tmpfs nosuid,nodev,mode=1777\\ntmpfs /var/tmp tmpfs nosuid,nodev\\n'"
+        ">>/etc/fstab; systemctl daemon-reload; mount /tmp; mount /var/tmp"
+    )
+    make_disks(machine)
+    return Site(master, machine, customers)
+
+
+def bring_modules(web1: Host, machine: Machine) -> None:
+    """Syncs the modules on a host that is faster at that, and compiles them, too."""
+    web1.salt_call("saltutil.sync_all")
+    web1.run([runs.PYTHON, "-m", "compileall", "-q", f"{MODULES}/extmods"])
+    machine.write("/etc/salt/minion.d/there.conf", "autoload_dynamic_modules: false\n")
+    machine.run(["mkdir", "-p", MODULES])
+    pack = web1.argv(["tar", "-C", MODULES, "-cf", "-", "extmods"])
+    with subprocess.Popen(pack, stdout=subprocess.PIPE) as tar:
+        unpack = machine.argv(["tar", "-C", MODULES, "-xf", "-"])
+        subprocess.run(unpack, stdin=tar.stdout, check=True)
+
+
+def make_disks(machine: Machine) -> None:
+    """What the machine finds on its disks. Headers are made from outside, where it takes less."""
+    made = {
+        "luks1": f"--type luks1 --key-size 512 {CHEAP}",
+        "weak": f"--type luks2 --cipher aes-cbc-essiv:sha256 --key-size 256 {CHEAP}",
+        "good": f"{GOOD} {COST}",
+        "lvm": f"{GOOD} {COST}",
+    }
+    for name, options in made.items():
+        command = ["cryptsetup", "luksFormat", "-q", *options.split(), machine.disk(name), "-"]
+        subprocess.run(command, input=b"the operator of the lab", check=True)
+    machine.run(
+        f"blockdev --flushbufs {BY_ID}* && udevadm trigger --settle --subsystem-match=block;"
+        f"{DISKS} open lvm; pvcreate -q /dev/mapper/lvm; vgcreate -q lvm /dev/mapper/lvm;"
+        "lvcreate -q -y -n data -l 100%FREE lvm; mkfs.ext4 -q /dev/lvm/data; mkdir /srv/lvm;"
+        f"mount /dev/lvm/data /srv/lvm; mkswap -q {BY_ID}swap; swapon {BY_ID}swap;"
+        "cryptsetup open --type plain --cipher aes-xts-plain64 --key-size 512 --key-file "
+        f"{OPERATOR} {BY_ID}plain plain;"
+        f"mkfs.ext4 -q {BY_ID}dirty; mount {BY_ID}dirty /mnt; echo '{OPEN_SECRET}' >/mnt/file"
+    )
+
+
+# The disks of the operator ------------------------------------------------------------------------
+
+
+def test_every_disk_is_told_for_what_it_is(site: Site) -> None:
+    site.pillar()
+    told = site.encrypted()
+    assert told["root"] == told["swap"] == told["dirty"] == "no"
+    assert told["fresh"] == told["spare"] == ""
+    assert told["luks1"] == "LUKS1 aes-xts-plain64 512 bits, 1 key slot (pbkdf2), closed"
+    assert told["weak"] == "LUKS2 aes-cbc-essiv:sha256 256 bits, 1 key slot (pbkdf2), closed"
+    good = "LUKS2 aes-xts-plain64 512 bits, 1 key slot (argon2id)"
+    assert told["good"] == f"{good}, closed" and told["lvm"] == f"{good}, open as lvm"
+    assert told["lvm-data"].startswith("yes")
+    assert "plain dm-crypt" in told["plain"]
+
+    found = site.differing()
+    number = "LUKS-{:03d}".format
+    assert set(found) == set(map(number, (1, 2, 10, 11, 12, 13, 17, 30)))
+    assert "/mnt (ext4 on /dev/vd" in found["LUKS-001"] and "64.0 MiB" in found["LUKS-001"]
+    assert "swap" in found["LUKS-002"]
+    assert "LUKS1" in found["LUKS-010"] and "aes-cbc-essiv:sha256" in found["LUKS-011"]
+    assert "pbkdf2" in found["LUKS-012"] and "512 bytes" in found["LUKS-013"]
+    assert "plain is open as plain dm-crypt" in found["LUKS-017"]
+
+
+def test_once_the_bad_ones_are_gone_and_headers_are_copied_nothing_drifts(site: Site) -> None:
+    site.salt.shell(
+        f"umount /mnt; swapoff {BY_ID}swap; cryptsetup close plain;"
+        f"for name in luks1 weak swap plain; do {DISKS} wipe $name; done"
+    )
+    assert set(site.differing()) == {"LUKS-030"}
+    assert site.apply().controls == {"LUKS-030"}
+    assert set(site.differing()) == {"LUKS-031"}
+    site.collect()
+    assert site.differing() == {}
+    assert not site.apply().changes
+
+
+# Volumes of customers -----------------------------------------------------------------------------
+
+
+def test_settings_that_make_no_sense_change_nothing(site: Site) -> None:
+    customers = {
+        "acme": site.customers.declared["acme"],
+        "odd": {"recipients": ["age1" + "q" * 58]},
+    }
+    twins = {name: volume(name, "acme", "fresh") for name in ("one", "two")}
+    luks = {"customers": customers, "volumes": twins}
+    before = runs.fingerprint(site.machine), site.disk("fresh")
+    with pytest.raises(AssertionError, match="did not render") as refused:
+        runs.apply(site.salt, "hardening.luks", pillar={"hardening": {"luks": luks}})
+    assert "is the same as that of the volume one" in str(refused.value)
+    assert "customers:odd:recipients" in str(refused.value)
+    assert (runs.fingerprint(site.machine), site.disk("fresh")) == before
+
+
+def test_only_empty_disks_become_volumes(site: Site) -> None:
+    """What is on the others is told, and stays. Test mode says the same."""
+    names = ("good", "lvm", "dirty", "missing")
+    disks = {name: site.disk(name) for name in names[:-1]}
+    luks = {
+        "customers": {"acme": site.customers.declared["acme"]},
+        "volumes": {f"on-{name}": volume(f"on-{name}", "acme", name) for name in names},
+    }
+    run = runs.apply(site.salt, "hardening.luks", pillar={"hardening": {"luks": luks}})
+    said = " ".join(run.failed.values())
+    assert "LUKS-040" in said and "LUKS-046" not in said
+    assert f"{BY_ID}good has a header of LUKS that is no volume" in said
+    assert "ext4" in said and f"{BY_ID}missing does not exist" in said
+    assert {name: site.disk(name) for name in disks} == disks
+    assert site.machine.run(f"ls {STATE}/*.journal", check=False).returncode
+
+
+def test_test_mode_shows_what_would_be_made_and_makes_nothing(site: Site) -> None:
+    site.pillar(*VOLUMES)
+    before = runs.fingerprint(site.machine), site.disk("fresh")
+    run = runs.apply(site.salt, "hardening.luks", test=True)
+    assert not run.failed
+    assert {"LUKS-040", "LUKS-046"} <= run.controls
+    assert "acme-data is not made yet" in repr(run.changes)
+    assert (runs.fingerprint(site.machine), site.disk("fresh")) == before
+
+
+def test_a_highstate_makes_volumes_that_only_their_customers_open(site: Site) -> None:
+    events = "exec salt-run state.event > /root/events"
+    site.master.run(["systemd-run", "--quiet", "--unit=events", "sh", "-c", events])
+    site.watch()
+    dirty = site.disk("dirty")
+    run = runs.apply(site.salt)
+    assert not run.failed
+    assert {"LUKS-030", "LUKS-040", "LUKS-046"} <= run.controls
+    told = site.salt.salt_call("luks.status").value["volumes"]
+    assert {name: told[name]["state"] for name in VOLUMES} == dict.fromkeys(VOLUMES, "closed")
+    assert set(site.differing()) == {"LUKS-031"}
+    assert site.disk("dirty") == dirty
+
+
+def test_a_customer_opens_a_volume_by_ssh(site: Site) -> None:
+    acme = site.customers
+    key = acme.fetch("acme-data")
+    said = acme.do("acme", "open acme-data", key)
+    assert "was opened" in said and "file system (ext4) was made" in said
+    site.machine.write("/srv/acme-data/file", MARKER)
+    assert "root:root 750" in site.machine.run("stat -c '%U:%G %a' /srv/acme-data").stdout
+    assert "nosuid,nodev" in site.machine.run("findmnt -no options /srv/acme-data").stdout
+
+
+def test_nobody_else_opens_it(site: Site) -> None:
+    acme = site.customers
+    acme.do("acme", "close acme-data")
+    other = acme.fetch("acme-served")
+    refusals = {
+        ("acme", "open acme-data", other): "does not open the volume acme-data",
+        ("globex", "open acme-data", other): "no volume of that name",
+        ("globex", "wrapped acme-data", "/dev/null"): "no volume of that name",
+        ("acme", "open acme-data", "/root/acme.age"): "is an identity",
+        ("acme", "id", "/dev/null"): "ask for one of these",
+        ("operator", "list", "/dev/null"): "Permission denied",
+    }
+    for (who, request, given), words in refusals.items():
+        done = acme.ask(who, request, given)
+        assert done.returncode and words in done.stderr, (who, request, done)
+    assert site.machine.run("test -e /dev/mapper/acme-data", check=False).returncode
+
+
+def test_the_key_comes_through_salt_for_this_host_alone(site: Site) -> None:
+    """The argument of the job is encrypted to a one-time key, which is used up then."""
+    acme = site.customers
+    acme.host.write(
+        "/root/rocksalt-luks", site.machine.read("/usr/local/sbin/rocksalt-luks"), "0755"
+    )
+    sealed = seal(site, site.job("luks.request", "acme-data"))
+    assert "was opened" in site.job("luks.open", "acme-data", f"sealed={sealed}")[0]
+    assert site.machine.read("/srv/acme-data/file") == MARKER
+    with pytest.raises(LabError, match="each can be used once"):
+        site.salt.salt_call("luks.open", "acme-data", sealed=sealed)
+    site.salt.salt_call("luks.close", "acme-data")
+    old = seal(site, site.salt.salt_call("luks.request", "acme-data").value)
+    onetime = "/run/rocksalt/luks/onetime/acme-data.json"
+    site.salt.shell(f'sed -i \'s/"expires": "20../"expires": "2020/\' {onetime}')
+    with pytest.raises(LabError, match="has expired"):
+        site.salt.salt_call("luks.open", "acme-data", sealed=old)
+
+
+def seal(site: Site, request: dict[str, str]) -> str:
+    """What a customer makes of a request: the key, for this host alone."""
+    host = site.customers.host
+    host.write("/root/request.json", json.dumps(request))
+    key = shlex.quote(site.machine.read("/etc/ssh/ssh_host_ed25519_key.pub").strip())
+    told = "--identity /root/acme.age --request /root/request.json"
+    line = f"/root/rocksalt-luks seal acme-data {told} --host-key {key} < /root/acme-data-0.age"
+    return host.run(line).stdout.strip()
+
+
+def test_a_key_of_the_operators_is_seen_and_a_new_key_of_the_customers_ends_it(site: Site) -> None:
+    acme, machine = site.customers, site.machine
+    old = "/root/acme-data-0"
+    acme.do("acme", "open acme-data", old)
+    add = f"cryptsetup luksAddKey -q --key-file <(base64 -d) {CHEAP} {BY_ID}fresh {OPERATOR}"
+    machine.run(add, input=base64.b64encode(acme.keys[old]).decode())
+    found = site.differing()
+    assert "key slot 1 has a key that is not the customer's" in found["LUKS-041"]
+    assert {it for it in found if it not in ("LUKS-031",)} == {"LUKS-012", "LUKS-030", "LUKS-041"}
+    said = acme.do("acme", "expel acme-data", old)
+    assert "key slot 1, which was not the customer's, was removed" in said
+    assert "a copy of the header that was made before" in said
+    new = acme.unwrapped("acme-data")
+    assert acme.keys[new] != acme.keys[old]
+    acme.do("acme", "close acme-data")
+    assert "does not open" in acme.ask("acme", "open acme-data", old).stderr
+    acme.do("acme", "open acme-data", new)
+    assert machine.read("/srv/acme-data/file") == MARKER
+    assert set(site.differing()) <= {"LUKS-031"}
+
+
+def test_a_volume_is_encrypted_anew_while_it_is_open(site: Site) -> None:
+    acme = site.customers
+    before = site.disk("fresh")
+    (key,) = [it for it in acme.keys if it.startswith("/root/acme-data")][-1:]
+    assert "was encrypted anew" in acme.do("acme", "reencrypt acme-data", key)
+    assert site.machine.read("/srv/acme-data/file") == MARKER
+    assert site.disk("fresh") != before
+    assert set(site.differing()) <= {"LUKS-030", "LUKS-031"}
+
+
+def test_a_key_service_opens_a_volume(site: Site) -> None:
+    host, machine = site.customers.host, site.machine
+    (key,) = [it for it in site.customers.keys if it.startswith("/root/acme-served")]
+    serve = f"while true; do nc -lN {PORT} < {key}; done"
+    host.run(["systemd-run", "--quiet", "--unit=keys", "sh", "-c", serve])
+    machine.write("/usr/local/sbin/fetch-key", f"#!/bin/sh\nexec nc -d {host.ip} {PORT}\n", "0755")
+    site.pillar(*VOLUMES, served=True)
+    assert set(site.differing()) - {"LUKS-030", "LUKS-031"} == {"LUKS-044", "LUKS-046"}
+    site.apply()
+    site.collect()
+    machine.write("/srv/acme-served/file", MARKER)
+    assert site.differing() == {}
+    before = runs.fingerprint(machine)
+    assert not site.apply("").changes
+    assert runs.fingerprint(machine) == before
+
+
+# Broken on purpose --------------------------------------------------------------------------------
+
+
+def test_every_case_is_seen_exactly(site: Site) -> None:
+    site.salt.shell(f"{DISKS} save good lvm weak; {DISKS} keep")
+    wrong = {}
+    for case in tampers.cases("luks"):
+        site.salt.shell(case.command)
+        found = site.differing()
+        site.salt.shell(case.undo)
+        if set(found) != case.drifts:
+            wrong[case.name] = found
+    assert not wrong
+    assert site.differing() == {}, "the machine was not put back"
+
+
+def test_one_run_heals_what_a_state_can(site: Site) -> None:
+    cases = [it for it in tampers.cases("luks") if not it.needs_a_person]
+    for case in cases:
+        site.salt.shell(case.command)
+    assert set(site.differing()) >= set().union(*(case.drifts for case in cases))
+    assert site.apply().controls >= set().union(*(case.healed for case in cases))
+    site.collect()
+    assert site.differing() == {}
+    assert not site.apply().changes
+
+
+# Down and up again --------------------------------------------------------------------------------
+
+
+def test_after_a_reboot_volumes_are_closed_but_for_those_of_a_key_service(site: Site) -> None:
+    site.machine.reboot()
+    site.start()
+    site.machine.wait_for("mountpoint /srv/acme-served", timeout=120)
+    assert site.machine.read("/srv/acme-served/file") == MARKER
+    told = site.salt.salt_call("luks.status").value["volumes"]
+    assert {name: told[name]["state"] for name in VOLUMES} == {
+        "acme-data": "closed", "acme-served": "open", "globex-cut": "closed",
+    }  # fmt: skip
+    assert not site.machine.run("ls -A /srv/acme-data").stdout
+    assert site.differing() == {}
+
+
+def test_a_power_cut_leaves_nothing_half_done(site: Site) -> None:
+    """In the middle of the making of a volume and of the rotation of another one's key."""
+    machine, acme = site.machine, site.customers
+    site.salt.shell(f"{DISKS} wipe weak")
+    (old,) = [it for it in acme.keys if it.startswith("/root/acme-data")][-1:]
+    rotation = acme.host.start(f"{acme.line('acme', 'rotate acme-data')} < {old} > /root/cut")
+    stop = "test -e {}/{}.journal && pkill -STOP -x cryptsetup"
+    machine.wait_for(stop.format(STATE, "acme-data"), timeout=120)
+    making = threading.Thread(target=_make, args=(site,))
+    making.start()
+    machine.wait_for(stop.format(STATE, "globex-cut"), timeout=120)
+    machine.kill()
+    making.join()
+    rotation.kill()
+    rotation.wait()
+    _forget(machine.disk("weak"))
+
+    machine.boot()
+    site.start()
+    machine.wait_for("mountpoint /srv/acme-served", timeout=120)
+    assert {"LUKS-040", "LUKS-043"} <= set(site.differing())
+    site.apply()
+    site.collect()
+    assert site.differing() == {}
+    assert not site.apply().changes
+    assert not machine.run(f"ls {STATE}/*.journal", check=False).stdout
+    for name in ("acme-data", "globex-cut"):
+        acme.do(VOLUMES[name][0], f"open {name}", acme.fetch(name))
+    assert machine.read("/srv/acme-data/file") == MARKER
+
+
+def _make(site: Site) -> None:
+    with contextlib.suppress(LabError, OSError):  # the machine goes down meanwhile
+        site.salt.salt_call("luks.enforce", ["LUKS-040"])
+
+
+def _forget(disk: Path) -> None:
+    """As if a part of what was written last had not reached the disk."""
+    with disk.open("r+b") as file:
+        for at in (0x1000, 0x4000):
+            file.seek(at)
+            assert any(file.read(4096))
+            file.seek(at)
+            file.write(bytes(4096))
+
+
+# What is left of it all ---------------------------------------------------------------------------
+
+
+def test_no_key_is_written_anywhere(site: Site) -> None:
+    """The customers' own computer has them, and the kernel's memory while a volume is open."""
+    machine, master = site.machine, site.master
+    machine.run("sync; journalctl --sync")
+    traces = Traces(site.customers.keys)
+    traces.in_folders(machine, ("run", "tmp", "var/tmp", "dev/shm", "proc/keys"))
+    traces.in_folders(master, EVERYTHING, without=("srv/apt",))
+    traces.look("what Salt said", [text.encode() for text in site.said])
+    folder = machine.disk("fresh").parent
+    for path in (*folder.glob("*.img"), *folder.glob("*.qcow2")):
+        traces.in_disk(path)
+    assert traces.found == set()
+    assert len(site.customers.keys) >= 5
+    assert not machine.run("swapon --show").stdout
+
+
+def test_the_search_would_have_found_them(site: Site) -> None:
+    """What is no secret is found wherever it was written, and the marker where it lies open."""
+    machine, master = site.machine, site.master
+    sealed = next(said for said in site.said if "BEGIN" in said or "statement" in said)
+    events = master.read("/root/events")
+    assert "luks.open" in events and "sealed=" in events and sealed
+    assert "cryptsetup" in machine.run("tr '\\0' ' ' < /run/watched").stdout
+    machine.run(f"echo {MARKER[::-1]} > /root/written && sync")
+    folder = machine.disk("fresh").parent
+    known = {"marker": MARKER, "open": OPEN_SECRET, "written": MARKER[::-1]}
+    traces = Traces({name: text.encode() for name, text in known.items()})
+    for path in (*folder.glob("*.img"), *folder.glob("*.qcow2")):
+        traces.in_disk(path)
+    raw = {it for it in traces.found if it.endswith("raw")}
+    assert raw == {"dirty.img: open, raw", "root.qcow2: written, raw"}
