@@ -11,12 +11,15 @@ import os
 import shutil
 import subprocess
 import threading
+import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import luks_volumes as given
 import pytest
-from luks_killing import killed_at
+from luks_killing import killed_after, killed_at
 from luks_volumes import NOW, WEAK
 
 from rocksalt.errors import Refused
@@ -330,6 +333,38 @@ def test_encrypting_anew_goes_on_after_it_was_killed(made: Place, tmp_path: Path
         shutil.rmtree(tmp_path / str(step))
         step += 1
     assert seen == {(False, ()), (True, ())}
+
+
+@pytest.mark.parametrize("what", ["create", "rotate", "reencrypt"])
+def test_programs_that_die_as_well_leave_nothing_that_cannot_be_finished(
+    what: str, made: Place, tmp_path: Path
+) -> None:
+    """At any time, such as when the power fails: cryptsetup is in the middle of writing."""
+    key = made.key()
+    seconds, died = 0.0, 0
+    for part in range(9):
+        place = made.copy(tmp_path / str(part))
+        opened(place)
+        if what == "create":
+            place = replace(place, machine=given.machine(tmp_path / f"new{part}"))
+        actions: dict[str, Callable[[Place], object]] = {
+            "create": Place.create,
+            "rotate": lambda it: rotating.rotate(it.machine, it.volume, key, NOW, WEAK),
+            "reencrypt": lambda it: rotating.reencrypt(it.machine, it.volume, key, WEAK),
+        }
+        begin = time.monotonic()
+        if part == 0:
+            actions[what](place)
+            seconds = time.monotonic() - begin
+            continue
+        died += killed_after(seconds * part / 9, partial(actions[what], place))
+        settling.settle(place.machine, place.volume)
+        if what != "rotate":
+            actions[what](place)
+        assert place.is_whole()
+        assert what != "reencrypt" or place.key() == key
+        shutil.rmtree(tmp_path / str(part))
+    assert died > 3
 
 
 def test_half_encrypted_anew_takes_no_other_change(volume: Place) -> None:

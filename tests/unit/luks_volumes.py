@@ -8,20 +8,26 @@ import hashlib
 import io
 import os
 import stat
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from rocksalt.backup.crypto import age
 from rocksalt.blocks import Device, Devices, Mount, Swap
-from rocksalt.host import Host
+from rocksalt.host import Host, Ran
+from rocksalt.luks import cryptsetup, headers
 from rocksalt.luks.config import Customer, Volume
 from rocksalt.luks.cryptsetup import Strength
+from rocksalt.luks.headers import Header, Segment, Slot
+from rocksalt.luks.keys import Key, WrongKey
+from rocksalt.luks.volumes import states, wrapping
 from rocksalt.luks.volumes.machine import Disks, Machine
 
 NOW = dt.datetime(2026, 11, 22, 12, 0, tzinfo=dt.timezone.utc)
 SIZE = 80 << 20
-IDENTITY = "AGE-SECRET-KEY-1QYQSZQGPQYQSZQGPQYQSZQGPQYQSZQGPQYQSZQGPQYQSZQGPQYQS3290GQ"
 WEAK = Strength(memory=32)
 """Costs nothing: what is derived is 64 random bytes."""
 DEVICE = "/dev/disk/by-id/virtio-acme"
@@ -104,3 +110,140 @@ def digest(path: Path) -> str:
 def unwrapped(wrapped: bytes, identity: str) -> bytes:
     """What the customer sees in a wrapped key."""
     return age.Reader(io.BytesIO(wrapped), age.identities(identity)).read()
+
+
+class Died(BaseException):
+    """In the place of kill -9: nothing that handles errors sees it."""
+
+
+class Luks:
+    """Headers in memory in the place of cryptsetup: ``slots`` with the key of each, ``tokens``. It
+    fails, or the process dies, at the call that is counted down to.
+    """
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, machine: Machine):
+        self.header: dict[str, Any] | None = None
+        self.slots: dict[int, bytes] = {}
+        self.digests: dict[int, str] = {}
+        self.tokens: dict[int, dict[str, Any]] = {}
+        self.made = 0
+        self.left: int | None = None
+        self.how: BaseException = Died()
+        self.machine = machine
+        for name in (
+            *("opens", "add_key", "kill_slot", "import_token", "remove_token", "describe", "mend"),
+            *("open_mapping", "close_mapping", "reencrypt"),
+        ):
+            monkeypatch.setattr(cryptsetup, name, self._counted(getattr(self, name)))
+        monkeypatch.setattr(headers, "read", self.read)
+
+    def _counted(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """What dies may have been done or not: each call is two steps."""
+
+        def counted(*args: Any, **kwargs: Any) -> Any:
+            self.step()
+            result = function(*args, **kwargs)
+            self.step()
+            return result
+
+        return counted
+
+    def step(self) -> None:
+        if self.left is not None:
+            if self.left == 0:
+                # The dead do nothing any more, such as to tidy up; what merely fails fails once.
+                self.left = 0 if isinstance(self.how, Died) else None
+                raise self.how
+            self.left -= 1
+
+    def make(self, volume: Volume, key: Key, fresh: bool = False) -> None:
+        """A volume with one key slot."""
+        self.header = {
+            "uuid": "0123-4567",
+            "label": volume.name,
+            "subsystem": states.FRESH if fresh else states.SUBSYSTEM,
+            "requirements": (),
+        }
+        self.put(0, key)
+        wrapped = wrapping.wrap(key, volume.customer)
+        self.tokens[0] = wrapping.content(volume, 0, self.digests[0], wrapped, NOW)
+
+    def put(self, slot: int, key: Key) -> None:
+        self.made += 1
+        self.slots[slot] = bytes(key.secret)
+        self.digests[slot] = f"digest {self.made}"
+
+    def read(self, host: Host, device: str, header: str | None = None) -> Header | None:
+        if self.header is None:
+            return None
+        slots = {
+            it: Slot("luks2", 512, "aes", 512, "argon2id", digest=self.digests[it])
+            for it in self.slots
+        }
+        segment = Segment("crypt", "aes-xts-plain64", 16 << 20)
+        tokens = {number: dict(token) for number, token in self.tokens.items()}
+        return Header(
+            device, device, 2, segments=(segment,), slots=slots, tokens=tokens, **self.header
+        )
+
+    def opens(self, path: str, key: Key, slot: int | None) -> bool:
+        found = self.slots.values() if slot is None else [self.slots[slot]]
+        return bytes(key.secret) in found
+
+    def add_key(self, path: str, key: Key, new: Key, slot: int, strength: Strength) -> None:
+        assert bytes(key.secret) in self.slots.values()
+        assert slot not in self.slots
+        self.put(slot, new)
+
+    def kill_slot(self, path: str, slot: int) -> None:
+        del self.slots[slot]
+        for token in self.tokens.values():
+            token["keyslots"] = [it for it in token["keyslots"] if it != str(slot)]
+
+    def import_token(self, path: str, number: int, token: Any, replace: bool = False) -> None:
+        assert (number in self.tokens) == replace
+        self.tokens[number] = dict(token)
+
+    def remove_token(self, path: str, number: int) -> None:
+        del self.tokens[number]
+
+    def describe(self, path: str, label: str, subsystem: str) -> None:
+        assert self.header is not None
+        self.header |= {"label": label, "subsystem": subsystem}
+
+    def mend(self, path: str) -> None:
+        raise AssertionError("nothing is torn here")
+
+    def open_mapping(self, path: str, name: str, key: Key, slot: int | None, discard: bool) -> None:
+        if not self.opens(path, key, slot):
+            raise WrongKey("wrong")
+        disk = self.machine.path("/disks/acme")
+        assert isinstance(self.machine.disks, Files)
+        self.machine.disks.more = [
+            Device(
+                "dm-0", "253:0", "/dev/dm-0", SIZE, "crypt", dm_name=name,
+                parents=(self.machine.disks.number(os.stat(disk)),),
+                dm_uuid=f"CRYPT-LUKS2-01234567-{name}",
+            )
+        ]  # fmt: skip
+
+    def close_mapping(self, name: str) -> Ran:
+        assert isinstance(self.machine.disks, Files)
+        assert not self.machine.disks.mounts
+        self.machine.disks.more = []
+        return Ran(0, "", "")
+
+    def reencrypt(
+        self, path: str, key: Key, slot: int | None, strength: Strength, options: Any = ()
+    ) -> None:
+        """In two parts: while it is at it, there are a slot for the old key and one for the new."""
+        assert self.header is not None
+        token = next(iter(self.tokens.values()))
+        if slot is not None:
+            new = 1 - slot
+            self.put(new, key)
+            token["keyslots"] = [str(slot), str(new)]
+            self.header["requirements"] = ("online-reencrypt-v2",)
+        self.step()
+        self.kill_slot(path, min(self.slots, key=self.digests.__getitem__))
+        self.header["requirements"] = ()

@@ -78,7 +78,7 @@ def opens(path: str, key: Key, slot: int | None) -> bool:
     ran = run(
         PROGRAM, "open", "--test-passphrase", *_unlocking(slot), *_FROM_STDIN, path, given=key
     )
-    if ran.status == _WRONG_KEY or (slot is None and _NO_SLOT in ran.err):
+    if _wrong(ran, slot):
         return False
     must(f"{path}: the key could not be tried", ran)
     return True
@@ -136,9 +136,14 @@ def open_mapping(path: str, name: str, key: Key, slot: int | None, discard: bool
         PROGRAM, "open", *_unlocking(slot), *(["--allow-discards"] if discard else []),
         *_FROM_STDIN, path, name, given=key,
     )  # fmt: skip
-    if ran.status == _WRONG_KEY:
+    if _wrong(ran, slot):
         raise WrongKey(f"{path}: the key does not open it")
     must(f"{path}: could not be opened", ran)
+
+
+def _wrong(ran: Ran, slot: int | None) -> bool:
+    """Whether cryptsetup failed because of the key."""
+    return ran.status == _WRONG_KEY or (slot is None and _NO_SLOT in ran.err)
 
 
 def _unlocking(slot: int | None) -> list[str]:

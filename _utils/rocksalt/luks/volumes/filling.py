@@ -31,6 +31,8 @@ def fill(machine: Machine, volume: Volume, found: State) -> list[str]:
     if found.header.reencrypting or not isinstance(entry, journal.FirstOpening | None):
         raise Refused(f"the volume {volume.name} has no file system yet, and {found.pending}")
     done, offset = [], min(segment.offset for segment in found.header.data)
+    if found.mounts:
+        raise Refused(f"the volume {volume.name} is mounted, and its file system not whole yet")
     if entry is not None or formatting.untouched(machine, volume, offset):
         journal.write(machine, volume.name, journal.FirstOpening(found.header.uuid))
         mapping = str(machine.path(volume.mapping))

@@ -125,13 +125,15 @@ def _exclusively(machine: Machine, volume: Volume, write: bool) -> Iterator[int]
     """A descriptor that the kernel gives only if the disk is neither mounted nor a part of
     anything, and that keeps it from becoming so.
     """
-    if not machine.disks.accepts(_stat(machine, volume)):
+    found = _stat(machine, volume)
+    if not machine.disks.accepts(found):
         raise Refused(f"{_where(volume)} is not a disk")
     flags = (os.O_RDWR if write else os.O_RDONLY) | os.O_EXCL | os.O_CLOEXEC
     try:
         descriptor = os.open(machine.path(volume.device), flags)
     except OSError as error:
         if error.errno == errno.EBUSY:
+            _unused(machine, volume, machine.disks.number(found))
             raise Refused(
                 f"{_where(volume)} is in use: mounted, swapped to, or part of LVM, RAID or a volume"
             ) from None

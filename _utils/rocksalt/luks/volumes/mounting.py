@@ -92,7 +92,7 @@ def mount(machine: Machine, volume: Volume, found: State) -> list[str]:
         ran = run("mount", "-o", f"remount,{options}", str(path))
         must(f"{volume.mount} could not be mounted with {options}", ran)
         said = f"{volume.mount} was made as declared"
-    now = states.state(machine, volume)
+    now = states.look_again(machine, volume, found)
     if volume.mount in [mount.path for mount in now.mounts]:
         machine.host.secure(volume.mount, volume.owner, volume.group, volume.mode)
     left = differences(machine, volume, now)
@@ -102,13 +102,16 @@ def mount(machine: Machine, volume: Volume, found: State) -> list[str]:
 
 
 def unmount(machine: Machine, volume: Volume, mapping: Device) -> list[str]:
-    """Unmounts it wherever it is mounted; :class:`Refused` names who uses it."""
+    """Unmounts it wherever it is mounted; :class:`Refused` names who uses it, before anything is
+    unmounted.
+    """
+    users = _users(mapping.number)
+    if users:
+        raise Refused(f"the volume {volume.name} is in use: by {', '.join(users)}")
     done = []
     for mount in reversed(states.mounts_of(machine, mapping)):
-        users = _users(mapping.number)
         ran = run("umount", str(machine.path(mount.path)))
-        by = f", which {', '.join(users)} uses" if users else ""
-        must(f"the volume {volume.name} could not be unmounted from {mount.path}{by}", ran)
+        must(f"the volume {volume.name} could not be unmounted from {mount.path}", ran)
         done.append(f"the volume {volume.name} was unmounted from {mount.path}")
     return done
 

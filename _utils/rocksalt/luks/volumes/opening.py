@@ -11,6 +11,8 @@ from rocksalt.luks.volumes import filling, journal, locks, mounting, settling, s
 from rocksalt.luks.volumes.machine import Machine
 from rocksalt.luks.volumes.states import State
 
+_WRONG = "the key that was handed over does not open the volume {}"
+
 
 def open_volume(machine: Machine, volume: Volume, key: Key) -> list[str]:
     """Opens and mounts the volume; what was done, a sentence each, nothing if it is open and
@@ -19,13 +21,13 @@ def open_volume(machine: Machine, volume: Volume, key: Key) -> list[str]:
     with locks.held(machine, volume.name), without_core_dumps():
         done = settling.unlocked(machine, volume)
         found = there(machine, volume)
-        slot = unlocking(volume, found, key)
         mounting.possible(machine, volume, found)
         if found.mapping is None:
-            done += _opened(machine, volume, found, key, slot)
+            done += _opened(machine, volume, found, key)
         else:
+            unlocking(volume, found, key)
             done += filling.fill(machine, volume, found)
-            done += mounting.mount(machine, volume, states.state(machine, volume))
+            done += mounting.mount(machine, volume, found)
         return [*done, *adopt(machine, volume, key)]
 
 
@@ -65,24 +67,29 @@ def there(machine: Machine, volume: Volume) -> State:
 
 def unlocking(volume: Volume, found: State, key: Key) -> int | None:
     """Which of the customer's slots the key opens, None while it is encrypted anew;
-    :class:`WrongKey` if none. Slots that no token of ours names are not tried.
+    :class:`WrongKey` if none.
     """
-    slots: list[int | None] = [None]
-    if not found.anew:
-        slots = [it for it, owner in sorted(found.slots.items()) if owner != states.UNKNOWN]
-    for slot in slots:
+    for slot in _slots(found):
         if cryptsetup.opens(found.device, key, slot):
             return slot
-    raise WrongKey(f"the key that was handed over does not open the volume {volume.name}")
+    raise WrongKey(_WRONG.format(volume.name))
+
+
+def _slots(found: State) -> list[int | None]:
+    """The slots to try: none that no token of ours names."""
+    if found.anew:
+        return [None]
+    return [it for it, owner in sorted(found.slots.items()) if owner != states.UNKNOWN]
 
 
 def adopt(machine: Machine, volume: Volume, key: Key) -> list[str]:
     """After a volume was encrypted anew, its token gets to know the new slot, which has the same
     key.
     """
+    if not isinstance(journal.read(machine, volume.name), journal.Reencryption):
+        return []
     found = there(machine, volume)
-    entry = journal.read(machine, volume.name)
-    if not isinstance(entry, journal.Reencryption) or found.anew or found.header is None:
+    if found.anew or found.header is None:
         return []
     slot = unlocking(volume, found, key)
     naming = [token for token in found.tokens if slot in token.slots]
@@ -94,14 +101,13 @@ def adopt(machine: Machine, volume: Volume, key: Key) -> list[str]:
     return [f"the volume {volume.name} was encrypted anew"]
 
 
-def _opened(
-    machine: Machine, volume: Volume, found: State, key: Key, slot: int | None
-) -> list[str]:
+def _opened(machine: Machine, volume: Volume, found: State, key: Key) -> list[str]:
     """Opens a closed volume; closed again if it cannot be mounted."""
-    cryptsetup.open_mapping(found.device, volume.name, key, slot, volume.discard)
+    _map(volume, found, key)
     try:
-        made = filling.fill(machine, volume, states.state(machine, volume))
-        mounted = mounting.mount(machine, volume, states.state(machine, volume))
+        now = states.look_again(machine, volume, found)
+        made = filling.fill(machine, volume, now)
+        mounted = mounting.mount(machine, volume, now)
     except BaseException:
         mapping = states.mapped(machine, volume)
         if mapping is not None:
@@ -109,3 +115,12 @@ def _opened(
             cryptsetup.close_mapping(volume.name)
         raise
     return [f"the volume {volume.name} was opened", *made, *mounted]
+
+
+def _map(volume: Volume, found: State, key: Key) -> None:
+    for slot in _slots(found):
+        try:
+            return cryptsetup.open_mapping(found.device, volume.name, key, slot, volume.discard)
+        except WrongKey:
+            continue
+    raise WrongKey(_WRONG.format(volume.name))

@@ -26,18 +26,18 @@ def unlocked(machine: Machine, volume: Volume) -> list[str]:
     entry = journal.read(machine, volume.name)
     if isinstance(entry, journal.Creation):
         return _created(machine, volume, entry)
-    header = _header(machine, volume, entry)
+    if entry is None:
+        return []
+    header = _header(machine, volume)
     if header is None or states.foreign(volume, header):
         return []
-    if entry is not None and entry.uuid != header.uuid:
+    if entry.uuid != header.uuid:
         raise Refused(
             f"{journal.path(volume.name)} is about another header ({entry.uuid}) than the one on"
             f" {volume.device} ({header.uuid}): the disk was exchanged, or another header restored"
         )
     if isinstance(entry, journal.Rotation):
         return _rotated(machine, volume, header, entry)
-    if entry is None and states.CUSTOMER in states.owners(header).values():
-        _tidy(machine, volume, os.path.realpath(machine.path(volume.device)))
     if _over(header, entry):
         journal.remove(machine, volume.name)
     return []
@@ -55,7 +55,7 @@ def _created(machine: Machine, volume: Volume, entry: journal.Creation) -> list[
     return [f"the interrupted creation of the volume {volume.name} was finished"]
 
 
-def _over(header: Header, entry: journal.Entry | None) -> bool:
+def _over(header: Header, entry: journal.Entry) -> bool:
     """Whether nothing is left to do but to remove the journal."""
     if isinstance(entry, journal.FirstOpening):
         return header.subsystem != states.FRESH
@@ -104,9 +104,9 @@ def _tidy(machine: Machine, volume: Volume, device: str) -> None:
             cryptsetup.remove_token(device, token.number)
 
 
-def _header(machine: Machine, volume: Volume, entry: journal.Entry | None) -> Header | None:
-    """What is on the disk; where a change of ours was cut off, cryptsetup mends the copy of the
-    header that it was writing.
+def _header(machine: Machine, volume: Volume) -> Header | None:
+    """What is on the disk. A change of ours was cut off: cryptsetup mends the copy of the header
+    that it was writing then.
     """
     path = machine.path(volume.device)
     if not path.exists():
@@ -114,7 +114,5 @@ def _header(machine: Machine, volume: Volume, entry: journal.Entry | None) -> He
     try:
         return headers.read(machine.host, volume.device)
     except Refused:
-        if entry is None:
-            raise
         cryptsetup.mend(os.path.realpath(path))
         return headers.read(machine.host, volume.device)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from rocksalt.blocks import Device, Mount
 from rocksalt.errors import Refused
@@ -129,10 +129,8 @@ def _made(
     machine: Machine, volume: Volume, device: str, header: Header, entry: journal.Entry | None
 ) -> State:
     pending, needs_key = _pending(volume, header, entry)
-    mapping = mapped(machine, volume, header)
-    mounts = mounts_of(machine, mapping) if mapping else ()
-    return State(
-        condition=OPEN if mapping else CLOSED,
+    found = State(
+        condition=CLOSED,
         device=device,
         header=header,
         slots=owners(header),
@@ -140,9 +138,16 @@ def _made(
         tokens=tuple(token for token in wrapping.tokens(header) if token.slots),
         pending=pending,
         needs_key=needs_key,
-        mapping=mapping,
-        mounts=mounts,
     )
+    return look_again(machine, volume, found)
+
+
+def look_again(machine: Machine, volume: Volume, found: State) -> State:
+    """The same with what is open and mounted now; the header is not read again."""
+    mapping = mapped(machine, volume, found.header)
+    mounts = mounts_of(machine, mapping) if mapping else ()
+    condition = OPEN if mapping else CLOSED
+    return replace(found, condition=condition, mapping=mapping, mounts=mounts)
 
 
 def owners(header: Header) -> dict[int, str]:
@@ -163,7 +168,8 @@ def owners(header: Header) -> dict[int, str]:
 
 def _strangers(header: Header, entry: journal.Entry | None) -> Iterator[str]:
     """What is in the header beside the customer's; not what is on its way there."""
-    ours = {token.number for token in wrapping.tokens(header)}
+    known = wrapping.tokens(header)
+    ours = {token.number for token in known}
     coming = {entry.new} if isinstance(entry, journal.Rotation) else set()
     anew = header.reencrypting or isinstance(entry, journal.Reencryption)
     found = owners(header)
@@ -177,6 +183,10 @@ def _strangers(header: Header, entry: journal.Entry | None) -> Iterator[str]:
     for number, token in header.tokens.items():
         if number not in ours:
             yield f"token {number} is of the type {token.get('type', 'unknown')}"
+    if not isinstance(entry, journal.Rotation):
+        for it in known:
+            if not it.slots:
+                yield f"token {it.number} has the wrapped key of a slot that is gone"
 
 
 def _pending(volume: Volume, header: Header, entry: journal.Entry | None) -> tuple[str, bool]:
@@ -185,8 +195,7 @@ def _pending(volume: Volume, header: Header, entry: journal.Entry | None) -> tup
         return f"the volume {volume.name} is encrypted anew in part", True
     if isinstance(entry, journal.FirstOpening):
         return f"the file system of the volume {volume.name} was made in part", True
-    unbound = [token for token in wrapping.tokens(header) if not token.slots]
-    if isinstance(entry, journal.Rotation) or (unbound and CUSTOMER in owners(header).values()):
+    if isinstance(entry, journal.Rotation):
         return f"the rotation of the key of the volume {volume.name} was interrupted", False
     return "", False
 

@@ -1,0 +1,284 @@
+"""A volume is opened, gets its file system once, and is closed; whatever fails leaves it closed."""
+
+from __future__ import annotations
+
+import dataclasses
+import grp
+import os
+import pwd
+from pathlib import Path
+from typing import Any
+
+import luks_volumes as given
+import pytest
+from luks_volumes import SIZE, Died, Luks
+
+from rocksalt.blocks import Device, Mount
+from rocksalt.errors import Refused
+from rocksalt.host import Ran
+from rocksalt.luks.config import Volume
+from rocksalt.luks.keys import Key, WrongKey
+from rocksalt.luks.volumes import filling, journal, mounting, opening, states
+
+OPENED = "the volume data was opened"
+MADE = "a file system (ext4) was made in the volume data"
+MOUNTED = "the volume data was mounted at /srv/data"
+
+
+class Case:
+    """A closed volume that was never opened, and the programs that work on open ones."""
+
+    def __init__(self, root: Path, monkeypatch: pytest.MonkeyPatch):
+        self.machine, self.key = given.machine(root), Key.random()
+        me, mine = pwd.getpwuid(os.getuid()).pw_name, grp.getgrgid(os.getgid()).gr_name
+        self.volume = given.volume(given.customer()[0], owner=me, group=mine)
+        self.luks = Luks(monkeypatch, self.machine)
+        self.luks.make(self.volume, self.key, fresh=True)
+        self.ran: list[str] = []
+        self.fails = ""
+        monkeypatch.setattr(filling, "run", self.run)
+        monkeypatch.setattr(mounting, "run", self.run)
+        monkeypatch.setattr(mounting, "_FLAGS", {})
+
+    def run(self, *command: str, **_: Any) -> Ran:
+        self.luks.step()
+        if command[0] == self.fails:
+            return Ran(32, "", "it cannot")
+        self.ran.append(command[0])
+        if command[0] == "mount":
+            self.machine.disks.mounts = [
+                Mount(9, 1, "253:0", "/srv/data", "ext4", "/dev/mapper/data", "rw")
+            ]
+        if command[0] == "umount":
+            self.machine.disks.mounts = []
+        if command[0].startswith("mkfs"):
+            self.write(20 << 20)
+        self.luks.step()
+        return Ran(0, "", "")
+
+    def write(self, at: int) -> None:
+        with open(self.machine.path("/disks/acme"), "r+b") as file:
+            file.seek(at)
+            file.write(b"encrypted")
+
+    def open(self, key: Key | None = None, **changes: Any) -> list[str]:
+        volume = dataclasses.replace(self.volume, **changes)
+        return opening.open_volume(self.machine, volume, key or self.key)
+
+    def close(self) -> list[str]:
+        return opening.close_volume(self.machine, self.volume)
+
+    @property
+    def condition(self) -> str:
+        return states.state(self.machine, self.volume).condition
+
+
+@pytest.fixture
+def case(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Case:
+    return Case(tmp_path, monkeypatch)
+
+
+def test_the_first_opening_makes_the_file_system_and_no_other(case: Case) -> None:
+    assert case.open() == [OPENED, MADE, MOUNTED]
+    assert case.condition == states.OPEN
+    assert case.open() == []
+    assert case.close() == [
+        "the volume data was unmounted from /srv/data", "the volume data was closed"
+    ]  # fmt: skip
+    assert case.close() == []
+    assert case.open() == [OPENED, MOUNTED]
+    assert case.ran.count("mkfs.ext4") == 1
+    attributes = case.machine.host.attributes("/srv/data")
+    assert attributes is not None
+    assert attributes.mode == "0750"
+
+
+def test_an_old_header_that_is_restored_makes_no_file_system(case: Case) -> None:
+    """It says that there is none yet; what is on the disk says otherwise."""
+    case.open()
+    case.close()
+    case.luks.describe("", "data", states.FRESH)
+    assert case.open() == [OPENED, MOUNTED]
+    assert case.ran.count("mkfs.ext4") == 1
+    assert not states.state(case.machine, case.volume).fresh
+
+
+@pytest.mark.parametrize("at", [16 << 20, (32 << 20) - 9, SIZE - (16 << 20), SIZE - 9])
+def test_nothing_is_made_where_something_was_written(at: int, case: Case) -> None:
+    case.write(at)
+    case.open()
+    assert "mkfs.ext4" not in case.ran
+
+
+def test_a_file_system_made_in_part_is_made_anew_before_anything_is_mounted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made_anew = 0
+    for step in range(100):
+        case = Case(tmp_path / str(step), monkeypatch)
+        case.luks.left = step
+        try:
+            case.open()
+        except Died:
+            case.luks.left = None
+        else:
+            break
+        mounted_before = "mount" in case.ran
+        case.open()
+        assert case.condition == states.OPEN
+        assert not states.state(case.machine, case.volume).fresh
+        assert states.state(case.machine, case.volume).pending == ""
+        assert journal.read(case.machine, "data") is None
+        if mounted_before:
+            assert case.ran.count("mkfs.ext4") == 1
+        made_anew += case.ran.count("mkfs.ext4") > 1
+    assert step > 7
+    assert made_anew
+
+
+def test_a_wrong_key_opens_nothing(case: Case) -> None:
+    for _ in range(2):
+        with pytest.raises(WrongKey, match="handed over does not open the volume data"):
+            case.open(Key.random())
+    assert case.condition == states.CLOSED
+    assert case.ran == []
+
+
+def test_a_wrong_key_is_told_so_while_the_volume_is_open(case: Case) -> None:
+    case.open()
+    with pytest.raises(WrongKey):
+        case.open(Key.random())
+    assert case.condition == states.OPEN
+
+
+def test_the_key_of_a_strange_slot_opens_nothing(case: Case) -> None:
+    stranger = Key.random()
+    case.luks.put(1, stranger)
+    with pytest.raises(WrongKey):
+        case.open(stranger)
+
+
+@pytest.mark.parametrize("program", ["mkfs.ext4", "mount"])
+def test_what_fails_leaves_it_closed(program: str, case: Case) -> None:
+    case.fails = program
+    with pytest.raises(Refused, match="volume data"):
+        case.open()
+    assert case.condition == states.CLOSED
+    case.fails = ""
+    case.open()
+    assert case.condition == states.OPEN
+
+
+def test_a_folder_with_files_of_its_own_is_not_hidden(case: Case) -> None:
+    folder = case.machine.path("/srv/data")
+    folder.mkdir()
+    for name in "abcd":
+        (folder / name).touch()
+    with pytest.raises(Refused, match=r"would be hidden: a, b, c, \.\.\.; move"):
+        case.open()
+    assert case.condition == states.CLOSED
+
+
+def test_a_link_on_the_way_is_not_followed(case: Case) -> None:
+    case.machine.path("/srv/data").symlink_to(case.machine.path("/disks"))
+    with pytest.raises(Refused, match="mount: /srv/data leads elsewhere: there is a link in it"):
+        case.open()
+
+
+def test_a_file_in_the_way_is_named(case: Case) -> None:
+    case.machine.path("/srv/data").touch()
+    with pytest.raises(Refused, match="mount: /srv/data is not a folder"):
+        case.open()
+
+
+def test_another_mount_in_the_way_is_named(case: Case) -> None:
+    case.machine.disks.mounts = [Mount(1, 0, "8:1", "/srv/data", "ext4", "/dev/sda1", "rw")]
+    with pytest.raises(Refused, match="mount: something else is mounted at /srv/data"):
+        case.open()
+
+
+@pytest.mark.parametrize("what", ["owner", "group"])
+def test_who_should_own_it_exists(what: str, case: Case) -> None:
+    with pytest.raises(Refused, match=f"volumes:data:{what}: there is no nobodyhere on this host"):
+        case.open(**{what: "nobodyhere"})
+    assert case.condition == states.CLOSED
+
+
+@pytest.mark.parametrize("uuid", ["CRYPT-PLAIN-data", "LVM-abc-data", "CRYPT-LUKS2-89ab-data", ""])
+def test_what_has_its_name_and_is_not_the_volume_is_left_alone(uuid: str, case: Case) -> None:
+    number = case.machine.disks.number(os.stat(case.machine.path("/disks/acme")))
+    found = Device("dm-0", "253:0", "/dev/dm-0", SIZE, "crypt", parents=(number,))
+    case.machine.disks.more = [dataclasses.replace(found, dm_name="data", dm_uuid=uuid)]
+    with pytest.raises(Refused, match="/dev/mapper/data exists, and is not the volume data"):
+        case.open()
+
+
+def test_a_copy_of_the_disk_is_not_the_volume(case: Case) -> None:
+    case.open()
+    mapping = case.machine.disks.more[0]
+    case.machine.disks.more = [dataclasses.replace(mapping, parents=("8:16",))]
+    with pytest.raises(Refused, match="is open from another disk than /dev/disk/by-id/virtio-acme"):
+        states.state(case.machine, case.volume)
+
+
+def test_who_uses_it_is_named_before_anything_is_unmounted(
+    case: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    case.open()
+    monkeypatch.setattr(mounting, "_users", lambda _: ["postgres (12)"])
+    with pytest.raises(Refused, match=r"data is in use: by postgres \(12\)"):
+        case.close()
+    assert case.machine.disks.mounts
+
+
+def test_users_of_a_disk_are_found(tmp_path: Path) -> None:
+    with open(tmp_path / "open", "w"):
+        found = os.stat(tmp_path)
+        number = f"{os.major(found.st_dev)}:{os.minor(found.st_dev)}"
+        assert any(it.endswith(f"({os.getpid()})") for it in mounting._users(number))
+    assert mounting._users("240:77") == []
+
+
+def test_a_volume_is_mounted_again_without_a_key(case: Case) -> None:
+    assert opening.mount_volume(case.machine, case.volume) == []
+    case.open()
+    case.machine.disks.mounts = []
+    found = states.state(case.machine, case.volume)
+    said = ["the volume data is open and not mounted at /srv/data"]
+    assert mounting.differences(case.machine, case.volume, found) == said
+    assert opening.mount_volume(case.machine, case.volume) == [MOUNTED]
+
+
+def test_rights_are_put_right_without_a_key(case: Case) -> None:
+    case.open()
+    case.machine.path("/srv/data").chmod(0o777)
+    assert opening.mount_volume(case.machine, case.volume) == ["/srv/data was made as declared"]
+    assert opening.mount_volume(case.machine, case.volume) == []
+
+
+def test_options_that_are_missing_are_told(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    case.open()
+    monkeypatch.undo()
+    flags = os.statvfs(case.machine.path("/srv/data")).f_flag
+    said = mounting.differences(
+        case.machine,
+        dataclasses.replace(case.volume, options=("noexec", "data=ordered")),
+        states.State(states.OPEN, mapping=case.machine.disks.more[0],
+                     mounts=tuple(case.machine.disks.mounts)),
+    )  # fmt: skip
+    missing = [n for n, bit in mounting._FLAGS.items() if not flags & bit]
+    wanted = [n for n in ("nodev", "noexec", "nosuid") if n in missing]
+    assert said == ([f"/srv/data is mounted without {', '.join(wanted)}"] if wanted else [])
+
+
+def test_a_volume_of_another_customer_is_not_opened(case: Case) -> None:
+    stranger: Volume = dataclasses.replace(case.volume, customer=given.customer("other")[0])
+    with pytest.raises(Refused, match="is the volume data of the customer acme, not of other"):
+        opening.open_volume(case.machine, stranger, case.key)
+
+
+def test_disks_missing_are_told(case: Case) -> None:
+    case.machine.path(given.DEVICE).unlink()
+    with pytest.raises(Refused, match="/dev/disk/by-id/virtio-acme does not exist"):
+        case.open()
+    assert case.close() == []
