@@ -71,12 +71,14 @@ class Machine:
         source: str = "/dev/x",
         options: str = "rw",
         upon: int = 0,
+        root: str = "/",
     ) -> int:
         """Mounts on a mount (the first one unless told) and gives the number of the new one."""
         number = 30 + self._mounts
         self._mounts += 1
         parent = upon or (1 if number == 30 else 30)
-        line = f"{number} {parent} {device} / {path} rw shared:1 - {kind} {source} {options}\n"
+        where = f"{number} {parent} {device} {root} {path} rw shared:1"
+        line = f"{where} - {kind} {source} {options}\n"
         with open(self.root / "proc/self/mountinfo", "a") as file:
             file.write(line)
         return number

@@ -19,7 +19,8 @@ _LINKS = 40
 @dataclass(frozen=True)
 class Mount:
     """A mounted file system: ``number`` is that of its device, ``0:...`` where that is none;
-    ``source`` what was mounted; ``options`` those of the file system.
+    ``source`` what was mounted; ``options`` those of the file system; ``root`` the folder in the
+    file system that is seen there, with a btrfs its subvolume.
     """
 
     id: int
@@ -29,6 +30,7 @@ class Mount:
     kind: str
     source: str
     options: str
+    root: str = "/"
 
 
 @dataclass(frozen=True)
@@ -50,9 +52,9 @@ def mounts(host: Host) -> list[Mount]:
     found = []
     for line in text.splitlines():
         before, _, after = line.partition(" - ")
-        number, parent, device, _, path, *_ = before.split(" ")
+        number, parent, device, root, path, *_ = before.split(" ")
         kind, source, options = after.split(" ", 2)
-        place = (unescaped(path), kind, unescaped(source), options)
+        place = (unescaped(path), kind, unescaped(source), options, unescaped(root))
         found.append(Mount(int(number), int(parent), device, *place))
     return found
 
