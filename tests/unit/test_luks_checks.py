@@ -308,6 +308,22 @@ def test_a_copy_that_nobody_could_read_is_not_made(look):
     assert finding["remedy"] == "manual"
 
 
+def test_a_good_copy_does_not_give_way_to_a_header_without_keys(look, monkeypatch):
+    monkeypatch.setattr(copies, "copies", lambda host: {UUID: copy()})
+    erased = dataclasses.replace(HEADER, slots={}, digest="erased")
+    finding = findings(look({}, {"8:1": erased}, **BACKUP))["LUKS-030"]
+    assert finding["reason"].endswith("has no key slot left")
+    assert finding["remedy"] == "manual"
+
+
+def test_the_copy_of_a_volume_does_not_give_way_to_a_header_with_a_stranger(look, host):
+    stable(host)
+    header = dataclasses.replace(theirs(), slots={0: SLOT, 1: SLOT})
+    finding = findings(look(own(), {"8:16": header}))["LUKS-030"]
+    assert "has key slots that are not the customer's" in finding["reason"]
+    assert finding["remedy"] == "manual"
+
+
 def test_no_copies_are_wanted(look):
     it = look({"header_backups": False}, {"8:1": HEADER})
     assert it.copying.missing() == []

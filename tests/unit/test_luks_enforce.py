@@ -15,13 +15,16 @@ from rocksalt.luks.family import enforce
 from rocksalt.luks.family.reading import Headers
 from rocksalt.luks.family.setup import HOME
 from rocksalt.luks.handover import service
-from rocksalt.luks.headers import Header
+from rocksalt.luks.headers import Header, Slot
 from rocksalt.luks.volumes import creating, opening, settling, states
 from rocksalt.luks.volumes.states import State
 
 SOCKET = "rocksalt-volumes-acme.socket"
 ALL = ["LUKS-020", "LUKS-030", "LUKS-040", "LUKS-043", "LUKS-044", "LUKS-045", "LUKS-046"]
-HEADER = Header("/dev/sda1", "/dev/sda1", 2, "00000000-0000-4000-8000-000000000003", digest="h0")
+SLOT = Slot("luks2", 512, "aes-xts-plain64", 512, "argon2id", 65536, 4)
+HEADER = Header(
+    "/dev/sda1", "/dev/sda1", 2, "00000000-0000-4000-8000-000000000003", slots={0: SLOT}
+)
 
 
 @pytest.fixture(autouse=True)
@@ -189,6 +192,12 @@ def test_copies_that_are_missing_are_made(fresh, monkeypatch):
         ("/dev/sda1", {**nobody, "header": ""}),
         ("/dev/sdb", {**nobody, "header": "/root/header"}),
     ]
+
+
+def test_a_header_without_keys_is_not_copied_over_one_with_keys(fresh, monkeypatch):
+    monkeypatch.setattr(copies, "back_up", lambda *args, **more: pytest.fail("made"))
+    erased = dataclasses.replace(HEADER, slots={})
+    enforce.enforce(fresh(known={"8:1": erased}, **BACKUP), ["LUKS-030"])
 
 
 def test_a_copy_that_nobody_could_read_is_not_made(fresh, monkeypatch):

@@ -13,7 +13,7 @@ from rocksalt.findings import Seen
 from rocksalt.host import Host
 from rocksalt.luks.family import receiving
 from rocksalt.luks.family.boot import ALONE, Boot
-from rocksalt.luks.family.copying import NOBODY, Copying
+from rocksalt.luks.family.copying import Copying
 from rocksalt.luks.family.customers import Customers
 from rocksalt.luks.family.disks import Disks
 from rocksalt.luks.family.quality import Quality
@@ -175,9 +175,9 @@ def _copies_seen(it: Luks) -> Seen:
     found, unreadable = it.copying.missing(), it.reading.headers.unreadable
     if unreadable and not found:
         return Seen(problem="error", reason=some(unreadable))
-    words = [f"{owned.header.device}: {words}" for owned, words in found]
-    alone = bool(found) and all(words == NOBODY for _, words in found)
-    return Seen(words, some(words), remedy="manual" if alone else "")
+    words = [f"{it.owned.header.device}: {it.words}" for it in found]
+    careful = bool(found) and all(it.careful for it in found)
+    return Seen(words, some(words), remedy="manual" if careful else "")
 
 
 def _receiving_expected(it: Luks) -> Any:

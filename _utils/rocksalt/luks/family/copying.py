@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rocksalt.backup.crypto import age
@@ -12,8 +12,7 @@ from rocksalt.luks.config import Volume
 from rocksalt.luks.copies import Copy
 from rocksalt.luks.family.reading import Reading, customers
 from rocksalt.luks.headers import Header
-
-NOBODY = "nobody could read a copy of its header: name hardening:backup:recipients"
+from rocksalt.luks.volumes import states
 
 
 @dataclass(frozen=True)
@@ -23,6 +22,17 @@ class Owned:
     header: Header
     volume: Volume | None
     recipients: Sequence[str]
+
+
+@dataclass(frozen=True)
+class Missing:
+    """A header without a copy as it should be: ``words`` say why, and ``careful`` whether a person
+    has to look first, for the copy that is there may be the better one.
+    """
+
+    owned: Owned
+    words: str
+    careful: bool = False
 
 
 class Copying:
@@ -58,29 +68,32 @@ class Copying:
                 found.append(Owned(header, None, self.recipients))
         return found
 
-    def missing(self) -> list[tuple[Owned, str]]:
-        """Headers that have no copy as it should be, and why."""
+    def missing(self) -> list[Missing]:
+        """Headers that have no copy as it should be."""
         if not self.settings["header_backups"]:
             return []
         there = copies.copies(self.reading.host)
-        return [
-            (it, words)
-            for it in self.owned()
-            for words in self._wrong(it, there.get(it.header.uuid))
-        ]
+        looks = (self._wrong(it, there.get(it.header.uuid)) for it in self.owned())
+        return [it for it in looks if it]
 
-    def _wrong(self, owned: Owned, copy: Copy | None) -> Iterator[str]:
+    def _wrong(self, owned: Owned, copy: Copy | None) -> Missing | None:
         """The first thing that is wrong with a copy."""
         if not owned.recipients:
-            yield NOBODY
-        elif copy is None:
-            yield "its header has no second copy"
-        elif copy.digest != owned.header.digest:
-            yield f"its header is not as it was on {copy.time}, when it was copied"
-        elif sorted(copy.recipients) != sorted(map(age.fingerprint, owned.recipients)):
-            yield "the copy of its header is not encrypted to those who are declared"
-        elif (age_of := self.now - _time(copy.time)).days > self.settings["header_backup_days"]:
-            yield f"the copy of its header is {age_of.days} days old"
+            words = "nobody could read a copy of its header: name hardening:backup:recipients"
+            return Missing(owned, words, careful=True)
+        damage = _damage(owned)
+        if copy is None:
+            return Missing(owned, f"its header has no second copy{damage}", bool(damage))
+        if copy.digest != owned.header.digest:
+            words = f"its header is not as it was on {copy.time}, when it was copied{damage}"
+            return Missing(owned, words, bool(damage))
+        if sorted(copy.recipients) != sorted(map(age.fingerprint, owned.recipients)):
+            words = "the copy of its header is not encrypted to those who are declared"
+            return Missing(owned, words)
+        days = (self.now - _time(copy.time)).days
+        if days > self.settings["header_backup_days"]:
+            return Missing(owned, f"the copy of its header is {days} days old")
+        return None
 
     def at_home(self) -> list[str]:
         """Devices the copy of whose header is on this host alone."""
@@ -105,6 +118,17 @@ class Copying:
             customer=volume.customer.name if volume else "",
             header=header.file if header.detached else "",
         )
+
+
+def _damage(owned: Owned) -> str:
+    """Why a header is none to be kept in place of an older one, the end of a sentence."""
+    header = owned.header
+    if not header.slots:
+        return ", and has no key slot left"
+    theirs = {*states.owners(header).values()} == {states.CUSTOMER}
+    if owned.volume and not theirs and not header.reencrypting:
+        return ", and has key slots that are not the customer's (LUKS-041)"
+    return ""
 
 
 def _time(text: str) -> dt.datetime:

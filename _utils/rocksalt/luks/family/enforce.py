@@ -14,7 +14,6 @@ from rocksalt.luks.config import Volume
 from rocksalt.luks.cryptsetup import Strength
 from rocksalt.luks.family import boot, checks, receiving
 from rocksalt.luks.family.checks import Luks
-from rocksalt.luks.family.copying import NOBODY
 from rocksalt.luks.family.setup import problems
 from rocksalt.luks.handover import service, units
 from rocksalt.luks.volumes import creating, opening, settling, states
@@ -101,7 +100,7 @@ def _mount(it: Luks, volume: Volume) -> None:
 
 
 def _copies(it: Luks) -> None:
-    missing = [owned for owned, words in it.copying.missing() if words != NOBODY]
+    missing = (found.owned for found in it.copying.missing() if not found.careful)
     each(partial(it.copying.make, owned) for owned in missing)
 
 

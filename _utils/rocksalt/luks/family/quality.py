@@ -41,7 +41,7 @@ class Quality:
             yield "leaves a part of its data unencrypted"
         if any(it.kind.startswith("hw-opal") for it in header.data):
             yield "leaves encryption to the disk (OPAL)"
-        if header.key_size < least:
+        if 0 < header.key_size < least:
             yield f"has a volume key of {header.key_size} bits, not {least}"
         for number, slot in _slots(header):
             if slot.cipher not in accepted:
