@@ -84,6 +84,12 @@ def killed_at(step: int, action: Callable[[], object]) -> bool:
 
 def killed_after(seconds: float, action: Callable[[], object]) -> bool:
     """Whether the process, with all programs that it had started, died after this time."""
+    end = time.monotonic() + seconds
+    return killed_when(lambda: time.monotonic() > end, action)
+
+
+def killed_when(moment: Callable[[], bool], action: Callable[[], object]) -> bool:
+    """The same at a moment that something outside shows."""
     child = os.fork()
     if child == 0:
         code = 1
@@ -93,7 +99,11 @@ def killed_after(seconds: float, action: Callable[[], object]) -> bool:
             code = 0
         finally:
             os._exit(code)
-    time.sleep(seconds)
+    while not moment():
+        done, status = os.waitpid(child, os.WNOHANG)
+        if done:
+            assert os.WEXITSTATUS(status) == 0
+            return False
     with contextlib.suppress(ProcessLookupError):
         os.killpg(child, signal.SIGKILL)
     _, status = os.waitpid(child, 0)

@@ -19,14 +19,14 @@ from pathlib import Path
 
 import luks_volumes as given
 import pytest
-from luks_killing import killed_after, killed_at
+from luks_killing import killed_after, killed_at, killed_when
 from luks_volumes import NOW, WEAK
 
 from rocksalt.errors import Refused
 from rocksalt.luks import cryptsetup
 from rocksalt.luks.config import RUNTIME, STATE, Customer, Volume
 from rocksalt.luks.keys import Key, WrongKey
-from rocksalt.luks.volumes import creating, journal, rotating, settling, states
+from rocksalt.luks.volumes import creating, finishing, journal, rotating, settling, states
 from rocksalt.luks.volumes.machine import Machine
 from rocksalt.luks.volumes.states import CUSTOMER, State
 
@@ -52,6 +52,16 @@ class Place:
     @property
     def state(self) -> State:
         return states.state(self.machine, self.volume)
+
+    @property
+    def slots_on_disk(self) -> set[int]:
+        """As the first copy of the header has them; none while it is being written."""
+        with open(self.disk, "rb") as file:
+            text = file.read(16 << 10)[4096:].partition(b"\0")[0]
+        try:
+            return set(map(int, json.loads(text)["keyslots"]))
+        except ValueError:
+            return set()
 
     def create(self) -> list[str]:
         return creating.create(self.machine, self.volume, NOW, WEAK)
@@ -256,7 +266,8 @@ def test_a_torn_header_that_nobody_was_writing_is_left_to_its_owner(volume: Plac
         file.write(b"torn")
     before = given.digest(volume.disk)
     with pytest.raises(Refused, match="first copy is damaged: cryptsetup repair"):
-        settling.settle(volume.machine, volume.volume)
+        states.state(volume.machine, volume.volume)
+    assert settling.settle(volume.machine, volume.volume) == []
     assert given.digest(volume.disk) == before
 
 
@@ -365,6 +376,34 @@ def test_programs_that_die_as_well_leave_nothing_that_cannot_be_finished(
         assert what != "reencrypt" or place.key() == key
         shutil.rmtree(tmp_path / str(part))
     assert died > 3
+
+
+def test_the_last_step_of_encrypting_anew_is_finished(made: Place, tmp_path: Path) -> None:
+    """Dies when the old key slot is gone, and the header says that all is still to be done."""
+    key, place = made.key(), made
+    for part in range(20):
+        place = made.copy(tmp_path / str(part))
+        opened(place)
+        killed_when(
+            lambda place=place: place.slots_on_disk == {1, 2},
+            lambda place=place: rotating.reencrypt(place.machine, place.volume, key, WEAK),
+        )
+        settling.settle(place.machine, place.volume)
+        header = place.state.header
+        assert header is not None
+        if finishing.last_slot(header) == 1:
+            break
+    assert place.state.anew
+    before = given.digest(place.disk)
+    with pytest.raises(WrongKey):
+        rotating.reencrypt(place.machine, place.volume, Key.random(), WEAK)
+    assert given.digest(place.disk) == before
+    done = rotating.reencrypt(place.machine, place.volume, key, WEAK)
+    assert done == ["the volume data was encrypted anew"]
+    assert place.is_whole()
+    assert place.key() == key
+    rotating.reencrypt(place.machine, place.volume, key, WEAK)
+    assert place.is_whole()
 
 
 def test_half_encrypted_anew_takes_no_other_change(volume: Place) -> None:

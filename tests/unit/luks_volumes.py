@@ -126,6 +126,7 @@ class Luks:
         self.slots: dict[int, bytes] = {}
         self.digests: dict[int, str] = {}
         self.tokens: dict[int, dict[str, Any]] = {}
+        self.unbound: set[int] = set()
         self.made = 0
         self.left: int | None = None
         self.how: BaseException = Died()
@@ -177,7 +178,15 @@ class Luks:
         if self.header is None:
             return None
         slots = {
-            it: Slot("luks2", 512, "aes", 512, "argon2id", digest=self.digests[it])
+            it: Slot(
+                "luks2",
+                512,
+                "aes",
+                512,
+                "argon2id",
+                digest=self.digests[it],
+                bound=it not in self.unbound,
+            )
             for it in self.slots
         }
         segment = Segment("crypt", "aes-xts-plain64", 16 << 20)
@@ -236,14 +245,18 @@ class Luks:
     def reencrypt(
         self, path: str, key: Key, slot: int | None, strength: Strength, options: Any = ()
     ) -> None:
-        """In two parts: while it is at it, there are a slot for the old key and one for the new."""
+        """In parts: while it is at it, there are a slot for the old key and one for the new."""
         assert self.header is not None
         token = next(iter(self.tokens.values()))
         if slot is not None:
             new = 1 - slot
             self.put(new, key)
+            self.unbound = {new}
+            self.step()
             token["keyslots"] = [str(slot), str(new)]
+            self.step()
             self.header["requirements"] = ("online-reencrypt-v2",)
+            self.unbound = set()
         self.step()
         self.kill_slot(path, min(self.slots, key=self.digests.__getitem__))
         self.header["requirements"] = ()

@@ -18,6 +18,10 @@ PROGRAM = "cryptsetup"
 _WRONG_KEY = 2
 _NO_SLOT = "No usable keyslot is available"
 """What cryptsetup says, with another status, of a wrong key for several slots."""
+_TORN = "Run repair first"
+"""What it says where it was killed while it wrote to the data."""
+_OVER = "reencryption not in progress"
+"""What it says where to recover these was all that was left to do."""
 _LEAST_PASSES = 4
 _FROM_STDIN = ("--key-file=-", f"--keyfile-size={SIZE}")
 
@@ -116,10 +120,17 @@ def remove_token(path: str, number: int) -> None:
     must(f"{path}: the token {number} could not be removed", ran)
 
 
+def restore_header(path: str, backup: str) -> None:
+    """Writes a whole header from a file over the one that is there."""
+    ran = run(PROGRAM, "luksHeaderRestore", "--batch-mode", f"--header-backup-file={backup}", path)
+    must(f"{path}: the header could not be written", ran)
+
+
 def mend(path: str) -> None:
-    """Writes the copy of a header anew that is damaged or older than the other one."""
-    ran = run(PROGRAM, "repair", "--batch-mode", "--type=luks2", path)
-    must(f"{path}: the header could not be mended", ran)
+    """Writes the copy of a header anew that is damaged or older than the other one. Whether that
+    went well, the header shows: afterwards, cryptsetup might ask for the key, to recover data.
+    """
+    run(PROGRAM, "repair", "--batch-mode", "--type=luks2", path)
 
 
 def describe(path: str, label: str, subsystem: str) -> None:
@@ -164,11 +175,15 @@ def reencrypt(
     with what was begun.
     """
     how = ["--resume-only"] if slot is None else [f"--key-slot={slot}", *strength.cost]
-    ran = run(
-        PROGRAM, "reencrypt", "--batch-mode", "--disable-external-tokens", *_FROM_STDIN, *how,
-        *options, path, given=key, timeout=None,
-    )  # fmt: skip
-    if ran.status == _WRONG_KEY:
+    command = (PROGRAM, "reencrypt", "--batch-mode", "--disable-external-tokens", *_FROM_STDIN)
+    ran = run(*command, *how, *options, path, given=key, timeout=None)
+    if ran.status and _TORN in ran.err:
+        again = run(PROGRAM, "repair", "--batch-mode", *_FROM_STDIN, path, given=key)
+        must(f"{path}: what was being encrypted anew could not be recovered", again)
+        ran = run(*command, *how, *options, path, given=key, timeout=None)
+        if _OVER in ran.err:
+            return
+    if _wrong(ran, slot):
         raise WrongKey(f"{path}: the key does not open it")
     must(f"{path}: could not be encrypted anew", ran)
 

@@ -55,9 +55,13 @@ class Rotation:
 
 @dataclass(frozen=True)
 class Reencryption:
-    """Everything is being encrypted anew, with the same key of the customer."""
+    """Everything is being encrypted anew; the customer's key moves from this slot, which has this
+    digest, to another one.
+    """
 
     uuid: str
+    slot: int
+    digest: str
 
 
 Entry = Creation | FirstOpening | Rotation | Reencryption

@@ -7,7 +7,16 @@ from rocksalt.luks import cryptsetup
 from rocksalt.luks.config import Volume
 from rocksalt.luks.keys import Key, WrongKey, without_core_dumps
 from rocksalt.luks.programs import must
-from rocksalt.luks.volumes import filling, journal, locks, mounting, settling, states, wrapping
+from rocksalt.luks.volumes import (
+    filling,
+    finishing,
+    journal,
+    locks,
+    mounting,
+    settling,
+    states,
+    wrapping,
+)
 from rocksalt.luks.volumes.machine import Machine
 from rocksalt.luks.volumes.states import State
 
@@ -20,7 +29,7 @@ def open_volume(machine: Machine, volume: Volume, key: Key) -> list[str]:
     """
     with locks.held(machine, volume.name), without_core_dumps():
         done = settling.unlocked(machine, volume)
-        found = there(machine, volume)
+        found = finished(machine, volume, key)
         mounting.possible(machine, volume, found)
         if found.mapping is None:
             done += _opened(machine, volume, found, key)
@@ -62,6 +71,17 @@ def there(machine: Machine, volume: Volume) -> State:
         raise Refused(f"the volume {volume.name} is not made yet: state.apply hardening.luks")
     if not found.made:
         raise Refused(found.what)
+    return found
+
+
+def finished(machine: Machine, volume: Volume, key: Key) -> State:
+    """The state of a volume that is there, once cryptsetup can open it: what was interrupted in the
+    last step of encrypting it anew is finished first.
+    """
+    found = there(machine, volume)
+    if found.anew and found.header is not None and finishing.last_slot(found.header) is not None:
+        finishing.finish(machine, volume, found.header, key)
+        return there(machine, volume)
     return found
 
 

@@ -69,18 +69,28 @@ def reencrypt(
     """
     with locks.held(machine, volume.name), without_core_dumps():
         notes = settling.unlocked(machine, volume)
-        found = opening.there(machine, volume)
+        found = opening.finished(machine, volume, key)
         slot = opening.unlocking(volume, found, key)
         if slot is not None:
-            notes += opening.adopt(machine, volume, key)
-            found = opening.there(machine, volume)
-            if found.fresh or found.strangers or len(found.slots) != 1:
-                why = "was never opened" if found.fresh else "has other keys: rotate it first"
-                raise Refused(f"the volume {volume.name} {why}")
-        journal.write(machine, volume.name, journal.Reencryption(found.uuid))
+            over = opening.adopt(machine, volume, key)
+            if over:
+                return [*notes, *over]
+            entry = _only(opening.there(machine, volume), slot)
+            journal.write(machine, volume.name, entry)
+        elif journal.read(machine, volume.name) is None:
+            journal.write(machine, volume.name, journal.Reencryption(found.uuid, -1, ""))
         options = machine.disks.reencrypt_options
         cryptsetup.reencrypt(found.device, key, slot, strength, options)
         return [*notes, *opening.adopt(machine, volume, key)]
+
+
+def _only(found: State, slot: int) -> journal.Reencryption:
+    """What begins; cryptsetup would drop all keys but this one."""
+    assert found.header is not None
+    if found.fresh or found.strangers or list(found.slots) != [slot]:
+        why = "was never opened" if found.fresh else "has other keys: rotate it first"
+        raise Refused(f"the volume {found.header.label} {why}")
+    return journal.Reencryption(found.uuid, slot, found.header.slots[slot].digest)
 
 
 def _whole(machine: Machine, volume: Volume) -> State:

@@ -38,7 +38,9 @@ def unlocked(machine: Machine, volume: Volume) -> list[str]:
         )
     if isinstance(entry, journal.Rotation):
         return _rotated(machine, volume, header, entry)
-    if _over(header, entry):
+    if isinstance(entry, journal.Reencryption):
+        return _encrypted(machine, volume, header, entry)
+    if header.subsystem != states.FRESH:
         journal.remove(machine, volume.name)
     return []
 
@@ -55,13 +57,23 @@ def _created(machine: Machine, volume: Volume, entry: journal.Creation) -> list[
     return [f"the interrupted creation of the volume {volume.name} was finished"]
 
 
-def _over(header: Header, entry: journal.Entry) -> bool:
-    """Whether nothing is left to do but to remove the journal."""
-    if isinstance(entry, journal.FirstOpening):
-        return header.subsystem != states.FRESH
-    if isinstance(entry, journal.Reencryption):
-        return not header.reencrypting and states.CHANGED not in states.owners(header).values()
-    return False
+def _encrypted(
+    machine: Machine, volume: Volume, header: Header, entry: journal.Reencryption
+) -> list[str]:
+    """Takes back what never began: as long as nothing is encrypted anew, the new key slot opens
+    nothing. What is over may only lack its token, for which :func:`opening.adopt` has a key.
+    """
+    if header.reencrypting:
+        return []
+    if not _is(header, entry.slot, entry.digest):
+        if states.CHANGED not in states.owners(header).values():
+            journal.remove(machine, volume.name)
+        return []
+    for number, slot in header.slots.items():
+        if not slot.bound:
+            cryptsetup.kill_slot(os.path.realpath(machine.path(volume.device)), number)
+    journal.remove(machine, volume.name)
+    return [f"encrypting the volume {volume.name} anew was taken back before it began"]
 
 
 def _rotated(

@@ -192,7 +192,8 @@ def _strangers(header: Header, entry: journal.Entry | None) -> Iterator[str]:
 def _pending(volume: Volume, header: Header, entry: journal.Entry | None) -> tuple[str, bool]:
     """What is half done, and whether only the customer can finish it."""
     if header.reencrypting or isinstance(entry, journal.Reencryption):
-        return f"the volume {volume.name} is encrypted anew in part", True
+        begun = header.reencrypting or CUSTOMER not in owners(header).values()
+        return f"the volume {volume.name} is encrypted anew in part", begun
     if isinstance(entry, journal.FirstOpening):
         return f"the file system of the volume {volume.name} was made in part", True
     if isinstance(entry, journal.Rotation):
