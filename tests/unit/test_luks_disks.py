@@ -69,11 +69,61 @@ def test_what_cannot_be_told_is_not_right(host: Machine) -> None:
     assert found.startswith("/tank (zfs): /tank is zfs of tank, which does not show")
 
 
-@pytest.mark.parametrize("exempt", ["/srv", "/mnt", "/dev/sdc1", "/dev/sdc"])
-def test_an_exempted_file_system_is_so_wherever_it_is_mounted(host: Machine, exempt: str) -> None:
+@pytest.mark.parametrize(
+    "exempt", [["/srv", "/mnt"], ["/srv", "/mnt", "/"], ["/dev/sdc1"], ["/dev/sdc"]]
+)
+def test_an_exempted_file_system_is_so_if_all_its_mounts_are(
+    host: Machine, exempt: list[str]
+) -> None:
     host.mount("/srv", "8:33")
     host.mount("/mnt", "8:33")
-    assert disks(host, exempt).mounted() == []
+    assert disks(host, *exempt).mounted() == []
+
+
+@pytest.mark.parametrize("exempt", ["/srv", "/mnt"])
+def test_an_exemption_of_one_mount_is_none_of_another(host: Machine, exempt: str) -> None:
+    host.mount("/srv", "8:33")
+    host.mount("/mnt", "8:33")
+    (other,) = {"/srv", "/mnt"} - {exempt}
+    (found,) = disks(host, exempt).mounted()
+    assert found.startswith(f"{other} (ext4")
+
+
+def test_a_file_system_below_an_exempted_one_is_another(host: Machine) -> None:
+    host.mount("/boot", "8:33")
+    host.mount("/boot/old", "8:33", root="/old")
+    assert disks(host, "/boot").mounted() == [], "the same, seen twice"
+    host.mount("/boot/data", "8:34")
+    (found,) = disks(host, "/boot").mounted()
+    assert found.startswith("/boot/data (ext4 on /dev/sdc2")
+
+
+def test_a_folder_bound_to_an_exempted_place_exempts_nothing(host: Machine) -> None:
+    host.mount("/efi", "8:33", root="/some/folder")
+    assert len(disks(host, "/efi").mounted()) == 1
+    host.mount("/srv", "8:33")
+    (found,) = disks(host, "/efi").mounted()
+    assert found.startswith("/srv (ext4")
+
+
+def test_subvolumes_are_parts_of_one_file_system(host: Machine) -> None:
+    host.pool("sdc1")
+    host.mount("/boot", "0:30", "btrfs", "/dev/sdc1", "rw,subvol=/@boot", root="/@boot")
+    assert disks(host, "/boot").mounted() == []
+    host.mount("/home", "0:30", "btrfs", "/dev/sdc1", "rw,subvol=/@home", root="/@home")
+    (found,) = disks(host, "/boot").mounted()
+    assert found.startswith("/home (btrfs")
+    assert found.endswith("lies on /dev/sdc, not encrypted")
+
+
+def test_what_is_exempt_of_what_a_host_has(host: Machine) -> None:
+    host.mount("/boot", "8:33")
+    assert disks(host, "/boot", "/efi", "/dev/sdz", "/dev/sdc", "swap").exemptions() == [
+        "/boot (decided)",
+        "/dev/sdc (decided)",
+    ]
+    host.swap("/dev/sdc2")
+    assert disks(host, "swap").exemptions() == ["swap (decided)"]
 
 
 @pytest.mark.parametrize("exempt", ["/", "/srv/deeper", "/dev/sdc2", "/dev/sdb", "/dev/away"])

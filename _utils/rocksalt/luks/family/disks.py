@@ -7,6 +7,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from functools import cached_property
+from pathlib import PurePosixPath
 
 from rocksalt.blocks import Below, Mount, Signature
 from rocksalt.errors import Refused
@@ -16,7 +17,7 @@ from rocksalt.luks.family.reading import LUKS, Reading
 SWAP = "swap"
 TEMPORARY = ("/tmp", "/var/tmp")
 _ELSEWHERE = re.compile(
-    r"nfs4?|cifs|smb3?|9p|virtiofs|afs|ceph|lustre|ocfs2_dlmfs|fuse|fuse\.(?!ntfs).*"
+    r"nfs4?|cifs|smb3?|9p|virtiofs|vboxsf|afs|ceph|beegfs|lustre|ocfs2_dlmfs|fuse|fuse\.(?!ntfs).*"
 )
 """File systems whose files are on other hosts, or are those of a program."""
 _DERIVED = ("loop", "overlay")
@@ -44,14 +45,38 @@ class Disks:
         found: list[str] = []
         for mounts in sorted(systems.values(), key=self._derived):
             below = self.reading.devices.below_mount(mounts[0])
-            paths = sorted({it.path for it in mounts}, key=len)
-            if below.safe or any(path in self.exempt for path in paths):
+            if below.safe or self._exempted(mounts):
                 continue
             if self._derived(mounts) and not below.unknown:
                 continue  # of files in what is mounted elsewhere, which was judged by itself
-            what = f"{paths[0]} ({mounts[0].kind}{self._device(mounts[0].number)})"
+            left = [it.path for it in mounts if not self._under(it.path)]
+            path = min(left or [it.path for it in mounts], key=len)
+            what = f"{path} ({mounts[0].kind}{self._device(mounts[0].number)})"
             found += self._open(what, below, mounts[0].number)
         return found
+
+    def _exempted(self, mounts: list[Mount]) -> bool:
+        """Whether a file system is exempt by where it is mounted: the whole of it where it was
+        decided, and nowhere else. A part of another one that is bound there exempts nothing.
+        """
+        whole = any(it.path in self.exempt and _whole(it) for it in mounts)
+        return whole and all(self._under(it.path) for it in mounts)
+
+    def _under(self, path: str) -> bool:
+        """Whether it is an exempted mount point or below one; one of / is about / alone."""
+        parents = (it for it in map(str, PurePosixPath(path).parents) if it != "/")
+        return path in self.exempt or any(it in self.exempt for it in parents)
+
+    def exemptions(self) -> list[str]:
+        """What is exempt of all that this host has, and why, as a person reads it."""
+        devices = self.reading.devices
+        places = {it.path for it in (*devices.mounts, *devices.swaps)} | {*TEMPORARY}
+        places |= {SWAP} if devices.swaps else set()
+        return [
+            f"{name} ({why})"
+            for name, why in self.exempt.items()
+            if name in places or (name.startswith("/dev/") and devices.find(name))
+        ]
 
     def _derived(self, mounts: list[Mount]) -> bool:
         device = self.reading.devices.by_number.get(mounts[0].number)
@@ -146,6 +171,12 @@ class Disks:
         """Of a mount, which may have none."""
         device = self.reading.devices.by_number.get(number)
         return f" on {device.path}, {size(device.size)}" if device else ""
+
+
+def _whole(mount: Mount) -> bool:
+    """Whether all of a file system is mounted there, or all of a subvolume of btrfs."""
+    subvolume = mount.kind == "btrfs" and f"subvol={mount.root}" in mount.options.split(",")
+    return mount.root == "/" or subvolume
 
 
 def size(count: int) -> str:
