@@ -63,7 +63,7 @@ def test_what_a_volume_says_wins(settings: Settings) -> None:
     (volume,) = config.volumes(settings).values()
 
     assert (volume.filesystem, volume.discard) == ("xfs", True)
-    assert volume.mount_options == ["nodev", "noexec", "nosuid"]
+    assert volume.mount_options == ["noexec", "nodev", "nosuid"]
     assert volume.key_command == ("clevis", "decrypt")
 
 
@@ -87,6 +87,51 @@ def test_two_names_lead_to_one_device(settings: Settings) -> None:
 def test_two_volumes_are_mounted_at_one_place(settings: Settings) -> None:
     settings["volumes"]["more"] = volume(device=f"{DATA}2")
     assert "hardening:luks:volumes:more:mount: /srv/acme is the same" in found(settings)
+
+
+@pytest.mark.parametrize(
+    "mount",
+    [
+        *("/", "/etc", "/etc/cron.d", "/usr/bin", "/root/.ssh", "/lib/systemd", "/proc/x", "/home"),
+        *("/var/lib/rocksalt", "/var/lib/rocksalt/luks", "/var/lib/dpkg", "/run/x", "/boot/x"),
+        *("/tmp/x", "/var/spool/cron/crontabs", "/opt/saltstack/salt", "/srv/salt"),
+    ],
+)
+def test_a_volume_is_mounted_over_no_folder_of_the_system(settings: Settings, mount: str) -> None:
+    settings["volumes"]["acme-data"]["mount"] = mount
+    assert f"acme-data:mount: {mount!r} is not a folder of its own" in found(settings)
+
+
+@pytest.mark.parametrize(
+    "mount", ["/srv/salted", "/home/acme", "/etcetera", "/var/lib/postgresql", "/data"]
+)
+def test_a_volume_is_mounted_elsewhere(settings: Settings, mount: str) -> None:
+    settings["volumes"]["acme-data"]["mount"] = mount
+    assert config.problems(settings) == []
+
+
+def test_a_volume_lies_in_no_other(settings: Settings) -> None:
+    inner = volume(device=f"{DATA}2", mount="/srv/acme/inner")
+    settings["volumes"]["more"] = {**inner, "confirm": "virtio-data2"}
+    assert "volumes:more:mount: /srv/acme/inner lies in the volume acme-data" in found(settings)
+    settings["volumes"]["more"]["mount"] = "/srv/acme-more"
+    assert config.problems(settings) == []
+
+
+@pytest.mark.parametrize(
+    "option", ["suid", "dev", "defaults", "user", "bind", "remount", "loop=/x", "logdev=/dev/sdb"]
+)
+def test_options_that_undo_ours(settings: Settings, option: str) -> None:
+    settings["volumes"]["acme-data"]["options"] = ["noexec", option]
+    assert f"volumes:acme-data:options: {option} undoes" in found(settings)
+
+
+@pytest.mark.parametrize("before", ['command="/bin/sh" ', "restrict,pty ", "no-pty "])
+def test_a_key_has_no_options(settings: Settings, before: str) -> None:
+    """They would stand beside ours, and might win."""
+    settings["customers"]["acme"]["ssh_keys"] = [before + SSH_KEY]
+    assert "customers:acme:ssh_keys: " in found(settings)
+    assert "has options in front of the key" in found(settings)
 
 
 @pytest.mark.parametrize(

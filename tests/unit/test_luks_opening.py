@@ -267,7 +267,7 @@ def test_options_that_are_missing_are_told(case: Case, monkeypatch: pytest.Monke
                      mounts=tuple(case.machine.disks.mounts)),
     )  # fmt: skip
     missing = [n for n, bit in mounting._FLAGS.items() if not flags & bit]
-    wanted = [n for n in ("nodev", "noexec", "nosuid") if n in missing]
+    wanted = [n for n in ("noexec", "nodev", "nosuid") if n in missing]
     assert said == ([f"/srv/data is mounted without {', '.join(wanted)}"] if wanted else [])
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,22 +27,28 @@ BY_ID = "/dev/disk/by-id/"
 
 _CUSTOMER = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 _VOLUME = re.compile(r"[a-z0-9][a-z0-9-]{0,31}")
+_SSH_KEY = re.compile(r"\s*(?:ssh|ecdsa|sk)-\S+\s")
 _PRIVATE = re.compile(r"AGE-SECRET-KEY-|PRIVATE KEY", re.IGNORECASE)
-_TAKEN = {
-    "",
-    "/bin",
-    "/boot",
-    "/dev",
-    "/etc",
-    "/home",
-    "/lib",
-    "/opt",
-    "/proc",
-    "/root",
-    "/run",
-} | {
-    *("/sbin", "/srv", "/sys", "/tmp", "/usr", "/var", "/var/lib", "/var/log"),
+_SYSTEM = (
+    *("/bin", "/boot", "/dev", "/efi", "/etc", "/lib", "/lib32", "/lib64", "/lost+found"),
+    *("/opt/saltstack", "/proc", "/root", "/run", "/sbin", "/srv/pillar", "/srv/salt", "/sys"),
+    *("/tmp", "/usr", "/var/backups", "/var/cache/apt", "/var/cache/salt", "/var/lib/apt"),
+    *("/var/lib/dpkg", "/var/lib/rocksalt", "/var/lib/rocksalt-backup"),
+    *("/var/lib/rocksalt-volumes", "/var/lib/salt", "/var/lib/systemd", "/var/lock", "/var/run"),
+    *("/var/spool/cron", "/var/tmp"),
+)
+"""Folders with which a host works: nothing of a customer is mounted there or below."""
+_SHARED = ("", "/", "/home", "/media", "/mnt", "/opt", "/srv")
+_SHARED += ("/var", "/var/cache", "/var/lib", "/var/log", "/var/mail", "/var/spool", "/var/www")
+"""Folders in which others have theirs: below them there is a place."""
+_FIRM = ("nodev", "nosuid")
+_REFUSED = {
+    *("defaults", "dev", "suid", "user", "users", "owner", "group"),
+    *("bind", "rbind", "move", "remount", "loop", "offset", "sizelimit"),
+    *("shared", "slave", "private", "unbindable", "rshared", "rslave", "rprivate", "runbindable"),
+    *("journal_path", "journal_dev", "logdev", "rtdev"),
 }
+"""Options that undo ours, mount something else, or write outside of the volume."""
 
 Settings = Mapping[str, Any]
 
@@ -83,8 +89,8 @@ class Volume:
 
     @property
     def mount_options(self) -> list[str]:
-        """Sorted; nodev and nosuid always."""
-        return sorted({"nodev", "nosuid", *self.options})
+        """Sorted; nodev and nosuid at the end, where nothing overrules them."""
+        return [*sorted({*self.options} - {*_FIRM}), *_FIRM]
 
 
 def customers(settings: Settings) -> dict[str, Customer]:
@@ -143,6 +149,7 @@ def problems(settings: Settings, resolved: Callable[[str], str] = os.path.realpa
         *_volume_problems(settings),
         *_twice(settings["volumes"], "device", resolved),
         *_twice(settings["volumes"], "mount", os.path.normpath),
+        *_nested(settings["volumes"]),
     ]
 
 
@@ -161,6 +168,11 @@ def _customer_problems(entries: Mapping[str, Settings]) -> Iterator[str]:
                 yield f"{where}:recipients: {key} is also in {owner[key]}:recipients"
         for line in entry.get("ssh_keys", ()):
             key = " ".join(line.split()[:2])
+            if not _SSH_KEY.match(line):
+                yield (
+                    f"{where}:ssh_keys: {line!r} has options in front of the key; write the key "
+                    "alone, which is bound to one command anyway"
+                )
             if owner.setdefault(key, where) != where:
                 yield f"{where}:ssh_keys: {key} is also in {owner[key]}:ssh_keys"
 
@@ -179,10 +191,30 @@ def _volume_problems(settings: Settings) -> Iterator[str]:
                 f"{where}:confirm: is {entry['confirm']!r}, and the device is {stable!r}; both have"
                 " to name the same device before it may be formatted"
             )
-        if os.path.normpath(entry["mount"]) != entry["mount"] or entry["mount"] in _TAKEN:
-            yield (
-                f"{where}:mount: {entry['mount']!r} is not a folder of its own, such as /srv/{name}"
-            )
+        mount, options = entry["mount"], entry.get("options", ())
+        if os.path.normpath(mount) != mount or mount in _SHARED or _within(mount, _SYSTEM):
+            yield f"{where}:mount: {mount!r} is not a folder of its own, such as /srv/{name}"
+        for option in options:
+            if option.partition("=")[0] in _REFUSED:
+                yield (
+                    f"{where}:options: {option} undoes nodev or nosuid, or mounts something else; "
+                    "remove it"
+                )
+
+
+def _nested(entries: Mapping[str, Settings]) -> Iterator[str]:
+    """Volumes that are mounted in others: whoever has the outer one decides where that leads."""
+    for name, entry in entries.items():
+        for other, outer in entries.items():
+            if entry["mount"] != outer["mount"] and _within(entry["mount"], [outer["mount"]]):
+                yield (
+                    f"{TOP}:volumes:{name}:mount: {entry['mount']} lies in the volume {other}; "
+                    "each volume needs a place outside of all others"
+                )
+
+
+def _within(path: str, folders: Iterable[str]) -> bool:
+    return any(path == it or path.startswith(f"{it}/") for it in folders)
 
 
 def _twice(entries: Mapping[str, Settings], key: str, same: Callable[[str], str]) -> Iterator[str]:
