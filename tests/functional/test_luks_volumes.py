@@ -19,11 +19,12 @@ from pathlib import Path
 
 import luks_volumes as given
 import pytest
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from luks_killing import killed_after, killed_at, killed_when
 from luks_volumes import NOW, WEAK
 
 from rocksalt.errors import Refused
-from rocksalt.luks import cryptsetup
+from rocksalt.luks import cryptsetup, programs
 from rocksalt.luks.config import RUNTIME, STATE, Customer, Volume
 from rocksalt.luks.keys import Key, WrongKey
 from rocksalt.luks.volumes import creating, finishing, journal, rotating, settling, states
@@ -62,6 +63,22 @@ class Place:
             return set(map(int, json.loads(text)["keyslots"]))
         except ValueError:
             return set()
+
+    def data(self, key: Key) -> list[bytes]:
+        """Some sectors, decrypted as the kernel would do it: with AES-XTS and the volume key."""
+        file = self.machine.path("/volume-key")
+        dump = ["luksDump", "--batch-mode", "--dump-volume-key", f"--volume-key-file={file}"]
+        file.unlink(missing_ok=True)
+        ran = programs.run("cryptsetup", *dump, "--key-file=-", str(self.disk), given=key)
+        assert ran.status == 0, ran
+        found = []
+        with open(self.disk, "rb") as disk:
+            for sector in (0, 1, 5000, 10000, (given.SIZE >> 12) - 4097):
+                disk.seek((16 << 20) + (sector << 12))
+                tweak = modes.XTS((sector << 3).to_bytes(16, "little"))
+                cipher = Cipher(algorithms.AES(file.read_bytes()), tweak).decryptor()
+                found.append(cipher.update(disk.read(4096)))
+        return found
 
     def create(self) -> list[str]:
         return creating.create(self.machine, self.volume, NOW, WEAK)
@@ -313,12 +330,13 @@ def test_a_token_of_others_is_seen(volume: Place) -> None:
     assert volume.is_whole()
 
 
-def test_everything_is_encrypted_anew_under_the_same_key(volume: Place) -> None:
+def test_everything_is_encrypted_anew_under_the_same_key(made: Place, volume: Place) -> None:
     opened(volume)
     key, before = volume.key(), volume.state
     rotating.reencrypt(volume.machine, volume.volume, key, WEAK)
     assert volume.is_whole()
     assert volume.key() == key
+    assert volume.data(key) == made.data(key)
     assert volume.state.wrapped == before.wrapped
     assert volume.state.header.slots != before.header.slots
 
@@ -373,7 +391,7 @@ def test_programs_that_die_as_well_leave_nothing_that_cannot_be_finished(
         if what != "rotate":
             actions[what](place)
         assert place.is_whole()
-        assert what != "reencrypt" or place.key() == key
+        assert what != "reencrypt" or (place.key(), place.data(key)) == (key, made.data(key))
         shutil.rmtree(tmp_path / str(part))
     assert died > 3
 
@@ -401,7 +419,7 @@ def test_the_last_step_of_encrypting_anew_is_finished(made: Place, tmp_path: Pat
     done = rotating.reencrypt(place.machine, place.volume, key, WEAK)
     assert done == ["the volume data was encrypted anew"]
     assert place.is_whole()
-    assert place.key() == key
+    assert (place.key(), place.data(key)) == (key, made.data(key))
     rotating.reencrypt(place.machine, place.volume, key, WEAK)
     assert place.is_whole()
 
