@@ -12,6 +12,8 @@ from rocksalt import blocks
 from rocksalt.blocks import Below, Devices
 from rocksalt.errors import Refused
 from rocksalt.host import Host, Ran
+from rocksalt.luks.tables import Table
+from rocksalt.luks.tables import plain as plain_by
 
 
 @pytest.fixture
@@ -146,7 +148,7 @@ def test_what_does_not_show_its_disks_cannot_be_told(host: Machine, name: str, k
 
 
 def test_a_table_is_believed_rather_than_a_name(host: Machine) -> None:
-    found = tree(host, _252_0=("8:1",))
+    found = tree(host, _252_0=("8:1",), _252_1=())
     assert not found.by_number["252:0"].encrypts
     assert [it.name for it in found.unencrypted("252:0")] == ["sda"]
     assert found.below("252:1").encrypted
@@ -163,9 +165,20 @@ def test_a_table_that_loses_everything_encrypts_nothing(host: Machine) -> None:
     assert not tree(host, _252_5=()).below("252:5").encrypted
 
 
-def test_a_table_with_an_unknown_device_cannot_be_told(host: Machine) -> None:
+def test_a_table_that_does_not_show_what_it_lies_on_cannot_be_told(host: Machine) -> None:
     found = tree(host, _252_0=("",)).below("252:0")
-    assert found.unknown == ("the device below is not among those of this host",)
+    assert found.unknown == ("dmsetup shows no table of /dev/mapper/the-dm-0 with what it lies on",)
+
+
+@pytest.mark.parametrize("uuid", [LUKS, LVM])
+def test_a_device_of_which_dmsetup_shows_no_table_cannot_be_told(host: Machine, uuid: str) -> None:
+    host.disk("dm-5", "252:5", "sdb", uuid=uuid)
+    tables = {number: Table("x", number, LUKS, ()) for number in ("252:0", "252:5")}
+    for known in (plain_by(tables), {"252:0": ()}):
+        found = blocks.tree(Host(str(host.root)), known)
+        assert found.below("252:5").unknown
+        assert not found.below("252:5").safe
+        assert not found.by_number["252:5"].encrypts
 
 
 # File systems -------------------------------------------------------------------------------------
@@ -213,8 +226,21 @@ def test_an_overlay_is_what_it_writes_to(host: Machine, device: str, expected: b
     assert bool(below(host).plain) is not expected
 
 
-def test_an_overlay_without_an_upper_folder_cannot_be_told(host: Machine) -> None:
-    host.mount("/srv", "0:50", "overlay", "overlay", "ro,lowerdir=/low")
+@pytest.mark.parametrize(
+    "options",
+    ["ro,lowerdir=/secret:/open\\134:er,x=1", "ro,lowerdir+=/secret,datadir+=/open\\134:er"],
+)
+def test_an_overlay_to_which_nobody_writes_is_what_it_shows(host: Machine, options: str) -> None:
+    host.mount("/secret", "252:0")
+    host.mount("/srv", "0:50", "overlay", "overlay", options)
+    assert below(host) == Below(crypts=below(host, "/secret").crypts, memory=True)
+    host.mount("/open:er", "8:1")
+    assert plain(below(host)) == ["sda"]
+
+
+@pytest.mark.parametrize("options", ["ro,lowerdir=low", "ro", "ro,lowerdir=/low:low"])
+def test_an_overlay_of_nobody_knows_what_cannot_be_told(host: Machine, options: str) -> None:
+    host.mount("/srv", "0:50", "overlay", "overlay", options)
     assert below(host).unknown
 
 
@@ -233,7 +259,10 @@ def test_what_cannot_be_told_says_so(host: Machine, kind: str) -> None:
     assert not below(host).safe
 
 
-@pytest.mark.parametrize("kind", ["tmpfs", "ramfs", "proc", "cgroup2"])
+@pytest.mark.parametrize(
+    "kind",
+    ["tmpfs", "ramfs", "proc", "cgroup2", "nfsd", "xenfs", "cpuset", "functionfs", "smackfs"],
+)
 def test_memory_reaches_no_disk(host: Machine, kind: str) -> None:
     host.mount("/srv", "0:61", kind)
     assert below(host) == Below(memory=True)
@@ -397,21 +426,31 @@ def test_the_running_host_is_read() -> None:
 
 # What lies on them --------------------------------------------------------------------------------
 
-EXPORT = (
-    "DEVNAME=/dev/sdb\nUUID=zL2r-5\nLABEL=a\\ b\nVERSION=LVM2 001\nTYPE=LVM2_member\nUSAGE=raid\n"
-)
+EXPORT = "UUID=zL2r-5\nLABEL=a\\ b\nVERSION=LVM2 001\nTYPE=LVM2_member\nUSAGE=raid\n"
 
 
 class Probed(Host):
-    """Answers for blkid by device; anything else has nothing on it."""
+    """Answers for blkid by device; anything else has nothing on it. As blkid does, it leaves out
+    what is not there, and ends at the first device that it cannot tell anything of.
+    """
 
     def __init__(self, root: str, answers: dict[str, Ran]):
         super().__init__(root)
-        self._answers = answers
+        self.answers = answers
+        self.asked: list[list[str]] = []
 
     def run(self, *command: str, timeout: float = 30, text: str = "") -> Ran:
         assert command[:4] == ("blkid", "-p", "-o", "export")
-        return self._answers.get(command[4].removeprefix(self.root), Ran(2, "", ""))
+        names = [it.removeprefix(self.root) for it in command[4:] if os.path.exists(it)]
+        self.asked.append(names)
+        told: list[str] = []
+        ran = Ran(2, "", "")
+        for name in names:
+            ran = self.answers.get(name, Ran(2, "", ""))
+            if ran.status:
+                break
+            told.append(f"DEVNAME={self.root}{name}\n{ran.out}")
+        return Ran(ran.status, "" if ran.status == 124 else "\n".join(told), "")
 
 
 def test_what_lies_on_devices_is_told_or_why_not(host: Machine) -> None:
@@ -419,7 +458,7 @@ def test_what_lies_on_devices_is_told_or_why_not(host: Machine) -> None:
     host.disk("sdd", "8:48", size="0")
     host.disk("sde", "8:64")
     (host.root / "dev/sdc").unlink()
-    table = Ran(0, "DEVNAME=/dev/sda\nPTUUID=9\nPTTYPE=gpt\n", "")
+    table = Ran(0, "PTUUID=9\nPTTYPE=gpt\n", "")
     both = Ran(8, "", "")
     answers = {"/dev/sda": table, "/dev/sdb": Ran(0, EXPORT, ""), "/dev/sde": both}
     probed = Probed(str(host.root), answers)
@@ -432,6 +471,31 @@ def test_what_lies_on_devices_is_told_or_why_not(host: Machine) -> None:
     assert "8:48" not in found
     members = [number for number, it in found.items() if it.member]
     assert members == ["8:16"]
+
+
+def test_many_devices_take_few_processes(host: Machine) -> None:
+    ext4 = Ran(0, "TYPE=ext4\n", "")
+    for number in range(250):
+        host.disk(f"vd{number}", f"250:{number}")
+    answers = {f"/dev/vd{number}": ext4 for number in range(250)}
+    answers |= dict.fromkeys(("/dev/sda", "/dev/sda1", "/dev/sdb", "/dev/dm-0", "/dev/dm-1"), ext4)
+    probed = Probed(str(host.root), answers)
+    found = blocks.signatures(probed, blocks.tree(probed))
+    assert {it.type for it in found.values()} == {"ext4"}
+    assert len(found) == 255
+    assert len(probed.asked) == 3
+    del answers["/dev/vd7"]
+    assert blocks.signatures(probed, blocks.tree(probed))["250:7"] == blocks.Signature()
+    assert len(probed.asked) <= 3 + 4
+
+
+def test_a_device_that_does_not_answer_leaves_the_others_known(host: Machine) -> None:
+    answers = {"/dev/sda": Ran(124, "", ""), "/dev/sdb": Ran(0, "TYPE=swap\n", "")}
+    probed = Probed(str(host.root), answers)
+    found = blocks.signatures(probed, blocks.tree(probed))
+    assert found["8:0"].problem == "blkid cannot tell what is on /dev/sda: status 124"
+    assert found["8:16"].type == "swap"
+    assert found["8:1"] == blocks.Signature()
 
 
 def test_paths_to_a_disk_are_left_to_what_unites_them(host: Machine) -> None:
@@ -455,7 +519,7 @@ def test_drives_are_not_waited_for(host: Machine, name: str, kind: str) -> None:
 def test_suspended_devices_are_left_alone(host: Machine) -> None:
     (host.root / "sys/devices/pci/block/dm-0/dm/suspended").write_text("1\n")
     host.disk("dm-5", "252:5", "dm-0", uuid=LVM)
-    probed = Probed(str(host.root), dict.fromkeys(("/dev/mapper/the-dm-0",), Ran(99, "", "")))
+    probed = Probed(str(host.root), {"/dev/dm-0": Ran(99, "", "")})
     found = blocks.signatures(probed, blocks.tree(probed))
     reason = "is suspended, and cannot be read before it resumes"
     assert found["252:0"].problem == f"/dev/mapper/the-dm-0 {reason}"

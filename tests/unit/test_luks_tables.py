@@ -120,9 +120,10 @@ def test_what_is_handed_on_as_it_is(real: dict[str, Table]) -> None:
         ([("crypt", "cipher_null-ecb - 0 8:0 0")], ("8:0",)),
         ([("crypt", "aes-xts-plain64 00 0 8:0 0"), ("linear", "8:1 0")], ("8:1",)),
         ([("linear", "8:1 0"), ("linear", "8:1 9")], ("8:1",)),
-        ([("zero", ""), ("error", "")], ()),
+        ([("crypt", "aes-xts-plain64 00 0 8:0 0"), ("zero", ""), ("error", "")], ()),
+        ([("zero", ""), ("error", "")], ("",)),
         ([("strange", "here")], ("",)),
-        ([], ()),
+        ([], ("",)),
     ],
 )
 def test_what_a_table_hands_on(targets: list[tuple[str, str]], wanted: tuple[str, ...]) -> None:

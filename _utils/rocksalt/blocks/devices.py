@@ -15,12 +15,16 @@ from rocksalt.host import Host
 
 _MEMORY = {"tmpfs", "ramfs", "devtmpfs", "hugetlbfs", "rootfs"}
 _NOTHING = {
-    *("autofs", "binfmt_misc", "bpf", "cgroup", "cgroup2", "configfs", "debugfs", "devpts"),
-    *("efivarfs", "fuse.lxcfs", "fusectl", "mqueue", "nsfs", "proc", "pstore", "resctrl"),
-    *("rpc_pipefs", "securityfs", "selinuxfs", "sysfs", "tracefs"),
+    *("autofs", "binder", "binfmt_misc", "bpf", "cgroup", "cgroup2", "configfs", "cpuset"),
+    *("debugfs", "devpts", "efivarfs", "functionfs", "fuse.lxcfs", "fusectl", "gadgetfs"),
+    *("ibmasmfs", "ipathfs", "mqueue", "nfsd", "nsfs", "nullfs", "ocfs2_dlmfs", "openpromfs"),
+    *("oprofilefs", "pidfs", "proc", "pstore", "qibfs", "resctrl", "rpc_pipefs", "s390_hypfs"),
+    *("securityfs", "selinuxfs", "smackfs", "spufs", "sysfs", "tracefs", "usbfs", "xenfs"),
 }
 """File systems that keep nothing."""
 _UPPER = re.compile(r"(?:^|,)upperdir=([^,]+)")
+_LOWER = re.compile(r"(?:^|,)(?:lowerdir|datadir)\+?=([^,]+)")
+_COLONS = re.compile(r"(?<!\\):+")
 _BESIDE = re.compile(r"(?:^|,)(?:logdev|rtdev|journal_path|jdev)=(/[^,]+)")
 """Further devices to which a file system writes: journals and the like."""
 _DELETED = " (deleted)"
@@ -201,7 +205,10 @@ class _Walk:
         if device.backing:
             self.file(device.backing, device.path)
         for number in device.plain:
-            self.device(number)
+            if number:
+                self.device(number)
+            else:
+                self.unknown.append(f"dmsetup shows no table of {device.path} with what it lies on")
 
     def file(self, path: str, user: str) -> None:
         """A file that is used as a device, or a device."""
@@ -233,6 +240,9 @@ class _Walk:
                 self.file(mounts.unescaped(path), mount.path)
         elif mount.kind == "overlay" and upper:
             self.path(mounts.unescaped(upper[1]))
+        elif mount.kind == "overlay" and (lower := _lower(mount)):
+            for path in lower:
+                self.path(path)
         elif mount.kind in _MEMORY | _NOTHING:
             self.memory = True
         else:
@@ -253,6 +263,15 @@ class _Walk:
                 f"{mount.path} is {mount.kind} of {mount.source}, which does not show whether it is"
                 " encrypted"
             )
+
+
+def _lower(mount: Mount) -> list[str]:
+    """The folders that an overlay shows to which nobody can write; none where that cannot be told,
+    for one of them is named from where it was mounted.
+    """
+    texts = (mounts.unescaped(it) for it in _LOWER.findall(mount.options))
+    found = [it.replace("\\:", ":") for text in texts for it in _COLONS.split(text)]
+    return found if all(it.startswith("/") for it in found) else []
 
 
 def _btrfs(devices: Devices, mount: Mount) -> list[str]:

@@ -82,10 +82,12 @@ def _kind(node: str, name: str, dm_uuid: str) -> str:
 
 
 def _known(device: Device, plain: Mapping[str, Collection[str]]) -> Device:
-    """A device with what its live table says, whatever it is called."""
-    if device.number not in plain:
+    """A device with what its live table says, whatever it is called; without one it hands on what
+    is written to it to nobody knows what.
+    """
+    if not device.dm_name and device.number not in plain:
         return device
-    below = tuple(plain[device.number])
+    below = tuple(plain.get(device.number, ("",)))
     encrypts = bool(device.parents) and not below
     return replace(device, kind="crypt" if encrypts else device.kind, plain=below)
 

@@ -20,6 +20,7 @@ _CAPI_HMAC = re.compile(r"capi:authenc\(hmac\((\w+)\),(\w+)\((\w+)\)\)-(\S+)")
 _CAPI_POLY1305 = re.compile(r"capi:rfc7539\((\w+),(poly1305)\)-(\S+)")
 _CAPI = re.compile(r"capi:(\w+)\((\w+)\)-(\S+)")
 _SECTOR = 512
+_KEEP_NOTHING = ("error", "zero")
 
 
 @dataclass(frozen=True)
@@ -172,21 +173,20 @@ def _asked(host: Host, *arguments: str) -> str:
 
 def plain(tables: Mapping[str, Table]) -> dict[str, tuple[str, ...]]:
     """For :func:`rocksalt.blocks.tree`: the devices to which each hands on what is written to it
-    as it is. Those of targets of dm-crypt are none of them, unless its cipher is the null cipher.
+    as it is, none for what encrypts: a table with targets of dm-crypt, and no others that keep
+    what is written. The null cipher encrypts nothing. An empty name stands for what a table does
+    not show.
     """
-    return {number: tuple(_plain(table)) for number, table in tables.items()}
+    return {number: _plain(table) for number, table in tables.items()}
 
 
-def _plain(table: Table) -> Iterator[str]:
-    met = set()
+def _plain(table: Table) -> tuple[str, ...]:
+    found = []
     for target in table.targets:
-        if target.encrypts or target.kind in ("error", "zero"):
-            continue
-        # A target of which the devices are not seen lies on what nobody knows.
-        for device in target.devices or ("",):
-            if device not in met:
-                met.add(device)
-                yield device
+        if not target.encrypts and target.kind not in _KEEP_NOTHING:
+            found += target.devices or ("",)
+    encrypts = any(it.encrypts for it in table.targets)
+    return tuple(dict.fromkeys(found)) or (() if encrypts else ("",))
 
 
 def differences(header: Header, table: Table, devices: Devices) -> list[str]:
