@@ -6,6 +6,7 @@ import dataclasses
 import grp
 import os
 import pwd
+import re
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,8 @@ class Case:
         self.luks = Luks(monkeypatch, self.machine)
         self.luks.make(self.volume, self.key, fresh=True)
         self.ran: list[str] = []
+        self.commands: list[tuple[str, ...]] = []
+        self.mounted_on: tuple[int, int] | None = None
         self.fails = ""
         monkeypatch.setattr(filling, "run", self.run)
         monkeypatch.setattr(mounting, "run", self.run)
@@ -45,6 +48,10 @@ class Case:
         if command[0] == self.fails:
             return Ran(32, "", "it cannot")
         self.ran.append(command[0])
+        self.commands.append(command)
+        if "--no-canonicalize" in command:
+            found = os.stat(command[-1])
+            self.mounted_on = (found.st_dev, found.st_ino)
         if command[0] == "mount":
             self.machine.disks.mounts = [
                 Mount(9, 1, "253:0", "/srv/data", "ext4", "/dev/mapper/data", "rw")
@@ -181,13 +188,70 @@ def test_a_folder_with_files_of_its_own_is_not_hidden(case: Case) -> None:
 
 def test_a_link_on_the_way_is_not_followed(case: Case) -> None:
     case.machine.path("/srv/data").symlink_to(case.machine.path("/disks"))
-    with pytest.raises(Refused, match="mount: /srv/data leads elsewhere: there is a link in it"):
+    with pytest.raises(Refused, match="mount: /srv/data leads elsewhere: /srv/data is a link"):
         case.open()
+
+
+def test_a_folder_in_a_place_of_others_is_none(case: Case) -> None:
+    """They could exchange it for a link to /etc while the key is being derived."""
+    srv = case.machine.path("/srv")
+    for mode in (0o777, 0o775, 0o1777):
+        srv.chmod(mode)
+        with pytest.raises(Refused, match="mount: /srv/data: others than root can change /srv"):
+            case.open()
+        assert case.condition == states.CLOSED
+        assert not (srv / "data").exists()
+
+
+def test_it_is_mounted_on_the_folder_that_was_looked_at(case: Case) -> None:
+    """Whatever its name leads to by then."""
+    case.open()
+    command = next(it for it in case.commands if it[0] == "mount")
+    assert "--no-canonicalize" in command
+    assert re.fullmatch(r"/proc/self/fd/\d+/\.", command[-1])
+    folder = case.machine.path("/srv/data").stat()
+    assert case.mounted_on == (folder.st_dev, folder.st_ino)
+
+
+def test_owner_and_mode_are_set_before_nothing_can_be_written(case: Case) -> None:
+    case.open(options=("ro", "noexec"))
+    mounted, again = [it[it.index("-o") + 1].split(",") for it in case.commands if "-o" in it]
+    assert mounted[0] == "rw"
+    assert "ro" not in mounted
+    assert {"remount", "ro", "noexec", "nodev", "nosuid"} <= {*again}
+
+
+def test_the_folder_of_a_closed_volume_becomes_that_of_root(case: Case) -> None:
+    folder = case.machine.path("/srv/data")
+    assert mounting.prepare(case.machine, case.volume) == []
+    assert not folder.exists()
+    folder.mkdir(0o755)
+    assert mounting.prepare(case.machine, case.volume) == ["/srv/data is root's alone now"]
+    assert folder.stat().st_mode & 0o777 == 0o700
+    assert mounting.prepare(case.machine, case.volume) == []
+
+
+def test_a_folder_with_files_or_through_a_link_is_given_to_nobody(case: Case) -> None:
+    folder = case.machine.path("/srv/data")
+    folder.mkdir(0o755)
+    (folder / "live").touch()
+    with pytest.raises(Refused, match="which are not encrypted and would be hidden: live"):
+        mounting.prepare(case.machine, case.volume)
+    assert folder.stat().st_mode & 0o777 == 0o755
+    other = case.machine.path("/other")
+    other.mkdir(0o755)
+    (folder / "live").unlink()
+    folder.rmdir()
+    folder.symlink_to(other)
+    assert mounting.obstacles(case.machine, case.volume)
+    with pytest.raises(Refused, match="is a link"):
+        mounting.prepare(case.machine, case.volume)
+    assert other.stat().st_mode & 0o777 == 0o755
 
 
 def test_a_file_in_the_way_is_named(case: Case) -> None:
     case.machine.path("/srv/data").touch()
-    with pytest.raises(Refused, match="mount: /srv/data is not a folder"):
+    with pytest.raises(Refused, match="mount: /srv/data: /srv/data is not a folder"):
         case.open()
 
 

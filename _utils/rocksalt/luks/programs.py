@@ -15,7 +15,7 @@ from rocksalt.host import ENVIRONMENT, Ran
 from rocksalt.luks.keys import Key
 
 HELD: contextvars.ContextVar[tuple[int, ...]] = contextvars.ContextVar("held", default=())
-"""Descriptors of locks. Programs keep them open, so that a lock lasts as long as a program that was
+"""Descriptors of locks, above all. Programs keep them open, so that a lock lasts as long as a program that was
 started under it, also when we were killed.
 """
 
@@ -53,6 +53,16 @@ def must(failure: str, ran: Ran) -> Ran:
         said = " ".join((ran.err or ran.out).split()) or f"exit code {ran.status}"
         raise Refused(f"{failure}: {said}")
     return ran
+
+
+@contextlib.contextmanager
+def held(descriptor: int) -> Iterator[None]:
+    """Programs that are started meanwhile have the descriptor as well."""
+    before = HELD.set((*HELD.get(), descriptor))
+    try:
+        yield
+    finally:
+        HELD.reset(before)
 
 
 @contextlib.contextmanager

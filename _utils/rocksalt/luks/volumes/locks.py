@@ -9,8 +9,8 @@ import time
 from collections.abc import Iterator
 
 from rocksalt.errors import Refused
+from rocksalt.luks import programs
 from rocksalt.luks.config import RUNTIME
-from rocksalt.luks.programs import HELD
 from rocksalt.luks.volumes.machine import Machine
 
 PATIENCE = 30.0
@@ -30,11 +30,10 @@ def held(machine: Machine, name: str, patience: float = PATIENCE) -> Iterator[No
         _wait(descriptor, name, time.monotonic() + patience)
         os.ftruncate(descriptor, 0)
         os.write(descriptor, f"{os.getpid()}\n".encode())
-        before = HELD.set((*HELD.get(), descriptor))
         try:
-            yield
+            with programs.held(descriptor):
+                yield
         finally:
-            HELD.reset(before)
             fcntl.flock(descriptor, fcntl.LOCK_UN)
     finally:
         os.close(descriptor)

@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator
 from rocksalt.blocks import Device
 from rocksalt.errors import Refused
 from rocksalt.luks.config import TOP, Volume
-from rocksalt.luks.programs import must, run
-from rocksalt.luks.volumes import states
+from rocksalt.luks.programs import held, must, run
+from rocksalt.luks.volumes import places, states
 from rocksalt.luks.volumes.machine import Machine
 from rocksalt.luks.volumes.states import State
 
@@ -26,7 +26,7 @@ _FLAGS = {
     "sync": os.ST_SYNCHRONOUS,
 }
 """What the kernel tells of a mount; other options are those of a file system."""
-_SHOWN = 3
+_READ_ONLY = "ro"
 
 
 def differences(machine: Machine, volume: Volume, found: State) -> list[str]:
@@ -53,24 +53,31 @@ def possible(machine: Machine, volume: Volume, found: State) -> None:
     where = f"{TOP}:volumes:{volume.name}"
     _number(pwd.getpwnam, volume.owner, f"{where}:owner")
     _number(grp.getgrnam, volume.group, f"{where}:group")
-    if volume.mount in [mount.path for mount in found.mounts]:
-        return
-    path = machine.path(volume.mount)
-    if os.path.realpath(path) != os.path.join(os.path.realpath(machine.path("/")), *_parts(volume)):
-        raise Refused(f"{where}:mount: {volume.mount} leads elsewhere: there is a link in it")
-    if any(mount.path == volume.mount for mount in machine.tree().mounts):
-        raise Refused(f"{where}:mount: something else is mounted at {volume.mount}")
-    if not path.exists():
-        return
-    if not path.is_dir():
-        raise Refused(f"{where}:mount: {volume.mount} is not a folder")
-    hidden = sorted(os.listdir(path))
-    if hidden:
-        names = ", ".join(hidden[:_SHOWN]) + (", ..." if len(hidden) > _SHOWN else "")
-        raise Refused(
-            f"{where}:mount: {volume.mount} has files of its own, which are not encrypted and"
-            f" would be hidden: {names}; move them away"
-        )
+    there = volume.mount in [mount.path for mount in found.mounts]
+    with places.reached(machine, volume) as folder:
+        if not there:
+            _free(machine, volume, folder)
+
+
+def obstacles(machine: Machine, volume: Volume) -> list[str]:
+    """Why a volume that is not open could not be mounted, a sentence each; changes nothing."""
+    try:
+        possible(machine, volume, State(states.CLOSED))
+    except Refused as error:
+        return [str(error)]
+    return []
+
+
+def prepare(machine: Machine, volume: Volume) -> list[str]:
+    """Has root alone enter the folder of a closed volume, if there is one; what was done, a
+    sentence each. :class:`Refused` where the folder is not empty, or others can exchange it: then
+    nothing was changed.
+    """
+    with places.reached(machine, volume) as folder:
+        _free(machine, volume, folder)
+        if folder is None:
+            return []
+        return [f"{volume.mount} is root's alone now"] if places.kept_for_root(folder) else []
 
 
 def mount(machine: Machine, volume: Volume, found: State) -> list[str]:
@@ -80,25 +87,65 @@ def mount(machine: Machine, volume: Volume, found: State) -> list[str]:
     before = differences(machine, volume, found)
     if not before:
         return []
-    path, options = machine.path(volume.mount), ",".join(volume.mount_options)
     if volume.mount not in [mount.path for mount in found.mounts]:
-        os.makedirs(path.parent, 0o755, exist_ok=True)
-        path.mkdir(0o700, exist_ok=True)
-        mapping = str(machine.path(volume.mapping))
-        ran = run("mount", "-t", volume.filesystem, "-o", options, mapping, str(path))
-        must(f"the volume {volume.name} could not be mounted at {volume.mount}", ran)
+        _mount(machine, volume)
         said = f"the volume {volume.name} was mounted at {volume.mount}"
     else:
-        ran = run("mount", "-o", f"remount,{options}", str(path))
-        must(f"{volume.mount} could not be mounted with {options}", ran)
+        _remount(machine, volume, _writable(volume))
         said = f"{volume.mount} was made as declared"
     now = states.look_again(machine, volume, found)
     if volume.mount in [mount.path for mount in now.mounts]:
-        machine.host.secure(volume.mount, volume.owner, volume.group, volume.mode)
+        with places.reached(machine, volume) as root:
+            if root is not None:
+                _give(volume, root)
+        if _READ_ONLY in volume.mount_options:
+            _remount(machine, volume, volume.mount_options)
     left = differences(machine, volume, now)
     if left:
         raise Refused("; ".join(left))
     return [said]
+
+
+def _free(machine: Machine, volume: Volume, folder: int | None) -> None:
+    """:class:`Refused` where a folder cannot be mounted over; that it is not there is no reason."""
+    if any(mount.path == volume.mount for mount in machine.tree().mounts):
+        where = f"{TOP}:volumes:{volume.name}:mount"
+        raise Refused(f"{where}: something else is mounted at {volume.mount}")
+    if folder is not None:
+        places.hidden(volume, folder)
+
+
+def _mount(machine: Machine, volume: Volume) -> None:
+    """Over the very folder that was looked at, whatever has its name by then."""
+    with places.reached(machine, volume, make=True) as folder:
+        assert folder is not None
+        _free(machine, volume, folder)
+        places.kept_for_root(folder)
+        with held(folder):
+            ran = run(
+                "mount", "--no-canonicalize", "-t", volume.filesystem,
+                "-o", ",".join(_writable(volume)),
+                str(machine.path(volume.mapping)), f"/proc/self/fd/{folder}/.",
+            )  # fmt: skip
+    must(f"the volume {volume.name} could not be mounted at {volume.mount}", ran)
+
+
+def _remount(machine: Machine, volume: Volume, options: list[str]) -> None:
+    ran = run("mount", "-o", f"remount,{','.join(options)}", str(machine.path(volume.mount)))
+    must(f"{volume.mount} could not be mounted with {','.join(options)}", ran)
+
+
+def _writable(volume: Volume) -> list[str]:
+    """The options with which owner and mode can be set: those of one that is read only come
+    afterwards.
+    """
+    return ["rw", *(it for it in volume.mount_options if it != _READ_ONLY)]
+
+
+def _give(volume: Volume, folder: int) -> None:
+    """Owner, group and mode of the root of a file system."""
+    os.fchown(folder, pwd.getpwnam(volume.owner).pw_uid, grp.getgrnam(volume.group).gr_gid)
+    os.fchmod(folder, int(volume.mode, 8))
 
 
 def unmount(machine: Machine, volume: Volume, mapping: Device) -> list[str]:
@@ -158,7 +205,3 @@ def _number(lookup: Callable[[str], object], name: str, where: str) -> None:
         lookup(name)
     except KeyError:
         raise Refused(f"{where}: there is no {name} on this host") from None
-
-
-def _parts(volume: Volume) -> list[str]:
-    return volume.mount.strip("/").split("/")
