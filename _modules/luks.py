@@ -21,7 +21,7 @@ from rocksalt.luks.family import checks
 from rocksalt.luks.family import enforce as enforcement
 from rocksalt.luks.family import setup as setups
 from rocksalt.luks.family import status as statuses
-from rocksalt.luks.handover import onetime, service
+from rocksalt.luks.handover import commands, onetime, service
 from rocksalt.luks.keys import without_core_dumps
 from rocksalt.luks.volumes import opening, rotating, settling, states
 from rocksalt.luks.volumes.machine import Machine
@@ -80,8 +80,8 @@ def problems(saltenv=None):
 
 def packages(saltenv=None):
     """
-    The packages that this host needs: a list, empty where no disk has a header of LUKS and no
-    volume is declared.
+    The packages that this host needs: a list, empty where nothing seems to be encrypted and no
+    volume is declared. Looks at files alone, and never fails.
 
     CLI Example:
 
@@ -114,8 +114,9 @@ def status(saltenv=None):
     is mounted, whether it is encrypted and how; and every volume of a customer.
 
     Returns ``{"devices": {path: {"size", "kind", "on", "content", "mounted", "encrypted"}},
-    "volumes": {name: {"customer", "device", "state", "uuid", "mount", "problem"}}}``, each without
-    the keys that there is nothing to say about.
+    "exempt": {what need not be encrypted: why}, "volumes": {name: {"customer", "device", "state",
+    "uuid", "mount", "recipients", "problem"}}}``, devices and volumes without the keys that there
+    is nothing to say about; recipients are the fingerprints of those who can read the key.
 
     CLI Example:
 
@@ -184,11 +185,19 @@ def wrapped(volume, saltenv=None):
     return base64.b64encode(found.wrapped).decode()
 
 
-def request(volume, saltenv=None):
+def request(volume, what="open", saltenv=None):
     """
     Makes a one-time key for handing over the key of a volume, and says so: a statement, and its
     signature by the SSH key of this host, by which the customer knows that it is this very host.
     The customer encrypts the volume's key to the recipient in the statement.
+
+    volume
+        Its name.
+
+    what
+        What the key is handed over for, and can be used for: ``open``, ``rotate``, ``expel``
+        (:func:`rotate` with ``remove_strangers``) or ``reencrypt``. The statement says so, and
+        names who could read a new key.
 
     Returns ``{"statement": text, "signature": text}``.
 
@@ -202,21 +211,23 @@ def request(volume, saltenv=None):
     minutes = it.setup.settings["handover_minutes"]
     with plainly():
         uuid = opening.there(it.machine, wanted).uuid
-        return onetime.request(it.host, __opts__["id"], wanted, uuid, minutes, it.now)
+        return onetime.request(it.host, __opts__["id"], wanted, uuid, str(what), minutes, it.now)
 
 
-def _key(it, wanted, sealed):
-    """The key that was handed over, or the one that the key service has. A refusal says how it can
-    be handed over; it is never an argument in the clear.
+def _key(it, wanted, what, sealed):
+    """The key that was handed over for this, or the one that the key service has; who can read a
+    new key is for the customer to say. A refusal says how a key can be handed over; it is never an
+    argument in the clear.
     """
     if sealed is not None:
+        onetime.not_in_the_clear(wanted, str(sealed))
         uuid = opening.there(it.machine, wanted).uuid
-        return onetime.take(it.host, wanted, uuid, str(sealed), it.now)
-    if wanted.key_command:
+        return onetime.take(it.host, wanted, uuid, what, str(sealed), it.now)
+    if wanted.key_command and what not in onetime.REPLACING:
         return service.fetch(wanted)
     raise CommandExecutionError(
-        f"the key of {wanted.name} is its customer's: see luks.request {wanted.name}, or have it "
-        "handed over by SSH"
+        f"the key of {wanted.name} is its customer's: see luks.request {wanted.name} what={what}, "
+        "or have it handed over by SSH"
     )
 
 
@@ -246,7 +257,7 @@ def open_(volume, sealed=None, saltenv=None):
         salt db1 luks.open acme-data sealed="$(base64 -w0 sealed.age)"
     """
     it, wanted = _volume(volume, saltenv)
-    with plainly(), without_core_dumps(), _key(it, wanted, sealed) as key:
+    with plainly(), without_core_dumps(), _key(it, wanted, onetime.OPEN, sealed) as key:
         done = opening.open_volume(it.machine, wanted, key)
     return done + _copied(it, wanted)
 
@@ -277,10 +288,12 @@ def rotate(volume, sealed=None, remove_strangers=False, saltenv=None):
         Its name.
 
     sealed
-        The old key, as for :func:`open_`.
+        The old key, as for :func:`open_`, of a request for ``rotate``. Nothing is done unless the
+        recipients that the customer agreed to there are those that are declared now.
 
     remove_strangers
-        Take away key slots and tokens, too, that are not the customer's.
+        Take away key slots and tokens, too, that are not the customer's; the request was for
+        ``expel``.
 
     Returns ``{"wrapped": the new key, an age file in base64, "notes": [sentences]}``.
 
@@ -291,10 +304,11 @@ def rotate(volume, sealed=None, remove_strangers=False, saltenv=None):
         salt db1 luks.rotate acme-data sealed="$(base64 -w0 sealed.age)"
     """
     it, wanted = _volume(volume, saltenv)
+    what = onetime.EXPEL if remove_strangers else onetime.ROTATE
     strength = Strength.of(it.setup.settings)
-    with plainly(), without_core_dumps(), _key(it, wanted, sealed) as key:
+    with plainly(), without_core_dumps(), _key(it, wanted, what, sealed) as key:
         done = rotating.rotate(it.machine, wanted, key, it.now, strength, bool(remove_strangers))
-    notes = done.notes + _copied(it, wanted)
+    notes = [commands.readable(wanted), *done.notes, *_copied(it, wanted)]
     return {"wrapped": base64.b64encode(done.wrapped).decode(), "notes": notes}
 
 
@@ -307,7 +321,7 @@ def reencrypt(volume, sealed=None, saltenv=None):
         Its name.
 
     sealed
-        The key, as for :func:`open_`.
+        The key, as for :func:`open_`, of a request for ``reencrypt``.
 
     Returns what was done, a list of sentences.
 
@@ -319,7 +333,7 @@ def reencrypt(volume, sealed=None, saltenv=None):
     """
     it, wanted = _volume(volume, saltenv)
     strength = Strength.of(it.setup.settings)
-    with plainly(), without_core_dumps(), _key(it, wanted, sealed) as key:
+    with plainly(), without_core_dumps(), _key(it, wanted, onetime.REENCRYPT, sealed) as key:
         done = rotating.reencrypt(it.machine, wanted, key, strength)
     return done + _copied(it, wanted)
 

@@ -270,6 +270,8 @@ def test_a_customer_rotates_its_key_with_stock_tools(site: Site) -> None:
         IDENTITY=site.identities["acme"],
     )
     assert done.returncode == 0, done.stderr
+    (recipient,) = site.customers["acme"].recipients
+    assert f"the new key can be read by {recipient} (".encode() in done.stderr
     assert b"a copy of the header that was made before has the old key slot" in done.stderr
     new = site.key((site.folder / "new.age").read_bytes())
     assert new != old and site.opens(new) and not site.opens(old)
@@ -278,6 +280,25 @@ def test_a_customer_rotates_its_key_with_stock_tools(site: Site) -> None:
     assert "does not open" in site.ask("rotate data", old).errors
     assert site.opens(new)
     spread(site, old, new)
+
+
+def test_who_reads_a_new_key_is_for_the_customer_to_say(site: Site) -> None:
+    """The operator declared a recipient of its own; the customer's key is worth nothing there."""
+    old = site.key(site.ask("wrapped data").out)
+    path = site.folder / "config.json"
+    before = path.read_text()
+    (own,), mine = site.customers["acme"].recipients, age.generate()[1]
+    try:
+        changed = json.loads(before)
+        changed["customers"]["acme"]["recipients"].append(mine)
+        path.write_text(json.dumps(changed))
+        for request in ("rotate data", f"rotate data {age.fingerprint(own)}"):
+            said = site.ask(request, old)
+            assert (said.code, said.out) == (1, b"")
+            assert mine in said.errors and "nothing was changed" in said.errors
+    finally:
+        path.write_text(before)
+    assert site.opens(old)
 
 
 def spread(site: Site, *keys: bytes) -> None:
@@ -357,13 +378,13 @@ def test_a_key_is_sealed_with_stock_tools(site: Site, tmp_path: Path, file: str)
     public = sshsig.generate(tmp_path / "etc/ssh/ssh_host_ed25519_key")
     volume, now = site.volumes["data"], dt.datetime.now(dt.timezone.utc)
     uuid = states.state(site.machine, volume).uuid
-    request = onetime.request(host, "web1", volume, uuid, 15, now)
+    request = onetime.request(host, "web1", volume, uuid, "open", 15, now)
     (site.folder / "request.json").write_text(json.dumps(request))
     done = site.shell(SEAL, IDENTITY=site.identities["acme"], HOST_KEY=public)
     assert done.returncode == 0, done.stderr
     assert b'Good "rocksalt-volume-key" signature for web1' in done.stdout
     sealed = (site.folder / file).read_text()
-    with onetime.take(host, volume, uuid, sealed, now) as key:
+    with onetime.take(host, volume, uuid, "open", sealed, now) as key:
         assert bytes(key.secret) == site.key(site.ask("wrapped data").out)
 
 
@@ -372,7 +393,7 @@ def test_stock_tools_see_that_a_request_was_changed(site: Site, tmp_path: Path) 
     (tmp_path / "etc/ssh").mkdir(parents=True)
     public = sshsig.generate(tmp_path / "etc/ssh/ssh_host_ed25519_key")
     now = dt.datetime.now(dt.timezone.utc)
-    request = onetime.request(host, "web1", site.volumes["data"], "uuid", 15, now)
+    request = onetime.request(host, "web1", site.volumes["data"], "uuid", "open", 15, now)
     request["statement"] = request["statement"].replace("web1", "web2")
     (site.folder / "request.json").write_text(json.dumps(request))
     done = site.shell(SEAL, IDENTITY=site.identities["acme"], HOST_KEY=public)
@@ -385,7 +406,7 @@ def test_the_program_seals_what_stock_age_wrapped(site: Site, tmp_path: Path) ->
     (tmp_path / "etc/ssh").mkdir(parents=True)
     public = sshsig.generate(tmp_path / "etc/ssh/ssh_host_ed25519_key")
     now = dt.datetime.now(dt.timezone.utc)
-    request = onetime.request(host, "web1", site.volumes["data"], "uuid", 15, now)
+    request = onetime.request(host, "web1", site.volumes["data"], "uuid", "open", 15, now)
     (site.folder / "request.json").write_text(json.dumps(request))
     (recipient,) = site.customers["acme"].recipients
     done = site.shell(
@@ -396,6 +417,6 @@ def test_the_program_seals_what_stock_age_wrapped(site: Site, tmp_path: Path) ->
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     plain = site.folder / "plain"
-    with onetime.take(host, site.volumes["data"], "uuid", done.stdout.decode(), now) as key:
+    with onetime.take(host, site.volumes["data"], "uuid", "open", done.stdout.decode(), now) as key:
         assert bytes(key.secret) == plain.read_bytes()
     plain.unlink()

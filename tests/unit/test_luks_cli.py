@@ -215,13 +215,14 @@ def test_no_command_takes_a_key_as_an_argument():
         assert ended.value.code == 2
 
 
-def test_a_customer_seals_a_key(tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize("what", ["open", "rotate"])
+def test_a_customer_seals_a_key(tmp_path, monkeypatch, capsys, what):
     host = Host(str(tmp_path))
     (tmp_path / "etc/ssh").mkdir(parents=True)
     public = sshsig.generate(tmp_path / "etc/ssh/ssh_host_ed25519_key")
     identity, recipient = age.generate()
     of = config.Volume("data", config.Customer("acme", (recipient,)), "/dev/x", "/srv/data")
-    request = onetime.request(host, "web1", of, "uuid", 15, cli._now())
+    request = onetime.request(host, "web1", of, "uuid", what, 15, cli._now())
     (tmp_path / "request.json").write_text(json.dumps(request))
     (tmp_path / "key.txt").write_text(f"# created\n{identity}\n")
     buffer = io.BytesIO()
@@ -234,11 +235,19 @@ def test_a_customer_seals_a_key(tmp_path, monkeypatch, capsys):
 
     Input.buffer = io.BytesIO(buffer.getvalue())
     monkeypatch.setattr(sys, "stdin", Input)
-    words = ["--identity", str(tmp_path / "key.txt"), "--host-key", public]
-    assert cli.main(["seal", "data", *words, "--request", str(tmp_path / "request.json")]) == 0
+    words = ["seal", "data", "--identity", str(tmp_path / "key.txt"), "--host-key", public]
+    words += ["--request", str(tmp_path / "request.json"), "--what", what]
+    if what == "rotate":
+        assert cli.main(words) == 1
+        assert f"could be read by {recipient}, and --recipient" in capsys.readouterr().err
+        words += ["--recipient", recipient]
+    assert cli.main(words) == 0
     told = capsys.readouterr()
-    assert told.err.startswith("rocksalt-luks: to web1, for data, until 20")
-    with onetime.take(host, of, "uuid", told.out, cli._now()) as key:
+    assert told.err.startswith(
+        f"rocksalt-luks: to web1, to {what} data with the header uuid, until 20"
+    )
+    assert (f"{recipient} can read the new key" in told.err) == (what == "rotate")
+    with onetime.take(host, of, "uuid", what, told.out, cli._now()) as key:
         assert bytes(key.secret) == KEY
     assert base64.b64encode(KEY).decode() not in told.out + told.err
 

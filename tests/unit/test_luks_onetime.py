@@ -8,6 +8,7 @@ import datetime as dt
 import io
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from rocksalt.backup.manifest import canonical
 from rocksalt.errors import Refused
 from rocksalt.host import Host
 from rocksalt.luks import config
-from rocksalt.luks.handover import onetime, receiving, sealing
+from rocksalt.luks.handover import keyring, onetime, receiving, sealing
 from rocksalt.luks.keys import SIZE, Key
 
 NOW = dt.datetime(2026, 11, 22, 12, 0, tzinfo=dt.timezone.utc)
@@ -47,18 +48,19 @@ class Site:
     def request(self, **changes: Any) -> dict[str, str]:
         words: dict[str, Any] = {
             "host": self.host, "minion": "web1", "volume": self.volume, "uuid": UUID,
-            "minutes": 15, "now": NOW, **changes,
+            "what": "open", "minutes": 15, "now": NOW, **changes,
         }  # fmt: skip
         return onetime.request(**words)
 
-    def sealed(self, request: dict[str, str], now: dt.datetime = NOW) -> str:
-        statement = sealing.checked(json.dumps(request), self.public, "data", now)
+    def sealed(self, request: dict[str, str], now: dt.datetime = NOW, **wanted: Any) -> str:
+        wish = sealing.Wanted("data", **wanted)
+        statement = sealing.checked(json.dumps(request), self.public, wish, now)
         return sealing.seal(statement, io.BytesIO(self.wrapped), self.identities)
 
     def take(self, sealed: str, **changes: Any) -> bytes:
         words: dict[str, Any] = {
-            "host": self.host, "volume": self.volume, "uuid": UUID, "sealed": sealed, "now": NOW,
-            **changes,
+            "host": self.host, "volume": self.volume, "uuid": UUID, "what": "open",
+            "sealed": sealed, "now": NOW, **changes,
         }  # fmt: skip
         with onetime.take(**words) as key:
             return bytes(key.secret)
@@ -76,8 +78,11 @@ def encrypted(data: bytes, recipient: str) -> bytes:
 
 
 @pytest.fixture
-def site(tmp_path: Path) -> Site:
-    return Site(tmp_path)
+def site(tmp_path: Path) -> Iterator[Site]:
+    made = Site(tmp_path)
+    yield made
+    for path in made.left():
+        keyring.take(onetime._name(made.host, Path(path).stem))
 
 
 def test_the_key_arrives(site):
@@ -93,6 +98,8 @@ def test_a_request_says_who_asks_for_what_and_until_when(site):
         "host": "web1",
         "volume": "data",
         "uuid": UUID,
+        "what": "open",
+        "recipients": [],
         "expires": "2026-11-22T12:15:00Z",
     }
 
@@ -102,9 +109,88 @@ def test_the_one_time_key_is_roots_alone_and_not_in_the_request(site):
     (path,) = site.left()
     assert site.host.path(path).stat().st_mode & 0o777 == 0o600
     assert site.host.path(onetime.FOLDER).stat().st_mode & 0o777 == 0o700
-    identity = json.loads(site.host.read(path) or "")["identity"]
-    assert identity.startswith("AGE-SECRET-KEY-")
-    assert identity not in json.dumps(request)
+    identity = keyring.take(onetime._name(site.host, "data")) or b""
+    assert identity.startswith(b"AGE-SECRET-KEY-")
+    assert identity.decode() not in json.dumps(request)
+    assert identity.decode() not in (site.host.read(path) or "")
+
+
+def test_the_kernel_ends_it_although_nobody_comes_back(site):
+    """It has expired by its own time and by ours."""
+    sealed = site.sealed(site.request(minutes=1))
+    keyring.take(onetime._name(site.host, "data"))
+    with pytest.raises(Refused, match="has expired"):
+        site.take(sealed)
+
+
+def test_a_key_for_opening_serves_for_nothing_else(site):
+    for what in ("rotate", "expel", "reencrypt"):
+        sealed = site.sealed(site.request())
+        with pytest.raises(Refused, match=f"for open alone; .* what={what}"):
+            site.take(sealed, what=what)
+        with pytest.raises(Refused, match="used once"):
+            site.take(sealed)
+
+
+def test_a_purpose_that_is_none(site):
+    with pytest.raises(Refused, match="one of open, rotate, expel, reencrypt"):
+        site.request(what="read")
+
+
+@pytest.mark.parametrize("what", ["rotate", "expel"])
+def test_a_customer_agrees_to_those_who_can_read_a_new_key(site, what):
+    (own,) = site.volume.customer.recipients
+    statement = json.loads(site.request(what=what)["statement"])
+    assert (statement["what"], statement["recipients"]) == (what, [own])
+    sealed = site.sealed(site.request(what=what), what=what, recipients=[own])
+    assert site.take(sealed, what=what) == KEY
+
+
+def with_more(site: Site) -> tuple[config.Volume, str]:
+    """As it is after the operator declared a recipient of its own."""
+    more = age.generate()[1]
+    customer = site.volume.customer
+    both = dataclasses.replace(customer, recipients=(*customer.recipients, more))
+    return dataclasses.replace(site.volume, customer=both), more
+
+
+def test_nobody_else_reads_a_new_key(site):
+    (own,) = site.volume.customer.recipients
+    changed, more = with_more(site)
+    request = site.request(volume=changed, what="rotate")
+    for named in ([], [own]):
+        with pytest.raises(Refused, match=f"could be read by .*{more}"):
+            site.sealed(request, what="rotate", recipients=named)
+    agreed = site.sealed(site.request(what="rotate"), what="rotate", recipients=[own])
+    with pytest.raises(Refused, match="agreed to other recipients"):
+        site.take(agreed, what="rotate", volume=changed)
+
+
+def test_nobody_hands_over_for_something_else_by_mistake(site):
+    (own,) = site.volume.customer.recipients
+    with pytest.raises(Refused, match="the request is to rotate, not to open"):
+        site.sealed(site.request(what="rotate"), recipients=[own])
+
+
+def test_a_key_in_the_clear_is_called_out(site):
+    """It was an argument of a job. The one-time key is not used up by that."""
+    good = site.sealed(site.request())
+    text = base64.b64encode(KEY).decode()
+    for given in (
+        text,
+        text.rstrip("="),
+        "\n".join(base64.encodebytes(KEY).decode().split()),
+        KEY.hex(),
+    ):
+        with pytest.raises(Refused, match="job cache of the master has it now: rotate") as caught:
+            site.take(given)
+        assert given not in str(caught.value)
+    identity = age.generate()[0]
+    for given in (identity, f"# made\n{identity}", base64.b64encode(identity.encode()).decode()):
+        with pytest.raises(Refused, match="customer's identity, and the job cache") as caught:
+            site.take(given)
+        assert identity not in str(caught.value)
+    assert site.take(good) == KEY
 
 
 def test_it_is_used_once(site):
@@ -121,7 +207,7 @@ def test_it_is_used_once(site):
         "",
         "nonsense !",
         base64.b64encode(b"age-encryption.org/v1\n").decode(),
-        base64.b64encode(KEY).decode(),
+        base64.b64encode(KEY[:32]).decode(),
         "A" * (1 << 20),
     ],
 )
@@ -232,7 +318,7 @@ def test_a_request_that_was_changed(site):
 def test_a_request_of_another_host(site, tmp_path):
     other = sshsig.generate(tmp_path / "other")
     with pytest.raises(Refused, match=r"is signed by .* not trusted"):
-        sealing.checked(json.dumps(site.request()), other, "data", NOW)
+        sealing.checked(json.dumps(site.request()), other, sealing.Wanted("data"), NOW)
 
 
 def test_a_request_for_another_volume(site):
@@ -256,7 +342,15 @@ def test_a_signature_for_something_else(site):
 
 @pytest.mark.parametrize(
     "changes",
-    [{"format": 2}, {"more": 1}, {"expires": "never"}, {"expires": 9}, {"volume": None}],
+    [
+        {"format": 2},
+        {"more": 1},
+        {"expires": "never"},
+        {"expires": 9},
+        {"volume": None},
+        {"what": "read"},
+        {"recipients": [1]},
+    ],
 )
 def test_a_statement_that_is_none(site, changes):
     with pytest.raises(Refused, match="the request"):
@@ -268,7 +362,7 @@ def test_a_statement_that_is_none(site, changes):
 )
 def test_a_request_that_is_none(site, text):
     with pytest.raises(Refused, match=r"not what luks\.request printed"):
-        sealing.checked(text, site.public, "data", NOW)
+        sealing.checked(text, site.public, sealing.Wanted("data"), NOW)
 
 
 def test_a_recipient_that_is_none(site):

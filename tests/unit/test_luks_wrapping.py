@@ -15,7 +15,7 @@ import pytest
 from luks_volumes import NOW
 
 from rocksalt.errors import Refused
-from rocksalt.luks import programs
+from rocksalt.luks import keys, programs
 from rocksalt.luks.headers import Header, Slot
 from rocksalt.luks.keys import SIZE, Key, without_core_dumps
 from rocksalt.luks.volumes import wrapping
@@ -112,11 +112,28 @@ def test_a_program_that_fails_is_quoted_in_one_line() -> None:
 
 
 def test_nothing_is_dumped_meanwhile() -> None:
-    before = resource.getrlimit(resource.RLIMIT_CORE)
+    """A limit of 1 is what keeps the kernel from piping a dump to a program, too."""
+    before = resource.getrlimit(resource.RLIMIT_CORE), keys._prctl(keys._GET_DUMPABLE)
     with without_core_dumps():
-        assert resource.getrlimit(resource.RLIMIT_CORE)[0] == 0
-        assert programs.run("sh", "-c", "ulimit -c").out == "0\n"
-    assert resource.getrlimit(resource.RLIMIT_CORE) == before
+        assert resource.getrlimit(resource.RLIMIT_CORE)[0] == 1
+        assert keys._prctl(keys._GET_DUMPABLE) == 0
+        limit = programs.run("grep", "Max core file size", "/proc/self/limits").out.split()[4]
+        assert limit == "1"
+    after = resource.getrlimit(resource.RLIMIT_CORE), keys._prctl(keys._GET_DUMPABLE)
+    assert after == before
+
+
+def test_nothing_is_dumped_where_the_hard_limit_is_none() -> None:
+    """As in a unit with ``LimitCORE=0``: who may raises it to 1, others keep 0."""
+    status = programs.run("grep", "CapEff", "/proc/self/status").out.split()[1]
+    may = bool(int(status, 16) & 1 << 24)  # CAP_SYS_RESOURCE
+    child = os.fork()
+    if child == 0:
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        keys.dump_nothing()
+        soft, dumpable = resource.getrlimit(resource.RLIMIT_CORE)[0], keys._prctl(3)
+        os._exit(0 if (soft, dumpable) == (int(may), 0) else 1)
+    assert os.waitpid(child, 0)[1] == 0
 
 
 def test_only_recipients_read_what_is_wrapped() -> None:

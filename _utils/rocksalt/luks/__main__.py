@@ -13,7 +13,7 @@ from rocksalt import __version__
 from rocksalt.backup.crypto import age
 from rocksalt.errors import Refused, RocksaltError
 from rocksalt.luks import config, copies
-from rocksalt.luks.handover import commands, receiving, relay, sealing, serve, service
+from rocksalt.luks.handover import commands, onetime, receiving, relay, sealing, serve, service
 from rocksalt.luks.volumes import settling
 from rocksalt.luks.volumes.machine import Machine
 
@@ -65,7 +65,11 @@ def _parser() -> argparse.ArgumentParser:
 
 def _commands() -> dict[str, Command]:
     asked = {
-        name: Command(_ask, _volume_option, _sentence(command.words))
+        name: Command(
+            _ask,
+            _replacing_options if command.replaces else _volume_option,
+            _sentence(command.words),
+        )
         for name, command in commands.COMMANDS.items()
     }
     return {
@@ -87,6 +91,15 @@ def _volume_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("volume", metavar="VOLUME", help="its name in hardening:luks:volumes")
 
 
+def _replacing_options(parser: argparse.ArgumentParser) -> None:
+    _volume_option(parser)
+    parser.add_argument(
+        "recipients", nargs="*", metavar="FINGERPRINT",
+        help="of each recipient that shall read the new key: printf %%s age1... | sha256sum; needed"
+        " where they change",
+    )  # fmt: skip
+
+
 def _customer_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("customer", metavar="CUSTOMER", help="the name in hardening:luks:customers")
 
@@ -103,11 +116,20 @@ def _seal_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--request", required=True, metavar="FILE", help="with what luks.request printed as JSON"
     )
+    parser.add_argument(
+        "--what", default=onetime.OPEN, choices=onetime.PURPOSES,
+        help="what the key is handed over for (default: %(default)s)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--recipient", action="append", default=[], metavar="AGE1...",
+        help="who shall read the new key, of rotate and expel: each one",
+    )  # fmt: skip
 
 
 def _ask(options: Options) -> int:
     """What a customer may ask for by SSH, root asks for here, about any volume."""
-    asked = commands.Asked(options.command, getattr(options, "volume", ""))
+    words = [options.command, getattr(options, "volume", ""), *getattr(options, "recipients", ())]
+    asked = commands.parsed(" ".join(words).rstrip())
     settings = config.load(options.config)
     said = commands.carry_out(
         Machine(), settings, config.volumes(settings), asked, _handed_over, _now()
@@ -159,10 +181,16 @@ def _settle(options: Options) -> int:
 def _seal(options: Options) -> int:
     with open(options.request, encoding="ascii", errors="replace") as file:
         request = file.read()
-    statement = sealing.checked(request, options.host_key, options.volume, _now())
+    wanted = sealing.Wanted(options.volume, options.what, options.recipient)
+    statement = sealing.checked(request, options.host_key, wanted, _now())
     with open(options.identity, encoding="ascii", errors="replace") as file:
         identities = age.identities(file.read())
-    _tell(f"to {statement['host']}, for {statement['volume']}, until {statement['expires']}")
+    what, where = f"{statement['what']} {statement['volume']}", statement["host"]
+    _tell(
+        f"to {where}, to {what} with the header {statement['uuid']}, until {statement['expires']}"
+    )
+    for recipient in statement["recipients"]:
+        _tell(f"{recipient} can read the new key")
     print(sealing.seal(statement, sys.stdin.buffer, identities))
     return OK
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import hmac
 import os
 import resource
@@ -13,6 +14,10 @@ from rocksalt.errors import Refused
 
 SIZE = 64
 """Bytes of a key, all of them random."""
+
+
+_GET_DUMPABLE, _SET_DUMPABLE = 3, 4
+"""Of prctl(2)."""
 
 
 class WrongKey(Refused):
@@ -64,14 +69,32 @@ class Key:
         raise TypeError("a key is not written anywhere")
 
 
+def dump_nothing() -> None:
+    """From now on neither this process nor a program that it starts leaves its memory on a disk
+    when it crashes.
+
+    A limit of 0 is none where the kernel pipes dumps to a program, and a limit of 1 byte keeps it
+    from starting that. A program that is started is dumpable again, but has the limit.
+    """
+    _, hard = resource.getrlimit(resource.RLIMIT_CORE)
+    try:
+        resource.setrlimit(resource.RLIMIT_CORE, (1, hard or 1))
+    except (ValueError, OSError):  # nobody but root may raise a hard limit of 0
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    _prctl(_SET_DUMPABLE, 0)
+
+
 @contextlib.contextmanager
 def without_core_dumps() -> Iterator[None]:
-    """Neither this process nor a program that it starts meanwhile leaves its memory on a disk when
-    it crashes.
-    """
-    soft, hard = resource.getrlimit(resource.RLIMIT_CORE)
-    resource.setrlimit(resource.RLIMIT_CORE, (0, hard))
+    """:func:`dump_nothing` meanwhile."""
+    limits, dumpable = resource.getrlimit(resource.RLIMIT_CORE), _prctl(_GET_DUMPABLE)
+    dump_nothing()
     try:
         yield
     finally:
-        resource.setrlimit(resource.RLIMIT_CORE, (soft, hard))
+        resource.setrlimit(resource.RLIMIT_CORE, limits)
+        _prctl(_SET_DUMPABLE, int(dumpable == 1))
+
+
+def _prctl(what: int, value: int = 0) -> int:
+    return int(ctypes.CDLL(None).prctl(what, *map(ctypes.c_ulong, (value, 0, 0, 0))))

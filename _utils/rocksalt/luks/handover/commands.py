@@ -5,10 +5,11 @@ from __future__ import annotations
 import datetime as dt
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from rocksalt.backup.crypto import age
 from rocksalt.errors import Refused
 from rocksalt.luks import config, copies
 from rocksalt.luks.cryptsetup import Strength
@@ -17,9 +18,11 @@ from rocksalt.luks.keys import Key
 from rocksalt.luks.volumes import opening, rotating, states
 from rocksalt.luks.volumes.machine import Machine
 
-LONGEST = 64
-"""Bytes of a request: a command, a space, the name of a volume."""
-_REQUEST = re.compile(r"([a-z]{1,16})(?: ([a-z0-9][a-z0-9-]{0,31}))?")
+LONGEST = 2048
+"""Bytes of a request: a command, the name of a volume, and fingerprints of as many recipients as a
+header has room for.
+"""
+_REQUEST = re.compile(r"([a-z]{1,16})(?: ([a-z0-9][a-z0-9-]{0,31})((?: [0-9a-f]{64})*))?")
 
 
 @dataclass(frozen=True)
@@ -32,13 +35,16 @@ class Answer:
 
 @dataclass(frozen=True)
 class Task:
-    """One request about one volume, with all that it takes."""
+    """One request about one volume, with all that it takes. ``recipients`` are the fingerprints of
+    those who shall read a new key, if the request names any.
+    """
 
     machine: Machine
     settings: config.Settings
     volume: config.Volume
     now: dt.datetime
     hand_over: Callable[[], bytearray]
+    recipients: tuple[str, ...] = ()
 
     def key(self) -> Key:
         """The key that is handed over; nothing is read before somebody needs it."""
@@ -54,11 +60,14 @@ class Task:
 
 
 class Command(NamedTuple):
-    """``run`` carries it out; ``words`` say what for."""
+    """``run`` carries it out; ``words`` say what for. ``replaces`` the key: the request may name
+    recipients.
+    """
 
     run: Callable[[Task], Answer]
     words: str
     needs_key: bool = False
+    replaces: bool = False
 
 
 @dataclass(frozen=True)
@@ -67,10 +76,11 @@ class Asked:
 
     name: str
     volume: str
+    recipients: tuple[str, ...] = ()
 
     @property
     def text(self) -> str:
-        return f"{self.name} {self.volume}".rstrip()
+        return " ".join((self.name, self.volume, *self.recipients)).rstrip()
 
     @property
     def needs_key(self) -> bool:
@@ -82,10 +92,16 @@ def parsed(text: str) -> Asked:
     what somebody else wrote.
     """
     match = _REQUEST.fullmatch(text) if len(text) <= LONGEST else None
-    name, volume = match.groups(default="") if match else ("", "")
-    if (name in COMMANDS and volume) or (name == LIST and not volume):
+    name, volume, named = match.groups(default="") if match else ("", "", "")
+    command = COMMANDS.get(name)
+    if command and volume and (command.replaces or not named):
+        return Asked(name, volume, tuple(named.split()))
+    if name == LIST and not volume:
         return Asked(name, volume)
-    known = [LIST, *(f"{it} VOLUME" for it in COMMANDS)]
+    known = [
+        LIST,
+        *(f"{it} VOLUME{' [FINGERPRINT ...]' * COMMANDS[it].replaces}" for it in COMMANDS),
+    ]
     raise Refused(f"ask for one of these: {', '.join(known)}")
 
 
@@ -106,7 +122,7 @@ def carry_out(
     if volume is None:
         names = ", ".join(sorted(own)) or "none"
         raise Refused(f"you have no volume of that name on this host; yours are: {names}")
-    task = Task(machine, settings, volume, now, hand_over)
+    task = Task(machine, settings, volume, now, hand_over, asked.recipients)
     return COMMANDS[asked.name].run(task)
 
 
@@ -168,11 +184,40 @@ def _expel(task: Task) -> Answer:
 
 
 def _rotated(task: Task, remove_strangers: bool) -> Answer:
+    _check_agreed(task)
     with task.key() as key:
         done = rotating.rotate(
             task.machine, task.volume, key, task.now, task.strength, remove_strangers
         )
-    return Answer(done.wrapped, [*done.notes, *task.copied()])
+    return Answer(done.wrapped, [readable(task.volume), *done.notes, *task.copied()])
+
+
+def _check_agreed(task: Task) -> None:
+    """The customer decides who can read a new key, and the operator only proposes it: those who can
+    read the old one, or those whom the request names.
+    """
+    declared = task.volume.customer.fingerprints
+    if task.recipients:
+        agreed, how = sorted(set(task.recipients)), "the request names"
+    else:
+        agreed = states.state(task.machine, task.volume).recipients
+        how = "the key that is there is encrypted to"
+    if agreed != declared:
+        raise Refused(
+            f"{_those(task.volume.customer.recipients)} could read the new key, as it is declared,"
+            f" and {how} {', '.join(agreed) or 'nobody'}: nothing was changed. If that is right,"
+            f" name them: rotate {task.volume.name} {' '.join(declared)}"
+        )
+
+
+def readable(volume: config.Volume) -> str:
+    """Who can read a key that was made now, a sentence."""
+    return f"the new key can be read by {_those(volume.customer.recipients)}, and by nobody else"
+
+
+def _those(recipients: Iterable[str]) -> str:
+    """Recipients as they are written, each with its fingerprint."""
+    return ", ".join(f"{it} ({age.fingerprint(it)})" for it in sorted(recipients))
 
 
 def _reencrypt(task: Task) -> Answer:
@@ -193,8 +238,8 @@ COMMANDS: dict[str, Command] = {
     "wrapped": Command(_wrapped, "its key, encrypted to its customer (a file of age)"),
     "open": Command(_open, "open and mount it; the key is read from standard input", True),
     "close": Command(_close, "unmount and close it"),
-    "rotate": Command(_rotate, "give it a new key, and print that encrypted", True),
-    "expel": Command(_expel, "rotate, and remove all keys that are not the customer's", True),
+    "rotate": Command(_rotate, "give it a new key, and print that encrypted", True, True),
+    "expel": Command(_expel, "rotate, and remove all keys that are not the customer's", True, True),
     "reencrypt": Command(_reencrypt, "encrypt all of it anew, after a key was lost", True),
     "header": Command(_header, "a copy of its header, encrypted to its customer"),
 }

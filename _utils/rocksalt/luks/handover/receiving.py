@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import base64
 import binascii
-import ctypes
-import resource
 
 from rocksalt.errors import Refused
-from rocksalt.luks.keys import SIZE, Key
+from rocksalt.luks.keys import SIZE, Key, dump_nothing
 
 LARGEST = 4096
 """Bytes that anybody has to read of what should be a key."""
 _HOW = "age -d -i identity wrapped.age prints it"
 _TEXT = 4 * -(-SIZE // 3)
 _ENCRYPTED = (b"age-encryption.org/", b"-----BEGIN AGE ENCRYPTED")
-_IDENTITY = b"AGE-SECRET-KEY-"
-_NOT_DUMPABLE = 4  # PR_SET_DUMPABLE
+IDENTITY = b"AGE-SECRET-KEY-"
 
 
 def key(data: bytearray) -> Key:
@@ -29,7 +26,7 @@ def key(data: bytearray) -> Key:
             return Key(base64.b64decode(text, validate=True))
         if data.startswith(_ENCRYPTED):
             raise Refused(f"what was handed over is still encrypted: {_HOW}")
-        if _IDENTITY in data.upper():
+        if IDENTITY in data.upper():
             raise Refused(
                 "what was handed over is an identity, which must never leave its owner and has now"
                 f" been on this host: make a new one and rotate. The key is needed here: {_HOW}"
@@ -46,5 +43,4 @@ def key(data: bytearray) -> Key:
 
 def keep_private() -> None:
     """Nobody but root looks into this process, and nothing of it stays on a disk if it crashes."""
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    ctypes.CDLL(None).prctl(_NOT_DUMPABLE, 0, 0, 0, 0)
+    dump_nothing()

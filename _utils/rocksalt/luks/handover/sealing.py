@@ -8,7 +8,8 @@ import base64
 import datetime as dt
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
@@ -33,15 +34,29 @@ _SPEC: dict[str, Any] = {
         "host": _TEXT,
         "volume": _TEXT,
         "uuid": _TEXT,
+        "what": {"type": "string", "choices": list(onetime.PURPOSES), "required": True},
+        "recipients": {"type": "list", "items": {"type": "string"}, "required": True},
         "recipient": _TEXT,
         "expires": {**_TEXT, "pattern": r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ"},
     },
 }
 
 
-def checked(request: str, host_key: str, volume: str, now: dt.datetime) -> dict[str, Any]:
-    """The statement of a request (JSON), if the host with this public key made it for this volume
-    and it has not expired; :class:`Refused` says why not.
+@dataclass(frozen=True)
+class Wanted:
+    """What a customer means to hand over a key for: ``what`` is one of
+    :data:`~rocksalt.luks.handover.onetime.PURPOSES`; ``recipients`` are those who shall be able to
+    read a new key.
+    """
+
+    volume: str
+    what: str = onetime.OPEN
+    recipients: Collection[str] = ()
+
+
+def checked(request: str, host_key: str, wanted: Wanted, now: dt.datetime) -> dict[str, Any]:
+    """The statement of a request (JSON), if the host with this public key made it for what is
+    wanted and it has not expired; :class:`Refused` says why not.
     """
     try:
         value = json.loads(request)
@@ -56,11 +71,27 @@ def checked(request: str, host_key: str, volume: str, now: dt.datetime) -> dict[
     wrong = schema.problems(statement, _SPEC, "the request")
     if wrong or canonical(statement) != text:
         raise Refused("; ".join(wrong) or "the request is not written as requests are")
-    if statement["volume"] != volume:
-        raise Refused(f"the request is for the volume {statement['volume']!r}, not for {volume!r}")
+    _check_purpose(statement, wanted)
     if onetime.written(now) >= statement["expires"]:
         raise Refused(f"the request expired at {statement['expires']}: ask for a new one")
     return dict(statement)
+
+
+def _check_purpose(statement: Mapping[str, Any], wanted: Wanted) -> None:
+    """Nobody else decides what becomes of the key, and who can read the next one."""
+    asked, what = statement["volume"], statement["what"]
+    if asked != wanted.volume:
+        raise Refused(f"the request is for the volume {asked!r}, not for {wanted.volume!r}")
+    if what != wanted.what:
+        raise Refused(f"the request is to {what}, not to {wanted.what}: --what says what you want")
+    if sorted(set(wanted.recipients)) != statement["recipients"]:
+        there, yours = (
+            ", ".join(it) or "nobody" for it in (statement["recipients"], wanted.recipients)
+        )
+        raise Refused(
+            f"the new key could be read by {there}, and --recipient names {yours}: name everybody"
+            " who shall read it, and hand over nothing if the request names anybody else"
+        )
 
 
 def seal(
