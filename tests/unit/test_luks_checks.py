@@ -26,8 +26,9 @@ from rocksalt.luks.family import checks, receiving, status
 from rocksalt.luks.family.reading import Headers
 from rocksalt.luks.family.setup import HOME
 from rocksalt.luks.headers import Header, Segment, Slot
+from rocksalt.luks.keys import Key
 from rocksalt.luks.tables import Table, Target
-from rocksalt.luks.volumes import states
+from rocksalt.luks.volumes import states, wrapping
 from rocksalt.luks.volumes.states import State
 from rocksalt.luks.volumes.wrapping import Token
 
@@ -40,7 +41,8 @@ HEADER = Header(
     key_size=512,
     digest="h0",
 )
-TOKEN = Token(0, (0,), "data", "acme", (age.fingerprint(ACME),), "d0", b"age", "2026-11-22")
+WRAPPED = wrapping.wrap(Key(b"k" * 64), config.Customer("acme", (ACME,)))
+TOKEN = Token(0, (0,), "data", "acme", (age.fingerprint(ACME),), "d0", WRAPPED, "2026-11-22")
 MADE = State(states.CLOSED, device="/dev/sdb", header=HEADER, slots={0: "x"}, tokens=(TOKEN,))
 OPEN = dataclasses.replace(
     MADE,
@@ -128,6 +130,7 @@ def test_a_container_is_not_looked_at(shipped, host):
     assert it.packages() == []
     assert status.status(it) == {
         "devices": "those of the host of this container (lxc)",
+        "exempt": it.setup.settings["exempt"],
         "volumes": {},
     }
 
@@ -147,10 +150,50 @@ def test_a_header_that_cannot_be_read_is_no_good_one(look):
         assert found[identifier]["reason"] == "cryptsetup is not installed"
 
 
-def test_what_a_host_needs(look):
-    it = look(known={"8:1": HEADER})
-    vars(it.reading)["signatures"] = {"8:1": Signature("crypto_LUKS")}
+@pytest.mark.parametrize(
+    ("path", "text"),
+    [
+        ("/etc/crypttab", "a /dev/sda1 none luks\n"),
+        ("/run/udev/data/b8:1", "S:disk/by-uuid/x\nE:ID_FS_TYPE=crypto_LUKS\n"),
+        ("/sys/block/dm-3/dm/uuid", "CRYPT-PLAIN-swap\n"),
+    ],
+)
+def test_what_a_host_needs(shipped, host, path, text):
+    """Asked while states are rendered: nothing is started, and nothing raises."""
+    it = comparison(shipped, host)
+    assert it.packages() == []
+    host.put("/run/udev/data/b8:2", "E:ID_FS_TYPE=ext4\n")
+    host.put("/sys/block/dm-1/dm/uuid", "LVM-x\n")
+    host.put("/etc/crypttab", "# nothing\n")
+    assert it.packages() == []
+    host.put(path, text)
     assert it.packages() == ["cryptsetup-bin"]
+    assert host.ran == []
+
+
+def test_settings_that_make_no_sense_need_nothing(shipped, host):
+    assert comparison(shipped, host, own(data=volume(customer="nobody"))).packages() == []
+
+
+def test_one_file_makes_no_container(shipped, host):
+    host.put("/.dockerenv")
+    host.put("/proc/self/mountinfo", "30 1 0:1 / / rw shared:1 - tmpfs none rw\n")
+    it = comparison(shipped, host)
+    found = findings(it)
+    assert {found[i]["status"] for i in checks.ABOUT_DISKS} == {"error"}
+    assert "and nothing else does; remove it" in found["LUKS-001"]["reason"]
+    assert it.packages() == []
+
+
+def test_what_is_exempt_stands_beside_what_is_not(look, disks):
+    disks.mount("/boot", "8:32")
+    disks.partition("sdc1", "8:33", "sdc")
+    exempt = {"/boot": "for the loader", "/away": "no longer"}
+    assert reason(look({"exempt": exempt}), "LUKS-001") == ""
+    disks.mount("/srv", "8:33")
+    found = reason(look({"exempt": exempt}), "LUKS-001")
+    assert found.startswith("/srv (ext4 on /dev/sdc1")
+    assert found.endswith("not encrypted; exempt: /boot (for the loader)")
 
 
 def test_weak_settings_are_below_the_floor(shipped):
@@ -165,6 +208,8 @@ def test_weak_settings_are_below_the_floor(shipped):
         "header_backups": (False, "LUKS-030"),
         "header_backup_days": (366, "LUKS-030"),
         "handover_minutes": (1440, "LUKS-046"),
+        "discard": (True, "LUKS-022"),
+        "tokens": (["clevis", "mine"], "LUKS-015"),
     }
     for setting, (value, identifier) in weak.items():
         family = baseline(shipped, {setting: value}).families["luks"]
@@ -191,6 +236,20 @@ def test_who_reads_a_key_file(look, host, mode, owner, why):
     tab(host, "a /dev/sda1 /etc/keys/a luks")
     host.put("/etc/keys/a", "secret", mode, owner)
     assert reason(look(), "LUKS-020") == why
+
+
+@pytest.mark.parametrize("path", ["/home/ann/key", "/etc/keys/link"])
+def test_a_key_file_that_somebody_can_exchange(look, host, path):
+    """In a folder of somebody else, or behind a link that leads through one."""
+    tab(host, f"a /dev/sda1 {path} luks")
+    host.put("/home/ann/key", "secret", 0o400)
+    host.path("/etc/keys").mkdir(parents=True)
+    host.path("/etc/keys/link").symlink_to("../../home/ann/../ann/key")
+    assert reason(look(), "LUKS-020") == ""
+    host.owners["/home/ann"] = "ann"
+    finding = findings(look())["LUKS-020"]
+    assert "0400 below /home/ann (ann:ann 0755), where others can exchange" in finding["reason"]
+    assert finding["remedy"] == "manual"
 
 
 def test_key_files_that_are_none(look, host):
@@ -394,18 +453,44 @@ def test_a_volume_that_is_there(look):
         (State(states.MISSING, "/dev/x does not exist"), "is not there: /dev/x does not exist"),
         (State(states.EMPTY), "is not made yet: /dev/disk/by-id/virtio-data is empty"),
         (State(states.OTHER, "/dev/x has ext4"), "is not there: /dev/x has ext4"),
-        ("the header of /dev/x is damaged", "cannot be looked at: the header of /dev/x is"),
     ],
 )
-def test_a_volume_that_is_not_there_is_told_once(look, state, words):
-    (found,) = one(look, state).items()
-    assert found[0] == "LUKS-040"
-    assert words in found[1]
+def test_a_volume_that_is_not_there(look, state, words):
+    found = one(look, state)
+    assert words in found["LUKS-040"]
+    assert {*found} == (
+        {"LUKS-040"} if state.condition == states.EMPTY else {"LUKS-040", "LUKS-041", "LUKS-042"}
+    )
+
+
+@pytest.mark.parametrize(
+    ("state", "blind"),
+    [
+        ("the header of /dev/x is damaged", VOLUMES),
+        (State(states.OTHER, "/dev/x has ext4"), {"LUKS-041", "LUKS-042"}),
+        (State(states.BEGUN, "it was written in part"), {"LUKS-041", "LUKS-042"}),
+        (State(states.MISSING, "/dev/x does not exist"), {"LUKS-041", "LUKS-042"}),
+    ],
+)
+def test_what_could_not_be_looked_at_is_never_right(look, state, blind):
+    found = findings(look(own(), volumes={"data": state}))
+    for identifier in blind:
+        assert found[identifier]["status"] == "error"
+        assert (state if isinstance(state, str) else state.what) in found[identifier]["reason"]
+
+
+def test_one_volume_that_could_not_be_looked_at_beside_one_that_is_wrong(look):
+    settings = own(a=volume("a"), b=volume("b"))
+    it = look(settings, volumes={"a": "damaged", "b": State(states.EMPTY)})
+    finding = findings(it)["LUKS-040"]
+    assert finding["status"] == "drift"
+    assert "a cannot be looked at: damaged" in finding["reason"]
+    assert "b is not made yet" in finding["reason"]
 
 
 def test_a_creation_that_was_interrupted(look):
     found = one(look, State(states.BEGUN, "it was interrupted", pending="it was interrupted"))
-    assert set(found) == {"LUKS-040", "LUKS-043"}
+    assert set(found) == {"LUKS-040", "LUKS-041", "LUKS-042", "LUKS-043"}
 
 
 def test_a_key_that_is_not_the_customer_s(look):
@@ -423,10 +508,30 @@ def test_a_key_that_is_not_the_customer_s(look):
     ],
 )
 def test_a_key_that_others_can_unwrap(look, there, words):
-    token = dataclasses.replace(TOKEN, recipients=tuple(map(age.fingerprint, there)))
+    names = tuple(map(age.fingerprint, there))
+    wrapped = wrapping.wrap(Key(b"k" * 64), config.Customer("acme", tuple(there)))
+    token = dataclasses.replace(TOKEN, recipients=names, wrapped=wrapped)
     assert one(look, changed(tokens=(token,))) == {
         "LUKS-042": f"data has a key to wrap anew: {words}"
     }
+
+
+@pytest.mark.parametrize(
+    ("wrapped", "words"),
+    [
+        (
+            wrapping.wrap(Key(b"k" * 64), config.Customer("acme", (ACME, LATER))),
+            "token 0 names 1, and 2 can unwrap its key",
+        ),
+        (b"age", "token 0 has no age file"),
+    ],
+)
+def test_a_token_that_does_not_say_who_can_unwrap_the_key(look, wrapped, words):
+    token = dataclasses.replace(TOKEN, wrapped=wrapped)
+    found = one(look, changed(tokens=(token,)))
+    assert words in found["LUKS-042"]
+    it = look(own(), volumes={"data": changed(tokens=(token,))})
+    assert words in status.status(it)["volumes"]["data"]["problem"]
 
 
 def test_a_header_without_wrapped_key(look):
@@ -464,7 +569,15 @@ def test_what_lies_where_a_closed_volume_belongs(look, host):
     host.secure("/srv/data", "root", "root", "0700")
     it = look(own())
     finding = findings(it)["LUKS-045"]
-    assert "left in /srv/data lies outside of it" in finding["reason"]
+    assert "/srv/data has files of its own, which are not encrypted" in finding["reason"]
+    assert finding["remedy"] == "manual"
+
+
+def test_a_closed_volume_whose_place_somebody_can_exchange(look, host):
+    host.path("/srv/data").mkdir(parents=True)
+    host.path("/srv").chmod(0o777)
+    finding = findings(look(own()))["LUKS-045"]
+    assert "others than root can change /srv" in finding["reason"]
     assert finding["remedy"] == "manual"
 
 
@@ -576,7 +689,7 @@ def test_the_status_of_volumes(look):
     assert found == {
         "data": {
             "customer": "acme", "device": "/dev/disk/by-id/virtio-data", "state": "closed",
-            "uuid": UUID, "mount": "/srv/data",
+            "uuid": UUID, "mount": "/srv/data", "recipients": [age.fingerprint(ACME)],
         }
     }  # fmt: skip
     broken = status.status(look(own(), volumes={"data": "damaged"}))["volumes"]["data"]

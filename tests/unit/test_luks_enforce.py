@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import stat
 
 import pytest
 from block_devices import machine
@@ -130,10 +131,41 @@ def test_key_files_are_made_root_s_alone(fresh, host):
     assert host.attributes("/etc/keys/b").access == "root:root 0600"
 
 
+def test_a_key_file_in_a_folder_of_somebody_is_left_alone(fresh, host):
+    """By the time it is changed it may be a link to another file."""
+    host.put("/etc/crypttab", "a /dev/sda1 /home/ann/key luks\nb /dev/sda1 /etc/keys/b luks\n")
+    host.put("/etc/shadow", "secret", 0o640)
+    host.path("/home/ann").mkdir(parents=True)
+    host.path("/home/ann/key").symlink_to("../../etc/shadow")
+    host.owners["/home/ann"] = "ann"
+    host.put("/etc/keys/b", "secret", 0o644)
+    with pytest.raises(Refused, match="move it to a folder of root's"):
+        enforce.enforce(fresh(), ["LUKS-020"])
+    assert host.attributes("/etc/shadow").mode == "0640"
+    assert host.attributes("/etc/keys/b").access == "root:root 0400"
+
+
 def test_an_empty_disk_becomes_a_volume(fresh, done):
     it = fresh({**own(), "argon2_memory": 131072}, State(states.EMPTY))
     enforce.enforce(it, ["LUKS-040"])
     assert done == [("create", "data", NOW, Strength(memory=131072))]
+
+
+def test_a_volume_that_could_not_be_looked_at_is_not_made(fresh, done):
+    it = fresh(own(a=volume("a"), b=volume("b")), State(states.EMPTY))
+    it.customers.looks["a"] = "its journal is damaged"
+    with pytest.raises(Refused, match="volume a cannot be looked at: its journal is damaged"):
+        enforce.enforce(it, ["LUKS-040"])
+    assert [name for _, name, *_ in done] == ["b"]
+
+
+def test_the_account_of_somebody_is_not_locked(fresh, host):
+    host.put("/etc/passwd", f"{USER}:x:1000:1000::/home/ann:/bin/bash\n")
+    host.put("/etc/shadow", f"{USER}:$y$x:20000::::::\n")
+    with pytest.raises(Refused, match="is one with the home /home/ann; name one that is used for"):
+        enforce.enforce(fresh(), ["LUKS-046"])
+    assert not ran(host, "usermod")
+    assert host.read(f"{HOME}/.ssh/authorized_keys") is None
 
 
 def test_a_volume_that_is_there_is_not_made_again(fresh, done):
@@ -170,15 +202,33 @@ def test_an_open_volume_is_mounted(fresh, done):
     assert done == [("mount", "data")]
 
 
-@pytest.mark.parametrize(
-    ("condition", "mode"), [(states.CLOSED, "root:root 0700"), (states.OTHER, "ann:ann 0777")]
-)
+@pytest.mark.parametrize(("condition", "mode"), [(states.CLOSED, 0o700), (states.OTHER, 0o777)])
 def test_where_a_closed_volume_belongs_root_alone_writes(fresh, done, host, condition, mode):
-    host.path("/srv/data").mkdir(parents=True)
-    host.secure("/srv/data", "ann", "ann", "0777")
+    folder = host.path("/srv/data")
+    folder.mkdir(parents=True)
+    folder.chmod(0o777)
     enforce.enforce(fresh(state=State(condition)), ["LUKS-045"])
-    assert host.attributes("/srv/data").access == mode
+    assert stat.S_IMODE(folder.stat().st_mode) == mode
     assert done == []
+
+
+def test_a_folder_with_files_stays_as_it_is(fresh, done, host):
+    """They may be live data, in a place that somebody mistyped."""
+    host.put("/srv/data/live")
+    host.path("/srv/data").chmod(0o755)
+    with pytest.raises(Refused, match="/srv/data has files of its own"):
+        enforce.enforce(fresh(), ["LUKS-045"])
+    assert stat.S_IMODE(host.path("/srv/data").stat().st_mode) == 0o755
+
+
+def test_a_link_where_a_closed_volume_belongs_is_not_followed(fresh, done, host):
+    host.path("/etc").mkdir()
+    host.path("/etc").chmod(0o755)
+    host.path("/srv").mkdir()
+    host.path("/srv/data").symlink_to(host.path("/etc"))
+    with pytest.raises(Refused, match="/srv/data is a link"):
+        enforce.enforce(fresh(), ["LUKS-045"])
+    assert stat.S_IMODE(host.path("/etc").stat().st_mode) == 0o755
 
 
 def test_copies_that_are_missing_are_made(fresh, monkeypatch):

@@ -114,11 +114,41 @@ def test_settings_that_make_no_sense_amount_to_nothing(shipped):
 
 
 @pytest.mark.parametrize(
+    ("path", "text"),
+    [
+        ("/proc/1/environ", "HOME=/\0container=docker\0"),
+        ("/proc/1/cgroup", "12:pids:/docker/0123\n0::/docker/0123\n"),
+        ("/proc/self/mountinfo", "9 1 8:1 /x/hostname /etc/hostname rw - ext4 /dev/sda1 rw\n"),
+    ],
+)
+def test_docker_shows_in_more_than_a_file(shipped, host, path, text):
+    host.put("/proc/self/mountinfo", "9 1 8:1 / / rw - ext4 /dev/sda1 rw\n")
+    host.put("/proc/1/environ", "HOME=/\0TERM=linux\0")
+    host.put("/proc/1/cgroup", "0::/init.scope\n")
+    assert container(host) == ""
+    host.put("/.dockerenv")
+    with pytest.raises(Refused, match="dockerenv says that this host is a container, and"):
+        container(host)
+    (found,) = problems(baseline(shipped, own(), **LET_IN), host)
+    assert found.startswith("hardening:luks:volumes: /.dockerenv says")
+    host.put(path, text)
+    assert container(host) == "docker"
+
+
+def test_the_account_is_not_that_of_the_backup(shipped, host):
+    user = {"receiver": {"path": "/srv/backup", "clients": {}, "user": USER}}
+    (found,) = problems(baseline(shipped, own(), **LET_IN, backup=user), host)
+    assert found == (
+        f"hardening:luks:user: {USER} is the account of hardening:backup:receiver as well; each "
+        "needs its own"
+    )
+
+
+@pytest.mark.parametrize(
     ("path", "text", "kind"),
     [
         ("/run/systemd/container", "systemd-nspawn\n", "systemd-nspawn"),
         ("/run/host/container-manager", "", "container"),
-        ("/.dockerenv", "", "docker"),
         ("/run/other", "", ""),
     ],
 )

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from rocksalt.accounts import database
+from rocksalt.errors import Refused
 from rocksalt.findings import AS_RENDERED, compared
 from rocksalt.host import Host
 from rocksalt.settings import Baseline
@@ -46,11 +47,20 @@ class Forced:
         file = host.attributes(self.file, follow=False)
         state = compared(text, self.text)
         return {
-            self.user: state_of(host, self.user),
+            self.user: self.taken(host) or state_of(host, self.user),
             self.folder: folder.access if folder else None,
             self.file: f"{state}, {file.access}" if file else None,
             "beside it": self.beside(host),
         }
+
+    def taken(self, host: Host) -> str:
+        """Why an account of this name is not ours, the end of a sentence; empty if it is or there
+        is none.
+        """
+        account = database.read(host).by_name.get(self.user)
+        return (
+            f"is one with the home {account.home}" if account and account.home != self.home else ""
+        )
 
     def beside(self, host: Host) -> list[str]:
         """What else is where the account has its keys: sshd may take it for more of them."""
@@ -58,7 +68,13 @@ class Forced:
         return [path for path in found if path != self.file and not path.endswith(ASIDE)]
 
     def make(self, host: Host) -> None:
-        """Makes it so; :class:`Refused` where the account cannot be made or changed."""
+        """Makes it so; :class:`Refused` where the account cannot be made or changed, or is that of
+        somebody else, who would be locked out.
+        """
+        if whose := self.taken(host):
+            raise Refused(
+                f"the account {self.user} {whose}; name one that is used for nothing else"
+            )
         state = state_of(host, self.user)
         if state == "does not exist":
             make = ("useradd", "--system", "--user-group", "--no-create-home", "--home-dir")

@@ -38,8 +38,10 @@ _SYSTEM = (
     *("/var/spool/cron", "/var/tmp"),
 )
 """Folders with which a host works: nothing of a customer is mounted there or below."""
-_SHARED = ("", "/", "/home", "/media", "/mnt", "/opt", "/srv")
-_SHARED += ("/var", "/var/cache", "/var/lib", "/var/log", "/var/mail", "/var/spool", "/var/www")
+_SHARED = {
+    *("", "/", "/home", "/media", "/mnt", "/opt", "/srv", "/var", "/var/cache", "/var/lib"),
+    *("/var/log", "/var/mail", "/var/spool", "/var/www"),
+}
 """Folders in which others have theirs: below them there is a place."""
 _FIRM = ("nodev", "nosuid")
 _REFUSED = {

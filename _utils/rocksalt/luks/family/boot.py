@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import stat
 from collections.abc import Iterator
 
@@ -11,6 +12,8 @@ from rocksalt.luks.crypttab import Entry
 from rocksalt.luks.family.reading import Reading
 
 ALONE = "root alone"
+_LINKS = 40
+"""That the kernel follows in one path."""
 
 
 class Boot:
@@ -27,14 +30,25 @@ class Boot:
         return [path for path in dict.fromkeys(named) if _regular(host, path)]
 
     def readers(self) -> dict[str, str]:
-        """Who can read each key file."""
+        """Who can read each key file, or put another one in its place."""
         found = {}
         for path in self.key_files():
             rights = self.reading.host.attributes(path)
             if rights:
                 alone = rights.owner == "root" and int(rights.mode, 8) & 0o077 == 0
-                found[path] = ALONE if alone else rights.access
+                loose = self.loose(path)
+                found[path] = ALONE if alone and not loose else f"{rights.access}{loose}"
         return found
+
+    def loose(self, path: str) -> str:
+        """In which folder others decide where a path leads, the end of a sentence; empty where
+        root alone does. Nothing is changed at the end of such a path.
+        """
+        for folder in _way(self.reading.host, path):
+            rights = self.reading.host.attributes(folder, follow=False)
+            if rights and (rights.owner != "root" or int(rights.mode, 8) & 0o022):
+                return f" below {folder} ({rights.access}), where others can exchange it"
+        return ""
 
     def exposed(self) -> list[str]:
         """Key files that lie on a disk in the clear."""
@@ -111,6 +125,25 @@ class Boot:
             sources += [f"UUID={signature.uuid}", f"LABEL={signature.label}"]
         found = (it for it in sources if self.reading.fstab.get(it, "").startswith("/"))
         return self.reading.fstab[source] if (source := next(found, "")) else ""
+
+
+def _way(host: Host, path: str) -> Iterator[str]:
+    """The folders in which it is decided where a path leads, those of links on the way too."""
+    todo, done, links = path.split("/")[::-1], "", 0
+    while todo:
+        part = todo.pop()
+        if part in ("", "."):
+            continue
+        yield done or "/"
+        target = host.path(f"{done}/{part}")
+        if part == "..":
+            done = os.path.dirname(done).rstrip("/")
+        elif target.is_symlink() and links < _LINKS:
+            links, link = links + 1, os.readlink(target)
+            done = "" if link.startswith("/") else done
+            todo += link.split("/")[::-1]
+        else:
+            done += f"/{part}"
 
 
 def _regular(host: Host, path: str) -> bool:

@@ -14,10 +14,10 @@ from rocksalt.host import Host
 from rocksalt.luks.family import receiving
 from rocksalt.luks.family.boot import ALONE, Boot
 from rocksalt.luks.family.copying import Copying
-from rocksalt.luks.family.customers import Customers
+from rocksalt.luks.family.customers import Customers, Wrong
 from rocksalt.luks.family.disks import Disks
 from rocksalt.luks.family.quality import Quality
-from rocksalt.luks.family.reading import LUKS, Reading
+from rocksalt.luks.family.reading import Reading, encrypts
 from rocksalt.luks.family.setup import Setup, container
 from rocksalt.luks.volumes.machine import Machine
 from rocksalt.settings import Baseline
@@ -73,13 +73,14 @@ class Luks:
         return Customers(self.machine, self.setup, self.reading)
 
     def packages(self) -> list[str]:
-        """What this host needs to be looked at, and for its volumes."""
-        found = self.setup.packages()
-        if self.container or found:
-            return found
-        reading = self.reading
-        encrypted = any(it.type == LUKS for it in reading.signatures.values())
-        return ["cryptsetup-bin"] if encrypted or reading.mapped else []
+        """What this host needs to be looked at, and for its volumes. Starts no program and always
+        has an answer: what is wrong is told by the checks, and by the problems of settings.
+        """
+        try:
+            found = [] if self.container else self.setup.packages()
+        except RocksaltError:
+            found = []
+        return found or (["cryptsetup-bin"] if encrypts(self.host) else [])
 
     def expected(self) -> dict[str, Any]:
         """Control id -> what it expects."""
@@ -98,10 +99,10 @@ class Luks:
         return {identifier: self._seen(identifier) for identifier in CHECKS}
 
     def _seen(self, identifier: str) -> Seen:
-        if self.container and identifier in ABOUT_DISKS:
-            why = f"this host is a container ({self.container}): the disks are those of its host"
-            return Seen(problem="skipped", reason=why)
         try:
+            if identifier in ABOUT_DISKS and self.container:
+                why = f"this host is a container ({self.container}): the disks are those of its"
+                return Seen(problem="skipped", reason=f"{why} host")
             return CHECKS[identifier][1](self)
         except (RocksaltError, OSError) as error:
             return Seen(problem="error", reason=str(error))
@@ -116,6 +117,7 @@ def some(found: Sequence[str]) -> str:
 # One pair per control: expected(it), seen(it) -----------------------------------------------------
 
 Check = tuple[Callable[[Luks], Any], Callable[[Luks], Seen]]
+Blind = Callable[[Customers], Wrong]
 
 
 def _nothing_wrong(look: Callable[[Luks], list[str]]) -> Check:
@@ -124,6 +126,17 @@ def _nothing_wrong(look: Callable[[Luks], list[str]]) -> Check:
     def seen(it: Luks) -> Seen:
         found = look(it)
         return Seen(found, some(found))
+
+    return lambda it: [], seen
+
+
+def _but_exempt(look: Callable[[Disks], list[str]]) -> Check:
+    """The same for disks; who reads what lies open also reads what was left out of that."""
+
+    def seen(it: Luks) -> Seen:
+        found = look(it.disks)
+        exempt = it.disks.exemptions() if found else []
+        return Seen(found, some(found) + (f"; exempt: {'; '.join(exempt)}" if exempt else ""))
 
     return lambda it: [], seen
 
@@ -140,8 +153,10 @@ def _of_headers(look: Callable[[Luks], list[str]]) -> Check:
     return lambda it: [], seen
 
 
-def _of_volumes(look: Callable[[Customers], dict[str, str]]) -> Check:
-    """A control about the volumes of customers: by name, what is wrong with each."""
+def _of_volumes(look: Callable[[Customers], Wrong], blind: Blind = Customers.unreadable) -> Check:
+    """A control about the volumes of customers: by name, what is wrong with each. What ``blind``
+    names could not be looked at, which is never right.
+    """
 
     def expected(it: Luks) -> Any:
         return dict.fromkeys(it.setup.volumes, "as declared") or NOTHING
@@ -149,9 +164,13 @@ def _of_volumes(look: Callable[[Customers], dict[str, str]]) -> Check:
     def seen(it: Luks) -> Seen:
         if not it.setup.volumes:
             return Seen(NOTHING)
-        found = look(it.customers)
+        found, unknown = look(it.customers), blind(it.customers)
+        words = [f"{name} {words}" for name, words in {**unknown, **found}.items()]
+        if unknown and not found:
+            return Seen(problem="error", reason=some(words))
+        found = {**unknown, **found}
         actual = {name: found.get(name, "as declared") for name in it.setup.volumes}
-        return Seen(actual, some([f"{name} {words}" for name, words in found.items()]))
+        return Seen(actual, some(words))
 
     return expected, seen
 
@@ -169,6 +188,13 @@ def _unless(check: Check, only_a_person: Callable[[Customers], bool]) -> Check:
 
 def _readers_expected(it: Luks) -> dict[str, str]:
     return {} if it.container else dict.fromkeys(it.boot.readers(), ALONE)
+
+
+def _readers_seen(it: Luks) -> Seen:
+    found = it.boot.readers()
+    wrong = [path for path, readers in found.items() if readers != ALONE]
+    loose = bool(wrong) and all(map(it.boot.loose, wrong))
+    return Seen(found, remedy="manual" if loose else "")
 
 
 def _copies_seen(it: Luks) -> Seen:
@@ -195,10 +221,10 @@ def _without_volumes() -> dict[str, Any]:
 
 
 CHECKS: dict[str, Check] = {
-    "LUKS-001": _nothing_wrong(lambda it: it.disks.mounted()),
-    "LUKS-002": _nothing_wrong(lambda it: it.disks.swaps()),
-    "LUKS-003": _nothing_wrong(lambda it: it.disks.members()),
-    "LUKS-004": _nothing_wrong(lambda it: it.disks.temporary()),
+    "LUKS-001": _but_exempt(Disks.mounted),
+    "LUKS-002": _but_exempt(Disks.swaps),
+    "LUKS-003": _but_exempt(Disks.members),
+    "LUKS-004": _but_exempt(Disks.temporary),
     "LUKS-010": _of_headers(lambda it: it.quality.of_headers(it.quality.versions)),
     "LUKS-011": _of_headers(lambda it: it.quality.of_headers(it.quality.ciphers)),
     "LUKS-012": _of_headers(lambda it: it.quality.of_headers(it.quality.costs)),
@@ -207,18 +233,18 @@ CHECKS: dict[str, Check] = {
     "LUKS-015": _of_headers(lambda it: it.quality.of_headers(it.quality.tokens)),
     "LUKS-016": _of_headers(lambda it: it.quality.mapped()),
     "LUKS-017": _of_headers(lambda it: it.quality.without_header()),
-    KEY_FILES: (_readers_expected, lambda it: Seen(it.boot.readers())),
+    KEY_FILES: (_readers_expected, _readers_seen),
     "LUKS-021": _nothing_wrong(lambda it: it.boot.exposed()),
     "LUKS-022": _nothing_wrong(lambda it: it.boot.discards()),
     "LUKS-023": _nothing_wrong(lambda it: it.boot.lines()),
     COPIES: (lambda it: [], _copies_seen),
     "LUKS-031": _of_headers(lambda it: it.copying.at_home()),
-    MADE: _of_volumes(lambda it: it.made()),
-    "LUKS-041": _of_volumes(lambda it: it.strangers()),
-    "LUKS-042": _of_volumes(lambda it: it.wrapped()),
-    SETTLED: _unless(_of_volumes(lambda it: it.unsettled()), lambda it: it.need_a_key()),
-    OPENED: _of_volumes(lambda it: it.closed()),
-    MOUNTED: _unless(_of_volumes(lambda it: it.misplaced()), lambda it: it.beyond_states()),
+    MADE: _of_volumes(Customers.made),
+    "LUKS-041": _of_volumes(Customers.strangers, Customers.unseen),
+    "LUKS-042": _of_volumes(Customers.wrapped, Customers.unseen),
+    SETTLED: _unless(_of_volumes(Customers.unsettled), Customers.need_a_key),
+    OPENED: _of_volumes(Customers.closed),
+    MOUNTED: _unless(_of_volumes(Customers.misplaced), Customers.beyond_states),
     RECEIVING: (_receiving_expected, _receiving_seen),
     "LUKS-047": _of_headers(lambda it: it.customers.undeclared()),
 }

@@ -84,6 +84,9 @@ class Copying:
         damage = _damage(owned)
         if copy is None:
             return Missing(owned, f"its header has no second copy{damage}", bool(damage))
+        held = copies.material(self.reading.host, owned.header) if copy.material else {}
+        if slots := copy.damaged(held):
+            return Missing(owned, slots, careful=True)
         if copy.digest != owned.header.digest:
             words = f"its header is not as it was on {copy.time}, when it was copied{damage}"
             return Missing(owned, words, bool(damage))

@@ -13,8 +13,8 @@ from rocksalt.luks.family.setup import Setup
 from rocksalt.luks.volumes import mounting, states, wrapping
 from rocksalt.luks.volumes.machine import Machine
 from rocksalt.luks.volumes.states import State
+from rocksalt.luks.volumes.wrapping import Token
 
-_SHOWN = 3
 Wrong = dict[str, str]
 
 
@@ -41,6 +41,19 @@ class Customers:
                 found[name] = str(error)
         return found
 
+    def unreadable(self) -> Wrong:
+        """Volumes that could not be looked at."""
+        looks = self.looks.items()
+        return {name: f"cannot be looked at: {it}" for name, it in looks if isinstance(it, str)}
+
+    def unseen(self) -> Wrong:
+        """Those, and volumes of which there is no header that could be judged."""
+        return self.unreadable() | {
+            name: f"cannot be judged: {it.what}"
+            for name, it in self.looks.items()
+            if isinstance(it, State) and not it.made and it.condition != states.EMPTY
+        }
+
     def _made(self) -> Iterator[tuple[Volume, State]]:
         """Those that are there; :meth:`made` tells of the others."""
         for name, look in self.looks.items():
@@ -52,8 +65,8 @@ class Customers:
         found = {}
         for name, look in self.looks.items():
             if isinstance(look, str):
-                found[name] = f"cannot be looked at: {look}"
-            elif look.condition == states.EMPTY:
+                continue
+            if look.condition == states.EMPTY:
                 found[name] = f"is not made yet: {self.setup.volumes[name].device} is empty"
             elif not look.made:
                 found[name] = f"is not there: {look.what}"
@@ -77,6 +90,7 @@ class Customers:
                 words.append(f"{missing} of {len(declared)} declared public keys cannot unwrap it")
             if more := len(there - declared):
                 words.append(f"{more} that {'is' if more == 1 else 'are'} not declared can")
+            words += [it for token in look.tokens if (it := hidden(token))]
             if not look.tokens:
                 words = ["its header has no wrapped key"]
             if words:
@@ -110,32 +124,27 @@ class Customers:
         for volume, look in self._made():
             words = mounting.differences(self.machine, volume, look)
             if look.condition == states.CLOSED:
-                words = [*self._open_folder(volume), *self._strays(volume)]
+                words = [*self._open_folder(volume), *self._taken(volume)]
             if words:
                 found[volume.name] = "; ".join(words)
         return found
 
     def _open_folder(self, volume: Volume) -> Iterator[str]:
         """Whether somebody else could put something there."""
-        found = self.host.attributes(volume.mount)
+        found = self.host.attributes(volume.mount, follow=False)
         if found and (found.owner != "root" or int(found.mode, 8) & 0o022):
             yield f"is closed, and others than root can write to {volume.mount} ({found.access})"
 
-    def _strays(self, volume: Volume) -> Iterator[str]:
-        """What lies where a closed volume belongs."""
-        folder = self.host.path(volume.mount)
-        names = sorted(it.name for it in folder.iterdir()) if folder.is_dir() else []
-        if names:
-            more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-            there = ", ".join(names[:_SHOWN]) + more
-            yield f"is closed, and {there} in {volume.mount} lies outside of it: move that away"
+    def _taken(self, volume: Volume) -> Iterator[str]:
+        """What is where a closed volume belongs, and would be hidden or lead elsewhere."""
+        for words in mounting.obstacles(self.machine, volume):
+            yield f"is closed, and cannot be mounted: {words}"
 
     def beyond_states(self) -> bool:
         """Whether all that is misplaced is what only a person can move away."""
         wrong = self.misplaced()
-        closed = [(v, it) for v, it in self._made() if it.condition == states.CLOSED]
-        moved = {v.name for v, _ in closed if not [*self._open_folder(v)]}
-        return bool(wrong) and {*wrong} <= moved
+        closed = [it for it, look in self._made() if look.condition == states.CLOSED]
+        return bool(wrong) and {*wrong} <= {it.name for it in closed if [*self._taken(it)]}
 
     def undeclared(self) -> list[str]:
         """Volumes of customers that nobody declares any more, by their devices."""
@@ -155,3 +164,15 @@ class Customers:
                 f"{', '.join(names)}, which is not declared here"
             )
         return found
+
+
+def hidden(token: Token) -> str:
+    """How many can unwrap a key, where that is not how many its token names; a token is but
+    text, which whoever writes to the disk can change.
+    """
+    count = wrapping.readers(token.wrapped)
+    if count == len(token.recipients):
+        return ""
+    if count is None:
+        return f"token {token.number} has no age file"
+    return f"token {token.number} names {len(token.recipients)}, and {count} can unwrap its key"

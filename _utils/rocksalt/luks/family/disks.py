@@ -70,7 +70,8 @@ class Disks:
     def exemptions(self) -> list[str]:
         """What is exempt of all that this host has, and why, as a person reads it."""
         devices = self.reading.devices
-        places = {it.path for it in (*devices.mounts, *devices.swaps)} | {*TEMPORARY}
+        places = {it.path for it in devices.mounts} | {*TEMPORARY}
+        places |= {it.path for it in devices.swaps}
         places |= {SWAP} if devices.swaps else set()
         return [
             f"{name} ({why})"

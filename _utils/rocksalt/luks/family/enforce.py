@@ -16,7 +16,7 @@ from rocksalt.luks.family import boot, checks, receiving
 from rocksalt.luks.family.checks import Luks
 from rocksalt.luks.family.setup import problems
 from rocksalt.luks.handover import service, units
-from rocksalt.luks.volumes import creating, opening, settling, states
+from rocksalt.luks.volumes import creating, mounting, opening, settling, states
 from rocksalt.transaction import ASIDE, each, systemctl
 
 
@@ -65,9 +65,15 @@ def _start(it: Luks, changed: set[str]) -> None:
 
 
 def _key_files(it: Luks) -> None:
-    for path, readers in it.boot.readers().items():
-        if readers != boot.ALONE:
-            it.host.secure(path, "root", "root", "0400")
+    wrong = (path for path, readers in it.boot.readers().items() if readers != boot.ALONE)
+    each(partial(_key_file, it, path) for path in wrong)
+
+
+def _key_file(it: Luks, path: str) -> None:
+    """It may be a link to something else by the time it is changed, unless root alone decides."""
+    if loose := it.boot.loose(path):
+        raise Refused(f"{path} lies{loose}: move it to a folder of root's, such as /etc/keys")
+    it.host.secure(path, "root", "root", "0400")
 
 
 def _of_each(step: Callable[[Luks, Volume], object], it: Luks) -> None:
@@ -77,7 +83,9 @@ def _of_each(step: Callable[[Luks, Volume], object], it: Luks) -> None:
 
 def _make(it: Luks, volume: Volume) -> None:
     look = it.customers.looks[volume.name]
-    if isinstance(look, str) or not look.made:
+    if isinstance(look, str):
+        raise Refused(f"the volume {volume.name} cannot be looked at: {look}")
+    if not look.made:
         creating.create(it.machine, volume, it.now, Strength.of(it.setup.settings))
 
 
@@ -95,8 +103,8 @@ def _mount(it: Luks, volume: Volume) -> None:
     condition = states.state(it.machine, volume).condition
     if condition == states.OPEN:
         opening.mount_volume(it.machine, volume)
-    elif condition == states.CLOSED and it.host.attributes(volume.mount):
-        it.host.secure(volume.mount, "root", "root", "0700")
+    elif condition == states.CLOSED:
+        mounting.prepare(it.machine, volume)
 
 
 def _copies(it: Luks) -> None:

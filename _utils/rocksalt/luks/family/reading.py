@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -126,6 +127,22 @@ class Reading:
 
     def device(self, number: str) -> Device:
         return self.devices.by_number[number]
+
+
+def encrypts(host: Host) -> bool:
+    """Whether a host seems to encrypt something: what is known without starting a program or
+    reading a disk.
+    """
+    with contextlib.suppress(OSError):
+        if crypttab.entries(host.read(crypttab.PATH) or ""):
+            return True
+    marks = (("/sys/block/dm-*/dm/uuid", "CRYPT-"), ("/run/udev/data/b*", f"ID_FS_TYPE={LUKS}"))
+    for pattern, mark in marks:
+        for path in host.glob(pattern):
+            with contextlib.suppress(OSError):
+                if mark in (host.read(path) or ""):
+                    return True
+    return False
 
 
 def customers(header: Header) -> bool:

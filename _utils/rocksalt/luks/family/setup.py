@@ -5,11 +5,14 @@ the account that receive their keys.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from functools import cached_property
 
 from rocksalt import program as programs
 from rocksalt.accounts import forced
+from rocksalt.backup.family.setup import USER as RECEIVER
+from rocksalt.blocks import mounts
 from rocksalt.errors import Refused
 from rocksalt.host import Host
 from rocksalt.luks import config, program
@@ -20,15 +23,38 @@ HOME = "/var/lib/rocksalt-volumes"
 ROOT_ONLY = "root:root 0700"
 _CONTAINER = ("/run/systemd/container", "/run/host/container-manager", "/run/.containerenv")
 _DOCKER = "/.dockerenv"
+_RUNTIMES = re.compile(r"docker|containerd|kubepods|libpod|lxc|machine-rkt")
+_GIVEN = "/etc/hostname"
+"""What Docker mounts in a container, by itself."""
 
 
 def container(host: Host) -> str:
-    """Which container this host is, empty for none: its disks are those of another host."""
+    """Which container this host is, empty for none: its disks are those of another host.
+    :class:`Refused` where it is called one by a file that any image leaves behind, and by nothing
+    else.
+    """
     for path in _CONTAINER:
         text = host.read(path)
         if text is not None:
             return text.split("\n")[0].strip() or "container"
-    return "docker" if host.attributes(_DOCKER) else ""
+    if not host.attributes(_DOCKER):
+        return ""
+    if not _contained(host):
+        raise Refused(
+            f"{_DOCKER} says that this host is a container, and nothing else does; remove it if "
+            "the disks are its own"
+        )
+    return "docker"
+
+
+def _contained(host: Host) -> bool:
+    """Whether the first process was started in a container."""
+    environment = (host.read("/proc/1/environ") or "").split("\0")
+    if any(it.startswith("container=") for it in environment):
+        return True
+    if _RUNTIMES.search(host.read("/proc/1/cgroup") or ""):
+        return True
+    return any(it.path == _GIVEN for it in mounts.mounts(host))
 
 
 class Setup:
@@ -113,14 +139,30 @@ def problems(baseline: Baseline, host: Host) -> list[str]:
     found = [*_exemptions(settings), *config.problems(settings)]
     if not settings["volumes"] or found:
         return found
-    if kind := container(host):
+    try:
+        kind = container(host)
+    except Refused as error:
+        return [f"{config.TOP}:volumes: {error}"]
+    if kind:
         found.append(
             f"{config.TOP}:volumes: this host is a container ({kind}), which has no disks of its "
             "own; declare volumes on the host whose disks they are"
         )
     if units.served(Setup(baseline).customers):
         found += forced.problems(baseline, settings["user"], "customers who hand over keys")
+        found += _shared_account(baseline, settings["user"])
     return found
+
+
+def _shared_account(baseline: Baseline, user: str) -> Iterator[str]:
+    """Two families would write its keys in turn."""
+    backup = baseline.families.get("backup")
+    receiver = backup.settings["receiver"] if backup else {}
+    if receiver and receiver.get("user", RECEIVER) == user:
+        yield (
+            f"{config.TOP}:user: {user} is the account of hardening:backup:receiver as well; each "
+            "needs its own"
+        )
 
 
 def _exemptions(settings: config.Settings) -> Iterator[str]:

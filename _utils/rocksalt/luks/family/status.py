@@ -6,7 +6,7 @@ from typing import Any
 
 from rocksalt.blocks import Device, Signature
 from rocksalt.luks.family.checks import Luks
-from rocksalt.luks.family.customers import Customers
+from rocksalt.luks.family.customers import Customers, hidden
 from rocksalt.luks.family.disks import size
 from rocksalt.luks.family.reading import Reading, luks
 from rocksalt.luks.headers import Header
@@ -17,7 +17,7 @@ _KINDS = {"crypt": "opened by cryptsetup", "lvm": "logical volume", "md": "RAID"
 
 def status(it: Luks) -> dict[str, Any]:
     """By the path of each device that has a size, what it is, what is on it and whether that is
-    encrypted; then the volumes of customers by name.
+    encrypted; then what is exempt from that and why, and the volumes of customers by name.
     """
     if it.container:
         devices: Any = f"those of the host of this container ({it.container})"
@@ -25,7 +25,11 @@ def status(it: Luks) -> dict[str, Any]:
         reading = it.reading
         known = sorted(reading.devices.by_number.values(), key=lambda found: found.path)
         devices = {found.path: _device(reading, found) for found in known if found.size}
-    return {"devices": devices, "volumes": _volumes(it.customers) if it.setup.volumes else {}}
+    return {
+        "devices": devices,
+        "exempt": dict(it.setup.settings["exempt"]),
+        "volumes": _volumes(it.customers) if it.setup.volumes else {},
+    }
 
 
 def _device(reading: Reading, device: Device) -> dict[str, Any]:
@@ -87,11 +91,13 @@ def _volumes(customers: Customers) -> dict[str, dict[str, Any]]:
     found = {}
     for name, look in customers.looks.items():
         volume = customers.setup.volumes[name]
-        told = {"customer": volume.customer.name, "device": volume.device}
+        told: dict[str, Any] = {"customer": volume.customer.name, "device": volume.device}
         if isinstance(look, str):
             found[name] = {**told, "state": "unknown", "problem": look}
             continue
         told |= {"state": look.condition, "uuid": look.uuid, "mount": volume.mount}
-        told |= {"problem": "; ".join(filter(None, (look.what, look.pending, *look.strangers)))}
+        told |= {"recipients": look.recipients}
+        said = (look.what, look.pending, *look.strangers, *map(hidden, look.tokens))
+        told |= {"problem": "; ".join(filter(None, said))}
         found[name] = {key: value for key, value in told.items() if value}
     return found
