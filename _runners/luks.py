@@ -7,7 +7,7 @@ Keeps the encrypted copies of disk headers off the hosts that they are from.
 
 What is fetched is encrypted, each copy to those who may restore it, and this master reads none of
 it. The files are below ``/var/lib/rocksalt/luks-headers``, and the snapshots of the backup hold
-them.
+them. A copy that was here for a week stays as ``UUID.1.age`` when another one takes its place.
 """
 
 import base64
@@ -19,6 +19,7 @@ import os
 import re
 import socket
 import sys
+import time
 
 import salt.client
 
@@ -29,6 +30,8 @@ log = logging.getLogger(__name__)
 FOLDER = "/var/lib/rocksalt/luks-headers"
 LARGEST = 24 << 20  # bytes of one encrypted copy
 MOST = 512  # copies of one minion
+ROOM = 1 << 30  # bytes of all copies of one minion
+WEEK = 7 * 24 * 3600
 BEGIN = b"age-encryption.org/v1\n"
 UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -110,15 +113,39 @@ def _keep(minions, minion, uuid, record):
         data = _decoded(minions.ask_one(minion, "luks.copy", uuid))
         if hashlib.sha256(data).hexdigest() != record["sha256"]:
             raise ValueError("what arrived has another hash than its record says")
-        host = Host()
-        host.write(path, data.decode(errors="surrogateescape"), "0600")
+        _make_room(folder, uuid, len(data))
+        Host().write(path, data.decode(errors="surrogateescape"), "0600")
     texts = {key: record[key] for key in TEXTS}
     texts["recipients"] = [str(it) for it in record.get("recipients") or ()]
     text = json.dumps(texts, indent=1, sort_keys=True) + "\n"
     if new or Host().read(f"{folder}/{uuid}.json") != text:
         Host().write(f"{folder}/{uuid}.json", text, "0600")
-    minions.ask_one(minion, "luks.kept", uuid, record["sha256"], _here())
+    noted = minions.ask_one(minion, "luks.kept", uuid, record["sha256"], _here())
+    if noted is False:
+        raise ValueError("was made anew meanwhile: collect it once more")
+    if noted is not True:
+        raise ValueError(f"luks.kept did not answer as expected: {_short(noted)}")
     return new
+
+
+def _make_room(folder, uuid, size):
+    """Puts the copy that is here aside; whoever sends one copy after another takes away none that
+    was here for a week. ValueError where a minion has too much here: it may fill no disk.
+    """
+    sizes = {it.name: it.stat().st_size for it in os.scandir(folder)}
+    others = {name.partition(".")[0] for name in sizes} - {uuid}
+    if len(others) >= MOST or sum(sizes.values()) + size > ROOM:
+        raise ValueError(f"is not kept: {folder} is full, take away what no disk needs any more")
+    path, aside = (os.path.join(folder, name) for name in (uuid, f"{uuid}.1"))
+    old = f"{uuid}.1.age" not in sizes or time.time() - _changed(f"{path}.age") > WEEK
+    for ending in (".age", ".json"):
+        text = Host().read(path + ending) if old else None
+        if text is not None:
+            Host().write(aside + ending, text, "0600")
+
+
+def _changed(path):
+    return os.path.getmtime(path) if os.path.exists(path) else 0
 
 
 def _decoded(text):
@@ -170,11 +197,15 @@ class _Minions:
         self._timeout = timeout
 
     def ask(self, tgt, tgt_type, function, *arguments):
-        """Minion -> answer, of those that answered."""
-        answers = self._client.cmd(
-            tgt, function, list(arguments), tgt_type=tgt_type, timeout=self._timeout
-        )
-        return {minion: answer for minion, answer in (answers or {}).items() if answer is not False}
+        """Minion -> answer, of those that answered: without their returns in full, False would be
+        an answer as well as none.
+        """
+        returns = self._client.cmd(
+            tgt, function, list(arguments), tgt_type=tgt_type, timeout=self._timeout,
+            full_return=True,
+        )  # fmt: skip
+        answered = {minion: it for minion, it in (returns or {}).items() if isinstance(it, dict)}
+        return {minion: it["ret"] for minion, it in answered.items() if "ret" in it}
 
     def ask_one(self, minion, function, *arguments):
         """The answer of one minion; ValueError where there is none."""

@@ -84,6 +84,27 @@ def test_the_image_of_the_old_format():
     assert len(found) % 4096 == 0 and len(found) >= (8 + 16 * 7) * 512 + used
 
 
+@pytest.mark.parametrize(
+    ("disk", "at"), [(second({"3": (2 * SIZE + 8192, 4096)}), 2 * SIZE + 9000), (first([1]), 12300)]
+)
+def test_the_material_of_key_slots(disk: bytearray, at: int):
+    before = image.material(image.take(io.BytesIO(disk)))
+    assert len(before) == 1
+    damage = bytearray(disk)
+    damage[at] ^= 1
+    after = image.material(image.take(io.BytesIO(damage)))
+    assert before.keys() == after.keys()
+    assert before != after
+
+
+def test_the_material_is_that_of_what_opens_data():
+    disk = second({"0": (2 * SIZE, 4096)})
+    assert image.material(image.take(io.BytesIO(disk)))
+    slot = {"type": "reencrypt", "area": {"offset": str(2 * SIZE), "size": "4096"}}
+    disk = second({}, keyslots={"0": slot})
+    assert image.material(image.take(io.BytesIO(disk))) == {}
+
+
 def damaged(at: int, to: int = 0x55) -> bytearray:
     disk = second({"0": (2 * SIZE, 4096)})
     disk[at] = to
@@ -230,6 +251,55 @@ def test_what_was_fetched_is_no_longer_the_copy_of_today(site):
     assert not copies.note_kept(site.host, UUID, old.sha256, "master1", NOW)
     assert not copies.note_kept(site.host, "other", old.sha256, "master1", NOW)
     assert copies.copies(site.host)[UUID].kept is None
+
+
+def test_a_copy_that_is_made_again_of_the_same_header_is_kept_elsewhere(site):
+    copies.note_kept(site.host, UUID, site.back_up().sha256, "master1", NOW)
+    assert site.back_up().kept == {"where": "master1", "time": "2026-11-22T12:00:00Z"}
+    more = [site.recipient, age.generate()[1]]
+    assert copies.back_up(site.host, DEVICE, more, NOW).kept is None, "not for these readers"
+    site.header = replace(site.header, digest="another")
+    assert site.back_up().kept is None, "nor this header"
+
+
+def test_a_copy_never_gives_way_to_damaged_key_slots(site):
+    before = site.back_up()
+    good, kept = site.restored(), copies.content(site.host, UUID)
+    site.disk[2 * SIZE + 100] ^= 1
+    site.write()
+    for digest in ("digest", "another"):
+        site.header = replace(site.header, digest=digest)
+        with pytest.raises(Refused, match="/dev/vdb: key slots in its header are damaged since"):
+            site.back_up()
+    assert (site.restored(), copies.content(site.host, UUID)) == (good, kept)
+    assert before.damaged(copies.material(site.host, site.header))
+    site.host.path(before.path).write_bytes(b"damaged as well")
+    with pytest.raises(Refused, match=f"or take {copies.FOLDER}/{UUID}.json away"):
+        site.back_up()
+    site.host.path(f"{copies.FOLDER}/{UUID}.json").unlink()
+    assert not site.back_up().damaged(copies.material(site.host, site.header))
+
+
+def test_other_key_slots_are_no_damage(site):
+    before = site.back_up()
+    site.disk = second({"1": (2 * SIZE + 4096, 4096)})
+    site.write()
+    site.header = replace(site.header, digest="another")
+    assert site.back_up().material != before.material
+
+
+def test_the_copy_before_the_last_change_stays(site):
+    first_copy = site.back_up()
+    data = copies.content(site.host, UUID)
+    site.header = replace(site.header, digest="another")
+    for _ in range(3):
+        site.back_up()
+        aside = site.host.path(f"{copies.FOLDER}/{UUID}.1.age")
+        assert aside.read_bytes() == data
+        assert aside.stat().st_mode & 0o077 == 0
+    record = json.loads(site.host.path(f"{copies.FOLDER}/{UUID}.1.json").read_text())
+    assert record["digest"] == first_copy.digest
+    assert copies.copies(site.host).keys() == {UUID}
 
 
 def test_a_header_that_changes_meanwhile(site, monkeypatch):

@@ -44,18 +44,44 @@ def take(source: BinaryIO) -> bytes:
     return bytes(image)
 
 
+def material(image: bytes) -> dict[str, str]:
+    """What the key slots of an image of :func:`take` hold, for nothing in a header tells whether
+    that is undamaged: hash of what is said of a slot -> hash of its key material. While both are
+    of one slot, neither changes without the other. What belongs to reencryption is left out.
+    """
+    if int.from_bytes(image[6:8], "big") == 1:
+        slots = [(said, span) for used, said, span in _entries(image) if used]
+    else:
+        size = int.from_bytes(image[8:16], "big")
+        slots = []
+        for slot in json.loads(_text(image[:size], _MAGIC))["keyslots"].values():
+            said = json.dumps(slot, sort_keys=True).encode()
+            slots += [] if slot.get("type") == "reencrypt" else [(said, _area(slot))]
+    return {_sha256(said): _sha256(image[begin:stop]) for said, (begin, stop) in slots}
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
 def _first(start: bytes) -> tuple[int, list[_Span]]:
     """Where a header of version 1 ends, and what is used of it."""
-    key_size = int.from_bytes(start[108:112], "big")
     used, end = [(0, 1024)], _PAGE
+    for active, _, (begin, stop) in _entries(start):
+        end = max(end, -(-stop // _PAGE) * _PAGE)
+        used += [(begin, stop)] if active else []
+    return end, used
+
+
+def _entries(start: bytes) -> Iterator[tuple[bool, bytes, _Span]]:
+    """The slots of a header of version 1: whether each is used, what it says, and its place."""
+    key_size = int.from_bytes(start[108:112], "big")
     for number in range(_SLOTS):
         at = 208 + 48 * number
-        active, _, _, offset, stripes = struct.unpack(">II32sII", start[at : at + 48])
+        said = start[at : at + 48]
+        active, _, _, offset, stripes = struct.unpack(">II32sII", said)
         begin = offset * _SECTOR
-        stop = begin + -(-key_size * stripes // _SECTOR) * _SECTOR
-        end = max(end, -(-stop // _PAGE) * _PAGE)
-        used += [(begin, stop)] if active == _USED else []
-    return end, used
+        yield active == _USED, said, (begin, begin + -(-key_size * stripes // _SECTOR) * _SECTOR)
 
 
 def _second(source: BinaryIO, start: bytes) -> tuple[int, list[_Span]]:
@@ -91,9 +117,12 @@ def _text(header: bytes, magic: bytes) -> bytes:
 
 
 def _areas(metadata: Any) -> Iterator[_Span]:
-    for slot in metadata["keyslots"].values():
-        begin, size = int(slot["area"]["offset"]), int(slot["area"]["size"])
-        yield begin, begin + size
+    return map(_area, metadata["keyslots"].values())
+
+
+def _area(slot: Any) -> _Span:
+    begin = int(slot["area"]["offset"])
+    return begin, begin + int(slot["area"]["size"])
 
 
 def _read(source: BinaryIO, at: int, size: int) -> bytes:

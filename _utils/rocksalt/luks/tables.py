@@ -181,7 +181,7 @@ def plain(tables: Mapping[str, Table]) -> dict[str, tuple[str, ...]]:
 
 
 def _plain(table: Table) -> tuple[str, ...]:
-    found = []
+    found: list[str] = []
     for target in table.targets:
         if not target.encrypts and target.kind not in _KEEP_NOTHING:
             found += target.devices or ("",)
