@@ -4,6 +4,8 @@ and what it says to mistakes.
 
 from __future__ import annotations
 
+import glob
+import base64
 import os
 from typing import Any
 
@@ -13,6 +15,9 @@ from salt.exceptions import CommandExecutionError
 
 from conftest import REPOSITORY, Minion, states
 from rocksalt.backup.crypto import age
+from rocksalt.luks import config, program
+from rocksalt.luks.family.setup import HOME
+from rocksalt.luks.handover import units
 
 ACME, GLOBEX = (age.generate()[1] for _ in range(2))
 DEVICE = "/dev/disk/by-id/virtio-of-nobody"
@@ -51,7 +56,6 @@ def test_every_control_is_judged(shared_minion: Minion) -> None:
 def test_what_it_says_of_a_machine_without_volumes(shared_minion: Minion) -> None:
     assert shared_minion.run("luks.problems") == []
     assert shared_minion.run("luks.render") == {}
-    assert shared_minion.run("luks.packages") in ([], ["cryptsetup-bin"])
     assert shared_minion.run("luks.copies") == {}
     assert shared_minion.run("luks.clean", test=True) == []
     found = shared_minion.run("luks.status")
@@ -75,6 +79,7 @@ def test_a_volume_that_nobody_declared(shared_minion: Minion) -> None:
 def test_a_disk_that_is_away(minion: Minion) -> None:
     minion.pillar(luks())
 
+    assert minion.run("luks.packages") == ["cryptsetup-bin"]
     assert f"{DEVICE} does not exist" in said(minion, "luks.request", "of-nobody")
     assert f"{DEVICE} has no wrapped key" in said(minion, "luks.wrapped", "of-nobody")
     finding = next(it for it in minion.run("luks.drift") if it["id"] == "LUKS-040")
@@ -94,6 +99,25 @@ def test_a_key_is_no_argument(minion: Minion) -> None:
     assert key not in said(minion, "luks.open", "of-nobody", sealed=key)
 
 
+def test_a_key_in_the_clear_is_called_out(minion: Minion) -> None:
+    """Before anything else, for the master has it now."""
+    minion.pillar(luks())
+
+    key = base64.b64encode(os.urandom(64)).decode()
+    for function in ("open", "rotate", "reencrypt"):
+        words = said(minion, f"luks.{function}", "of-nobody", sealed=key)
+        assert "the job cache of the master has it now: rotate" in words and key not in words
+
+
+def test_who_reads_a_new_key_is_no_key_services_decision(minion: Minion) -> None:
+    minion.pillar(luks(key_command=["/bin/false"]))
+
+    assert "/bin/false: ended with status 1" in said(minion, "luks.reencrypt", "of-nobody")
+    assert "luks.request of-nobody what=rotate" in said(minion, "luks.rotate", "of-nobody")
+    words = said(minion, "luks.rotate", "of-nobody", remove_strangers=True)
+    assert "luks.request of-nobody what=expel" in words
+
+
 MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
     "a device that is not repeated": (
         {"confirm": "virtio-other"},
@@ -108,6 +132,14 @@ MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
         {"customer": "initech"},
         "hardening:luks:volumes:of-nobody:customer: 'initech' is none of hardening:luks:customers "
         "(acme, globex)",
+    ),
+    "a folder of the system": (
+        {"mount": "/etc/cron.d"},
+        "hardening:luks:volumes:of-nobody:mount: '/etc/cron.d' is not a folder of its own",
+    ),
+    "an option that undoes ours": (
+        {"options": ["suid"]},
+        "hardening:luks:volumes:of-nobody:options: suid undoes nodev or nosuid",
     ),
     "a mount point of the system": (
         {"mount": "/var"},
@@ -138,8 +170,18 @@ def test_a_public_key_that_is_none_and_a_private_one(minion: Minion) -> None:
         assert "AGE-SECRET-KEY" not in found.upper()
 
 
-def test_mode_shows_what_would_be_done(minion: Minion) -> None:
-    minion.pillar({})
+def written() -> list[str]:
+    """What the family puts on a host."""
+    paths = (config.PATH, config.STATE, program.PATH, f"{units.FOLDER}/{units.OPENER}", HOME)
+    found = [path for path in (*paths, "/srv/of-nobody") if os.path.lexists(path)]
+    return found + glob.glob(f"{units.FOLDER}/{units.PREFIX}*")
+
+
+def test_mode_shows_what_would_be_done_and_does_nothing(minion: Minion) -> None:
+    minion.pillar(luks())
+    assert written() == []
     found = states(minion.run("state.apply", "hardening.luks", test=True))
-    name = "disks are encrypted, and customers alone have the keys of their volumes"
-    assert found[name]["result"] in (True, None)
+    done = found["disks are encrypted, and customers alone have the keys of their volumes"]
+    assert done["result"] is None
+    assert {"LUKS-040", "LUKS-046"} <= {*done["changes"]}
+    assert written() == []
