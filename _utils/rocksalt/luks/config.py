@@ -22,7 +22,7 @@ PATH = f"{FOLDER}/config.json"
 STATE = "/var/lib/rocksalt/luks"
 """Journals of what is under way, and encrypted copies of headers (below ``headers``)."""
 RUNTIME = "/run/rocksalt/luks"
-"""Locks and one-time keys; gone with a reboot."""
+"""Locks, and what one-time keys are for; gone with a reboot."""
 BY_ID = "/dev/disk/by-id/"
 
 _CUSTOMER = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
