@@ -176,6 +176,24 @@ def test_swap(host: Machine) -> None:
     assert len(disks(host, "/srv").swaps()) == 2, "a mount point is not about swap"
 
 
+SWAPPED = Signature("swap")
+
+
+def test_swap_that_is_not_in_use_keeps_what_was_written_to_it(host: Machine) -> None:
+    found = ["/dev/sdc2 (swap not in use, 32.0 MiB) lies on /dev/sdc, not encrypted"]
+    assert disks(host, n8_34=SWAPPED, n252_0=SWAPPED).swaps() == found
+    for exempt in ("/dev/sdc2", "/dev/sdc", "swap"):
+        assert disks(host, exempt, n8_34=SWAPPED).swaps() == []
+    host.swap("/dev/sdc2")
+    assert len(disks(host, n8_34=SWAPPED).swaps()) == 1, "told once"
+
+
+def test_swap_below_dm_crypt_is_that_of_a_former_time(host: Machine) -> None:
+    """Who encrypts swap with a random key keeps the label of the device in the clear before it."""
+    host.disk("dm-9", "252:9", "sdc2", uuid=LUKS)
+    assert disks(host, n8_34=SWAPPED).swaps() == []
+
+
 # Members of groups --------------------------------------------------------------------------------
 
 
@@ -211,9 +229,22 @@ def test_what_is_mounted_of_a_group_is_told_once(host: Machine) -> None:
     assert it.members() == []
 
 
+BROKEN = Signature(problem="/dev/sdc1 cannot be read: broken")
+
+
 def test_what_is_on_a_disk_that_cannot_be_read_is_not_known(host: Machine) -> None:
-    with pytest.raises(Refused, match="/dev/sdc cannot be read"):
-        disks(host, n8_32=Signature(problem="/dev/sdc cannot be read: broken")).members()
+    for look in (Disks.members, Disks.swaps):
+        with pytest.raises(Refused, match="/dev/sdc1 cannot be read: broken"):
+            look(disks(host, n8_33=BROKEN, n8_34=EXT4))
+    assert len(disks(host, n8_33=BROKEN, n8_34=GROUP).members()) == 1
+
+
+@pytest.mark.parametrize("number", ["n252_0", "n8_33"])
+def test_a_disk_that_cannot_be_read_and_keeps_nothing_in_the_clear(
+    host: Machine, number: str
+) -> None:
+    it = disks(host, "/dev/sdc", **{number: BROKEN})
+    assert it.members() == it.swaps() == []
 
 
 # Temporary folders --------------------------------------------------------------------------------

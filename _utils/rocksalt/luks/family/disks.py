@@ -5,7 +5,7 @@ and temporary folders, each traced down to its disks.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
 from pathlib import PurePosixPath
 
@@ -15,6 +15,7 @@ from rocksalt.luks import hibernation
 from rocksalt.luks.family.reading import LUKS, Reading
 
 SWAP = "swap"
+_SWAP = ("swap", "swsuspend")
 TEMPORARY = ("/tmp", "/var/tmp")
 _ELSEWHERE = re.compile(
     r"nfs4?|cifs|smb3?|9p|virtiofs|vboxsf|afs|ceph|beegfs|lustre|ocfs2_dlmfs|fuse|fuse\.(?!ntfs).*"
@@ -84,7 +85,9 @@ class Disks:
         return (device.kind if device else mounts[0].kind) in _DERIVED
 
     def swaps(self) -> list[str]:
-        """Swap in use, and where the image of a host that hibernates goes."""
+        """Swap in use or not, for what was written to it stays, and where the image of a host that
+        hibernates goes. :class:`Refused` where nobody can tell what is on a disk.
+        """
         if SWAP in self.exempt:
             return []
         found: list[str] = []
@@ -94,7 +97,8 @@ class Disks:
             if not below.safe and swap.path not in self.exempt:
                 what = f"{swap.path} (swap, {size(swap.size)})"
                 found += self._open(what, below, device.number if device else "")
-        return [*found, *self._images()]
+        found += [*self._images(), *self._marked(lambda it: it.type in _SWAP, "swap not in use")]
+        return found or self._known()
 
     def _images(self) -> Iterator[str]:
         for image in hibernation.images(self.reading.host):
@@ -109,17 +113,35 @@ class Disks:
         of them. What of that is mounted or swap has been judged as such. :class:`Refused` where
         nobody can tell what is on a disk.
         """
-        found: list[str] = []
-        unknown = [it.problem for it in self.reading.signatures.values() if it.problem]
+        return list(self._marked(lambda it: it.member)) or self._known()
+
+    def _marked(self, wanted: Callable[[Signature], bool], name: str = "") -> Iterator[str]:
+        """Devices with such a signature that are not encrypted, and not judged by what they are
+        used for; ``name`` says what they are if not their signature.
+        """
         for number, signature in self.reading.signatures.items():
             below = self.reading.devices.below(number)
-            if signature.member and not below.safe and not self._covered(number):
+            if wanted(signature) and not below.safe and not self._covered(number):
                 device = self.reading.device(number)
-                what = f"{device.path} ({signature.type}, {size(device.size)})"
-                found += self._open(what, below, number)
-        if unknown and not found:
-            raise Refused("; ".join(unknown))
-        return found
+                what = f"{device.path} ({name or signature.type}, {size(device.size)})"
+                yield from self._open(what, below, number)
+
+    def _known(self) -> list[str]:
+        """Nothing, or :class:`Refused` if there is a disk that nobody knows what is on."""
+        found = [
+            it.problem
+            for number, it in self.reading.signatures.items()
+            if it.problem and self._matters(number)
+        ]
+        if found:
+            raise Refused("; ".join(found))
+        return []
+
+    def _matters(self, number: str) -> bool:
+        """Whether what is on a device can be anything that is not encrypted, nor exempt."""
+        below = self.reading.devices.below(number)
+        open_ = bool(below.unknown or self._left(below, number))
+        return open_ and not below.safe and not self._covered(number)
 
     def _covered(self, number: str) -> bool:
         device = self.reading.device(number)
