@@ -4,21 +4,24 @@ nothing.
 
 from __future__ import annotations
 
+import datetime as dt
 import hashlib
 import subprocess
 from pathlib import Path
 
 import pytest
 
+from rocksalt.backup.crypto import age
 from rocksalt.blocks import Device, Devices, Signature, signatures
 from rocksalt.errors import Refused
 from rocksalt.host import Host
-from rocksalt.luks import headers
+from rocksalt.luks import copies, headers
 from rocksalt.luks.headers import Header
 
 pytestmark = pytest.mark.any_salt
 CHEAP = ("--pbkdf", "pbkdf2", "--pbkdf-force-iterations", "1000")
 PART = 4096
+NOW = dt.datetime(2026, 11, 22, 12, 0, tzinfo=dt.timezone.utc)
 
 
 def cryptsetup(*arguments: str | Path, key: str = "pass") -> None:
@@ -116,17 +119,47 @@ def test_what_never_was_one(disk: Path) -> None:
         headers.read(Host(), f"{disk}-other")
 
 
-def test_blkid_tells_what_lies_on_a_device(encrypted: Path, tmp_path: Path) -> None:
-    empty, missing = tmp_path / "empty", tmp_path / "missing"
-    empty.write_bytes(bytes(1 << 20))
-    found = [
-        Device(path.name, str(number), str(path), 1 << 20, "disk")
-        for number, path in enumerate((encrypted, empty, missing))
-    ]
-    devices = Devices(Host(), {it.number: it for it in found}, [], [])
-    uuid = read(encrypted).uuid
-    assert signatures(Host(), devices) == {
-        "0": Signature("crypto_LUKS", uuid, "a label"),
+def test_blkid_tells_what_lies_on_devices(encrypted: Path, tmp_path: Path) -> None:
+    """Also behind one with nothing on it, where it ends."""
+    (tmp_path / "dev").mkdir()
+    names = ("vda", "empty", "missing", "vdb")
+    for name in (names[0], names[3]):
+        (tmp_path / "dev" / name).symlink_to(encrypted)
+    (tmp_path / "dev/empty").write_bytes(bytes(1 << 20))
+    found = [Device(it, str(at), f"/dev/{it}", 1 << 20, "disk") for at, it in enumerate(names)]
+    host = Host(str(tmp_path))
+    devices = Devices(host, {it.number: it for it in found}, [], [])
+    luks = Signature("crypto_LUKS", read(encrypted).uuid, "a label")
+    assert signatures(host, devices) == {
+        "0": luks,
         "1": Signature(),
-        "2": Signature(problem=f"{missing} cannot be read: No such file or directory"),
+        "2": Signature(problem="/dev/missing cannot be read: No such file or directory"),
+        "3": luks,
     }
+
+
+@pytest.mark.parametrize("version", ["luks1", "luks2"])
+def test_a_copy_does_not_give_way_to_damaged_key_slots(
+    disk: Path, tmp_path: Path, version: str
+) -> None:
+    cryptsetup("luksFormat", "--type", version, *CHEAP, disk, "-")
+    (tmp_path / "dev").mkdir()
+    (tmp_path / "dev/vda").symlink_to(disk)
+    host, recipient = Host(str(tmp_path)), age.generate()[1]
+
+    def copy() -> copies.Copy:
+        return copies.back_up(host, "/dev/vda", [recipient], NOW)
+
+    first = copy()
+    (tmp_path / "more").write_text("more")
+    cryptsetup("luksAddKey", *CHEAP, "--key-file=-", disk, tmp_path / "more")
+    assert first.material.items() < copy().material.items()
+    cryptsetup("luksKillSlot", "--key-file=-", disk, "1")
+    last = copy()
+    assert last.material == first.material
+    good = copies.content(host, last.uuid)
+    overwrite(disk, PART if version == "luks1" else 8 * PART, b"\xff" * 512)
+    assert read(disk).digest == last.digest, "nothing else tells"
+    with pytest.raises(Refused, match="key slots in its header are damaged"):
+        copy()
+    assert copies.content(host, last.uuid) == good
