@@ -4,6 +4,7 @@ the account that receive their keys.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from collections.abc import Iterator
@@ -24,36 +25,29 @@ ROOT_ONLY = "root:root 0700"
 _CONTAINER = ("/run/systemd/container", "/run/host/container-manager", "/run/.containerenv")
 _DOCKER = "/.dockerenv"
 _RUNTIMES = re.compile(r"docker|containerd|kubepods|libpod|lxc|machine-rkt")
+_ENVIRONMENT = re.compile(r"(^|\0)container=")
 _GIVEN = "/etc/hostname"
 """What Docker mounts in a container, by itself."""
 
 
 def container(host: Host) -> str:
-    """Which container this host is, empty for none: its disks are those of another host.
-    :class:`Refused` where it is called one by a file that any image leaves behind, and by nothing
-    else.
+    """Which container this host is, empty for none: its disks are those of another host. Docker's
+    file alone makes none, for it stays in what is made of an image; such a host is looked at.
     """
     for path in _CONTAINER:
         text = host.read(path)
         if text is not None:
             return text.split("\n")[0].strip() or "container"
-    if not host.attributes(_DOCKER):
-        return ""
-    if not _contained(host):
-        raise Refused(
-            f"{_DOCKER} says that this host is a container, and nothing else does; remove it if "
-            "the disks are its own"
-        )
-    return "docker"
+    return "docker" if host.attributes(_DOCKER) and _contained(host) else ""
 
 
 def _contained(host: Host) -> bool:
     """Whether the first process was started in a container."""
-    environment = (host.read("/proc/1/environ") or "").split("\0")
-    if any(it.startswith("container=") for it in environment):
-        return True
-    if _RUNTIMES.search(host.read("/proc/1/cgroup") or ""):
-        return True
+    signs = (("/proc/1/environ", _ENVIRONMENT), ("/proc/1/cgroup", _RUNTIMES))
+    for path, sign in signs:
+        with contextlib.suppress(OSError):
+            if sign.search(host.read(path) or ""):
+                return True
     return any(it.path == _GIVEN for it in mounts.mounts(host))
 
 
@@ -139,11 +133,7 @@ def problems(baseline: Baseline, host: Host) -> list[str]:
     found = [*_exemptions(settings), *config.problems(settings)]
     if not settings["volumes"] or found:
         return found
-    try:
-        kind = container(host)
-    except Refused as error:
-        return [f"{config.TOP}:volumes: {error}"]
-    if kind:
+    if kind := container(host):
         found.append(
             f"{config.TOP}:volumes: this host is a container ({kind}), which has no disks of its "
             "own; declare volumes on the host whose disks they are"
