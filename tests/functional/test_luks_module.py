@@ -70,7 +70,16 @@ def test_a_copy_that_is_not_there(shared_minion: Minion) -> None:
 
 def test_a_volume_that_nobody_declared(shared_minion: Minion) -> None:
     caller = shared_minion.caller()
-    for function in ("open", "close", "rotate", "reencrypt", "request", "wrapped", "settle"):
+    for function in (
+        "open",
+        "close",
+        "rotate",
+        "reencrypt",
+        "request",
+        "wrapped",
+        "settle",
+        "forget",
+    ):
         with pytest.raises(CommandExecutionError) as error:
             caller.cmd(f"luks.{function}", "data")
         assert str(error.value) == "no volume 'data' on this host; declared are none"
