@@ -19,7 +19,7 @@ from rocksalt.errors import Refused
 from rocksalt.luks.config import RUNTIME, STATE, Volume
 from rocksalt.luks.cryptsetup import Strength
 from rocksalt.luks.keys import Key
-from rocksalt.luks.volumes import creating, formatting, journal, locks, settling, states
+from rocksalt.luks.volumes import creating, formatting, journal, locks, memory, settling, states
 from rocksalt.luks.volumes.machine import Machine
 
 IMAGE = os.urandom(40 << 10).ljust(16 << 20, b"\0")
@@ -69,7 +69,7 @@ def case(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Case:
 def test_a_volume_is_made_once(case: Case) -> None:
     assert case.create() == ["the volume data was made on /dev/disk/by-id/virtio-acme"]
     assert case.on_disk == IMAGE
-    assert case.left_over == ["data.lock"]
+    assert case.left_over == ["data.lock", "data.made"]
     before = given.digest(case.disk)
     assert case.create() == []
     assert given.digest(case.disk) == before
@@ -101,7 +101,74 @@ def test_whoever_dies_while_writing_is_followed_by_another(
     said = ["the interrupted creation of the volume data was finished"]
     assert case.create() == (said if at < 10 else [])
     assert case.on_disk == IMAGE
-    assert case.left_over == ["data.lock"]
+    assert case.left_over == ["data.lock", "data.made"]
+
+
+def lost(case: Case) -> None:
+    """The header and all around it is gone, as by dd."""
+    os.truncate(case.disk, 0)
+    os.truncate(case.disk, given.SIZE)
+
+
+def test_a_volume_whose_header_is_lost_is_not_made_anew(case: Case) -> None:
+    case.create()
+    lost(case)
+    before = given.digest(case.disk)
+    found = states.state(case.machine, case.volume)
+    assert found.condition == states.OTHER
+    with pytest.raises(Refused, match=r"has no header any more; .* restore that from its copy, or"):
+        case.create()
+    assert given.digest(case.disk) == before
+    said = ["the header 0123-4567 of the volume data was forgotten"]
+    assert creating.forget(case.machine, case.volume) == said
+    assert creating.forget(case.machine, case.volume) == []
+    assert case.create() == ["the volume data was made on /dev/disk/by-id/virtio-acme"]
+
+
+def test_what_is_there_is_not_forgotten(case: Case) -> None:
+    case.create()
+    with pytest.raises(Refused, match="the volume data is there, with its header"):
+        creating.forget(case.machine, case.volume)
+    assert memory.read(case.machine, "data") == memory.Made(
+        "0123-4567", given.DEVICE, "acme", "2026-11-22T12:00:00Z"
+    )
+
+
+def test_a_creation_that_was_finished_later_is_remembered_as_well(case: Case) -> None:
+    begun(case)
+    settling.settle(case.machine, case.volume)
+    made = memory.read(case.machine, "data")
+    assert made is not None
+    assert made.uuid == "0123-4567"
+
+
+def test_another_header_is_not_the_volumes(case: Case) -> None:
+    """Anybody can make one with the same label, and wrap a key to a public key."""
+    case.create()
+    assert case.luks.header is not None
+    case.luks.header["uuid"] = "89ab"
+    found = states.state(case.machine, case.volume)
+    assert found.condition == states.OTHER
+    assert "has another header (89ab); the volume data was made on" in found.what
+    assert creating.forget(case.machine, case.volume)
+    assert states.state(case.machine, case.volume).made
+
+
+def test_a_damaged_memory_is_named(case: Case) -> None:
+    case.create()
+    case.machine.path(memory.path("data")).write_text("{}")
+    with pytest.raises(Refused, match=r"data\.made is damaged"):
+        states.state(case.machine, case.volume)
+
+
+def test_customers_do_not_wait_for_each_other(case: Case) -> None:
+    """Such as for the file system of a large disk."""
+    given.disk(case.machine, "other")
+    other = dataclasses.replace(
+        case.volume, name="other", device="/dev/disk/by-id/virtio-other", mount="/srv/other"
+    )
+    with locks.held(case.machine, "data"), locks.held(case.machine, other.name, patience=0):
+        assert settling.unlocked(case.machine, other) == []
 
 
 @pytest.mark.parametrize("call", ["open", "fsync", "replace"])
@@ -129,7 +196,9 @@ def begun(case: Case) -> journal.Creation:
     with formatting.examined(case.machine, case.volume) as disk:
         identity = disk.identity
     case.luks.make(case.volume, Key.random(), fresh=True)
-    entry = journal.Creation("0123-4567", "acme", case.volume.device, identity, IMAGE)
+    entry = journal.Creation(
+        "0123-4567", "acme", case.volume.device, identity, IMAGE, NOW.isoformat()
+    )
     journal.write(case.machine, "data", entry)
     return entry
 

@@ -127,7 +127,7 @@ def test_whatever_is_on_a_disk_stays(
     for strength in STRENGTHS:
         with pytest.raises(Refused):
             creating.create(machine, volume, given.NOW, strength)
-    assert formatting.obstacles(machine, volume)
+    assert "at least" not in "".join(formatting.obstacles(machine, volume) or ["at least"])
     assert given.digest(disk) == before
     assert not machine.path(journal.path("data")).exists()
 
@@ -217,19 +217,97 @@ def test_swap_in_use_stays(machine: Machine, volume: Volume) -> None:
     assert refused(machine, volume).endswith("is swap in use")
 
 
+def busy(monkeypatch: pytest.MonkeyPatch, device: str, times: int) -> None:
+    """Somebody else has the disk for so many tries to take it; who only looks does not mind."""
+    real, left = os.open, [None] * times
+
+    def open_(path: Any, flags: int, *rest: Any, **more: Any) -> int:
+        if str(path).endswith(device) and flags & os.O_EXCL and left:
+            left.pop()
+            raise OSError(errno.EBUSY, "busy")
+        return real(path, flags, *rest, **more)
+
+    monkeypatch.setattr(formatting.os, "open", open_)
+
+
 def test_what_the_kernel_keeps_for_somebody_stays(
     machine: Machine, volume: Volume, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = os.open
+    monkeypatch.setattr(formatting, "_PATIENCE", 0.0)
+    busy(monkeypatch, volume.device, 9)
+    assert formatting.obstacles(machine, volume) == []
+    with pytest.raises(Refused, match="is in use where this host does not show it"):
+        creating.create(machine, volume, given.NOW)
 
-    def busy(path: Any, flags: int, *rest: Any) -> int:
+
+def test_who_has_the_disk_for_a_moment_is_waited_for(
+    machine: Machine, volume: Volume, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    busy(monkeypatch, volume.device, 2)
+    with formatting.examined(machine, volume) as found:
+        found.still()
+
+
+def test_who_looks_keeps_nobody_out(machine: Machine, volume: Volume) -> None:
+    with formatting.examined(machine, volume):
+        assert formatting.obstacles(machine, volume) == []
+        assert states.state(machine, volume).condition == states.EMPTY
+
+
+def test_programs_look_at_what_is_open_already(
+    machine: Machine, volume: Volume, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another disk might have got the name meanwhile."""
+    real, seen = machine.host.run, []
+
+    def run(*command: str, **given: Any) -> Any:
+        seen.append(os.path.realpath(command[-1]))
+        return real(*command, **given)
+
+    monkeypatch.setattr(machine.host, "run", run)
+    real_open = os.open
+
+    def exchanged_now(path: Any, *rest: Any, **more: Any) -> int:
+        descriptor = real_open(path, *rest, **more)
         if str(path).endswith(volume.device):
-            assert flags & os.O_EXCL
-            raise OSError(errno.EBUSY, "busy")
-        return real(path, flags, *rest)
+            exchanged(machine, machine.path("/disks/acme"))
+        return descriptor
 
-    monkeypatch.setattr(formatting.os, "open", busy)
-    assert "is in use: mounted, swapped to, or part of" in refused(machine, volume)
+    monkeypatch.setattr(formatting.os, "open", exchanged_now)
+    with (
+        pytest.raises(Refused, match="leads to another disk than a moment ago"),
+        formatting.examined(machine, volume),
+    ):
+        raise AssertionError("exchanged")
+    assert seen == [str(machine.path("/disks/acme"))] * 2
+
+
+def test_a_disk_too_small_for_its_file_system_is_none(machine: Machine, volume: Volume) -> None:
+    said = refused(machine, dataclasses.replace(volume, filesystem="xfs"))
+    assert said.endswith(f"has {SIZE} bytes; a volume with xfs needs {320 * MIB} at least")
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"mount": "/srv/live"}, "/srv/live has files of its own"),
+        ({"mount": "/srv/link"}, "/srv/link is a link"),
+        ({"mount": "/open/data"}, "others than root can change /open"),
+        ({"owner": "nobodyhere"}, "there is no nobodyhere on this host"),
+    ],
+)
+def test_a_volume_that_could_not_be_mounted_is_not_made(
+    change: dict[str, Any], said: str, machine: Machine, volume: Volume, disk: Path
+) -> None:
+    machine.path("/srv/live").mkdir()
+    machine.path("/srv/live/data").touch()
+    machine.path("/srv/link").symlink_to(machine.path("/srv/live"))
+    machine.path("/open").mkdir()
+    machine.path("/open").chmod(0o777)
+    before = given.digest(disk)
+    with pytest.raises(Refused, match=said):
+        creating.create(machine, dataclasses.replace(volume, **change), given.NOW)
+    assert given.digest(disk) == before
 
 
 @pytest.mark.parametrize("program", ["blkid", "wipefs"])
@@ -253,7 +331,7 @@ def begun(machine: Machine, volume: Volume, disk: Path) -> journal.Creation:
     with formatting.examined(machine, volume) as found:
         identity = found.identity
     image = os.urandom(300 << 10).ljust(16 * MIB, b"\0")
-    return journal.Creation("0123", "acme", volume.device, identity, image)
+    return journal.Creation("0123", "acme", volume.device, identity, image, given.NOW.isoformat())
 
 
 def redo(machine: Machine, volume: Volume, entry: journal.Creation) -> None:
@@ -346,8 +424,11 @@ def test_two_do_not_format_at_once(
     machine: Machine, volume: Volume, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(formatting, "_PATIENCE", 0.0)
-    with formatting.examined(machine, volume):
-        assert refused(machine, volume).endswith("is being used by another program")
+    with (
+        formatting.examined(machine, volume),
+        pytest.raises(Refused, match="is being used by another program"),
+    ):
+        creating.create(machine, volume, given.NOW)
 
 
 def test_a_disk_that_does_not_keep_what_is_written_is_noticed(

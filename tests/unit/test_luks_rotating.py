@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import luks_volumes as given
 import pytest
 from luks_volumes import NOW, Died, Luks
 
 from rocksalt.errors import Refused
+from rocksalt.luks import cryptsetup
 from rocksalt.luks.config import Volume
 from rocksalt.luks.keys import Key, WrongKey
-from rocksalt.luks.volumes import journal, opening, rotating, settling, states, wrapping
+from rocksalt.luks.volumes import journal, opening, pinning, rotating, settling, states, wrapping
 from rocksalt.luks.volumes.machine import Machine
 from rocksalt.luks.volumes.states import CUSTOMER, State
 
@@ -37,8 +40,10 @@ class Case:
         """Every key that the customer can unwrap."""
         return [Key(given.unwrapped(it.wrapped, self.identity)) for it in self.state.tokens]
 
-    def rotate(self, key: Key | None = None, volume: Volume | None = None) -> rotating.Rotation:
-        return rotating.rotate(self.machine, volume or self.volume, key or self.key, NOW)
+    def rotate(
+        self, key: Key | None = None, volume: Volume | None = None, **more: Any
+    ) -> rotating.Rotation:
+        return rotating.rotate(self.machine, volume or self.volume, key or self.key, NOW, **more)
 
     def reencrypt(self) -> list[str]:
         return rotating.reencrypt(self.machine, self.volume, self.key)
@@ -90,7 +95,8 @@ def test_a_key_is_replaced_by_one_that_only_the_customer_can_read(case: Case) ->
     new = Key(given.unwrapped(done.wrapped, case.identity))
     assert [new] == case.unwrapped()
     assert new != case.key
-    assert done.notes == [*FORTH, rotating.ADVICE]
+    readers = f"the new key can be unwrapped by {case.volume.customer.fingerprints[0]}"
+    assert done.notes == [*FORTH, readers, rotating.ADVICE]
 
 
 def test_whoever_dies_leaves_a_key_that_opens(cases: Fresh) -> None:
@@ -147,15 +153,91 @@ def test_the_next_rotation_settles_the_last_one(cases: Fresh) -> None:
         assert case.is_whole()
 
 
-def test_a_key_for_other_recipients_when_these_changed(case: Case) -> None:
+def test_nobody_gets_a_key_whom_the_customer_did_not_name(case: Case) -> None:
+    """The settings are the operator's to write, and the new key is the customer's."""
+    other, _ = given.customer()
+    both = given.Customer("acme", (*case.volume.customer.recipients, *other.recipients))
+    for customer in (other, both):
+        volume = given.volume(customer)
+        with pytest.raises(Refused, match="only if the customer names these fingerprints"):
+            case.rotate(volume=volume)
+        with pytest.raises(Refused, match=r"customer asked for a key that .* nothing was changed"):
+            case.rotate(volume=volume, recipients=case.volume.customer.fingerprints)
+        assert case.unwrapped() == [case.key]
+        assert case.is_whole()
+
+
+def test_a_key_for_the_recipients_that_the_customer_named(case: Case) -> None:
     other, identity = given.customer()
     volume = given.volume(other)
     assert states.state(case.machine, volume).recipients != other.fingerprints
-    done = case.rotate(volume=volume)
+    done = case.rotate(volume=volume, recipients=other.fingerprints)
     assert states.state(case.machine, volume).recipients == other.fingerprints
+    assert f"the new key can be unwrapped by {other.fingerprints[0]}" in done.notes
     assert bytes(Key(given.unwrapped(done.wrapped, identity)).secret) in case.luks.slots.values()
     with pytest.raises(Exception, match="none of the identities can read"):
         given.unwrapped(done.wrapped, case.identity)
+
+
+def test_a_key_that_more_can_read_than_its_token_says_is_told(case: Case) -> None:
+    other, _ = given.customer()
+    both = given.Customer("acme", (*case.volume.customer.recipients, *other.recipients))
+    wrapped = wrapping.wrap(case.key, both)
+    case.luks.tokens[0]["wrapped"] = base64.b64encode(wrapped).decode()
+    said = ("token 0 has a key wrapped to 2 public keys, and names 1",)
+    assert (case.state.undisclosed, case.state.strangers, case.state.readers) == (said, said, 2)
+    with pytest.raises(Refused, match="is wrapped to others: only if the customer names these"):
+        case.rotate()
+    case.rotate(recipients=case.volume.customer.fingerprints)
+    assert case.is_whole()
+
+
+def test_what_is_no_wrapped_key_is_told(case: Case) -> None:
+    case.luks.tokens[0]["wrapped"] = base64.b64encode(b"nonsense").decode()
+    assert case.state.strangers == ("token 0 has no wrapped key, but something else",)
+    assert case.state.readers is None
+
+
+def test_a_copied_token_makes_no_key_the_customers(case: Case) -> None:
+    case.luks.put(1, Key.random())
+    digest = case.luks.digests[1]
+    case.luks.tokens[1] = {**case.luks.tokens[0], "keyslots": ["1"], "slot": digest}
+    said = "key slots 0, 1 pass for the customer's, who has one: a rotation removes them"
+    assert case.state.strangers == (said,)
+    journal.write(case.machine, "data", journal.Rotation("0123-4567", 2, {0: "digest 1"}))
+    assert "key slot 1 has a token like the customer's" in case.state.strangers[0]
+    journal.remove(case.machine, "data")
+    case.rotate()
+    assert case.is_whole()
+
+
+def test_no_slot_of_another_disk_is_removed(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The disk goes, and another one gets its name, while the new key is derived."""
+    real = case.luks.import_token
+
+    def unplugged(*args: Any, **kwargs: Any) -> None:
+        real(*args, **kwargs)
+        assert case.luks.header is not None
+        case.luks.header["uuid"] = "another"
+
+    monkeypatch.setattr(cryptsetup, "import_token", unplugged)
+    with pytest.raises(Refused, match="another header"):
+        case.rotate()
+    assert len(case.luks.slots) == 2
+    with (
+        pytest.raises(Refused, match="/disks/acme: slot 0 is another one than a moment ago"),
+        pinning.same(case.machine, case.volume, "another") as disk,
+    ):
+        disk.kill(0, "another digest")
+    monkeypatch.setattr(
+        pinning.os.path, "realpath", lambda _: str(given.disk(case.machine, "other"))
+    )
+    with (
+        pytest.raises(Refused, match="leads to another disk than a moment ago"),
+        pinning.same(case.machine, case.volume, "another"),
+    ):
+        raise AssertionError("it is another disk")
+    assert len(case.luks.slots) == 2
 
 
 def test_a_wrong_key_changes_nothing(case: Case) -> None:
@@ -179,8 +261,9 @@ def test_a_full_disk_changes_nothing(case: Case, monkeypatch: pytest.MonkeyPatch
 def test_too_many_recipients_are_refused_before_anything_changes(case: Case) -> None:
     many = [given.customer()[0].recipients[0] for _ in range(30)]
     volume = given.volume(given.customer("acme", *many)[0])
+    named = volume.customer.fingerprints
     with pytest.raises(Refused, match="customers:acme:recipients: are 31, more than fit"):
-        case.rotate(volume=volume)
+        case.rotate(volume=volume, recipients=named)
     assert case.is_whole()
 
 

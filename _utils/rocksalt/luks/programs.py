@@ -15,8 +15,8 @@ from rocksalt.host import ENVIRONMENT, Ran
 from rocksalt.luks.keys import Key
 
 HELD: contextvars.ContextVar[tuple[int, ...]] = contextvars.ContextVar("held", default=())
-"""Descriptors of locks, above all. Programs keep them open, so that a lock lasts as long as a program that was
-started under it, also when we were killed.
+"""Descriptors of locks, and of what is mounted over. Programs keep them open, so that a lock lasts
+as long as a program that was started under it, also when we were killed.
 """
 
 

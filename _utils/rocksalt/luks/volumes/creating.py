@@ -10,7 +10,16 @@ from rocksalt.luks import cryptsetup, headers, image
 from rocksalt.luks.config import RUNTIME, Volume
 from rocksalt.luks.cryptsetup import DEFAULT, Strength
 from rocksalt.luks.keys import Key, without_core_dumps
-from rocksalt.luks.volumes import formatting, journal, locks, settling, states, wrapping
+from rocksalt.luks.volumes import (
+    formatting,
+    journal,
+    locks,
+    memory,
+    mounting,
+    settling,
+    states,
+    wrapping,
+)
 from rocksalt.luks.volumes.machine import Machine
 
 SLOT = TOKEN = 0
@@ -30,21 +39,42 @@ def create(
             return done
         if found.condition != states.EMPTY:
             raise Refused(found.what)
+        mounting.possible(machine, volume, found)
         with without_core_dumps(), Key.random() as key:
             _make(machine, volume, key, now, strength)
         return [*done, f"the volume {volume.name} was made on {volume.device}"]
 
 
+def forget(machine: Machine, volume: Volume) -> list[str]:
+    """Has the next :func:`create` make a volume anew whose header is lost, or take the header that
+    is on the disk now for the volume's; what was done, a sentence each. :class:`Refused` while
+    the volume is as it was made.
+    """
+    with locks.held(machine, volume.name):
+        made = memory.read(machine, volume.name)
+        if made is None:
+            return []
+        if states.is_open(machine, volume) or states.state(machine, volume).made:
+            raise Refused(f"the volume {volume.name} is there, with its header: nothing to forget")
+        memory.remove(machine, volume.name)
+        return [f"the header {made.uuid} of the volume {volume.name} was forgotten"]
+
+
 def _make(machine: Machine, volume: Volume, key: Key, now: dt.datetime, strength: Strength) -> None:
     with formatting.examined(machine, volume) as disk:
         uuid, content = _header(machine, volume, key, disk.sector_size, now, strength)
-        entry = journal.Creation(uuid, volume.customer.name, volume.device, disk.identity, content)
+        customer = volume.customer.name
+        entry = journal.Creation(
+            uuid, customer, volume.device, disk.identity, content, now.isoformat()
+        )
         disk.still()
         journal.write(machine, volume.name, entry)
         formatting.write_header(disk, content)
-    device = os.path.realpath(machine.path(volume.device))
-    if not cryptsetup.opens(device, key, SLOT):
-        raise Refused(f"{volume.device} was formatted, and its key does not open it")
+        disk.release()
+        if not cryptsetup.opens(os.path.realpath(machine.path(volume.device)), key, SLOT):
+            raise Refused(f"{volume.device} was formatted, and its key does not open it")
+        disk.still()
+    memory.write(machine, volume, uuid, now)
     journal.remove(machine, volume.name)
 
 

@@ -6,7 +6,7 @@ from rocksalt.errors import Refused
 from rocksalt.luks import cryptsetup
 from rocksalt.luks.config import Volume
 from rocksalt.luks.programs import must, run
-from rocksalt.luks.volumes import formatting, journal, states
+from rocksalt.luks.volumes import formatting, journal, pinning, states
 from rocksalt.luks.volumes.machine import Machine
 from rocksalt.luks.volumes.states import State
 
@@ -39,6 +39,7 @@ def fill(machine: Machine, volume: Volume, found: State) -> list[str]:
         ran = run(*_MAKE[volume.filesystem], mapping, timeout=_PATIENCE)
         must(f"no file system could be made in the volume {volume.name}", ran)
         done.append(f"a file system ({volume.filesystem}) was made in the volume {volume.name}")
-    cryptsetup.describe(found.device, volume.name, states.SUBSYSTEM)
+    with pinning.same(machine, volume, found.uuid) as disk:
+        cryptsetup.describe(disk.path, volume.name, states.SUBSYSTEM)
     journal.remove(machine, volume.name)
     return done

@@ -21,6 +21,7 @@ from rocksalt.luks import cryptsetup, image
 from rocksalt.luks.config import RUNTIME, Volume
 from rocksalt.luks.headers import Header
 from rocksalt.luks.keys import Key, WrongKey
+from rocksalt.luks.volumes import pinning
 from rocksalt.luks.volumes.machine import Machine
 
 _BINARY = 4096
@@ -49,8 +50,7 @@ def finish(machine: Machine, volume: Volume, header: Header, key: Key) -> None:
     slot = last_slot(header)
     if slot is None:
         raise Refused(f"the volume {volume.name} is not encrypted anew to its end")
-    device = os.path.realpath(machine.path(volume.device))
-    with open(device, "rb") as file:
+    with open(machine.path(volume.device), "rb") as file:
         content = edited(image.take(file), str(slot))
     path = machine.path(f"{RUNTIME}/{volume.name}.header")
     path.unlink(missing_ok=True)
@@ -60,7 +60,8 @@ def finish(machine: Machine, volume: Volume, header: Header, key: Key) -> None:
             file.write(content)
         if not cryptsetup.opens(str(path), key, slot):
             raise WrongKey(f"the key that was handed over does not open the volume {volume.name}")
-        cryptsetup.restore_header(device, str(path))
+        with pinning.same(machine, volume, header.uuid) as disk:
+            cryptsetup.restore_header(disk.path, str(path))
     finally:
         path.unlink(missing_ok=True)
 

@@ -24,6 +24,8 @@ HEADER = 16 << 20
 """Bytes of a header."""
 SMALLEST = 64 << 20
 """Bytes that a disk has at least."""
+_LEAST = {"ext4": SMALLEST, "xfs": 320 << 20}
+"""Bytes of a disk for a file system with a header before it."""
 _PATIENCE = 10.0
 """Seconds to wait for a program that looks at the disk."""
 _SECTOR, _PAGE, _STEP = 512, 4096, 1 << 20
@@ -48,6 +50,10 @@ class Disk:
     def sector_size(self) -> int:
         """Bytes of a sector of encryption: the larger ones are faster."""
         return _PAGE if self.size % _PAGE == 0 else _SECTOR
+
+    def release(self) -> None:
+        """Other programs may look at the disk from now on; nobody can mount it."""
+        fcntl.flock(self.descriptor, fcntl.LOCK_UN)
 
     def still(self) -> None:
         """:class:`Refused` where the stable name leads elsewhere by now, or the disk shrank."""
@@ -75,8 +81,9 @@ def examined(
         if size < SMALLEST:
             raise Refused(f"{_where(volume)} has {size} bytes; a volume needs {SMALLEST} at least")
         if begun is None:
-            _unsigned(machine, volume)
+            _unsigned(disk)
             _zero(disk, b"")
+            _large_enough(disk)
         else:
             _same(disk, begun)
             _zero(disk, begun.image)
@@ -122,31 +129,51 @@ def untouched(machine: Machine, volume: Volume, offset: int) -> bool:
 
 @contextlib.contextmanager
 def _exclusively(machine: Machine, volume: Volume, write: bool) -> Iterator[int]:
-    """A descriptor that the kernel gives only if the disk is neither mounted nor a part of
-    anything, and that keeps it from becoming so.
+    """A descriptor of the disk. To ``write``, one that the kernel gives only if the disk is neither
+    mounted nor a part of anything, and that keeps it from becoming so; who only looks keeps it
+    from nobody.
     """
     found = _stat(machine, volume)
     if not machine.disks.accepts(found):
         raise Refused(f"{_where(volume)} is not a disk")
-    flags = (os.O_RDWR if write else os.O_RDONLY) | os.O_EXCL | os.O_CLOEXEC
-    try:
-        descriptor = os.open(machine.path(volume.device), flags)
-    except OSError as error:
-        if error.errno == errno.EBUSY:
-            _unused(machine, volume, machine.disks.number(found))
-            raise Refused(
-                f"{_where(volume)} is in use: mounted, swapped to, or part of LVM, RAID or a volume"
-            ) from None
-        raise Refused(f"{_where(volume)} cannot be opened: {error.strerror}") from None
+    descriptor = _taken(machine, volume) if write else _looked_at(machine, volume)
     try:
         if not machine.disks.accepts(os.fstat(descriptor)):
             raise Refused(f"{_where(volume)} is not a disk")
-        _lock(descriptor, volume)
+        if write:
+            _lock(descriptor, volume)
         yield descriptor
     except OSError as error:
         raise Refused(f"{_where(volume)} cannot be used: {error.strerror}") from None
     finally:
         os.close(descriptor)
+
+
+def _taken(machine: Machine, volume: Volume) -> int:
+    """Kept for us alone. Whoever has it for a moment, such as to look for partitions, is waited
+    for.
+    """
+    until = time.monotonic() + _PATIENCE
+    while True:
+        try:
+            return os.open(machine.path(volume.device), os.O_RDWR | os.O_EXCL | os.O_CLOEXEC)
+        except OSError as error:
+            if error.errno != errno.EBUSY:
+                raise Refused(f"{_where(volume)} cannot be opened: {error.strerror}") from None
+        _unused(machine, volume, machine.disks.number(_stat(machine, volume)))
+        if time.monotonic() > until:
+            raise Refused(
+                f"{_where(volume)} is in use where this host does not show it: by a program, in a"
+                " container, or as a part of a file system of several disks"
+            )
+        time.sleep(0.05)
+
+
+def _looked_at(machine: Machine, volume: Volume) -> int:
+    try:
+        return os.open(machine.path(volume.device), os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        raise Refused(f"{_where(volume)} cannot be opened: {error.strerror}") from None
 
 
 def _lock(descriptor: int, volume: Volume) -> None:
@@ -197,9 +224,24 @@ def _unused(machine: Machine, volume: Volume, number: str) -> None:
             raise Refused(f"{_where(volume)} is swap in use")
 
 
-def _unsigned(machine: Machine, volume: Volume) -> None:
-    """:class:`Refused` where blkid or wipefs knows what is on the disk, or cannot tell."""
-    path = os.path.realpath(machine.path(volume.device))
+def _large_enough(disk: Disk) -> None:
+    """:class:`Refused` where the file system would not fit, which otherwise shows when the volume
+    is opened for the first time.
+    """
+    volume = disk.volume
+    if disk.size < _LEAST[volume.filesystem]:
+        raise Refused(
+            f"{_where(volume)} has {disk.size} bytes; a volume with {volume.filesystem} needs"
+            f" {_LEAST[volume.filesystem]} at least"
+        )
+
+
+def _unsigned(disk: Disk) -> None:
+    """:class:`Refused` where blkid or wipefs knows what is on the disk, or cannot tell. They look
+    at what we have open, for the name may lead elsewhere by now.
+    """
+    machine, volume = disk.machine, disk.volume
+    path = f"/proc/{os.getpid()}/fd/{disk.descriptor}"
     ran = machine.host.run("blkid", "--probe", "--output", "export", path)
     if ran.status != 2 or ran.out.strip():
         what = " ".join(line for line in ran.out.split("\n") if not line.startswith("DEVNAME="))

@@ -27,7 +27,7 @@ _FORMAT = 1
 @dataclass(frozen=True)
 class Creation:
     """The header ``image`` (bytes) is being written to the beginning of the disk that is known by
-    ``device`` (its stable name) and ``identity``.
+    ``device`` (its stable name) and ``identity``; ``begun`` is when, in ISO 8601.
     """
 
     uuid: str
@@ -35,6 +35,7 @@ class Creation:
     device: str
     identity: Mapping[str, str]
     image: bytes = dataclasses.field(repr=False)
+    begun: str
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from rocksalt.luks.volumes import (
     journal,
     locks,
     mounting,
+    pinning,
     settling,
     states,
     wrapping,
@@ -116,7 +117,8 @@ def adopt(machine: Machine, volume: Volume, key: Key) -> list[str]:
     if slot is None or len(naming) != 1:
         raise Refused(f"the header of the volume {volume.name} names slot {slot} more than once")
     token = wrapping.moved(found.header, naming[0], slot)
-    cryptsetup.import_token(found.device, naming[0].number, token, replace=True)
+    with pinning.same(machine, volume, found.uuid) as disk:
+        cryptsetup.import_token(disk.path, naming[0].number, token, replace=True)
     journal.remove(machine, volume.name)
     return [f"the volume {volume.name} was encrypted anew"]
 

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
 from rocksalt.errors import Refused
 from rocksalt.luks import cryptsetup, headers
-from rocksalt.luks.config import Volume
+from rocksalt.luks.config import TOP, Volume
 from rocksalt.luks.cryptsetup import DEFAULT, Strength
 from rocksalt.luks.keys import Key, without_core_dumps
-from rocksalt.luks.volumes import journal, locks, opening, settling, states, wrapping
+from rocksalt.luks.volumes import journal, locks, opening, pinning, settling, states, wrapping
 from rocksalt.luks.volumes.machine import Machine
 from rocksalt.luks.volumes.states import State
 
@@ -38,9 +38,14 @@ def rotate(
     now: dt.datetime,
     strength: Strength = DEFAULT,
     remove_strangers: bool = False,
+    recipients: Collection[str] = (),
 ) -> Rotation:
-    """Replaces the key of the customer by a new one for the recipients that are declared now. The
-    old one goes when the new one opened the volume and its wrapped form is in the header.
+    """Replaces the key of the customer by a new one. The old one goes when the new one opened the
+    volume and its wrapped form is in the header.
+
+    The new key is wrapped to whom the customer wants: to ``recipients`` (fingerprints) where the
+    customer named them, otherwise to those who can read the old one. Others that are declared in
+    the settings, which the operator writes, are refused.
 
     Key slots and tokens that are not the customer's stay, and are named, unless
     ``remove_strangers``. :class:`~rocksalt.luks.keys.WrongKey` or :class:`Refused` says why not:
@@ -49,6 +54,7 @@ def rotate(
     with locks.held(machine, volume.name), without_core_dumps():
         notes = settling.unlocked(machine, volume)
         found = _whole(machine, volume)
+        _wanted(volume, found, recipients)
         slot = opening.unlocking(volume, found, key)
         assert slot is not None
         notes += opening.adopt(machine, volume, key)
@@ -58,7 +64,33 @@ def rotate(
         if remove_strangers:
             notes += _cleaned(machine, volume)
         left = opening.there(machine, volume).strangers
-        return Rotation(wrapped, [*notes, *left, ADVICE])
+        return Rotation(wrapped, [*notes, _readers(volume), *left, ADVICE])
+
+
+def _wanted(volume: Volume, found: State, named: Collection[str]) -> None:
+    """:class:`Refused` where the settings are not as the customer wants them."""
+    declared, wanted = {*volume.customer.fingerprints}, {*named} or {*found.recipients}
+    if declared == wanted and (named or not found.undisclosed):
+        return
+    where = f"{TOP}:customers:{volume.customer.name}:recipients"
+    if named:
+        raise Refused(
+            f"{where}: are {_listed(declared)}, and the customer asked for a key that"
+            f" {_listed(wanted)} can unwrap; nothing was changed"
+        )
+    raise Refused(
+        f"{where}: are {_listed(declared)}, and the key of the volume {volume.name} is wrapped to"
+        f" {'others' if found.undisclosed else _listed(wanted)}: only if the customer names these"
+        " fingerprints, a new key is wrapped to them"
+    )
+
+
+def _readers(volume: Volume) -> str:
+    return f"the new key can be unwrapped by {_listed({*volume.customer.fingerprints})}"
+
+
+def _listed(fingerprints: set[str]) -> str:
+    return ", ".join(sorted(fingerprints)) or "nobody"
 
 
 def reencrypt(
@@ -125,7 +157,8 @@ def _replace(
         after = headers.read(machine.host, volume.device)
         digest = after.slots[free].digest if after else ""
         token = wrapping.content(volume, free, digest, wrapped, now)
-        cryptsetup.import_token(found.device, number, token)
+        with pinning.same(machine, volume, header.uuid) as disk:
+            cryptsetup.import_token(disk.path, number, token)
     except (Refused, OSError):
         settling.unlocked(machine, volume)
         raise
@@ -152,11 +185,12 @@ def _cleaned(machine: Machine, volume: Volume) -> Iterator[str]:
         raise Refused(f"no key slot of the volume {volume.name} is the customer's")
     for slot, owner in found.slots.items():
         if owner != states.CUSTOMER:
-            cryptsetup.kill_slot(found.device, slot)
+            with pinning.same(machine, volume, found.uuid) as disk:
+                disk.kill(slot, found.header.slots[slot].digest)
             yield f"key slot {slot}, which was not the customer's, was removed"
     ours = {token.number for token in found.tokens if token.slots}
-    after = headers.read(machine.host, volume.device)
-    for number in after.tokens if after else ():
-        if number not in ours:
-            cryptsetup.remove_token(found.device, number)
-            yield f"token {number}, which was not the customer's, was removed"
+    with pinning.same(machine, volume, found.uuid) as disk:
+        for number in disk.header.tokens:
+            if number not in ours:
+                cryptsetup.remove_token(disk.path, number)
+                yield f"token {number}, which was not the customer's, was removed"

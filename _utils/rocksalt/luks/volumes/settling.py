@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import os
 
 from rocksalt.errors import Refused
 from rocksalt.luks import cryptsetup, headers
 from rocksalt.luks.config import Volume
 from rocksalt.luks.headers import Header
-from rocksalt.luks.volumes import formatting, journal, locks, states, wrapping
+from rocksalt.luks.volumes import formatting, journal, locks, memory, pinning, states, wrapping
 from rocksalt.luks.volumes.machine import Machine
 
 
@@ -53,6 +54,7 @@ def _created(machine: Machine, volume: Volume, entry: journal.Creation) -> list[
         )
     with formatting.examined(machine, volume, entry) as disk:
         formatting.write_header(disk, entry.image)
+    memory.write(machine, volume, entry.uuid, dt.datetime.fromisoformat(entry.begun))
     journal.remove(machine, volume.name)
     return [f"the interrupted creation of the volume {volume.name} was finished"]
 
@@ -71,7 +73,8 @@ def _encrypted(
         return []
     for number, slot in header.slots.items():
         if not slot.bound:
-            cryptsetup.kill_slot(os.path.realpath(machine.path(volume.device)), number)
+            with pinning.same(machine, volume, header.uuid) as disk:
+                disk.kill(number, slot.digest)
     journal.remove(machine, volume.name)
     return [f"encrypting the volume {volume.name} anew was taken back before it began"]
 
@@ -86,7 +89,6 @@ def _rotated(
         raise Refused(f"the volume {volume.name} is being encrypted anew: finish that first")
     owners = states.owners(header)
     old = [it for it, digest in entry.old.items() if _is(header, it, digest)]
-    device = os.path.realpath(machine.path(volume.device))
     if owners.get(entry.new) == states.CUSTOMER:
         going, said = old, f"the key of the volume {volume.name} was replaced"
     elif old:
@@ -98,8 +100,9 @@ def _rotated(
             " old key slot nor its new one is as it was left: nothing was removed"
         )
     for slot in going:
-        cryptsetup.kill_slot(device, slot)
-    _tidy(machine, volume, device)
+        with pinning.same(machine, volume, header.uuid) as disk:
+            disk.kill(slot, header.slots[slot].digest)
+    _tidy(machine, volume, header.uuid)
     journal.remove(machine, volume.name)
     return [said]
 
@@ -108,12 +111,12 @@ def _is(header: Header, slot: int, digest: str) -> bool:
     return slot in header.slots and header.slots[slot].digest == digest
 
 
-def _tidy(machine: Machine, volume: Volume, device: str) -> None:
+def _tidy(machine: Machine, volume: Volume, uuid: str) -> None:
     """Removes our tokens whose slot is gone."""
-    header = headers.read(machine.host, volume.device)
-    for token in wrapping.tokens(header) if header else ():
-        if not token.slots:
-            cryptsetup.remove_token(device, token.number)
+    with pinning.same(machine, volume, uuid) as disk:
+        for token in wrapping.tokens(disk.header):
+            if not token.slots:
+                cryptsetup.remove_token(disk.path, token.number)
 
 
 def _header(machine: Machine, volume: Volume) -> Header | None:

@@ -11,7 +11,7 @@ from rocksalt.errors import Refused
 from rocksalt.luks import headers
 from rocksalt.luks.config import Volume
 from rocksalt.luks.headers import Header
-from rocksalt.luks.volumes import formatting, journal, wrapping
+from rocksalt.luks.volumes import formatting, journal, memory, wrapping
 from rocksalt.luks.volumes.machine import Machine
 from rocksalt.luks.volumes.wrapping import Token
 
@@ -78,6 +78,16 @@ class State:
         newest = max(self.tokens, key=lambda token: token.created, default=None)
         return newest.wrapped if newest else None
 
+    @property
+    def readers(self) -> int | None:
+        """How many can read the newest wrapped key, whatever its token says; None for nobody."""
+        return wrapping.readers(self.wrapped) if self.wrapped is not None else None
+
+    @property
+    def undisclosed(self) -> tuple[str, ...]:
+        """A sentence for each wrapped key that others can read than its token says."""
+        return tuple(filter(None, map(wrapping.undisclosed, self.tokens)))
+
 
 def state(machine: Machine, volume: Volume) -> State:
     """How it is; :class:`Refused` where that cannot be told, such as with a damaged header."""
@@ -95,19 +105,38 @@ def state(machine: Machine, volume: Volume) -> State:
         if entry is None:
             raise
         return State(BEGUN, str(error), device, pending=str(error))
+    made = memory.read(machine, volume.name)
     if header is None:
-        return _without(machine, volume, device)
-    wrong = foreign(volume, header)
+        return _without(machine, volume, device, made)
+    wrong = foreign(volume, header) or _exchanged(volume, header, made)
     if wrong:
         return State(OTHER, f"{volume.device} {wrong}", device, header)
     return _made(machine, volume, device, header, entry)
 
 
-def _without(machine: Machine, volume: Volume, device: str) -> State:
+def _without(machine: Machine, volume: Volume, device: str, made: memory.Made | None) -> State:
+    if made:
+        what = f"{volume.device} has no header any more; {_known(volume, made)}"
+        return State(OTHER, what, device)
     obstacles = formatting.obstacles(machine, volume)
     if obstacles:
         return State(OTHER, "; ".join(obstacles), device)
     return State(EMPTY, device=device)
+
+
+def _known(volume: Volume, made: memory.Made) -> str:
+    """What is remembered of a volume that is not there, and what to do."""
+    return (
+        f"the volume {volume.name} was made on {made.device} with the header {made.uuid}: restore"
+        f" that from its copy, or forget it if the data are to go (luks.forget {volume.name})"
+    )
+
+
+def _exchanged(volume: Volume, header: Header, made: memory.Made | None) -> str:
+    """What is wrong with a header that may look like the volume's, the end of a sentence."""
+    if made is None or made.uuid == header.uuid:
+        return ""
+    return f"has another header ({header.uuid}); {_known(volume, made)}"
 
 
 def foreign(volume: Volume, header: Header) -> str:
@@ -183,10 +212,28 @@ def _strangers(header: Header, entry: journal.Entry | None) -> Iterator[str]:
     for number, token in header.tokens.items():
         if number not in ours:
             yield f"token {number} is of the type {token.get('type', 'unknown')}"
+    yield from filter(None, map(wrapping.undisclosed, known))
     if not isinstance(entry, journal.Rotation):
         for it in known:
             if not it.slots:
                 yield f"token {it.number} has the wrapped key of a slot that is gone"
+    if not anew:
+        yield from _further(found, entry)
+
+
+def _further(found: Mapping[int, str], entry: journal.Entry | None) -> Iterator[str]:
+    """A second slot of the customer's, except while a rotation is under way. A token proves
+    nothing: whoever adds a key can copy it.
+    """
+    slots = [number for number, owner in found.items() if owner == CUSTOMER]
+    if isinstance(entry, journal.Rotation):
+        under_way = {entry.new, *entry.old}
+        for number in slots:
+            if number not in under_way:
+                yield f"key slot {number} has a token like the customer's, and was not there before"
+    elif len(slots) > 1:
+        numbers = ", ".join(map(str, slots))
+        yield f"key slots {numbers} pass for the customer's, who has one: a rotation removes them"
 
 
 def _pending(volume: Volume, header: Header, entry: journal.Entry | None) -> tuple[str, bool]:

@@ -111,3 +111,15 @@ def readers(wrapped: bytes) -> int | None:
         return len(age.Header(io.BytesIO(wrapped)).stanzas)
     except BackupError:
         return None
+
+
+def undisclosed(token: Token) -> str:
+    """Where others can read a wrapped key than its token says: a sentence, empty otherwise. Who
+    they are, the age file does not tell.
+    """
+    there, named = readers(token.wrapped), len(token.recipients)
+    if there == named:
+        return ""
+    if there is None:
+        return f"token {token.number} has no wrapped key, but something else"
+    return f"token {token.number} has a key wrapped to {there} public keys, and names {named}"
