@@ -21,9 +21,9 @@ from rocksalt.luks.family import checks
 from rocksalt.luks.family import enforce as enforcement
 from rocksalt.luks.family import setup as setups
 from rocksalt.luks.family import status as statuses
-from rocksalt.luks.handover import commands, onetime, service
+from rocksalt.luks.handover import onetime, service
 from rocksalt.luks.keys import without_core_dumps
-from rocksalt.luks.volumes import opening, rotating, settling, states
+from rocksalt.luks.volumes import creating, opening, rotating, settling, states
 from rocksalt.luks.volumes.machine import Machine
 from rocksalt.plainly import plainly
 
@@ -115,8 +115,9 @@ def status(saltenv=None):
 
     Returns ``{"devices": {path: {"size", "kind", "on", "content", "mounted", "encrypted"}},
     "exempt": {what need not be encrypted: why}, "volumes": {name: {"customer", "device", "state",
-    "uuid", "mount", "recipients", "problem"}}}``, devices and volumes without the keys that there
-    is nothing to say about; recipients are the fingerprints of those who can read the key.
+    "uuid", "mount", "recipients", "readers", "problem"}}}``, devices and volumes without the keys
+    that there is nothing to say about; recipients are the fingerprints of those who can read the
+    key as the header names them, readers how many can for certain.
 
     CLI Example:
 
@@ -307,8 +308,11 @@ def rotate(volume, sealed=None, remove_strangers=False, saltenv=None):
     what = onetime.EXPEL if remove_strangers else onetime.ROTATE
     strength = Strength.of(it.setup.settings)
     with plainly(), without_core_dumps(), _key(it, wanted, what, sealed) as key:
-        done = rotating.rotate(it.machine, wanted, key, it.now, strength, bool(remove_strangers))
-    notes = [commands.readable(wanted), *done.notes, *_copied(it, wanted)]
+        agreed = wanted.customer.fingerprints  # in the statement that the key was sealed for
+        done = rotating.rotate(
+            it.machine, wanted, key, it.now, strength, bool(remove_strangers), agreed
+        )
+    notes = done.notes + _copied(it, wanted)
     return {"wrapped": base64.b64encode(done.wrapped).decode(), "notes": notes}
 
 
@@ -353,6 +357,26 @@ def settle(volume, saltenv=None):
     it, wanted = _volume(volume, saltenv)
     with plainly():
         return settling.settle(it.machine, wanted)
+
+
+def forget(volume, saltenv=None):
+    """
+    Gives up a volume whose header is lost or another one: the next state run makes it anew on an
+    empty disk, or takes the header that is there for the volume's. The data that were there are
+    lost, unless the header is restored from its copy instead.
+
+    Returns what was done, a list of sentences. Raises ``CommandExecutionError`` while the volume is
+    as it was made.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt db1 luks.forget acme-data
+    """
+    it, wanted = _volume(volume, saltenv)
+    with plainly():
+        return creating.forget(it.machine, wanted)
 
 
 def copies():

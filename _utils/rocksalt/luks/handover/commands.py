@@ -5,11 +5,10 @@ from __future__ import annotations
 import datetime as dt
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from rocksalt.backup.crypto import age
 from rocksalt.errors import Refused
 from rocksalt.luks import config, copies
 from rocksalt.luks.cryptsetup import Strength
@@ -151,6 +150,7 @@ def _status(task: Task) -> Answer:
         "uuid": found.uuid,
         "mounted": [mount.path for mount in found.mounts],
         "recipients": found.recipients,
+        "readers": found.readers,
         "key_slots": {str(number): owner for number, owner in found.slots.items()},
         "strangers": list(found.strangers),
         "pending": found.pending,
@@ -184,40 +184,12 @@ def _expel(task: Task) -> Answer:
 
 
 def _rotated(task: Task, remove_strangers: bool) -> Answer:
-    _check_agreed(task)
     with task.key() as key:
         done = rotating.rotate(
-            task.machine, task.volume, key, task.now, task.strength, remove_strangers
-        )
-    return Answer(done.wrapped, [readable(task.volume), *done.notes, *task.copied()])
-
-
-def _check_agreed(task: Task) -> None:
-    """The customer decides who can read a new key, and the operator only proposes it: those who can
-    read the old one, or those whom the request names.
-    """
-    declared = task.volume.customer.fingerprints
-    if task.recipients:
-        agreed, how = sorted(set(task.recipients)), "the request names"
-    else:
-        agreed = states.state(task.machine, task.volume).recipients
-        how = "the key that is there is encrypted to"
-    if agreed != declared:
-        raise Refused(
-            f"{_those(task.volume.customer.recipients)} could read the new key, as it is declared,"
-            f" and {how} {', '.join(agreed) or 'nobody'}: nothing was changed. If that is right,"
-            f" name them: rotate {task.volume.name} {' '.join(declared)}"
-        )
-
-
-def readable(volume: config.Volume) -> str:
-    """Who can read a key that was made now, a sentence."""
-    return f"the new key can be read by {_those(volume.customer.recipients)}, and by nobody else"
-
-
-def _those(recipients: Iterable[str]) -> str:
-    """Recipients as they are written, each with its fingerprint."""
-    return ", ".join(f"{it} ({age.fingerprint(it)})" for it in sorted(recipients))
+            task.machine, task.volume, key, task.now, task.strength, remove_strangers,
+            task.recipients,
+        )  # fmt: skip
+    return Answer(done.wrapped, [*done.notes, *task.copied()])
 
 
 def _reencrypt(task: Task) -> Answer:
