@@ -27,7 +27,7 @@ from rocksalt.errors import Refused
 from rocksalt.luks import cryptsetup, programs
 from rocksalt.luks.config import RUNTIME, STATE, Customer, Volume
 from rocksalt.luks.keys import Key, WrongKey
-from rocksalt.luks.volumes import creating, finishing, journal, rotating, settling, states
+from rocksalt.luks.volumes import creating, finishing, journal, memory, rotating, settling, states
 from rocksalt.luks.volumes.machine import Machine
 from rocksalt.luks.volumes.states import CUSTOMER, State
 
@@ -110,7 +110,10 @@ class Place:
         assert [token.number for token in found.tokens] == list(found.header.tokens)
         assert cryptsetup.opens(found.device, self.key(), next(iter(found.slots)))
         state = self.machine.path(STATE)
-        assert list(state.iterdir()) == [] if state.exists() else True
+        assert [it.name for it in state.iterdir()] == ["data.made"]
+        made = memory.read(self.machine, "data")
+        assert made is not None
+        assert made.uuid == found.uuid
         assert [it.name for it in self.machine.path(RUNTIME).iterdir()] == ["data.lock"]
         return True
 
@@ -249,11 +252,14 @@ def test_a_key_is_rotated_for_the_recipients_of_now(volume: Place) -> None:
     other, identity = given.customer()
     place = replace(volume, customer=other, identity=identity)
     assert place.state.recipients != other.fingerprints
-    done = rotating.rotate(place.machine, place.volume, volume.key(), NOW, WEAK)
+    done = rotating.rotate(
+        place.machine, place.volume, volume.key(), NOW, WEAK, recipients=other.fingerprints
+    )
     assert place.is_whole()
     assert place.state.recipients == other.fingerprints
     assert place.key(done.wrapped) == place.key()
-    assert done.notes == ["the key of the volume data was replaced", rotating.ADVICE]
+    readers = f"the new key can be unwrapped by {other.fingerprints[0]}"
+    assert done.notes == ["the key of the volume data was replaced", readers, rotating.ADVICE]
 
 
 def test_an_old_key_opens_nothing_after_a_rotation(volume: Place) -> None:
