@@ -13,7 +13,6 @@ from rocksalt.luks.family.setup import Setup
 from rocksalt.luks.volumes import mounting, states, wrapping
 from rocksalt.luks.volumes.machine import Machine
 from rocksalt.luks.volumes.states import State
-from rocksalt.luks.volumes.wrapping import Token
 
 Wrong = dict[str, str]
 
@@ -73,8 +72,15 @@ class Customers:
         return found
 
     def strangers(self) -> Wrong:
-        """Volumes in whose header is something that is not the customer's."""
-        return {
+        """Volumes in whose header is something that is not the customer's, or that have another
+        one: whoever exchanged it may have the key of that.
+        """
+        other = {
+            name: f"has no header that is its customer's: {look.what}"
+            for name, look in self.looks.items()
+            if isinstance(look, State) and look.condition == states.OTHER and look.header
+        }
+        return other | {
             volume.name: f"is not its customer's alone: {'; '.join(look.strangers)}"
             for volume, look in self._made()
             if look.strangers
@@ -90,7 +96,7 @@ class Customers:
                 words.append(f"{missing} of {len(declared)} declared public keys cannot unwrap it")
             if more := len(there - declared):
                 words.append(f"{more} that {'is' if more == 1 else 'are'} not declared can")
-            words += [it for token in look.tokens if (it := hidden(token))]
+            words += look.undisclosed
             if not look.tokens:
                 words = ["its header has no wrapped key"]
             if words:
@@ -164,15 +170,3 @@ class Customers:
                 f"{', '.join(names)}, which is not declared here"
             )
         return found
-
-
-def hidden(token: Token) -> str:
-    """How many can unwrap a key, where that is not how many its token names; a token is but
-    text, which whoever writes to the disk can change.
-    """
-    count = wrapping.readers(token.wrapped)
-    if count == len(token.recipients):
-        return ""
-    if count is None:
-        return f"token {token.number} has no age file"
-    return f"token {token.number} names {len(token.recipients)}, and {count} can unwrap its key"

@@ -6,7 +6,7 @@ from typing import Any
 
 from rocksalt.blocks import Device, Signature
 from rocksalt.luks.family.checks import Luks
-from rocksalt.luks.family.customers import Customers, hidden
+from rocksalt.luks.family.customers import Customers
 from rocksalt.luks.family.disks import size
 from rocksalt.luks.family.reading import Reading, luks
 from rocksalt.luks.headers import Header
@@ -96,8 +96,8 @@ def _volumes(customers: Customers) -> dict[str, dict[str, Any]]:
             found[name] = {**told, "state": "unknown", "problem": look}
             continue
         told |= {"state": look.condition, "uuid": look.uuid, "mount": volume.mount}
-        told |= {"recipients": look.recipients}
-        said = (look.what, look.pending, *look.strangers, *map(hidden, look.tokens))
+        told |= {"recipients": look.recipients, "readers": look.readers}
+        said = (look.what, look.pending, *look.strangers)
         told |= {"problem": "; ".join(filter(None, said))}
         found[name] = {key: value for key, value in told.items() if value}
     return found
