@@ -19,7 +19,7 @@ from rocksalt.errors import Refused
 from rocksalt.host import Ran
 from rocksalt.luks.config import Volume
 from rocksalt.luks.keys import Key, WrongKey
-from rocksalt.luks.volumes import filling, journal, mounting, opening, states
+from rocksalt.luks.volumes import filling, journal, memory, mounting, opening, states
 
 OPENED = "the volume data was opened"
 MADE = "a file system (ext4) was made in the volume data"
@@ -221,6 +221,36 @@ def test_owner_and_mode_are_set_before_nothing_can_be_written(case: Case) -> Non
     assert {"remount", "ro", "noexec", "nodev", "nosuid"} <= {*again}
 
 
+def test_what_the_customers_key_opened_is_remembered(case: Case) -> None:
+    """Such as on a host that was set up anew."""
+    assert memory.read(case.machine, "data") is None
+    case.open()
+    made = memory.read(case.machine, "data")
+    assert made is not None
+    assert made.uuid == states.state(case.machine, case.volume).uuid
+    case.close()
+    case.luks.header = {**(case.luks.header or {}), "uuid": "89ab"}
+    with pytest.raises(Refused, match="has another header"):
+        case.open()
+
+
+def test_a_place_that_others_can_change_is_told(case: Case) -> None:
+    case.open()
+    case.machine.path("/srv").chmod(0o777)
+    found = states.state(case.machine, case.volume)
+    said = mounting.differences(case.machine, case.volume, found)
+    assert len(said) == 1
+    assert "others than root can change /srv" in said[0]
+
+
+def test_what_is_mounted_over_it_is_told(case: Case) -> None:
+    case.open()
+    case.machine.disks.mounts.append(Mount(10, 9, "8:1", "/srv/data", "ext4", "/dev/sda1", "rw"))
+    found = states.state(case.machine, case.volume)
+    said = ["the volume data is mounted at /srv/data, and something else over it"]
+    assert mounting.differences(case.machine, case.volume, found) == said
+
+
 def test_the_folder_of_a_closed_volume_becomes_that_of_root(case: Case) -> None:
     folder = case.machine.path("/srv/data")
     assert mounting.prepare(case.machine, case.volume) == []
@@ -283,6 +313,21 @@ def test_a_copy_of_the_disk_is_not_the_volume(case: Case) -> None:
     case.machine.disks.more = [dataclasses.replace(mapping, parents=("8:16",))]
     with pytest.raises(Refused, match="is open from another disk than /dev/disk/by-id/virtio-acme"):
         states.state(case.machine, case.volume)
+
+
+def test_layers_of_cryptsetup_are_seen_through(case: Case) -> None:
+    """As they are there while it is encrypted anew, and after that was killed."""
+    case.open()
+    mapping = case.machine.disks.more[0]
+    layers = [
+        dataclasses.replace(mapping, parents=("253:2",)),
+        Device("dm-2", "253:2", "/dev/dm-2", SIZE, "crypt", ("253:1",), dm_name="data-overlay"),
+        Device(
+            "dm-1", "253:1", "/dev/dm-1", SIZE, "crypt", mapping.parents, dm_name="data-hotzone"
+        ),
+    ]
+    case.machine.disks.more = layers
+    assert case.condition == states.OPEN
 
 
 def test_who_uses_it_is_named_before_anything_is_unmounted(

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
-from rocksalt.blocks import Device, Mount
+from rocksalt.blocks import Device, Devices, Mount
 from rocksalt.errors import Refused
 from rocksalt.luks import headers
 from rocksalt.luks.config import Volume
@@ -265,10 +265,23 @@ def mapped(machine: Machine, volume: Volume, header: Header | None = None) -> De
         start = f"CRYPT-LUKS2-{number}"
         if not device.dm_uuid.startswith(start) or not device.dm_uuid.endswith(f"-{volume.name}"):
             raise Refused(f"{volume.mapping} exists, and is not the volume {volume.name}")
-        if header and _number(machine, volume) not in device.parents:
+        if header and _number(machine, volume) not in _below(tree, device):
             raise Refused(f"{volume.mapping} is open from another disk than {volume.device}")
         return device
     return None
+
+
+def _below(tree: Devices, device: Device) -> set[str]:
+    """The numbers of all that it lies on: while it is encrypted anew, cryptsetup puts devices of
+    its own in between.
+    """
+    found: set[str] = set()
+    todo = [device]
+    while todo:
+        parents = set(todo.pop().parents) - found
+        found |= parents
+        todo += [tree.by_number[it] for it in parents if it in tree.by_number]
+    return found
 
 
 def mounts_of(machine: Machine, mapping: Device) -> tuple[Mount, ...]:
