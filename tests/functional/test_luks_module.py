@@ -4,8 +4,8 @@ and what it says to mistakes.
 
 from __future__ import annotations
 
-import glob
 import base64
+import glob
 import os
 from typing import Any
 
