@@ -35,6 +35,15 @@ def differences(machine: Machine, volume: Volume, found: State) -> list[str]:
         return []
     if volume.mount not in [mount.path for mount in found.mounts]:
         return [f"the volume {volume.name} is open and not mounted at {volume.mount}"]
+    if _mounted(machine, volume)[-1:] not in ([], [found.mapping.number]):
+        return [
+            f"the volume {volume.name} is mounted at {volume.mount}, and something else over it"
+        ]
+    try:
+        with places.reached(machine, volume):
+            pass
+    except Refused as error:
+        return [str(error)]
     path = machine.path(volume.mount)
     flags = os.statvfs(path).f_flag
     known = [it for it in volume.mount_options if it in _FLAGS]
@@ -108,11 +117,16 @@ def mount(machine: Machine, volume: Volume, found: State) -> list[str]:
 
 def _free(machine: Machine, volume: Volume, folder: int | None) -> None:
     """:class:`Refused` where a folder cannot be mounted over; that it is not there is no reason."""
-    if any(mount.path == volume.mount for mount in machine.tree().mounts):
+    if _mounted(machine, volume):
         where = f"{TOP}:volumes:{volume.name}:mount"
         raise Refused(f"{where}: something else is mounted at {volume.mount}")
     if folder is not None:
         places.hidden(volume, folder)
+
+
+def _mounted(machine: Machine, volume: Volume) -> list[str]:
+    """The numbers of what is mounted at the place of a volume; the last one is to be seen."""
+    return [it.number for it in machine.tree().mounts if it.path == volume.mount]
 
 
 def _mount(machine: Machine, volume: Volume) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import datetime as dt
+from collections.abc import Iterator
+
 from rocksalt.errors import Refused
 from rocksalt.luks import cryptsetup
 from rocksalt.luks.config import Volume
@@ -12,6 +15,7 @@ from rocksalt.luks.volumes import (
     finishing,
     journal,
     locks,
+    memory,
     mounting,
     pinning,
     settling,
@@ -38,7 +42,8 @@ def open_volume(machine: Machine, volume: Volume, key: Key) -> list[str]:
             unlocking(volume, found, key)
             done += filling.fill(machine, volume, found)
             done += mounting.mount(machine, volume, found)
-        return [*done, *adopt(machine, volume, key)]
+        done += adopt(machine, volume, key)
+        return [*done, *_remembered(machine, volume, found)]
 
 
 def mount_volume(machine: Machine, volume: Volume) -> list[str]:
@@ -63,6 +68,17 @@ def close_volume(machine: Machine, volume: Volume) -> list[str]:
         ran = cryptsetup.close_mapping(volume.name)
         must(f"the volume {volume.name} could not be closed", ran)
         return [*done, f"the volume {volume.name} was closed"]
+
+
+def _remembered(machine: Machine, volume: Volume, found: State) -> Iterator[str]:
+    """A header that the customer's key opened is the volume's, where nothing is known of it: what
+    was known was lost with the host, or forgotten. Says why that could not be noted.
+    """
+    if memory.read(machine, volume.name) is None:
+        try:
+            memory.write(machine, volume, found.uuid, dt.datetime.now(dt.timezone.utc))
+        except Refused as error:
+            yield str(error)
 
 
 def there(machine: Machine, volume: Volume) -> State:
