@@ -19,7 +19,7 @@ from rocksalt.errors import Refused
 from rocksalt.host import Ran
 from rocksalt.luks.config import Volume
 from rocksalt.luks.keys import Key, WrongKey
-from rocksalt.luks.volumes import filling, journal, memory, mounting, opening, states
+from rocksalt.luks.volumes import filling, journal, memory, mounting, opening, rotating, states
 
 OPENED = "the volume data was opened"
 MADE = "a file system (ext4) was made in the volume data"
@@ -315,19 +315,43 @@ def test_a_copy_of_the_disk_is_not_the_volume(case: Case) -> None:
         states.state(case.machine, case.volume)
 
 
-def test_layers_of_cryptsetup_are_seen_through(case: Case) -> None:
-    """As they are there while it is encrypted anew, and after that was killed."""
+def layered(case: Case, suspended: str) -> None:
+    """As cryptsetup has it while it encrypts everything anew, and leaves it when it is killed."""
     case.open()
     mapping = case.machine.disks.more[0]
-    layers = [
+    case.machine.disks.more = [
         dataclasses.replace(mapping, parents=("253:2",)),
         Device("dm-2", "253:2", "/dev/dm-2", SIZE, "crypt", ("253:1",), dm_name="data-overlay"),
         Device(
             "dm-1", "253:1", "/dev/dm-1", SIZE, "crypt", mapping.parents, dm_name="data-hotzone"
         ),
     ]
-    case.machine.disks.more = layers
+    folder = case.machine.path("/sys/dev/block/253:1/dm")
+    folder.mkdir(parents=True)
+    (folder / "suspended").write_text(f"{suspended}\n")
+
+
+def test_layers_of_cryptsetup_are_seen_through(case: Case) -> None:
+    layered(case, suspended="0")
     assert case.condition == states.OPEN
+    assert case.open() == []
+    assert len(case.close()) == 2
+
+
+def test_nobody_touches_a_volume_that_stands_still(case: Case) -> None:
+    layered(case, suspended="1")
+    found = states.state(case.machine, case.volume)
+    assert (found.condition, found.needs_key) == (states.OPEN, True)
+    before = list(case.ran)
+    for action in (
+        case.open,
+        case.close,
+        lambda: opening.mount_volume(case.machine, case.volume),
+        lambda: rotating.reencrypt(case.machine, case.volume, case.key),
+    ):
+        with pytest.raises(Refused, match="stands still, since encrypting"):
+            action()
+    assert case.ran == before
 
 
 def test_who_uses_it_is_named_before_anything_is_unmounted(

@@ -14,6 +14,7 @@ from rocksalt.luks.volumes import (
     filling,
     finishing,
     journal,
+    layers,
     locks,
     memory,
     mounting,
@@ -35,6 +36,7 @@ def open_volume(machine: Machine, volume: Volume, key: Key) -> list[str]:
     with locks.held(machine, volume.name), without_core_dumps():
         done = settling.unlocked(machine, volume)
         found = finished(machine, volume, key)
+        layers.moving(machine, volume, found.mapping)
         mounting.possible(machine, volume, found)
         if found.mapping is None:
             done += _opened(machine, volume, found, key)
@@ -52,6 +54,7 @@ def mount_volume(machine: Machine, volume: Volume) -> list[str]:
         found = there(machine, volume)
         if found.mapping is None or found.fresh:
             return []
+        layers.moving(machine, volume, found.mapping)
         mounting.possible(machine, volume, found)
         return mounting.mount(machine, volume, found)
 
@@ -64,6 +67,7 @@ def close_volume(machine: Machine, volume: Volume) -> list[str]:
         mapping = states.mapped(machine, volume)
         if mapping is None:
             return []
+        layers.moving(machine, volume, mapping)
         done = mounting.unmount(machine, volume, mapping)
         ran = cryptsetup.close_mapping(volume.name)
         must(f"the volume {volume.name} could not be closed", ran)

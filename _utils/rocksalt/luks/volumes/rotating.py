@@ -11,7 +11,16 @@ from rocksalt.luks import cryptsetup, headers
 from rocksalt.luks.config import TOP, Volume
 from rocksalt.luks.cryptsetup import DEFAULT, Strength
 from rocksalt.luks.keys import Key, without_core_dumps
-from rocksalt.luks.volumes import journal, locks, opening, pinning, settling, states, wrapping
+from rocksalt.luks.volumes import (
+    journal,
+    layers,
+    locks,
+    opening,
+    pinning,
+    settling,
+    states,
+    wrapping,
+)
 from rocksalt.luks.volumes.machine import Machine
 from rocksalt.luks.volumes.states import State
 
@@ -102,6 +111,7 @@ def reencrypt(
     with locks.held(machine, volume.name), without_core_dumps():
         notes = settling.unlocked(machine, volume)
         found = opening.finished(machine, volume, key)
+        layers.moving(machine, volume, found.mapping)
         slot = opening.unlocking(volume, found, key)
         if slot is not None:
             over = opening.adopt(machine, volume, key)

@@ -6,12 +6,12 @@ import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
-from rocksalt.blocks import Device, Devices, Mount
+from rocksalt.blocks import Device, Mount
 from rocksalt.errors import Refused
 from rocksalt.luks import headers
 from rocksalt.luks.config import Volume
 from rocksalt.luks.headers import Header
-from rocksalt.luks.volumes import formatting, journal, memory, wrapping
+from rocksalt.luks.volumes import formatting, journal, layers, memory, wrapping
 from rocksalt.luks.volumes.machine import Machine
 from rocksalt.luks.volumes.wrapping import Token
 
@@ -175,8 +175,11 @@ def look_again(machine: Machine, volume: Volume, found: State) -> State:
     """The same with what is open and mounted now; the header is not read again."""
     mapping = mapped(machine, volume, found.header)
     mounts = mounts_of(machine, mapping) if mapping else ()
-    condition = OPEN if mapping else CLOSED
-    return replace(found, condition=condition, mapping=mapping, mounts=mounts)
+    found = replace(found, mapping=mapping, mounts=mounts)
+    still = layers.still(machine, volume, mapping)
+    if still:
+        return replace(found, condition=OPEN, pending=still, needs_key=True)
+    return replace(found, condition=OPEN if mapping else CLOSED)
 
 
 def owners(header: Header) -> dict[int, str]:
@@ -265,23 +268,10 @@ def mapped(machine: Machine, volume: Volume, header: Header | None = None) -> De
         start = f"CRYPT-LUKS2-{number}"
         if not device.dm_uuid.startswith(start) or not device.dm_uuid.endswith(f"-{volume.name}"):
             raise Refused(f"{volume.mapping} exists, and is not the volume {volume.name}")
-        if header and _number(machine, volume) not in _below(tree, device):
+        if header and _number(machine, volume) not in layers.below(tree, device):
             raise Refused(f"{volume.mapping} is open from another disk than {volume.device}")
         return device
     return None
-
-
-def _below(tree: Devices, device: Device) -> set[str]:
-    """The numbers of all that it lies on: while it is encrypted anew, cryptsetup puts devices of
-    its own in between.
-    """
-    found: set[str] = set()
-    todo = [device]
-    while todo:
-        parents = set(todo.pop().parents) - found
-        found |= parents
-        todo += [tree.by_number[it] for it in parents if it in tree.by_number]
-    return found
 
 
 def mounts_of(machine: Machine, mapping: Device) -> tuple[Mount, ...]:
