@@ -23,6 +23,7 @@ HERE = Path(__file__).parent
 BY_ID = "/dev/disk/by-id/virtio-"
 QUICK = "--batch-mode --pbkdf pbkdf2 --pbkdf-force-iterations 1000"
 KEY = "a key of the tests"
+PING = "salt --static --out=json --timeout=60 vm1 test.ping"
 SECRET = "nobody but who has the key reads this"
 
 
@@ -121,7 +122,7 @@ def test_a_volume_survives_a_power_cut_and_cannot_be_read_from_outside(zeroed: M
 def test_it_is_a_host_of_the_lab(lab: Lab, master: Host, vm_minion: Machine) -> None:
     assert "uid=0(root)" in lab.ssh(master, "ops", vm_minion, "sudo -n id").stdout
     vm_minion.run("ping -c1 -W5 master && nc -zw5 master 4505")
-    assert '"vm1": true' in master.run("salt --static --out=json -t 60 vm1 test.ping").stdout
+    assert '"vm1": true' in master.run(PING).stdout
     assert vm_minion.salt_call("grains.get", "id").value == "vm1"
 
 

@@ -311,13 +311,16 @@ class Lab:
         for name in minions:
             peer = f"sport = :4505 and dst {self.hosts[name].ip}"
             master.wait_for(f"ss -Htn state established '{peer}' | grep -q .", timeout)
+        # Nor shall a slow host be asked again while it still thinks about its answer.
+        ping = ["salt", "--static", "--out=json", f"--timeout={timeout / 5:.0f}"]
+        ping += ["--list", ",".join(minions), "test.ping"]
         deadline = time.monotonic() + timeout
         answered, said = set[str](), ""
         while not answered >= set(minions):
             if time.monotonic() > deadline:
                 silent = ", ".join(sorted(set(minions) - answered))
                 raise LabError(f"{silent} did not answer test.ping in {timeout:.0f} s: {said}")
-            done = master.run("salt --static --out=json '*' test.ping", check=False)
+            done = master.run(ping, check=False, timeout=timeout)
             said = f"{done.stdout}{done.stderr}".strip()[-1000:]
             with contextlib.suppress(ValueError):
                 answered = {name for name, yes in json.loads(done.stdout).items() if yes is True}

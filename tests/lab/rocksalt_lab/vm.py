@@ -29,14 +29,14 @@ IDENTITY = "opt/rocksalt-lab/identity"  # where machine-init.sh looks for it
 CHANNEL = (sys.executable, "-I", "-S", str(HERE / "channel.py"), "call")
 QEMU = (
     *("qemu-system-x86_64", "-nodefaults", "-no-user-config", "-no-reboot"),
-    *("-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2", "-m", "1024"),
+    *("-accel", "tcg,thread=multi,tb-size=512", "-cpu", "max", "-smp", "2", "-m", "1024"),
     *("-display", "none", "-chardev", "stdio,id=console,signal=off", "-serial", "chardev:console"),
     *("-device", f"virtio-serial-pci,max_ports={channel.PORTS + 1}"),
 )
 # What QEMU was told to write is kept when it is killed, by the cache of this machine's own kernel:
 # to wait for a real disk would only take time.
 DRIVE = "if=none,cache=unsafe,discard=unmap"
-KERNEL = "console=ttyS0 quiet panic=-1 mitigations=off nokaslr net.ifnames=0"
+KERNEL = "console=ttyS0 quiet panic=-1 mitigations=off nokaslr net.ifnames=0 cryptomgr.notests"
 
 
 def ensure_image(release: str, salt: str) -> Path:
