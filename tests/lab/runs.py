@@ -53,8 +53,8 @@ class Salt(Protocol):
 
 
 class Asker:
-    """Salt and a shell in one process on a host, for those where it takes long to start them. Salt
-    has the repository and the pillar from there, see ``on_host/ask.py``.
+    """Salt and a shell in one process on a host, for those where it takes long to start them: see
+    ``on_host/ask.py``.
     """
 
     def __init__(self, host: Host) -> None:

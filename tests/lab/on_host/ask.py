@@ -4,8 +4,6 @@ To start Salt takes half a minute where the processor is emulated. Reads JSON li
 line}``, ``{"call": [function, arguments, named arguments]}`` or ``{"anew": true}``, after which
 pillar and modules are read again. Answers each with a JSON line: ``{"value": ...}``, or
 ``{"error": text}`` for a command that failed.
-
-The files and the pillar are those of the host itself, as without a master.
 """
 
 import json
@@ -15,17 +13,11 @@ import sys
 import salt.client
 import salt.config
 
-LOCAL = {
-    "file_client": "local",
-    "file_roots": {"base": ["/srv/rocksalt/salt"]},
-    "pillar_roots": {"base": ["/srv/rocksalt-pillar"]},
-}
-
 
 def caller():
     """Salt with modules and pillar as they are now."""
     opts = salt.config.minion_config("/etc/salt/minion")
-    return salt.client.Caller(mopts={**opts, **LOCAL})
+    return salt.client.Caller(mopts={**opts, "file_client": "remote"})
 
 
 def shell(line):
