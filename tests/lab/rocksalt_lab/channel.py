@@ -340,7 +340,7 @@ def raw_terminal(wanted: bool) -> Iterator[None]:
         yield
         return
     before = termios.tcgetattr(0)
-    tty.setraw(0)
+    tty.setraw(0, termios.TCSADRAIN)  # what was typed ahead counts
     try:
         yield
     finally:
