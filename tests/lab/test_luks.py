@@ -56,7 +56,9 @@ class Customers:
     def __init__(self, host: Host, machine: Machine) -> None:
         self.host, self.machine = host, machine
         self.keys: dict[str, bytes] = {}
-        host.run("apt-get update -q && apt-get install -y -q age")
+        host.run(
+            "apt-get update -q && apt-get install -y -q age && head -c 64 /dev/urandom >/root/other"
+        )
         for name in ("acme", "globex", "operator"):
             new_key = f"ssh-keygen -q -t ed25519 -N '' -f /root/{name}"
             host.run(f"{new_key} && age-keygen -o /root/{name}.age")
@@ -83,18 +85,22 @@ class Customers:
         assert done.returncode == 0, done.stderr
         return done.stderr
 
-    def fetch(self, volume: str) -> str:
-        """The file with the key of a volume, from its header."""
-        self.do(VOLUMES[volume][0], f"wrapped {volume}")
-        return self.unwrapped(volume)
-
-    def unwrapped(self, volume: str) -> str:
-        """The file with the key in the last answer."""
+    def unwrap(self, volume: str) -> str:
+        """The file with the key that /root/answer has; beside it lies that, as FILE.age."""
         identity, file = f"/root/{VOLUMES[volume][0]}.age", f"/root/{volume}-{len(self.keys)}"
         self.host.run(f"cp /root/answer {file}.age && age -d -i {identity} -o {file} {file}.age")
         self.keys[file] = base64.b64decode(self.host.run(["base64", file]).stdout)
         assert len(self.keys[file]) == 64
         return file
+
+    def seal(self, request: dict[str, str], file: str) -> str:
+        """A key for whom the request is from, if that is the machine."""
+        self.host.write("/root/request.json", json.dumps(request))
+        key = shlex.quote(self.machine.read("/etc/ssh/ssh_host_ed25519_key.pub").strip())
+        volume = json.loads(request["statement"])["volume"]
+        told = f"{volume} --identity /root/{VOLUMES[volume][0]}.age --request /root/request.json"
+        line = f"/root/rocksalt-luks seal {told} --host-key {key} < {file}.age"
+        return self.host.run(line).stdout.strip()
 
 
 class Site:
@@ -105,14 +111,13 @@ class Site:
         self.salt = runs.Asker(machine)
         self.said: list[str] = []
 
-    def pillar(self, *volumes: str, served: bool = False) -> None:
-        """Declares these volumes; ``served``: a key service has the key of acme-served."""
+    def pillar(self, *volumes: str) -> None:
+        """Declares these volumes, the key of one of which a key service has."""
         luks: dict[str, Any] = {"exempt": {"/": "the lab starts from it"}, "sector_size": 4096}
         if volumes:
             known = self.customers.declared
             luks |= {"customers": {name: known[name] for name in ("acme", "globex")}}
             luks |= {"volumes": {name: volume(name, *VOLUMES[name]) for name in volumes}}
-        if served:
             luks["volumes"]["acme-served"]["key_command"] = ["/usr/local/sbin/fetch-key"]
         off = {name: {"enabled": False} for name in tampers.families() if name != "luks"}
         operator = {"recipients": self.customers.declared["operator"]["recipients"]}
@@ -144,6 +149,20 @@ class Site:
         done = self.master.run([*words, *arguments], check=False, timeout=300)
         self.said.append(done.stdout + done.stderr)
         return json.loads(done.stdout)[self.machine.name]
+
+    def fetch(self, volume: str) -> str:
+        """The file with the key of a volume, as its customer has it then."""
+        wrapped = self.salt.salt_call("luks.wrapped", volume).value
+        self.customers.host.run("base64 -d > /root/answer", input=wrapped)
+        return self.customers.unwrap(volume)
+
+    def sealed(self, volume: str, file: str) -> str:
+        """The key in a file, sealed for the machine."""
+        return self.customers.seal(self.salt.salt_call("luks.request", volume).value, file)
+
+    def open(self, volume: str, file: str) -> None:
+        """Opens a volume with the key in a file, sealed for the machine."""
+        self.salt.salt_call("luks.open", volume, sealed=self.sealed(volume, file))
 
     def differing(self) -> dict[str, str]:
         """Control id -> reason, of what drifted in the family."""
@@ -198,22 +217,18 @@ def site(
     request: pytest.FixtureRequest, lab: Lab, master: Host, web1: Host, machine: Machine
 ) -> Iterator[Site]:
     before = master.read(runs.PILLAR)
-    found = make_site(lab, master, web1, machine)
-    request.getfixturevalue("vm_minion")
+    customers = prepared(lab, master, web1, machine)
+    request.getfixturevalue("vm_minion")  # it finds the modules when it starts
+    found = Site(master, machine, customers)
     yield found
+    found.salt.salt_call("luks.clean")
     found.salt.close()
     master.write(runs.PILLAR, before)
-    machine.run(
-        "systemctl stop watch; umount /srv/acme-* /srv/lvm; vgchange -an lvm; swapoff -a;"
-        "for name in $(dmsetup ls --target crypt | cut -f1); do cryptsetup close $name; done;"
-        f"for disk in {BY_ID}*; do case $disk in *root) ;; *) blkdiscard --force --zeroout $disk;; "
-        "esac; done; systemctl reset-failed", check=False,
-    )  # fmt: skip
+    clean(machine)
 
 
-def make_site(lab: Lab, master: Host, web1: Host, machine: Machine) -> Site:
+def prepared(lab: Lab, master: Host, web1: Host, machine: Machine) -> Customers:
     """Everything that is there before the first look at the machine's disks."""
-    customers = Customers(lab.host("customers", "10.79.0.61"), machine)
     master.run("salt-run saltutil.sync_all")
     bring_modules(web1, machine)
     folder = tampers.FOLDER.parent / "on_host"
@@ -225,7 +240,18 @@ def make_site(lab: Lab, master: Host, web1: Host, machine: Machine) -> Site:
         ">>/etc/fstab; systemctl daemon-reload; mount /tmp; mount /var/tmp"
     )
     make_disks(machine)
-    return Site(master, machine, customers)
+    return Customers(lab.host("customers", "10.79.0.61"), machine)
+
+
+def clean(machine: Machine) -> None:
+    """Nothing is left on the disks, and nothing that runs."""
+    machine.run(
+        "systemctl stop watch; umount /srv/acme-* /srv/lvm; vgchange -q -an lvm; swapoff -a;"
+        "for name in $(dmsetup ls --target crypt | cut -f1); do cryptsetup close $name; done;"
+        f"for disk in {' '.join(machine.disks)}; do {DISKS} wipe $disk; done;"
+        "systemctl reset-failed",
+        check=False,
+    )
 
 
 def bring_modules(web1: Host, machine: Machine) -> None:
@@ -345,122 +371,104 @@ def test_test_mode_shows_what_would_be_made_and_makes_nothing(site: Site) -> Non
     assert site.footprint() == before
 
 
-def test_a_highstate_makes_volumes_that_only_their_customers_open(site: Site) -> None:
+def test_a_highstate_makes_volumes_that_stay_closed(site: Site) -> None:
+    """The key service of one has its key only once the customer could read that."""
     events = "exec salt-run state.event > /root/events"
     site.master.run(["systemd-run", "--quiet", "--unit=events", "sh", "-c", events])
     site.watch()
     dirty = site.disk("dirty")
     run = runs.apply(site.salt)
-    assert not run.failed
     assert {"LUKS-030", "LUKS-040", "LUKS-046"} <= run.controls
+    (said,) = run.failed.values()
+    assert "LUKS-044" in said and "fetch-key: cannot be run" in said
     told = site.salt.salt_call("luks.status").value["volumes"]
     assert {name: told[name]["state"] for name in VOLUMES} == dict.fromkeys(VOLUMES, "closed")
-    assert set(site.differing()) == {"LUKS-031"}
+    assert set(site.differing()) == {"LUKS-031", "LUKS-044"}
     assert site.disk("dirty") == dirty
 
 
 def test_a_customer_opens_a_volume_by_ssh(site: Site) -> None:
-    acme = site.customers
-    key = acme.fetch("acme-data")
+    acme, machine = site.customers, site.machine
+    acme.do("acme", "wrapped acme-data")
+    key = acme.unwrap("acme-data")
     said = acme.do("acme", "open acme-data", key)
     assert "was opened" in said and "file system (ext4) was made" in said
-    site.machine.write("/srv/acme-data/file", MARKER)
-    assert "root:root 750" in site.machine.run("stat -c '%U:%G %a' /srv/acme-data").stdout
-    assert "nosuid,nodev" in site.machine.run("findmnt -no options /srv/acme-data").stdout
+    machine.write("/srv/acme-data/file", MARKER)
+    assert "root:root 750" in machine.run("stat -c '%U:%G %a' /srv/acme-data").stdout
+    assert "nosuid,nodev" in machine.run("findmnt -no options /srv/acme-data").stdout
 
 
 def test_nobody_else_opens_it(site: Site) -> None:
-    acme = site.customers
-    acme.do("acme", "close acme-data")
-    other = acme.fetch("acme-served")
+    site.salt.salt_call("luks.close", "acme-data")
     refusals = {
-        ("acme", "open acme-data", other): "does not open the volume acme-data",
-        ("globex", "open acme-data", other): "no volume of that name",
-        ("globex", "wrapped acme-data", "/dev/null"): "no volume of that name",
-        ("acme", "open acme-data", "/root/acme.age"): "is an identity",
-        ("acme", "id", "/dev/null"): "ask for one of these",
-        ("operator", "list", "/dev/null"): "Permission denied",
+        ("acme", "open acme-data"): "does not open the volume acme-data",
+        ("globex", "open acme-data"): "no volume of that name",
     }
-    for (who, request, given), words in refusals.items():
-        done = acme.ask(who, request, given)
+    for (who, request), words in refusals.items():
+        done = site.customers.ask(who, request, "/root/other")
         assert done.returncode and words in done.stderr, (who, request, done)
     assert site.machine.run("test -e /dev/mapper/acme-data", check=False).returncode
 
 
 def test_the_key_comes_through_salt_for_this_host_alone(site: Site) -> None:
     """The argument of the job is encrypted to a one-time key, which is used up then."""
-    acme = site.customers
+    (key,) = site.customers.keys
     program = site.machine.run("base64 /usr/local/sbin/rocksalt-luks").stdout
-    acme.host.run("base64 -d > /root/rocksalt-luks && chmod +x /root/rocksalt-luks", input=program)
-    sealed = seal(site, site.job("luks.request", "acme-data"))
+    install = "base64 -d > /root/rocksalt-luks && chmod +x /root/rocksalt-luks"
+    site.customers.host.run(install, input=program)
+    site.job("saltutil.refresh_pillar", "wait=True")
+    sealed = site.customers.seal(site.job("luks.request", "acme-data"), key)
     assert "was opened" in site.job("luks.open", "acme-data", f"sealed={sealed}")[0]
     assert site.machine.read("/srv/acme-data/file") == MARKER
     with pytest.raises(LabError, match="each can be used once"):
         site.salt.salt_call("luks.open", "acme-data", sealed=sealed)
-    site.salt.salt_call("luks.close", "acme-data")
-    old = seal(site, site.salt.salt_call("luks.request", "acme-data").value)
+    sealed = site.sealed("acme-data", key)
     onetime = "/run/rocksalt/luks/onetime/acme-data.json"
     site.salt.shell(f'sed -i \'s/"expires": "20../"expires": "2020/\' {onetime}')
     with pytest.raises(LabError, match="has expired"):
-        site.salt.salt_call("luks.open", "acme-data", sealed=old)
-
-
-def seal(site: Site, request: dict[str, str]) -> str:
-    """What a customer makes of a request: the key, for this host alone."""
-    host = site.customers.host
-    host.write("/root/request.json", json.dumps(request))
-    key = shlex.quote(site.machine.read("/etc/ssh/ssh_host_ed25519_key.pub").strip())
-    told = "--identity /root/acme.age --request /root/request.json"
-    line = f"/root/rocksalt-luks seal acme-data {told} --host-key {key} < /root/acme-data-0.age"
-    return host.run(line).stdout.strip()
+        site.salt.salt_call("luks.open", "acme-data", sealed=sealed)
 
 
 def test_a_key_of_the_operators_is_seen_and_a_new_key_of_the_customers_ends_it(site: Site) -> None:
     acme, machine = site.customers, site.machine
-    old = "/root/acme-data-0"
-    acme.do("acme", "open acme-data", old)
+    (old,) = acme.keys
     add = f"cryptsetup luksAddKey -q --key-file <(base64 -d) {CHEAP} {BY_ID}fresh {OPERATOR}"
     machine.run(add, input=base64.b64encode(acme.keys[old]).decode())
     found = site.differing()
     assert "key slot 1 has a key that is not the customer's" in found["LUKS-041"]
-    assert {it for it in found if it not in ("LUKS-031",)} == {"LUKS-012", "LUKS-030", "LUKS-041"}
+    assert {*found} - {"LUKS-031", "LUKS-044"} == {"LUKS-012", "LUKS-030", "LUKS-041"}
     said = acme.do("acme", "expel acme-data", old)
     assert "key slot 1, which was not the customer's, was removed" in said
     assert "a copy of the header that was made before" in said
-    new = acme.unwrapped("acme-data")
+    new = acme.unwrap("acme-data")
     assert acme.keys[new] != acme.keys[old]
-    acme.do("acme", "close acme-data")
-    assert "does not open" in acme.ask("acme", "open acme-data", old).stderr
-    acme.do("acme", "open acme-data", new)
+    site.salt.salt_call("luks.close", "acme-data")
+    with pytest.raises(LabError, match="does not open the volume"):
+        site.salt.salt_call("luks.open", "acme-data", sealed=site.sealed("acme-data", old))
+    site.open("acme-data", new)
     assert machine.read("/srv/acme-data/file") == MARKER
-    assert set(site.differing()) <= {"LUKS-031"}
 
 
 def test_a_volume_is_encrypted_anew_while_it_is_open(site: Site) -> None:
-    acme = site.customers
+    *_, key = site.customers.keys
     before = site.disk("fresh")
-    (key,) = [it for it in acme.keys if it.startswith("/root/acme-data")][-1:]
-    assert "was encrypted anew" in acme.do("acme", "reencrypt acme-data", key)
+    sealed = site.sealed("acme-data", key)
+    said = site.salt.salt_call("luks.reencrypt", "acme-data", sealed=sealed).value
+    assert "was encrypted anew" in " ".join(said)
     assert site.machine.read("/srv/acme-data/file") == MARKER
     assert site.disk("fresh") != before
-    assert set(site.differing()) <= {"LUKS-030", "LUKS-031"}
 
 
 def test_a_key_service_opens_a_volume(site: Site) -> None:
     host, machine = site.customers.host, site.machine
-    (key,) = [it for it in site.customers.keys if it.startswith("/root/acme-served")]
+    key = site.fetch("acme-served")
     serve = f"while true; do nc -lN {PORT} < {key}; done"
     host.run(["systemd-run", "--quiet", "--unit=keys", "sh", "-c", serve])
     machine.write("/usr/local/sbin/fetch-key", f"#!/bin/sh\nexec nc -d {host.ip} {PORT}\n", "0755")
-    site.pillar(*VOLUMES, served=True)
-    assert set(site.differing()) - {"LUKS-030", "LUKS-031"} == {"LUKS-044", "LUKS-046"}
-    site.apply()
-    site.keep()
+    assert site.apply().controls >= {"LUKS-044"}
     machine.write("/srv/acme-served/file", MARKER)
+    site.keep()
     assert site.differing() == {}
-    before = site.footprint()
-    assert not site.apply("").changes
-    assert site.footprint() == before
 
 
 # Broken on purpose --------------------------------------------------------------------------------
@@ -512,7 +520,9 @@ def test_one_run_heals_what_a_state_can(site: Site) -> None:
     assert site.apply().controls >= set().union(*(case.healed for case in cases))
     site.keep()
     assert site.differing() == {}
-    assert not site.apply().changes
+    before = site.footprint()
+    assert not site.apply("").changes
+    assert site.footprint() == before
 
 
 # Down and up again --------------------------------------------------------------------------------
@@ -535,7 +545,7 @@ def test_a_power_cut_leaves_nothing_half_done(site: Site) -> None:
     """In the middle of the making of a volume and of the rotation of another one's key."""
     machine, acme = site.machine, site.customers
     site.salt.shell(f"{DISKS} wipe weak")
-    (old,) = [it for it in acme.keys if it.startswith("/root/acme-data")][-1:]
+    old = [file for file in acme.keys if file.startswith("/root/acme-data")][-1]
     rotation = acme.host.start(f"{acme.line('acme', 'rotate acme-data')} < {old} > /root/cut")
     stop = "test -e {}/{}.journal && pkill -STOP -x cryptsetup"
     machine.wait_for(stop.format(STATE, "acme-data"), timeout=120)
@@ -555,10 +565,9 @@ def test_a_power_cut_leaves_nothing_half_done(site: Site) -> None:
     site.apply()
     site.keep()
     assert site.differing() == {}
-    assert not site.apply().changes
     assert not machine.run(f"ls {STATE}/*.journal", check=False).stdout
     for name in ("acme-data", "globex-cut"):
-        acme.do(VOLUMES[name][0], f"open {name}", acme.fetch(name))
+        site.open(name, site.fetch(name))
     assert machine.read("/srv/acme-data/file") == MARKER
 
 
