@@ -12,7 +12,7 @@ demo: ## Boot a master and two minions, break them, report the drift, heal them 
 
 test: ## Run everything on Debian 12 and Salt 3008: lint, unit, functional, lab (root)
 	@scripts/setup 3008 lab
-	@scripts/lanes lint unit functional+lab
+	@scripts/lanes lint unit functional,lab-1+lab-2
 
 test-fast: ## Run what needs no lab: lint, unit, functional
 	@scripts/setup 3008
@@ -24,7 +24,7 @@ test-vm: ## Run what takes a kernel of its own, in an emulated machine (root)
 
 test-all: ## Run test, then the VM, Salt 3006, Debian 13 and the benchmarks as well (root)
 	@scripts/setup 3008 lab
-	@scripts/lanes lint unit functional+lab vm functional-3006+lab-debian-13 bench
+	@scripts/lanes lint unit functional,lab-1+lab-2 functional-3006,lab-debian-13+vm bench
 
 lab: ## Boot the lab and leave it running to play in; prints how to log in (root)
 	@scripts/lab up

@@ -67,6 +67,13 @@ def test_lanes_at_the_same_time_speak_one_after_the_other(clone):
     assert "== unit" not in done.stdout
 
 
+def test_lanes_after_each_other_while_another_runs(clone):
+    done = lanes(clone, "lint,unit,functional+lint")
+    assert done.returncode == 5
+    said = [line for line in done.stdout.splitlines() if line.startswith("== ")]
+    assert [line.split()[1] for line in said] == ["lint"] * 4 + ["unit"] * 2 + ["times"]
+
+
 def test_a_failed_setup_fails_the_lane(clone):
     (clone / "scripts/setup").write_text("#!/bin/sh\nexit 1\n")
     done = lanes(clone, "unit")
@@ -101,8 +108,17 @@ def test_a_lab_lane_makes_the_image_before_the_tests_need_it(clone):
 
 def test_what_takes_a_kernel_of_its_own_is_a_lane_of_its_own(clone):
     (clone / ".venv-3008/bin/pytest").write_text('#!/bin/sh\necho "pytest $*"\n')
-    said = lanes(clone, "lab", "vm", "vm-luks").stdout
+    said = lanes(clone, "lab", "vm").stdout
     options = "tests/lab --lab-release debian-12 --lab-salt 3008"
     assert f"pytest {options} -m not vm\n" in said
-    assert f"pytest {options} -m vm -k not test_luks\n" in said
-    assert f"pytest {options} -m vm -k test_luks\n" in said
+    assert f"pytest {options} -m vm\n" in said
+
+
+def test_the_two_halves_of_the_lab_are_the_lab(clone):
+    (clone / ".venv-3008/bin/pytest").write_text('#!/bin/sh\necho "pytest $*"\n')
+    said = lanes(clone, "lab-1", "lab-2").stdout
+    options = "tests/lab --lab-release debian-12 --lab-salt 3008 -m not vm"
+    one, other = (line.partition(" -k ")[2] for line in said.splitlines() if options in line)
+    assert one and other == f"not ({one})"
+    names = {path.stem for path in (REPO / "tests/lab").glob("test_*.py")}
+    assert set(one.split(" or ")) < names
