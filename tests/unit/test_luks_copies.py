@@ -211,6 +211,15 @@ def test_it_is_small(site):
     assert site.back_up().size < 2 * SIZE
 
 
+def test_what_is_zero_is_packed_once(monkeypatch):
+    """The header of a volume is 16 MiB, of which hardly one is used."""
+    packed, compress = [], gzip.compress
+    monkeypatch.setattr(image.gzip, "compress", lambda it, **how: packed.append(it) or compress(it))
+    header = b"header" + bytes(16 << 20)
+    assert gzip.decompress(image.packed(header)) == header
+    assert sum(map(len, packed)) < 3 << 20
+
+
 def test_a_damaged_copy_is_none(site):
     site.back_up()
     path = site.host.path(f"{copies.FOLDER}/{UUID}.age")

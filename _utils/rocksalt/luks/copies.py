@@ -12,7 +12,6 @@ The copy of the header as it was before the last change stays beside it, as ``UU
 from __future__ import annotations
 
 import datetime as dt
-import gzip
 import hashlib
 import io
 import json
@@ -191,7 +190,7 @@ def _image(host: Host, path: str) -> bytes:
 def _sealed(header: bytes, recipients: Sequence[str]) -> bytes:
     buffer = io.BytesIO()
     writer = age.Writer(buffer, recipients)
-    writer.write(gzip.compress(header, mtime=0))
+    writer.write(image.packed(header))
     writer.close()
     return buffer.getvalue()
 

@@ -6,6 +6,7 @@ Sources: "LUKS On-Disk Format Specification" 1.2.3, and "LUKS2 On-Disk Format Sp
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import json
 import struct
@@ -22,6 +23,7 @@ _SIZES = {1 << shift for shift in range(14, 23)}
 """Bytes of each of the two headers of LUKS2."""
 _LARGEST = 256 << 20
 _USED, _SLOTS = 0x00AC71F3, 8
+_STEP = 1 << 20
 _Span = tuple[int, int]
 
 
@@ -42,6 +44,13 @@ def take(source: BinaryIO) -> bytes:
             raise Refused("has a header that is damaged: a key slot lies outside it")
         image[begin:stop] = _read(source, begin, stop - begin)
     return bytes(image)
+
+
+def packed(image: bytes) -> bytes:
+    """The same as gzip has it: a part for each MiB, for most of them are zero, and alike."""
+    pieces = [image[at : at + _STEP] for at in range(0, len(image), _STEP)]
+    parts = {piece: gzip.compress(piece, mtime=0) for piece in {*pieces}}
+    return b"".join(parts[piece] for piece in pieces)
 
 
 def material(image: bytes) -> dict[str, str]:

@@ -97,13 +97,14 @@ def write_header(disk: Disk, image: bytes) -> None:
     """
     view = memoryview(image)
     for at in reversed(range(0, len(image), _PAGE)):
-        block = view[at : at + _PAGE]
+        block = bytes(view[at : at + _PAGE])
         if not _blank(block) and os.pwrite(disk.descriptor, block, at) != len(block):
             raise Refused(f"{_where(disk.volume)} took a part of the header only")
     os.fsync(disk.descriptor)
     os.posix_fadvise(disk.descriptor, 0, len(image), os.POSIX_FADV_DONTNEED)
     for at in range(0, len(image), _STEP):
-        if _read(disk.descriptor, at, min(_STEP, len(image) - at)) != view[at : at + _STEP]:
+        wanted = bytes(view[at : at + _STEP])  # views are compared byte by byte
+        if _read(disk.descriptor, at, len(wanted)) != wanted:
             raise Refused(f"{_where(disk.volume)} does not keep what is written to it")
 
 
@@ -306,7 +307,7 @@ def _spans(start: int, end: int) -> list[tuple[int, int]]:
     return [(at, min(_STEP, end - at)) for at in range(start, end, _STEP)]
 
 
-def _blank(data: bytes | memoryview) -> bool:
+def _blank(data: bytes) -> bool:
     return data == _ZERO[: len(data)]
 
 

@@ -18,6 +18,7 @@ from typing import Any
 
 from rocksalt.errors import Refused
 from rocksalt.host import synchronise
+from rocksalt.luks import image
 from rocksalt.luks.config import STATE
 from rocksalt.luks.volumes.machine import Machine
 
@@ -140,7 +141,7 @@ def _unfinished(target: Path) -> Path:
 def _text(entry: Entry) -> bytes:
     value = dataclasses.asdict(entry)
     if isinstance(entry, Creation):
-        value["image"] = base64.b64encode(gzip.compress(entry.image, 6, mtime=0)).decode()
+        value["image"] = base64.b64encode(image.packed(entry.image)).decode()
         value["sha256"] = hashlib.sha256(entry.image).hexdigest()
     what = next(name for name, kind in _KINDS.items() if type(entry) is kind)
     return json.dumps({"format": _FORMAT, "what": what, **value}, indent=1).encode() + b"\n"
