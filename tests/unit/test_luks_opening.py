@@ -19,7 +19,16 @@ from rocksalt.errors import Refused
 from rocksalt.host import Ran
 from rocksalt.luks.config import Volume
 from rocksalt.luks.keys import Key, WrongKey
-from rocksalt.luks.volumes import filling, journal, memory, mounting, opening, rotating, states
+from rocksalt.luks.volumes import (
+    filling,
+    journal,
+    memory,
+    mounting,
+    opening,
+    rotating,
+    settling,
+    states,
+)
 
 OPENED = "the volume data was opened"
 MADE = "a file system (ext4) was made in the volume data"
@@ -98,6 +107,19 @@ def test_the_first_opening_makes_the_file_system_and_no_other(case: Case) -> Non
     attributes = case.machine.host.attributes("/srv/data")
     assert attributes is not None
     assert attributes.mode == "0750"
+
+
+def test_nobody_needs_a_key_to_forget_that_a_file_system_was_being_made(case: Case) -> None:
+    """It was killed after the header said that there is one."""
+    begun = journal.FirstOpening(case.luks.header["uuid"])
+    journal.write(case.machine, "data", begun)
+    assert states.state(case.machine, case.volume).needs_key
+    case.open()
+    journal.write(case.machine, "data", begun)
+    found = states.state(case.machine, case.volume)
+    assert found.pending and not found.needs_key
+    settling.settle(case.machine, case.volume)
+    assert not states.state(case.machine, case.volume).pending
 
 
 def test_an_old_header_that_is_restored_makes_no_file_system(case: Case) -> None:

@@ -245,7 +245,8 @@ def _pending(volume: Volume, header: Header, entry: journal.Entry | None) -> tup
         begun = header.reencrypting or CUSTOMER not in owners(header).values()
         return f"the volume {volume.name} is encrypted anew in part", begun
     if isinstance(entry, journal.FirstOpening):
-        return f"the file system of the volume {volume.name} was made in part", True
+        fresh = header.subsystem == FRESH  # otherwise, only the journal was left
+        return f"the file system of the volume {volume.name} was made in part", fresh
     if isinstance(entry, journal.Rotation):
         return f"the rotation of the key of the volume {volume.name} was interrupted", False
     return "", False
