@@ -15,8 +15,8 @@ from rocksalt_lab.image import RELEASES, SALT_LINES, ensure  # noqa: E402
 from rocksalt_lab.system import MACHINE_TOOLS, ensure_tools  # noqa: E402
 
 DISKS = {
-    "fresh": "256M",
-    "spare": "256M",
+    "fresh": "96M",
+    "spare": "96M",
     "luks1": "64M",
     "weak": "64M",
     "good": "64M",

@@ -6,16 +6,25 @@ pillar and modules are read again. Answers each with a JSON line: ``{"value": ..
 ``{"error": text}`` for a command that failed.
 """
 
+import functools
+import importlib.metadata
 import json
 import subprocess
 import sys
 
 import salt.client
 import salt.config
+from cryptography.hazmat.primitives import serialization
+
+# Salt asks for these dozens of times in a state run, which takes half of its time there: which
+# packages add to it, and its key, whose numbers are checked each time.
+importlib.metadata.entry_points = functools.cache(importlib.metadata.entry_points)
+serialization.load_pem_private_key = functools.cache(serialization.load_pem_private_key)
 
 
-def caller():
-    """Salt with modules and pillar as they are now."""
+@functools.cache
+def salt_there():
+    """Salt as it is when it is needed for the first time."""
     opts = salt.config.minion_config("/etc/salt/minion")
     return salt.client.Caller(mopts={**opts, "file_client": "remote"})
 
@@ -30,7 +39,6 @@ def shell(line):
 
 def main():
     """Answer until nobody asks any more."""
-    salt_there = caller()
     for line in sys.stdin:
         asked = json.loads(line)
         try:
@@ -38,9 +46,11 @@ def main():
                 value = shell(asked["shell"])
             elif "call" in asked:
                 function, arguments, named = asked["call"]
-                value = salt_there.cmd(function, *arguments, **named)
+                value = salt_there().cmd(function, *arguments, **named)
             else:
-                salt_there, value = caller(), None
+                value = None
+                if salt_there.cache_info().currsize:
+                    salt_there().sminion.gen_modules(initial_load=True)
             print(json.dumps({"value": value}, default=str), flush=True)
         except Exception as error:
             print(json.dumps({"error": f"{type(error).__name__}: {error}"}), flush=True)
