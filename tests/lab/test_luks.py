@@ -52,7 +52,6 @@ QUICK = {
     "mine_enabled": False,
     "grains_cache": True,
     "grains_cache_expiration": 86400,
-    "multiprocessing": False,  # a job finds what the one before has loaded
 }
 MARKER = "only who has the key of the volume reads this"
 OPEN_SECRET = "everybody who has the disk reads this"
@@ -141,7 +140,6 @@ class Site:
     def start(self) -> None:
         """What does not survive that the machine goes down."""
         self.salt.close()
-        self.machine.run("systemctl kill --signal=STOP salt-minion")
         self.watch()
         self.salt = runs.Asker(self.machine)
 
@@ -160,17 +158,9 @@ class Site:
     def job(self, function: str, *arguments: str) -> Any:
         """What the machine answered to a job that the master published."""
         words = ["salt", "-t", "200", "--static", "--out=json", self.machine.name, function]
-        with self.minion():
-            done = self.master.run([*words, *arguments], check=False, timeout=300)
+        done = self.master.run([*words, *arguments], check=False, timeout=300)
         self.said.append(done.stdout + done.stderr)
         return json.loads(done.stdout)[self.machine.name]
-
-    @contextlib.contextmanager
-    def minion(self) -> Iterator[None]:
-        """It listens meanwhile; at other times, it would take half of a processor to wait."""
-        self.salt.shell("systemctl kill --signal=CONT salt-minion")
-        yield
-        self.salt.shell("systemctl kill --signal=STOP salt-minion")
 
     def fetch(self, volume: str) -> str:
         """The file with the key of a volume, as its customer has it then."""
@@ -201,8 +191,7 @@ class Site:
     def collect(self) -> None:
         """Has the master fetch the copies of headers."""
         command = f"salt-run --out=json luks.collect {self.machine.name} timeout=200"
-        with self.minion():
-            done = self.master.run(command, check=False, timeout=300)
+        done = self.master.run(command, check=False, timeout=300)
         assert json.loads(done.stdout)["problems"] == {}, done
 
     def encrypted(self) -> dict[str, str]:
@@ -248,10 +237,8 @@ def site(
     with ThreadPoolExecutor() as pool:  # the machine has two processors
         customers = pool.submit(prepared, lab, machine)
         request.getfixturevalue("vm_minion")  # it finds the modules when it starts
-    machine.run("systemctl kill --signal=STOP salt-minion")
     found = Site(master, machine, customers.result())
     yield found
-    machine.run("systemctl kill --signal=CONT salt-minion")
     found.salt.salt_call("luks.clean")
     found.salt.close()
     master.write(runs.PILLAR, before)
