@@ -105,9 +105,11 @@ class Customers:
         """A key for whom the request is from, if that is the machine."""
         self.host.write("/root/request.json", json.dumps(request))
         key = shlex.quote(self.machine.read("/etc/ssh/ssh_host_ed25519_key.pub").strip())
-        volume = json.loads(request["statement"])["volume"]
+        statement = json.loads(request["statement"])
+        volume = statement["volume"]
         told = f"{volume} --identity /root/{VOLUMES[volume][0]}.age --request /root/request.json"
-        line = f"/root/rocksalt-luks seal {told} --host-key {key} < {file}.age"
+        told += f" --what {statement['what']} --host-key {key}"
+        line = f"/root/rocksalt-luks seal {told} < {file}.age"
         return self.host.run(line).stdout.strip()
 
 
@@ -168,9 +170,10 @@ class Site:
         self.customers.host.run("base64 -d > /root/answer", input=wrapped)
         return self.customers.unwrap(volume)
 
-    def sealed(self, volume: str, file: str) -> str:
-        """The key in a file, sealed for the machine."""
-        return self.customers.seal(self.salt.salt_call("luks.request", volume).value, file)
+    def sealed(self, volume: str, file: str, what: str = "open") -> str:
+        """The key in a file, sealed for the machine and for one purpose."""
+        request = self.salt.salt_call("luks.request", volume, what=what).value
+        return self.customers.seal(request, file)
 
     def open(self, volume: str, file: str) -> None:
         """Opens a volume with the key in a file, sealed for the machine."""
@@ -467,7 +470,7 @@ def test_a_key_of_the_operators_is_seen_and_a_new_key_of_the_customers_ends_it(s
 def test_a_volume_is_encrypted_anew_while_it_is_open(site: Site) -> None:
     *_, key = site.customers.keys
     before = site.disk("fresh")
-    sealed = site.sealed("acme-data", key)
+    sealed = site.sealed("acme-data", key, "reencrypt")
     said = site.salt.salt_call("luks.reencrypt", "acme-data", sealed=sealed).value
     assert "was encrypted anew" in " ".join(said)
     assert site.machine.read("/srv/acme-data/file") == MARKER
