@@ -1,0 +1,23 @@
+"""NRPE: who may ask this host, how that is told from strangers, and what they get to know.
+
+``setup`` turns settings into what is wanted and says what contradicts itself, with ``monitors``,
+``commands`` and ``thresholds``; ``config`` renders; ``certificates`` judges certificates and
+``authority`` signs them on the master; ``tls`` knocks at the running server; ``reading`` looks at
+the host; ``checks`` compares; ``enforce`` makes the change as one transaction and ``installing``
+brings a certificate. ``plugins`` are programs of their own.
+"""
+
+FAMILY = "nrpe"
+TOP = "hardening:nrpe"
+PROGRAM = "/usr/sbin/nrpe"
+UNIT = "nagios-nrpe-server.service"
+DROP_IN = f"/etc/systemd/system/{UNIT}.d/rocksalt.conf"
+USER = "nagios"
+CONFIG = "/etc/nagios/nrpe.cfg"
+FOLDER = "/etc/rocksalt/nrpe"
+AUTHORITY = f"{FOLDER}/ca.pem"
+CERTIFICATE = f"{FOLDER}/server.pem"
+KEY = f"{FOLDER}/server.key"
+NEXT_KEY = f"{FOLDER}/next.key"
+"""The key of a certificate that was asked for and has not come yet."""
+PLUGINS = "/usr/lib/nagios/plugins"

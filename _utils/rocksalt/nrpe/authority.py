@@ -1,0 +1,220 @@
+"""The authority for monitoring, on the master: a key that signs certificates of NRPE servers and of
+monitoring hosts, and the list of all that it signed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+import fcntl
+import ipaddress
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from rocksalt.errors import Refused
+from rocksalt.host import Host
+from rocksalt.nrpe import certificates
+
+FOLDER = "/etc/rocksalt/monitoring-ca"
+CLIENTS = "clients"
+_EARLIER = dt.timedelta(minutes=10)
+"""Clocks differ a little."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One certificate that was signed; times as ``2026-11-22T00:00:00Z``."""
+
+    serial: str
+    role: str
+    name: str
+    address: str
+    issued: str
+    expires: str
+    sha256: str
+
+
+class Authority:
+    """The authority in a folder; :class:`Refused` where there is none or it is damaged."""
+
+    def __init__(self, host: Host, folder: str = FOLDER):
+        self.host = host
+        self.folder = folder
+        text, key = host.read(f"{folder}/ca.pem"), host.read(f"{folder}/ca.key")
+        if text is None or key is None:
+            raise Refused(f"there is no authority in {folder} yet: salt-run monitoring.authority")
+        self.certificate = certificates.load_one(text, f"{folder}/ca.pem")
+        self._key = certificates.load_key(key, f"{folder}/ca.key")
+        if not certificates.fits(self.certificate, self._key):
+            raise Refused(f"{folder}/ca.key is not the key of {folder}/ca.pem")
+
+    @property
+    def text(self) -> str:
+        """Its certificate in PEM."""
+        return certificates.pem(self.certificate)
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of its certificate."""
+        return certificates.fingerprint(self.certificate)
+
+    def issued(self) -> list[Entry]:
+        """All that was signed, oldest first."""
+        path = f"{self.folder}/issued.jsonl"
+        try:
+            lines = (self.host.read(path) or "").splitlines()
+            return [Entry(**json.loads(line)) for line in lines]
+        except (ValueError, TypeError):
+            raise Refused(f"{path} is damaged: put it back from a backup") from None
+
+    def server(
+        self, request: str, minion: str, days: int, now: dt.datetime
+    ) -> x509.Certificate:
+        """A certificate for the NRPE of a minion, whose request has to be for its id and one
+        address, which no other minion holds.
+        """
+        what = f"the request of {minion}"
+        asked = certificates.load_request(request, what)
+        address = self._address(asked, minion, what)
+        for entry in self.issued():
+            holds = entry.role == certificates.SERVER and entry.address == address
+            if holds and entry.name != minion and entry.expires > stamp(now):
+                raise Refused(
+                    f"{what} is for {address}, for which {entry.name} has a certificate until "
+                    f"{entry.expires}; salt-run monitoring.forget {entry.name} if it is gone"
+                )
+        key = asked.public_key()
+        return self._sign(certificates.SERVER, key, minion, address, days, now)
+
+    def client(self, key: Any, name: str, days: int, now: dt.datetime) -> x509.Certificate:
+        """A certificate for a monitoring host, of its public key."""
+        return self._sign(certificates.CLIENT, key, name, "", days, now)
+
+    def forget(self, name: str, now: dt.datetime) -> list[str]:
+        """Takes what was signed for a name off the list of what is in use, so that another host may
+        have its address; the serial numbers. NRPE has no list of revoked certificates.
+        """
+        with lock(self.host, self.folder):
+            known = self.issued()
+            gone = [it.serial for it in known if it.name == name and it.expires > stamp(now)]
+            changed = [
+                Entry(**{**vars(it), "expires": stamp(now)}) if it.serial in gone else it
+                for it in known
+            ]
+            self._note(changed)
+        return gone
+
+    def _address(self, asked: certificates.Request, minion: str, what: str) -> str:
+        names = certificates.names(asked)
+        if certificates.common_name(asked) != minion or minion not in names:
+            raise Refused(f"{what} is for {certificates.common_name(asked)!r}, not for the minion")
+        others = [name for name in names if name != minion]
+        try:
+            (address,) = (ipaddress.ip_address(name) for name in others)
+        except ValueError:
+            raise Refused(f"{what} is for {', '.join(names)}; it needs one address") from None
+        if address.is_unspecified or address.is_multicast or address.is_loopback:
+            raise Refused(f"{what} is for {address}, which is no address of a host")
+        return str(address)
+
+    def _sign(
+        self, role: str, key: Any, name: str, address: str, days: int, now: dt.datetime
+    ) -> x509.Certificate:
+        end = now + dt.timedelta(days=days)
+        if not 1 <= days or end > certificates.expires(self.certificate):
+            last = f"{certificates.expires(self.certificate):%Y-%m-%d}"
+            raise Refused(f"days: {days} is less than 1 or ends after the authority, on {last}")
+        made = (
+            x509.CertificateBuilder()
+            .subject_name(certificates.subject(name))
+            .issuer_name(self.certificate.subject)
+            .public_key(key)
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now - _EARLIER)
+            .not_valid_after(end)
+            .add_extension(x509.BasicConstraints(False, None), critical=True)
+            .add_extension(_key_usage(digital_signature=True), critical=True)
+            .add_extension(x509.ExtendedKeyUsage([certificates.USAGES[role]]), critical=True)
+            .add_extension(certificates.alternative(name, address), critical=False)
+            .add_extension(
+                x509.AuthorityKeyIdentifier.from_issuer_public_key(self.certificate.public_key()),  # type: ignore[arg-type]
+                critical=False,
+            )
+            .sign(self._key, hashes.SHA256())
+        )
+        with lock(self.host, self.folder):
+            entry = Entry(
+                certificates.serial(made), role, name, address, stamp(now), stamp(end),
+                certificates.fingerprint(made),
+            )  # fmt: skip
+            self._note([*self.issued(), entry])
+        return made
+
+    def _note(self, entries: list[Entry]) -> None:
+        text = "".join(json.dumps(vars(entry), sort_keys=True) + "\n" for entry in entries)
+        self.host.write(f"{self.folder}/issued.jsonl", text, "0600")
+
+
+def make(host: Host, name: str, days: int, now: dt.datetime, folder: str = FOLDER) -> bool:
+    """Makes the authority unless it is there; whether it was made. It may sign nothing but the
+    certificates of hosts.
+    """
+    with lock(host, folder):
+        found = [path for path in ("ca.key", "ca.pem") if host.read(f"{folder}/{path}") is not None]
+        if len(found) == 2:
+            return False
+        if found:
+            raise Refused(f"{folder} has {found[0]} alone: put the other back from a backup")
+        key = ec.generate_private_key(ec.SECP384R1())
+        owner = certificates.subject(name)
+        made = (
+            x509.CertificateBuilder()
+            .subject_name(owner)
+            .issuer_name(owner)
+            .public_key(key.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now - _EARLIER)
+            .not_valid_after(now + dt.timedelta(days=days))
+            .add_extension(x509.BasicConstraints(True, 0), critical=True)
+            .add_extension(_key_usage(key_cert_sign=True), critical=True)
+            .add_extension(
+                x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False
+            )
+            .sign(key, hashes.SHA256())
+        )
+        host.write(f"{folder}/ca.key", certificates.key_pem(key), "0600")
+        host.write(f"{folder}/ca.pem", certificates.pem(made), "0644")
+    return True
+
+
+def _key_usage(**chosen: bool) -> x509.KeyUsage:
+    names = (
+        *("digital_signature", "content_commitment", "key_encipherment", "data_encipherment"),
+        *("key_agreement", "key_cert_sign", "crl_sign", "encipher_only", "decipher_only"),
+    )
+    return x509.KeyUsage(**{name: chosen.get(name, False) for name in names})
+
+
+def stamp(time: dt.datetime) -> str:
+    """A time as our files have it."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+@contextlib.contextmanager
+def lock(host: Host, folder: str) -> Iterator[None]:
+    """Nobody else changes the authority meanwhile."""
+    target = host.path(folder)
+    target.mkdir(mode=0o700, parents=True, exist_ok=True)
+    handle = os.open(target, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)

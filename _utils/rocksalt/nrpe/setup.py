@@ -1,0 +1,125 @@
+"""What the settings amount to on one host, and what in them contradicts itself."""
+
+from __future__ import annotations
+
+import datetime as dt
+import ipaddress
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+from typing import Any
+
+from rocksalt import nrpe
+from rocksalt.errors import Refused
+from rocksalt.firewall.policy import Network
+from rocksalt.nrpe import certificates, commands, monitors
+from rocksalt.settings import SECRET, Baseline
+
+_GIVEN = {"ca": nrpe.AUTHORITY, "certificate": nrpe.CERTIFICATE, "private_key": nrpe.KEY}
+_REPORTS, _LATEST = 2, 300
+"""A report may be missed before the last one is too old, and take so many seconds."""
+
+
+class Setup:
+    """The settings of the family for one host, whose minion's id is ``minion``."""
+
+    def __init__(self, baseline: Baseline, minion: str):
+        self.baseline = baseline
+        self.minion = minion
+        self.family = baseline.families[nrpe.FAMILY]
+        self.settings: Mapping[str, Any] = self.family.settings
+
+    @cached_property
+    def monitors(self) -> list[Network]:
+        """The networks that may ask."""
+        return monitors.networks(self.baseline, self.settings["monitors"])
+
+    @property
+    def commands(self) -> dict[str, str]:
+        """Name -> command line."""
+        return commands.lines(self.settings["commands"], self.report_age)
+
+    @property
+    def plugins(self) -> list[str]:
+        """The paths of the plugins that commands run."""
+        found = [commands.plugin(it) for it in self.settings["commands"].values()]
+        return sorted(set(found))
+
+    @property
+    def report_age(self) -> int:
+        """Seconds after which the last drift report is old."""
+        drift = self.baseline.families.get("drift")
+        every = drift.settings if drift else {"interval": 60, "jitter": 300}
+        return int(_REPORTS * every["interval"] * 60 + every["jitter"] + _LATEST)
+
+    @property
+    def given(self) -> dict[str, str]:
+        """Path -> content of the files that the pillar gives; a secret that is not known here is
+        left out.
+        """
+        found = {path: self.settings[key] for key, path in _GIVEN.items()}
+        return {path: f"{text.strip()}\n" for path, text in found.items() if text not in ("", SECRET)}
+
+    def allowed(self, address: str) -> list[str]:
+        """Who is heard: monitoring hosts, and this host, which looks whether NRPE asks for
+        certificates.
+        """
+        found = [str(it) if it.num_addresses > 1 else str(it[0]) for it in self.monitors]
+        return list(dict.fromkeys([*found, address]))
+
+
+def problems(baseline: Baseline, minion: str, now: dt.datetime) -> list[str]:
+    """What is wrong with the settings of the family, a sentence each, whether with each other or
+    with those of the packet filter.
+    """
+    setup = Setup(baseline, minion)
+    family, settings = setup.family, setup.settings
+    where = family.where("monitors")
+    found = list(monitors.problems(baseline, settings["monitors"], where))
+    found += commands.problems(settings["commands"], f"{nrpe.TOP}:commands")
+    found += [*_address(setup), *_certificates(setup, now)]
+    if not found:
+        found += monitors.firewall_problems(
+            baseline, setup.monitors, settings["port"], settings["monitors"]
+        )
+    return found
+
+
+def _address(setup: Setup) -> Iterator[str]:
+    given, where = setup.settings["address"], setup.family.where("address")
+    if not given:
+        return
+    try:
+        address = ipaddress.ip_address(given)
+    except ValueError:
+        yield f"{where}: {given!r} is no address such as 10.0.0.7"
+        return
+    if address.is_unspecified:
+        yield f"{where}: {given} is every address of this host; name the internal one"
+    versions = {network.version for network in setup.monitors}
+    if versions and address.version not in versions:
+        yield f"{where}: {given} is not reached from any of {nrpe.TOP}:monitors over IP of its version"
+
+
+def _certificates(setup: Setup, now: dt.datetime) -> Iterator[str]:
+    """What is wrong with certificates and the key in the pillar, as far as they are there."""
+    settings, where = setup.settings, setup.family.where
+    if settings["private_key"] and not settings["certificate"]:
+        yield f"{where('certificate')}: is missing, for there is {nrpe.TOP}:private_key"
+    if settings["certificate"] and not settings["ca"]:
+        yield f"{where('ca')}: is missing, for there is {nrpe.TOP}:certificate"
+    try:
+        authority = chain = None
+        if settings["ca"]:
+            authority = certificates.load_one(settings["ca"], where("ca"))
+            yield from certificates.time_problems(authority, where("ca"), now)
+            yield from certificates.authority_problems(authority, where("ca"))
+        if settings["certificate"]:
+            chain = certificates.load(settings["certificate"], where("certificate"))
+        if chain and authority:
+            yield from certificates.server_problems(chain, authority, where("certificate"), now)
+        if chain and settings["private_key"] not in ("", SECRET):
+            key = certificates.load_key(settings["private_key"], where("private_key"))
+            if not certificates.fits(chain[0], key):
+                yield f"{where('private_key')}: is not the key of {nrpe.TOP}:certificate"
+    except Refused as refused:
+        yield str(refused)

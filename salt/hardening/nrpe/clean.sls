@@ -1,0 +1,3 @@
+this host no longer answers monitoring hosts as the baseline wants it to:
+  hardening.absent:
+    - family: nrpe
