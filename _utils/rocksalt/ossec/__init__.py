@@ -2,9 +2,9 @@
 have it do.
 
 ``conf`` is its configuration as text, ``declared`` what the settings make of it, ``enrolment`` how
-it gets its key, ``state`` what it does now, ``guard`` what keeps responses from banning who must get
-in; ``checks`` judges and ``enforce`` mends. ``state`` and ``guard`` also run as a program without
-Salt, so they and this module import the standard library alone.
+it gets its key, ``state`` what it does now, ``guard`` what keeps responses from banning who must
+get in; ``checks`` judges and ``enforce`` mends. ``state`` and ``guard`` also run as a program
+without Salt, so they and this module import the standard library alone.
 """
 
 TOP = "hardening:ossec"

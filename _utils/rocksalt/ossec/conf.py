@@ -113,8 +113,8 @@ def value_faults(text: str) -> Iterator[str]:
 
 
 def parse(text: str) -> list[Section]:
-    """What a file says; raises :class:`Refused` with what is wrong where it cannot be read. The file
-    may have several roots, each of which counts.
+    """What a file says; raises :class:`Refused` where it cannot be read. The file may have several
+    roots, each of which counts.
     """
     try:
         top = ET.fromstring(f"<all>{text}</all>")

@@ -37,8 +37,8 @@ _BEGUN = re.compile(r"INFO: Starting syscheck scan")
 
 @dataclass(frozen=True)
 class Told:
-    """What the log says: whether a server answered last (None: nothing is said), which, and the last
-    complaint; when a scan began and ended last, in seconds since 1970.
+    """What the log says: whether a server answered last (None: nothing is said), which, and the
+    last complaint; when a scan began and ended last, in seconds since 1970.
     """
 
     answered: bool | None = None
@@ -108,7 +108,9 @@ def _started(root: str, name: str) -> float | None:
 def look(
     settings: Mapping[str, Any], now: float, before: Mapping[str, Any], root: str = ""
 ) -> dict[str, Any]:
-    """The status, as JSON types::
+    """The status, as JSON types.
+
+    ::
 
         {"schema": 1, "time": "2026-11-22T00:00:00Z",
          "daemons": {"ossec-agentd": true, ...},
@@ -117,8 +119,8 @@ def look(
 
     ``why`` says in words why it is not connected; ``answered_within`` is how many seconds have
     passed at most since a server answered; ``scan_due`` how old the last scan may become.
-    ``settings`` has ``notify_time``, ``frequency`` and ``responses``; ``before`` is the status of
-    the last time, which knows what has been rotated out of the log.
+    ``settings`` has ``notify_time`` and ``frequency``; ``before`` is the status of the last time,
+    which knows what has been rotated out of the log.
     """
     running = daemons(root)
     told = heard(log(root))
@@ -152,8 +154,8 @@ def _unconnected(root: str, agentd: float | None, told: Told, notify: int, now: 
 
 
 def scan_due(frequency: int) -> int:
-    """Seconds after which a second scan has been missed; before version 4.3 one may come 300 s late,
-    and it takes its time.
+    """Seconds after which a second scan has been missed; before version 4.3 one may come 300 s
+    late, and it takes its time.
     """
     return 2 * frequency + 600
 

@@ -1,0 +1,281 @@
+"""Makes a host what the checks expect. A configuration that a daemon does not take never replaces
+the old one, and one with which they do not run goes again.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+
+from rocksalt import systemd
+from rocksalt.errors import Refused
+from rocksalt.host import Host
+from rocksalt.ossec import (
+    CONF,
+    GROUP,
+    INSTALLED,
+    KEYS,
+    NOTE,
+    OPTIONS,
+    ORIGINALS,
+    PROGRAM,
+    RESPONSES,
+    SETTINGS,
+    STATE,
+    STATUS,
+    bans,
+    checks,
+    enrolment,
+    files,
+    installed,
+    repository,
+    state,
+    validating,
+)
+from rocksalt.transaction import ASIDE, Transaction, each, must, systemctl
+
+_PATIENCE, _FOR_SERVER = 45.0, 30.0
+"""Seconds in which the daemons start: they wait for each other for up to 33; and in which a server
+answers, which tries the next one after 20.
+"""
+_SCRIPT = f"root:{GROUP} 0550"
+
+
+def enforce(host: Host, it: checks.Ossec, ids: Sequence[str]) -> None:
+    """Enforces the controls ``ids``; raises :class:`Refused` with all that failed."""
+    steps: list[Callable[[], object]] = []
+    if checks.SIGNED in ids:
+        steps.append(partial(_repository, host, it))
+    if it.version:
+        steps += [partial(step, host, it) for i, step in _STEPS.items() if i in ids]
+        if {*ids} & _RESTARTS:
+            steps.append(partial(_take_effect, host, it, ids))
+        if checks.UNBANNED in ids:
+            steps.append(partial(_unban, host, it))
+        if checks.NOTED in ids:
+            steps.append(partial(_note, host))
+    elif it.declared.servers:
+        why = f"{it.package} is not installed" if it.package else "no OSSEC agent is installed"
+        steps.append(partial(_refuse, f"{why}, so there is nothing to enforce"))
+    each(steps)
+
+
+def _refuse(why: str) -> None:
+    raise Refused(why)
+
+
+def _give(host: Host, path: str, access: str) -> None:
+    owner, group, mode = access.replace(":", " ").split()
+    host.secure(path, owner, group, mode)
+
+
+def _put(host: Host, path: str, text: str, access: str) -> None:
+    if host.read(path) != text:
+        host.write(path, text, "0600")
+    _give(host, path, access)
+
+
+def _repository(host: Host, it: checks.Ossec) -> None:
+    for path, text in repository.files(it.declared).items():
+        _put(host, path, text, files.FOR_ALL)
+
+
+def _access(host: Host, it: checks.Ossec) -> None:
+    """Writes down how a new version was installed, then gives everything its owner and mode."""
+    if installed.record(host).version != it.build:
+        installed.write_down(host, it.build)
+    now = installed.access(host)
+    for path, access in installed.wanted_access(host).items():
+        if now[path] != access:
+            _give(host, path, access)
+
+
+def _own(host: Host, it: checks.Ossec) -> None:
+    """Our program, and our scripts before those of the package."""
+    for path, (text, access) in it.own().items():
+        _put(host, path, text, access)
+    names = [n for n in it.scripts() if checks.script_state(host, n) != "behind ours"]
+    if not names:
+        return
+    folder = host.path(ORIGINALS)
+    folder.mkdir(mode=0o750, parents=True, exist_ok=True)
+    _give(host, ORIGINALS, f"root:{GROUP} 0750")
+    for name in names:
+        _stand_before(host, name)
+
+
+def _stand_before(host: Host, name: str) -> None:
+    """Takes the package's script out of the server's reach, has the next upgrade put it there as
+    well, and puts ours in its place. Killed at any point, it goes on from there.
+    """
+    path, original = f"{RESPONSES}/{name}", f"{ORIGINALS}/{name}"
+    access = installed.record(host).access.get(path, _SCRIPT)
+    if path not in checks.diverted(host):
+        words = ("--local", "--no-rename", "--divert", original, "--add", path)
+        must(host, f"{path} cannot be diverted", "dpkg-divert", *words)
+    text = host.read(path)
+    if text is not None and not files.is_wrapper(path, text):
+        host.rename(path, original)
+    if host.read(original) is None:
+        raise Refused(f"{original} is gone: install the agent's package again")
+    host.write(path, files.wrapper(name), "0500")
+    _give(host, path, access)
+
+
+def _no_commands(host: Host, it: checks.Ossec) -> None:
+    """The local file wins over the package's own."""
+    local = OPTIONS[-1]
+    lines = (host.read(local) or "").splitlines()
+    key = "logcollector.remote_commands"
+    kept = [line for line in lines if line.partition("=")[0].strip() != key]
+    host.write(local, "\n".join([*kept, f"{key}=0", ""]), "0600")
+    _give(host, local, installed.of(host, local))
+
+
+def _enrol(host: Host, it: checks.Ossec) -> None:
+    """Keeps a key to which a declared server answers; otherwise gets one."""
+    if it.note.digest != (it.key.digest if it.key else "") and enrolment.adoptable(
+        it.declared, it.key, it.status
+    ):
+        enrolment.adopt(host, it.declared, it.status)
+    elif why := enrolment.by_hand(it.declared, it.key, it.note):
+        raise Refused(why)
+    else:
+        enrolment.enrol(host, it.declared, installed.of(host, KEYS))
+
+
+_STEPS: dict[str, Callable[[Host, checks.Ossec], None]] = {
+    checks.ACCESS: _access,
+    checks.GUARDED: _own,
+    checks.NO_COMMANDS: _no_commands,
+    checks.ENROLLED: _enrol,
+}
+_RESTARTS = {checks.RUNNING, checks.CONFIGURED, checks.ENROLLED, checks.NO_COMMANDS}
+
+
+def _take_effect(host: Host, it: checks.Ossec, ids: Sequence[str]) -> None:
+    """Puts the configuration in its place, and starts all daemons together: the one for responses
+    and the one that speaks with the server lose each other otherwise.
+    """
+    access = installed.of(host, CONF)
+    if host.read(KEYS) is None:  # the test of a daemon needs it, and it may be empty
+        host.write(KEYS, "", "0600")
+        _give(host, KEYS, installed.of(host, KEYS))
+    change, text, replaced = Transaction(host), it.render(), False
+    try:
+        if checks.CONFIGURED in ids and host.read(CONF) != text:
+            validating.check(host, text, access)
+            change.write(CONF, text, "0600")
+            replaced = True
+            _give(host, CONF, access)
+            validating.check_in_place(host)
+        if enrolment.key(host.read(KEYS)) is None:
+            return  # it has its configuration for the day when it gets a key
+        restart(host, it)
+    except (Refused, OSError) as error:
+        back = _back(host, it, change, access) if replaced else ""
+        raise Refused("; ".join(filter(None, (str(error), back)))) from None
+    _wait(lambda: checks.Ossec(it.declared, host, time.time()).status["connected"], _FOR_SERVER)
+
+
+def restart(host: Host, it: checks.Ossec) -> None:
+    """Starts all daemons anew, and at boot; raises :class:`Refused` where one does not run then."""
+    if not it.unit:
+        raise Refused(f"there is no unit {' or '.join(checks.UNITS)} that starts the agent")
+    systemctl(host, "--quiet", "enable", it.unit)
+    systemctl(host, "restart", it.unit)
+
+    def runs() -> bool:
+        running = state.daemons(host.root)
+        return all(running[name] for name in it.needed)
+
+    if not _wait(runs, _PATIENCE):
+        dead = [name for name, started in state.daemons(host.root).items() if not started]
+        raise Refused(f"{' and '.join(dead)} does not run: {_last_words(host)}")
+
+
+def _last_words(host: Host) -> str:
+    """What the log says of it."""
+    errors = [line for line in state.log(host.root) if "ERROR" in line or "CRITICAL" in line]
+    return errors[-1].strip() if errors else "its log says nothing"
+
+
+def _back(host: Host, it: checks.Ossec, change: Transaction, access: str) -> str:
+    """Puts the old configuration back, with which the daemons start again; how that went."""
+    failures = change.undo()
+    if host.attributes(CONF):
+        _give(host, CONF, access)
+    if it.unit and enrolment.key(host.read(KEYS)):
+        ran = host.run("systemctl", "restart", it.unit)
+        failures += [" ".join(ran.err.split())] if ran.status else []
+    if failures:
+        return f"and going back to the old configuration failed, too: {'; '.join(failures)}"
+    return "the old configuration is back"
+
+
+def _wait(ready: Callable[[], bool], seconds: float) -> bool:
+    """Whether it becomes so in time."""
+    deadline = time.monotonic() + seconds
+    while not ready():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.5)
+    return True
+
+
+def _unban(host: Host, it: checks.Ossec) -> None:
+    found = bans.unwanted(host, it.declared.never_ban)
+    for ban in found:
+        if ban.lift:
+            must(host, f"{ban} and that cannot be lifted", *ban.lift)
+    text = host.read(bans.HOSTS_DENY) or ""
+    kept = bans.allowed(text, [ban for ban in found if not ban.lift])
+    if kept != text:
+        Transaction(host).write(bans.HOSTS_DENY, kept)
+
+
+def _note(host: Host) -> None:
+    """The timer, and a first status at once."""
+    host.path(STATE).mkdir(mode=0o750, parents=True, exist_ok=True)
+    for path, (text, access) in files.units().items():
+        _put(host, path, text, access)
+    systemctl(host, "daemon-reload")
+    for path in systemd.overrides(host, files.units()):
+        if f"/{files.UNIT}." in path:
+            host.rename(path, path + ASIDE)
+    systemctl(host, "daemon-reload")
+    systemctl(host, "--quiet", "enable", f"{files.UNIT}.timer")
+    systemctl(host, "restart", f"{files.UNIT}.timer")
+    systemctl(host, "start", f"{files.UNIT}.service")
+
+
+# What of ours is there ---------------------------------------------------------------------------
+
+
+def leftovers(host: Host) -> list[str]:
+    """What the baseline put on the host and :func:`clean` takes away. The agent goes on with its
+    configuration and its key.
+    """
+    own = [SETTINGS, PROGRAM, *files.units(), STATUS, NOTE, INSTALLED]
+    own += [repository.KEY, repository.SOURCES]
+    found = [path for path in own if host.attributes(path, follow=False) is not None]
+    return found + sorted(checks.diverted(host))
+
+
+def clean(host: Host) -> None:
+    """Takes it away; the package's scripts are where they were, and ban whom they are told to."""
+    for path, original in sorted(checks.diverted(host).items()):
+        if host.read(original) is not None:
+            host.rename(original, path)
+        elif files.is_wrapper(path, host.read(path)):
+            host.remove(path)
+        words = ("--local", "--no-rename", "--remove", path)
+        must(host, f"{path} stays diverted", "dpkg-divert", *words)
+    if host.attributes(ORIGINALS):
+        os.rmdir(host.path(ORIGINALS))
+    host.run("systemctl", "disable", "--now", "--quiet", f"{files.UNIT}.timer")
+    for path in leftovers(host):
+        host.remove(path)
+    host.run("systemctl", "daemon-reload")

@@ -1,0 +1,181 @@
+"""How the agent gets the key by which a server knows it: once, from ``agent-auth``, whose exit code
+proves nothing. What counts is the key that is there afterwards, and its name.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import stat
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from rocksalt.errors import Refused
+from rocksalt.host import Host
+from rocksalt.ossec import BIN, KEYS, NOTE, RUN, TOP, state
+from rocksalt.ossec.declared import Declared
+
+_PATIENCE = 90
+_HINTS = {
+    "Unable to connect": "nothing answers there",
+    "Invalid agent name": "the server does not take the name",
+    "Invalid IP address": "the server has an agent of this address already; remove it there",
+    "Unable to add agent": "the server cannot take another agent",
+    "Unable to create key": "the password is wrong, or the server does not take this host",
+    "SSL error": "TLS failed: the certificate of one side does not convince the other",
+    "Invalid password": "the password is wrong",
+}
+
+
+@dataclass(frozen=True)
+class Key:
+    """The first entry of ``client.keys``, which is the one that counts, without the secret itself:
+    ``digest`` tells it from others.
+    """
+
+    number: str
+    name: str
+    digest: str
+
+
+@dataclass(frozen=True)
+class Note:
+    """What we wrote down when this host enrolled: with which server, under which name, whether the
+    server's certificate was verified, and the digest of the key that came. Without a digest the
+    attempt was broken off; ``before`` is that of the key which was there then.
+    """
+
+    server: str = ""
+    name: str = ""
+    verified: bool = False
+    digest: str = ""
+    before: str = ""
+
+
+def key(text: str | None) -> Key | None:
+    """The key in the text of ``client.keys``; None where there is none."""
+    for line in (text or "").splitlines():
+        words = line.split()
+        if line[:1] not in ("", "#", " ") and len(words) == 4:
+            return Key(words[0], words[1], hashlib.sha256(line.encode()).hexdigest())
+    return None
+
+
+def note(host: Host) -> Note:
+    """What was written down; an attempt that was killed after its key had come counts."""
+    found = state.read(str(host.path(NOTE)))
+    known = {name: found[name] for name in Note.__dataclass_fields__ if name in found}
+    written = Note(**known)
+    there = key(host.read(KEYS))
+    if written.server and not written.digest and there and there.digest != written.before:
+        return Note(written.server, written.name, written.verified, there.digest)
+    return written
+
+
+def faults(it: Declared, there: Key | None, written: Note) -> list[str]:
+    """Why this host is not enrolled as it should be; empty when it is."""
+    if there is None:
+        return ["this host has never enrolled"]
+    if there.digest != written.digest:
+        return [f"{KEYS} is not the key that came when this host enrolled"]
+    found = []
+    if written.server not in it.servers:
+        found.append(f"this host enrolled with {written.server}, which is not declared any more")
+    if written.name != it.name:
+        found.append(f"this host enrolled as {written.name}, and shall be {it.name}")
+    elif there.name != it.name:
+        found.append(
+            f"the server gave it the name {there.name}, for it has another {it.name}: remove that "
+            "there, then run ossec.enrol"
+        )
+    return found
+
+
+def by_hand(it: Declared, there: Key | None, written: Note) -> str:
+    """Why only a person can help; empty where enrolling again does."""
+    if there and written.name == it.name != there.name and there.digest == written.digest:
+        return "the server has another agent of this name"
+    if not it.settings["password"] and not it.settings["enrolment_certificate"]:
+        return f"{TOP}:password and enrolment_certificate are empty, so it cannot enrol by itself"
+    return ""
+
+
+def adoptable(it: Declared, there: Key | None, status: Mapping[str, Any]) -> bool:
+    """Whether a declared server answers to the key that is there under this host's name."""
+    named = there is not None and there.name == it.name
+    return named and bool(status.get("connected")) and status.get("server") in it.servers
+
+
+def adopt(host: Host, it: Declared, status: Mapping[str, Any]) -> None:
+    """Takes a key that is :func:`adoptable` for ours, as on a host that enrolled before there was a
+    baseline.
+    """
+    there = key(host.read(KEYS))
+    digest = there.digest if there else ""
+    _write(host, Note(str(status["server"]), it.name, False, digest))
+
+
+def enrol(host: Host, it: Declared, access: str) -> Key:
+    """Enrols with the first server. ``access`` is what ``client.keys`` gets, for agent-auth leaves
+    it open to what its umask allows.
+
+    Raises :class:`Refused` with what the server said where no new key came; the old one is still
+    there then. The secrets are never in it, in an argument, or on a disk.
+    """
+    server, old = it.servers[0], key(host.read(KEYS))
+    attempt = Note(
+        server, it.name, bool(it.settings["enrolment_ca"]), "", old.digest if old else ""
+    )
+    _write(host, attempt)
+    with _secrets(host, it) as options:
+        command = (f"{BIN}/agent-auth", "-m", server, "-p", str(it.settings["enrolment_port"]))
+        ran = host.run(*command, "-A", it.name, *options, timeout=_PATIENCE)
+    new = key(host.read(KEYS))
+    if new is None or (old and new.digest == old.digest):
+        said = f"{ran.out}\n{ran.err}"
+        why = next((words for sign, words in _HINTS.items() if sign in said), "")
+        why = why or "the server closed the connection; a wrong password ends like that"
+        raise Refused(f"{server} did not enrol this host: {why}")
+    owner, group, mode = access.replace(":", " ").split()
+    host.secure(KEYS, owner, group, mode)
+    _write(host, Note(server, it.name, attempt.verified, new.digest))
+    if old and old.number != new.number:
+        host.remove(f"/var/ossec/queue/rids/{old.number}")
+    return new
+
+
+def _write(host: Host, found: Note) -> None:
+    host.write(NOTE, json.dumps(vars(found), indent=1) + "\n", "0600")
+
+
+@contextlib.contextmanager
+def _secrets(host: Host, it: Declared) -> Iterator[list[str]]:
+    """The options of agent-auth that name files with secrets, which are there meanwhile: in memory,
+    and root's alone. The password is without the line end that would be sent as a part of it.
+    """
+    found = {
+        "-v": it.settings["enrolment_ca"],
+        "-x": it.settings["enrolment_certificate"],
+        "-k": it.settings["enrolment_key"],
+        "-P": it.settings["password"],
+    }
+    folder = host.path(RUN)
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(mode=0o700)
+    if stat.S_IMODE(os.stat(folder).st_mode) != 0o700:
+        raise Refused(f"{RUN} cannot be closed to others")
+    try:
+        options = []
+        for option, text in found.items():
+            if text:
+                path = f"{RUN}/{option.strip('-')}"
+                host.write(path, text, "0600")
+                options += [option, str(host.path(path)) if host.root else path]
+        yield options
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)

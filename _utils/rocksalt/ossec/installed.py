@@ -1,0 +1,224 @@
+"""The agent as it was installed: its version, who owns what, and whether its programs and rules are
+still the same.
+
+Packages of OSSEC differ in owners and modes, so those of this host are written down when a version
+is seen for the first time, and compared from then on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from rocksalt.host import Host
+from rocksalt.ossec import (
+    BIN,
+    DAEMONS,
+    GROUP,
+    HOME,
+    INIT,
+    INSTALLED,
+    KEYS,
+    ORIGINALS,
+    RESPONSES,
+    SHARED,
+    files,
+    state,
+)
+
+_FOLDERS = (
+    *("", "/bin", "/etc", "/etc/shared", "/active-response", "/active-response/bin"),
+    *("/queue", "/queue/*", "/logs", "/var", "/var/run"),
+)
+_FILES = ("/bin/*", "/etc/*", "/active-response/bin/*")
+_CLOSED = ("/etc/ossec.conf", "/etc/client.keys")
+"""What nobody but the agent may read, whatever a package does."""
+_OURS = re.compile(r".*\.rocksalt-[a-z]+(?:\.\d+)?|.*/\.[^/]*")
+_PIECE = re.compile(rb"!(\d+) ([^\n/]+)\n")
+
+
+@dataclass(frozen=True)
+class Record:
+    """What was written down for a version: path -> owner, group and mode, and path -> digest."""
+
+    version: str
+    access: Mapping[str, str]
+    digests: Mapping[str, str]
+
+
+def version(host: Host) -> str:
+    """The agent's version such as ``4.3.0``, and empty where it is not installed."""
+    if any(host.attributes(f"{BIN}/{daemon}") is None for daemon in DAEMONS):
+        return ""
+    found = re.search(r'^VERSION="?v?([^"\n]+)', host.read(INIT) or "", re.MULTILINE)
+    return found.group(1).strip() if found else "unknown"
+
+
+def numbers(version: str) -> tuple[int, ...]:
+    """A version as one compares it."""
+    return tuple(map(int, re.findall(r"\d+", version)[:3]))
+
+
+def build(host: Host, package: str) -> str:
+    """Which build of the agent this is: the package's version, else what it says of itself."""
+    asked = ("dpkg-query", "-W", "-f", "${db:Status-Status} ${Version}", package)
+    ran = host.run(*asked) if package else None
+    if ran and not ran.status and ran.out.startswith("installed "):
+        return ran.out.removeprefix("installed ").strip()
+    date = re.search(r'^DATE="?([^"\n]+)', host.read(INIT) or "", re.MULTILINE)
+    return f"{version(host)} {date.group(1) if date else ''}".strip()
+
+
+def record(host: Host) -> Record:
+    """What was written down last; of no version where nothing was."""
+    found = state.read(str(host.path(INSTALLED)))
+    return Record(found.get("version", ""), found.get("access", {}), found.get("digests", {}))
+
+
+def write_down(host: Host, build: str) -> None:
+    """Writes down what is there, but for what no package may do: let others write, or read keys."""
+    found = {
+        "version": build,
+        "access": {path: sound(path, access) for path, access in access(host).items()},
+        "digests": digests(host),
+    }
+    host.write(INSTALLED, json.dumps(found, indent=1, sort_keys=True) + "\n", "0600")
+
+
+def sound(path: str, access: str) -> str:
+    """Owner, group and mode as we let a package have them."""
+    who, mode = access.split(" ")
+    owner, group = who.split(":")
+    allowed = 0o770 if path.removeprefix(HOME) in _CLOSED else 0o7775
+    owner = owner if owner in ("root", GROUP) else "root"
+    group = group if group in ("root", GROUP) else GROUP
+    return f"{owner}:{group} {int(mode, 8) & allowed:04o}"
+
+
+def access(host: Host) -> dict[str, str]:
+    """Path -> owner, group and mode of the agent's folders, programs and settings."""
+    found = {}
+    for pattern in (*_FOLDERS, *_FILES):
+        for path in host.glob(HOME + pattern):
+            target = host.path(path)
+            kind = target.is_file() if pattern in _FILES else target.is_dir()
+            attributes = host.attributes(path, follow=False)
+            if kind and attributes and not target.is_symlink() and not _OURS.fullmatch(path):
+                found[path] = attributes.access
+    return found
+
+
+def wanted_access(host: Host) -> dict[str, str]:
+    """What :func:`access` shall give, of what is there; the key came after the package."""
+    written = dict(record(host).access)
+    written.setdefault(KEYS, f"root:{GROUP} 0640")
+    return {path: written.get(path, sound(path, now)) for path, now in access(host).items()}
+
+
+def of(host: Host, path: str) -> str:
+    """Owner, group and mode that a file of the agent is to have."""
+    return record(host).access.get(path, f"root:{GROUP} 0640")
+
+
+# Programs and rules ------------------------------------------------------------------------------
+
+
+def digests(host: Host) -> dict[str, str]:
+    """Path -> SHA-256 of programs, scripts and rules; of scripts before which ours stand, that of
+    the package's own.
+    """
+    found = {}
+    for pattern in (f"{BIN}/*", f"{RESPONSES}/*", f"{SHARED}/*.txt"):
+        for path in host.glob(pattern):
+            if host.path(path).is_file() and not files.is_wrapper(path, host.read(path)):
+                found[path] = _digest(host, path, "sha256")
+    for path in host.glob(f"{ORIGINALS}/*"):
+        found[path.replace(ORIGINALS, RESPONSES, 1)] = _digest(host, path, "sha256")
+    return found
+
+
+def changed(host: Host, package: str) -> list[str]:
+    """In words, which programs and rules are not as they were installed. Rules that the server
+    hands out are as they were handed out.
+    """
+    written, now, shipped = record(host).digests, digests(host), _md5sums(host, package)
+    handed = handed_out(host)
+    found = [f"{path} is gone" for path in {**shipped, **written} if path not in now]
+    for path, digest in now.items():
+        original = path.replace(RESPONSES, ORIGINALS, 1)
+        there = original if host.attributes(original) else path
+        name = path.removeprefix(f"{SHARED}/")
+        if name in handed:
+            if handed[name] != _digest(host, path, "md5"):
+                found.append(f"{path} is not what the server handed out")
+        elif path in shipped:
+            if shipped[path] != _digest(host, there, "md5"):
+                found.append(f"{there} is not what its package brought")
+        elif path not in written:
+            found.append(f"{there} came after the agent was installed")
+        elif written[path] != digest:
+            found.append(f"{there} was changed")
+    return sorted(found)
+
+
+def _md5sums(host: Host, package: str) -> dict[str, str]:
+    """Path -> MD5 as the package has it, of programs, scripts and rules."""
+    text = next(
+        filter(
+            None,
+            (
+                host.read(path)
+                for pattern in (f"{package}.md5sums", f"{package}:*.md5sums")
+                for path in (host.glob(f"/var/lib/dpkg/info/{pattern}") if package else ())
+            ),
+        ),
+        "",
+    )
+    pairs = (line.split(None, 1) for line in text.splitlines() if " " in line)
+    found = {"/" + path.strip(): digest for digest, path in pairs}
+    folders = (f"{BIN}/", f"{RESPONSES}/", f"{SHARED}/")
+    return {
+        path: digest
+        for path, digest in found.items()
+        if path.startswith(folders) and (not path.startswith(SHARED) or path.endswith(".txt"))
+    }
+
+
+def handed_out(host: Host) -> dict[str, str]:
+    """Name -> MD5 of the files that the server handed out, which come in one file; the server is
+    told of that file's own digest with every sign of life, and sends it again where it differs.
+    """
+    text = host.read(f"{SHARED}/merged.mg")
+    data = (text or "").encode(errors="surrogateescape")
+    found, place = {}, 0
+    while match := _PIECE.search(data, place):
+        place = match.end() + int(match[1])
+        piece = data[match.end() : place]
+        name = match[2].decode(errors="surrogateescape")
+        found[name] = hashlib.md5(piece, usedforsecurity=False).hexdigest()
+    return found
+
+
+def _digest(host: Host, path: str, kind: str) -> str:
+    data = (host.read(path) or "").encode(errors="surrogateescape")
+    return hashlib.new(kind, data, usedforsecurity=kind != "md5").hexdigest()
+
+
+# What the server may do --------------------------------------------------------------------------
+
+
+def remote_commands(texts: Mapping[str, str | None]) -> Iterator[str]:
+    """Files in which the server is allowed to have commands run, of the agent's options; the later
+    one of ``texts`` wins.
+    """
+    found = ""
+    for path, text in texts.items():
+        for line in (text or "").splitlines():
+            key, _, value = line.partition("=")
+            if key.strip() == "logcollector.remote_commands":
+                found = path if value.strip() != "0" else ""
+    if found:
+        yield found

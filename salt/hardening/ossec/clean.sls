@@ -1,0 +1,3 @@
+what the baseline added to the OSSEC agent is gone:
+  hardening.absent:
+    - family: ossec
