@@ -74,9 +74,7 @@ class Authority:
         except (ValueError, TypeError):
             raise Refused(f"{path} is damaged: put it back from a backup") from None
 
-    def server(
-        self, request: str, minion: str, days: int, now: dt.datetime
-    ) -> x509.Certificate:
+    def server(self, request: str, minion: str, days: int, now: dt.datetime) -> x509.Certificate:
         """A certificate for the NRPE of a minion, whose request has to be for its id and one
         address, which no other minion holds.
         """
@@ -128,7 +126,7 @@ class Authority:
         self, role: str, key: Any, name: str, address: str, days: int, now: dt.datetime
     ) -> x509.Certificate:
         end = now + dt.timedelta(days=days)
-        if not 1 <= days or end > certificates.expires(self.certificate):
+        if days < 1 or end > certificates.expires(self.certificate):
             last = f"{certificates.expires(self.certificate):%Y-%m-%d}"
             raise Refused(f"days: {days} is less than 1 or ends after the authority, on {last}")
         made = (

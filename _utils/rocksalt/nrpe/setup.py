@@ -57,7 +57,9 @@ class Setup:
         left out.
         """
         found = {path: self.settings[key] for key, path in _GIVEN.items()}
-        return {path: f"{text.strip()}\n" for path, text in found.items() if text not in ("", SECRET)}
+        return {
+            path: f"{text.strip()}\n" for path, text in found.items() if text not in ("", SECRET)
+        }
 
     def allowed(self, address: str) -> list[str]:
         """Who is heard: monitoring hosts, and this host, which looks whether NRPE asks for
@@ -97,7 +99,7 @@ def _address(setup: Setup) -> Iterator[str]:
         yield f"{where}: {given} is every address of this host; name the internal one"
     versions = {network.version for network in setup.monitors}
     if versions and address.version not in versions:
-        yield f"{where}: {given} is not reached from any of {nrpe.TOP}:monitors over IP of its version"
+        yield f"{where}: {given} is of another version of IP than all {nrpe.TOP}:monitors"
 
 
 def _certificates(setup: Setup, now: dt.datetime) -> Iterator[str]:

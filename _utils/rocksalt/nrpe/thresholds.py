@@ -76,6 +76,8 @@ def _fine(text: str) -> tuple[bool, float, float] | None:
 
 
 def problems(plugin: str, warning: str | None, critical: str | None) -> Iterator[str]:
-    """What is wrong with the thresholds of one command."""
+    """What is wrong with the thresholds of one command; plugins of ours have their own."""
+    if plugin in BY_SEVERITY:
+        warning, critical = warning or "low", critical or "high"
     if warning and critical and (why := crossing(plugin, warning, critical)):
         yield why

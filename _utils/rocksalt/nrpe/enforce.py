@@ -1,0 +1,222 @@
+"""Makes NRPE what the checks expect, as one transaction: a second NRPE is tried out on the new
+files first, then the real one starts anew and is knocked at, or everything is as it was.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+
+from rocksalt import nrpe
+from rocksalt.errors import Refused
+from rocksalt.host import Host
+from rocksalt.nrpe import certificates, checks, config, reading, shipped, tls
+from rocksalt.transaction import ASIDE, Transaction, must, systemctl
+
+PATIENCE = 15.0
+"""Seconds in which NRPE has to answer after its start."""
+RUN = "/run/rocksalt-nrpe"
+TRIAL = "rocksalt-nrpe-trial"
+_LOOPBACK = "127.0.0.1"
+
+
+def enforce(host: Host, it: checks.Nrpe, ids: Sequence[str]) -> None:
+    """Enforces the controls ``ids``. Raises :class:`Refused`; then either nothing was changed, or
+    everything was put back.
+    """
+    if not it.setup.monitors:
+        return
+    refuse(it)
+    _plugins(host, it)
+    if not {*ids} - {checks.OURS}:
+        return
+    change = Transaction(host)
+    _aside(host, it)
+    with undone(host, change):
+        _write(host, it, change)
+        secure(host)
+        _take_effect(host, it)
+
+
+def refuse(it: checks.Nrpe) -> None:
+    """What stands in the way, before anything is touched."""
+    found = [it.problem()] if it.problem() else []
+    if it.host.attributes(nrpe.PROGRAM) is None:
+        found.append("nagios-nrpe-server is not installed")
+    if checks.OTHERS in it.wanted:
+        found += [
+            f"{nrpe.TOP}:commands: the plugin {path} does not exist; install what brings it"
+            for path in checks.missing_plugins(it)
+        ]
+    if found:
+        raise Refused("; ".join(found))
+
+
+@contextlib.contextmanager
+def undone(host: Host, change: Transaction) -> Iterator[None]:
+    """A change that fails is taken back, and NRPE runs on as it did before."""
+    active = reading.show(host).get("ActiveState") == "active"
+    try:
+        yield
+    except (Refused, OSError, LookupError) as error:
+        failures = change.undo()
+        with contextlib.suppress(LookupError):
+            secure(host)
+        host.run("systemctl", "daemon-reload")
+        ran = host.run("systemctl", "restart" if active else "stop", nrpe.UNIT)
+        failures += [" ".join((ran.err or ran.out).split())] if ran.status else []
+        outcome = "the old configuration is back"
+        if failures:
+            outcome = f"and going back failed, too: {'; '.join(failures)}"
+        raise Refused(f"{error}; {outcome}") from None
+
+
+def _plugins(host: Host, it: checks.Nrpe) -> None:
+    """Ours. Nothing depends on the old ones, so they are not part of what is undone."""
+    for path, text in it.own_plugins.items() if checks.OURS in it.wanted else ():
+        if host.read(path) != text:
+            host.write(path, text, "0755")
+        if checks.access(host, path) != checks.PROGRAM_FILE:
+            _give(host, path, checks.PROGRAM_FILE)
+
+
+def _aside(host: Host, it: checks.Nrpe) -> None:
+    """What others configured has no effect any more, and is kept. A file of a package that another
+    path leads to stays.
+    """
+    if checks.ALONE not in it.wanted:
+        return
+    own = ("/etc/nagios/", "/etc/systemd/")
+    for path in (*it.reading.foreign, *it.reading.drop_ins):
+        if path.startswith(own):
+            host.rename(path, path + ASIDE)
+
+
+def _write(host: Host, it: checks.Nrpe, change: Transaction) -> None:
+    """Our files. The configuration of the distribution is kept beside ours."""
+    for path, text in it.setup.given.items() if checks.GENUINE in it.wanted else ():
+        if host.read(path) != text:
+            host.path(nrpe.FOLDER).mkdir(mode=0o750, parents=True, exist_ok=True)
+            change.write(path, text, "0600")
+    for path, text in it.render().items():
+        control = checks.CONFIG if path == nrpe.CONFIG else checks.SANDBOX
+        if control not in it.wanted or host.read(path) == text:
+            continue
+        found = host.read(path)
+        kept = host.attributes(path + ASIDE) is not None
+        if path == nrpe.CONFIG and found and not kept and not found.startswith(config.HEADER):
+            change.write(path + ASIDE, found, "0644")
+        change.write(path, text, "0644")
+
+
+def secure(host: Host) -> None:
+    """Owners and modes; what is right already stays as it is, for a change of them looks like one
+    of the file.
+    """
+    wanted = {**checks.ACCESS, nrpe.CONFIG: checks.PLAIN_FILE, nrpe.NEXT_KEY: "root:root 0600"}
+    for path, rights in wanted.items():
+        if checks.access(host, path) not in (None, rights):
+            _give(host, path, rights)
+
+
+def _give(host: Host, path: str, rights: str) -> None:
+    owner, group, mode = rights.replace(":", " ").split()
+    host.secure(path, owner, group, mode)
+
+
+def _take_effect(host: Host, it: checks.Nrpe) -> None:
+    """NRPE starts on what is there now; without a certificate it does not run at all, for the
+    distribution's configuration would do without.
+    """
+    systemctl(host, "daemon-reload")
+    if checks.SERVICE in it.wanted:
+        systemctl(host, "enable", "--quiet", nrpe.UNIT)
+    if not reading.read_certificates(host).complete:
+        systemctl(host, "stop", nrpe.UNIT)
+        return
+    start(host, it)
+
+
+def start(host: Host, it: checks.Nrpe) -> None:
+    """Starts NRPE anew on its files, tries them out before, and knocks afterwards."""
+    text = host.read(nrpe.CONFIG) or ""
+    try_out(host, it, text)
+    host.run("systemctl", "reset-failed", nrpe.UNIT)
+    systemctl(host, "restart", nrpe.UNIT)
+    port = it.setup.settings["port"]
+    _works(host, it, nrpe.UNIT, it.address, port)
+
+
+def try_out(host: Host, it: checks.Nrpe, text: str) -> None:
+    """A NRPE of its own on the loopback address, with the same certificates and commands; it has no
+    test of its configuration.
+    """
+    path, port = f"{RUN}/nrpe.cfg", it.wires.free_port(_LOOPBACK)
+    host.path(RUN).mkdir(mode=0o755, parents=True, exist_ok=True)
+    host.write(path, config.trial(text, _LOOPBACK, port), "0644")
+    properties = (f"User={nrpe.USER}", f"Group={nrpe.USER}", "RuntimeMaxSec=60", "UMask=0077")
+    host.run("systemctl", "stop", "--quiet", f"{TRIAL}.service")
+    try:
+        must(
+            host, "a NRPE cannot be tried out", "systemd-run", "--quiet", f"--unit={TRIAL}",
+            *(f"--property={item}" for item in properties),
+            nrpe.PROGRAM, "-c", path, "-f",
+        )  # fmt: skip
+        _works(host, it, f"{TRIAL}.service", _LOOPBACK, port)
+    finally:
+        host.run("systemctl", "stop", "--quiet", f"{TRIAL}.service")
+        host.run("systemctl", "reset-failed", "--quiet", f"{TRIAL}.service")
+        host.remove(path)
+
+
+def _works(host: Host, it: checks.Nrpe, unit: str, address: str, port: int) -> None:
+    """That NRPE answers, shows the certificate of the disk and refuses whoever has none."""
+
+    def alive() -> bool:
+        return host.run("systemctl", "is-active", "--quiet", unit).status == 0
+
+    if not it.wires.answers_in(PATIENCE, address, port, alive):
+        raise Refused(f"{unit} does not listen on {address} port {port}: {_said(host, unit)}")
+    answers = it.wires.knock(address, port, "")
+    if answers.without_certificate != tls.REFUSED:
+        raise Refused(
+            f"{unit}: who shows no certificate should be refused, and it is: "
+            f"{answers.without_certificate}; {_said(host, unit)}"
+        )
+    chain = reading.read_certificates(host).chain
+    if not chain or answers.certificate != certificates.fingerprint(chain[0]):
+        raise Refused(f"{unit} shows another certificate than that in {nrpe.CERTIFICATE}")
+
+
+def _said(host: Host, unit: str) -> str:
+    """The last complaints of a unit."""
+    log = host.run("journalctl", "--unit", unit, "--output=cat", "--lines=30", "--no-pager").out
+    words = ("error", "could not", "cannot", "failed", "invalid", "unable")
+    found = [line.strip() for line in log.splitlines() if any(it in line.lower() for it in words)]
+    return "; ".join(dict.fromkeys(found[-3:])) or "it does not say why"
+
+
+# Taking it away -----------------------------------------------------------------------------------
+
+
+def leftovers(host: Host) -> list[str]:
+    """What the baseline put on the host and ``clean`` takes away. Key and certificates stay."""
+    text = host.read(nrpe.CONFIG) or ""
+    found = [nrpe.CONFIG] if text.startswith(config.HEADER) else []
+    own = [nrpe.DROP_IN, *(f"{nrpe.PLUGINS}/{name}" for name in shipped.NAMES)]
+    return found + [path for path in own if host.attributes(path, follow=False) is not None]
+
+
+def clean(host: Host) -> None:
+    """Takes it away, and gives back what was put aside."""
+    active = reading.show(host).get("ActiveState") == "active"
+    for path in leftovers(host):
+        host.remove(path)
+    patterns = ("/etc/nagios/*", "/etc/nagios/nrpe.d/*", "/etc/nagios/nrpe.d/*/*")
+    for pattern in (*patterns, f"{nrpe.DROP_IN.rpartition('/')[0]}/*"):
+        for path in host.glob(pattern + ASIDE):
+            host.rename(path, path.removesuffix(ASIDE))
+    host.run("systemctl", "daemon-reload")
+    if active:
+        restartable = host.read(nrpe.CONFIG) is not None
+        systemctl(host, "restart" if restartable else "stop", nrpe.UNIT)
