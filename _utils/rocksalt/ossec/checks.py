@@ -163,9 +163,10 @@ def _running_seen(it: Ossec) -> Seen:
     known = systemd.units(it.host, [it.unit]).get(it.unit, {}) if it.unit else {}
     boot = known.get("UnitFileState") or "not there"
     actual["at boot"] = "enabled" if boot == "generated" else boot  # by a script of System V
-    why = [f"{name} does not run" for name in it.needed if not it.daemons[name]]
-    if why and it.key is None:
-        why.append(f"without a key in {KEYS} it cannot: {some(enrolment_faults(it))}")
+    dead = [name for name in it.needed if not it.daemons[name]]
+    why = [f"{' and '.join(dead)} {'does' if len(dead) == 1 else 'do'} not run"] if dead else []
+    if dead and it.key is None:
+        why.append("this host has never enrolled, and cannot run them without a key")
     if actual["at boot"] != "enabled":
         why.append(f"{it.unit or 'the agent'} does not start at boot")
     return Seen(actual, some(why))

@@ -33,8 +33,8 @@ def uncovered(sections: Iterable[Section], host: Host) -> list[str]:
             continue
         if not any(_watches(entry, path) for entry in directories):
             found.append(f"{path} is in no watched folder")
-        elif hidden := next((str(entry) for entry in ignored if _ignores(entry, path)), ""):
-            found.append(f"{path} is ignored by {hidden!r}")
+        elif hiding := [str(entry) for entry in ignored if _ignores(entry, path)]:
+            found.append(f"{path} is ignored by {hiding[0]!r}")
     return found
 
 

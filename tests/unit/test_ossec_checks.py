@@ -1,0 +1,311 @@
+"""rocksalt.ossec.checks: a host in order is ok, and each way to break it drifts, that control
+alone.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from typing import Any
+
+import ossec_agent
+import pytest
+from ossec_agent import ADMIN, CONNECTED, OTHER, SERVER, AgentHost, look
+
+from rocksalt import ossec, settings
+from rocksalt.findings import judge
+from rocksalt.ossec import checks, declared, enrolment, files, state, watched
+
+FW, DENY = "firewall-drop.sh", "/etc/hosts.deny"
+
+
+@pytest.fixture
+def agent(tmp_path, shipped) -> AgentHost:
+    host = ossec_agent.made(tmp_path)
+    ossec_agent.install(host)
+    ossec_agent.in_order(host, shipped)
+    return host
+
+
+def findings(host: AgentHost, shipped: Any, pillar: Any = None, **more: Any) -> dict[str, Any]:
+    it = look(host, shipped, pillar, **more)
+    found = judge(it.declared.baseline, "ossec", it.expected(), it.seen())
+    return {f["id"]: f for f in found if f["status"] != "ok"}
+
+
+def test_a_host_in_order_is_ok(agent, shipped):
+    assert findings(agent, shipped) == {}
+
+
+def test_every_control_has_a_check(agent, shipped):
+    it = look(agent, shipped)
+    assert [*it.expected()] == [*it.seen()] == [*shipped["ossec"].controls]
+
+
+def test_without_a_server_one_control_says_so(agent, shipped):
+    found = findings(agent, shipped, {"ossec": {"servers": []}})
+    assert [i for i, f in found.items() if f["status"] == "drift"] == ["OSS-001"]
+    assert found["OSS-001"]["reason"] == (
+        "hardening:ossec:servers is empty: nobody watches this host"
+    )
+    assert {f["status"] for i, f in found.items() if i != "OSS-001"} == {"skipped"}
+    assert "OSS-001" in found["OSS-002"]["reason"]
+
+
+def test_without_an_agent_everything_about_it_drifts(tmp_path, shipped):
+    found = findings(ossec_agent.made(tmp_path), shipped)
+    assert "not installed" in found["OSS-002"]["reason"]
+    assert {f["status"] for f in found.values()} == {"drift"}
+
+
+Break = Callable[[AgentHost], None]
+
+
+def _conf(old: str, new: str) -> Break:
+    def broken(host: AgentHost) -> None:
+        text = host.read(ossec.CONF) or ""
+        assert old in text
+        host.put(ossec.CONF, text.replace(old, new), 0o640)
+        host.age(ossec.CONF, 30)
+        host.start(ago=-2)
+
+    return broken
+
+
+def _wrapper_replaced(host: AgentHost) -> None:
+    host.put(f"{ossec.RESPONSES}/{FW}", "#!/bin/sh\niptables -I INPUT -s $3 -j DROP\n", 0o550)
+
+
+def _wait(host: AgentHost) -> None:
+    host.put(f"{ossec.HOME}/queue/ossec/.wait", "l")
+
+
+def _rules(host: AgentHost) -> None:
+    host.answer("iptables --version", "iptables v1.8.9")
+    rules = f":INPUT DROP [0:0]\n:OSSEC - [0:0]\n-A OSSEC -s {ADMIN}/32 -j DROP\n"
+    host.answer("iptables-save -t filter", f"*filter\n{rules}COMMIT\n")
+
+
+def _shared(text: str) -> Break:
+    def handed(host: AgentHost) -> None:
+        host.put(watched.AGENT_CONF, f"<agent_config>{text}</agent_config>")
+
+    return handed
+
+
+BROKEN: dict[str, tuple[Break, set[str], str]] = {
+    "a daemon was killed": (
+        lambda h: h.stop("ossec-syscheckd"),
+        {"OSS-002"},
+        "ossec-syscheckd does not run",
+    ),
+    "the agent does not speak": (
+        lambda h: h.age(f"{ossec.HOME}/queue/rids/sender_counter", 200),
+        {"OSS-003"},
+        "the agent has sent nothing for 200 s, though it should every 60 s",
+    ),
+    "nobody answers": (_wait, {"OSS-003"}, "no server has answered since the agent started"),
+    "the server went away": (
+        lambda h: h.log("ossec-agentd: WARN: Server unavailable. Setting lock."),
+        {"OSS-003"},
+        "Server unavailable. Setting lock.",
+    ),
+    "a folder is not watched any more": (
+        _conf('<directories check_all="yes" realtime="yes">/etc</directories>', ""),
+        {"OSS-004", "OSS-008"},
+        "/etc (check_all yes, realtime yes) is missing",
+    ),
+    "an empty ignore": (
+        _conf("<ignore>/etc/mtab</ignore>", "<ignore></ignore>"),
+        {"OSS-004", "OSS-008"},
+        "is empty, which OSSEC takes for the beginning of everything",
+    ),
+    "daemons run on an older file": (
+        lambda h: h.start(ago=3600),
+        {"OSS-004"},
+        "ossec-execd runs on an older one",
+    ),
+    "another name": (
+        lambda h: h.put(ossec.KEYS, ossec_agent.KEY.replace("web1", "web12"), 0o640)
+        or h.start(ago=-2),
+        {"OSS-005"},
+        "is not the key that came when this host enrolled",
+    ),
+    "never enrolled": (
+        lambda h: h.put(ossec.KEYS, "", 0o640) or h.start(ago=-2),
+        {"OSS-005", "OSS-006"},
+        "this host has never enrolled",
+    ),
+    "the scan is old": (
+        lambda h: h.put(ossec.STATUS, _older(h, 50000)) or h.put(ossec.LOG, "") or h.start(ago=9e4),
+        {"OSS-004", "OSS-007"},
+        "the last scan ended 833 minutes ago",
+    ),
+    "the server ignores a folder": (
+        _shared("<syscheck><ignore>/etc</ignore></syscheck>"),
+        {"OSS-008", "OSS-009"},
+        "agent.conf has syscheck ignore '/etc'",
+    ),
+    "the server disables the scan": (
+        _shared("<syscheck><disabled>yes</disabled></syscheck>"),
+        {"OSS-008", "OSS-009"},
+        "disables syscheck",
+    ),
+    "a program was replaced": (
+        lambda h: h.put(f"{ossec.BIN}/ossec-syscheckd", "other", 0o550),
+        {"OSS-010"},
+        "/var/ossec/bin/ossec-syscheckd was changed",
+    ),
+    "a program came": (
+        lambda h: h.put(f"{ossec.BIN}/new", "other", 0o550),
+        {"OSS-010"},
+        "/var/ossec/bin/new came after the agent was installed",
+    ),
+    "a rule is gone": (
+        lambda h: h.remove(f"{ossec.SHARED}/rootkit_files.txt"),
+        {"OSS-010"},
+        "rootkit_files.txt is gone",
+    ),
+    "others read the key": (
+        lambda h: h.path(ossec.KEYS).chmod(0o644),
+        {"OSS-011"},
+        "client.keys is root:root 0644",
+    ),
+    "a script bans by itself": (_wrapper_replaced, {"OSS-012"}, "bans whom it is told"),
+    "management may be banned": (
+        lambda h: h.put(ossec.SETTINGS, '{"never_ban": [], "users": []}', 0o600),
+        {"OSS-012"},
+        "/etc/rocksalt/ossec.json is not as rendered",
+    ),
+    "the next upgrade bans": (
+        lambda h: h.put(checks.DIVERSIONS, ""),
+        {"OSS-012"},
+        "the next upgrade would replace it",
+    ),
+    "an administrator is banned": (_rules, {"OSS-013"}, f"{ADMIN}/32 is banned by the chain OSSEC"),
+    "a server is denied": (
+        lambda h: h.put(DENY, f"ALL: 203.0.113.9\nALL:{SERVER}\n"),
+        {"OSS-013"},
+        f"{SERVER} is banned by /etc/hosts.deny",
+    ),
+    "the timer is edited": (
+        lambda h: h.put(files.TIMER, "[Timer]\n"),
+        {"OSS-014"},
+        "rocksalt-ossec-status.timer is not as rendered",
+    ),
+    "the status is old": (
+        lambda h: h.put(ossec.STATUS, json.dumps({"time": "2020-01-01T00:00:00Z"})),
+        {"OSS-014"},
+        "ossec-status.json is",
+    ),
+    "the server may run commands": (
+        lambda h: h.put(ossec.OPTIONS[1], "logcollector.remote_commands=1\n", 0o640),
+        {"OSS-015"},
+        "local_internal_options.conf allows logcollector.remote_commands",
+    ),
+}
+
+
+def _older(host: AgentHost, seconds: float) -> str:
+    found = json.loads(host.read(ossec.STATUS) or "")
+    return json.dumps({**found, "scanned": state.utc(time.time() - seconds)})
+
+
+@pytest.mark.parametrize("how", BROKEN)
+def test_what_is_broken_drifts_and_nothing_else(agent, shipped, how):
+    broken, drifts, words = BROKEN[how]
+    broken(agent)
+    found = findings(agent, shipped)
+    assert {*found} == drifts, found
+    assert {f["status"] for f in found.values()} == {"drift"}
+    assert any(words in f["reason"] for f in found.values()), found
+
+
+@pytest.mark.parametrize(
+    ("pillar", "drifts"),
+    [
+        ({"ossec": {"servers": ["192.0.2.12"]}}, {"OSS-004", "OSS-005", "OSS-012"}),
+        ({"ossec": {"agent_name": "shop"}}, {"OSS-005"}),
+        ({"ossec": {"frequency": 3600}}, {"OSS-004", "OSS-012"}),
+        ({"ossec": {"never_ban": ["198.18.0.0/24"]}}, {"OSS-012"}),
+        ({"networks": {"monitoring": ["198.18.0.5/32"]}}, {"OSS-012"}),
+    ],
+)
+def test_another_pillar_drifts(agent, shipped, pillar, drifts):
+    assert {*findings(agent, shipped, pillar)} == drifts
+
+
+def test_a_host_that_enrolled_elsewhere_enrols_again(agent, shipped):
+    found = findings(agent, shipped, {"ossec": {"servers": ["192.0.2.12"]}})["OSS-005"]
+    assert found["remedy"] == "state"
+    assert f"this host enrolled with {SERVER}, which is not declared any more" in found["reason"]
+    assert "OSS-005" not in findings(agent, shipped, {"ossec": {"servers": [OTHER, SERVER]}})
+
+
+def test_a_name_that_the_server_changed_is_for_a_person(agent, shipped):
+    key = ossec_agent.KEY.replace("web1", "web12")
+    agent.put(ossec.KEYS, key, 0o640)
+    note = json.loads(agent.read(ossec.NOTE) or "")
+    digest = enrolment.key(key).digest
+    agent.put(ossec.NOTE, json.dumps({**note, "digest": digest}))
+    agent.start(ago=-2)
+    found = findings(agent, shipped)["OSS-005"]
+    assert found["remedy"] == "manual"
+    assert "the server gave it the name web12, for it has another web1" in found["reason"]
+
+
+def test_the_first_scan_has_time(agent, shipped):
+    agent.put(ossec.STATUS, json.dumps({"time": state.utc(time.time())}))
+    agent.put(ossec.LOG, "")
+    agent.log(CONNECTED)
+    found = findings(agent, shipped)
+    assert (found["OSS-007"]["status"], [*found]) == ("skipped", ["OSS-007"])
+
+
+def test_a_log_that_was_rotated_still_counts(agent, shipped):
+    agent.put(f"{ossec.LOG}.1", agent.read(ossec.LOG) or "")
+    agent.put(ossec.LOG, "")
+    assert findings(agent, shipped) == {}
+    agent.remove(f"{ossec.LOG}.1")  # only the note of the last minute knows it then
+    assert findings(agent, shipped) == {}
+
+
+def test_without_responses_their_daemon_need_not_run(agent, shipped):
+    pillar = {"ossec": {"active_response": False}}
+    agent.put(ossec.CONF, look(agent, shipped, pillar).render(), 0o640)
+    agent.start(*[name for name in ossec.DAEMONS if name != "ossec-execd"], ago=-2)
+    agent.stop("ossec-execd")
+    assert findings(agent, shipped, pillar) == {}
+
+
+def test_what_the_server_handed_out_may_change_rules(agent, shipped):
+    agent.put(f"{ossec.SHARED}/rootkit_files.txt", "new rules\n", 0o640)
+    assert {*findings(agent, shipped)} == {"OSS-010"}
+    agent.put(f"{ossec.SHARED}/merged.mg", "!6 ar.conf\nnothin!10 rootkit_files.txt\nnew rules\n")
+    assert findings(agent, shipped) == {}
+    agent.put(f"{ossec.SHARED}/rootkit_files.txt", "none\n", 0o640)
+    reason = findings(agent, shipped)["OSS-010"]["reason"]
+    assert reason == "/var/ossec/etc/shared/rootkit_files.txt is not what the server handed out"
+
+
+def test_without_management_a_person_is_needed(agent, shipped):
+    baseline = settings.resolve(shipped, {**ossec_agent.PILLAR, "networks": {}}, {}, "web1")
+    it = checks.Ossec(declared.Declared(baseline, declared.Place("web1")), agent, time.time())
+    seen = it.seen()["OSS-012"]
+    assert "hardening:networks:management is not declared" in seen.reason
+
+
+@pytest.mark.parametrize(
+    ("ignored", "hidden"),
+    [
+        ("<ignore>/etc/PASS</ignore>", True),
+        ("<ignore>/etc/passwd/x</ignore>", False),
+        ('<ignore type="sregex">^/etc/pass</ignore>', True),
+        ('<ignore type="sregex">wd$|.log$</ignore>', True),
+        ('<ignore type="sregex">.swp$</ignore>', False),
+    ],
+)
+def test_ignoring_hides_what_begins_alike(agent, shipped, ignored, hidden):
+    _conf("<ignore>/etc/mtab</ignore>", ignored)(agent)
+    assert ("OSS-008" in findings(agent, shipped)) == hidden

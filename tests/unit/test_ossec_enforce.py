@@ -1,0 +1,339 @@
+"""rocksalt.ossec.enforce and enrolment: a fresh host gets in order, a second run changes nothing,
+and what is refused leaves the host as it was.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+import time
+from pathlib import Path
+from typing import Any
+
+import ossec_agent
+import pytest
+from ossec_agent import ADMIN, CONNECTED, KEY, OTHER, SERVER, AgentHost, look
+
+from conftest import FakeHost
+from rocksalt import ossec
+from rocksalt.errors import Refused
+from rocksalt.findings import judge
+from rocksalt.host import Ran
+from rocksalt.ossec import checks, enforce, enrolment, files, marks, state
+
+SECRET = "s3cr3t-enrolment"
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch):
+    monkeypatch.setattr(enforce, "_PATIENCE", 0.0)
+    monkeypatch.setattr(enforce, "_FOR_SERVER", 0.0)
+
+
+@pytest.fixture
+def fresh(tmp_path) -> AgentHost:
+    """The agent as its package brings it, and a server that takes it."""
+    host = ossec_agent.made(tmp_path)
+    ossec_agent.install(host)
+    for path in ("/etc/passwd", "/usr/sbin/sshd"):
+        host.put(path)
+
+    def start() -> None:
+        host.start(ago=-1)
+        host.put(f"{ossec.HOME}/queue/rids/sender_counter", "0:1:")
+        host.log(CONNECTED)
+
+    def server(options: Any) -> Ran:
+        host.put(ossec.KEYS, KEY.replace("web1", options["-A"]), 0o644)
+        return Ran(0, "INFO: Valid key created. Finished.\n", "")
+
+    host.starts, host.server = start, server
+    return host
+
+
+def drifted(host: AgentHost, shipped: Any, pillar: Any = None) -> list[str]:
+    it = look(host, shipped, pillar)
+    found = judge(it.declared.baseline, "ossec", it.expected(), it.seen())
+    return [f["id"] for f in found if f["status"] == "drift" and f["remedy"] == "state"]
+
+
+def heal(host: AgentHost, shipped: Any, pillar: Any = None) -> list[str]:
+    """What ``hardening.enforced`` does; what is left."""
+    tried: list[str] = []
+    while new := [i for i in drifted(host, shipped, pillar) if i not in tried]:
+        tried += new
+        enforce.enforce(host, look(host, shipped, pillar), new)
+        _timer_ran(host)
+    return drifted(host, shipped, pillar)
+
+
+def _timer_ran(host: AgentHost) -> None:
+    host.put(ossec.STATUS, json.dumps({"time": state.utc(time.time())}))
+
+
+def tree(host: FakeHost) -> dict[str, bytes]:
+    """Every file below /var/ossec and /etc."""
+    return {
+        str(path): path.read_bytes()
+        for folder in ("/var/ossec", "/etc")
+        for path in Path(host.root + folder).rglob("*")
+        if path.is_file() and "/logs/" not in str(path) and "/run/" not in str(path)
+    }
+
+
+def test_a_fresh_host_gets_in_order(fresh, shipped):
+    assert heal(fresh, shipped) == []
+    assert enrolment.key(fresh.read(ossec.KEYS)).name == "web1"
+    assert fresh.attributes(ossec.KEYS).mode == "0640"
+    assert (fresh.owners[ossec.KEYS], fresh.groups[ossec.KEYS]) == ("root", "ossec")
+    assert fresh.read(f"{ossec.RESPONSES}/restart-ossec.sh").endswith("# restart-ossec.sh\n")
+    assert fresh.read(f"{ossec.ORIGINALS}/host-deny.sh").endswith("# host-deny.sh\n")
+
+
+def test_a_second_run_changes_nothing(fresh, shipped):
+    heal(fresh, shipped)
+    before, ran = tree(fresh), len(fresh.ran)
+    assert heal(fresh, shipped) == []
+    assert tree(fresh) == before
+    changing = {"restart", "--add", "-A", "--quiet"}
+    assert not [words for words in fresh.ran[ran:] if changing & {*words}]
+
+
+def test_the_secret_is_told_to_agent_auth_alone(fresh, shipped):
+    it = look(fresh, shipped, {"ossec": {"enrolment_ca": "CA"}})
+    enrolment.enrol(fresh, it.declared, "root:ossec 0640")
+    assert fresh.given == {"-P": SECRET, "-v": "CA"}  # without a line end
+    assert fresh.folder_mode == 0o700
+    assert not fresh.path(ossec.RUN).exists()
+    [command] = [words for words in fresh.ran if words[0].endswith("agent-auth")]
+    assert command[1:7] == ("-m", SERVER, "-p", "1515", "-A", "web1")
+    assert SECRET not in " ".join(command)
+    kept = [data for path, data in tree(fresh).items()] + [fresh.read(ossec.NOTE).encode()]
+    assert not [data for data in kept if SECRET.encode() in data]
+
+
+@pytest.mark.parametrize(
+    ("ran", "words"),
+    [
+        (Ran(0, "ERROR: Unable to create key. Either wrong password", ""), "the password is wrong"),
+        (Ran(1, "", "ossec-authd: Unable to connect to 192.0.2.10:1515"), "nothing answers there"),
+        (Ran(1, "ERROR: Invalid agent name: web1 (from manager)", ""), "does not take the name"),
+        (Ran(0, SECRET, SECRET), "a wrong password ends like that"),
+    ],
+)
+def test_a_refusal_is_no_enrolment_whatever_the_exit_code(fresh, shipped, ran, words):
+    fresh.put(ossec.KEYS, KEY.replace("1024", "1001"), 0o640)
+    fresh.server = lambda options: ran
+    with pytest.raises(Refused) as caught:
+        enrolment.enrol(fresh, look(fresh, shipped).declared, "root:ossec 0640")
+    assert words in str(caught.value) and SECRET not in str(caught.value)
+    assert fresh.read(ossec.KEYS).startswith("1001 ")
+    assert not fresh.path(ossec.RUN).exists()
+
+
+def test_an_exit_code_that_complains_after_the_key_came_is_no_failure(fresh, shipped):
+    served = fresh.server
+    fresh.server = lambda options: served(options) and Ran(1, "", "SSL error (-1). Exiting.")
+    assert enrolment.enrol(fresh, look(fresh, shipped).declared, "root:ossec 0640").name == "web1"
+
+
+def test_it_enrols_once(fresh, shipped):
+    heal(fresh, shipped)
+    heal(fresh, shipped, {"ossec": {"frequency": 3600}})
+    assert len([words for words in fresh.ran if words[0].endswith("agent-auth")]) == 1
+
+
+def test_killed_after_the_key_came_it_does_not_enrol_again(fresh, shipped):
+    class Killed(Exception):
+        pass
+
+    def server(options: Any) -> Ran:
+        fresh.put(ossec.KEYS, KEY, 0o640)
+        raise Killed
+
+    fresh.server = server
+    with pytest.raises(Killed):
+        enrolment.enrol(fresh, look(fresh, shipped).declared, "root:ossec 0640")
+    assert not fresh.path(ossec.RUN).exists()
+    assert checks.enrolment_faults(look(fresh, shipped)) == []
+
+
+def test_another_server_gets_another_key(fresh, shipped):
+    heal(fresh, shipped)
+    other = {"ossec": {"servers": [OTHER]}}
+    fresh.put(f"{ossec.HOME}/queue/rids/1024", "1")
+    fresh.server = lambda options: fresh.put(ossec.KEYS, "2001 web1 any " + "c" * 64) or Ran(
+        0, "", ""
+    )
+    assert heal(fresh, shipped, other) == []
+    assert json.loads(fresh.read(ossec.NOTE))["server"] == OTHER
+    assert fresh.read(f"{ossec.HOME}/queue/rids/1024") is None
+    assert fresh.read(ossec.CONF).count("<server-ip>") == 1
+
+
+def test_a_key_that_a_declared_server_answers_to_is_kept(fresh, shipped):
+    fresh.put(ossec.KEYS, KEY, 0o640)
+    fresh.starts()
+    pillar = {"ossec": {"password": ""}}
+    assert heal(fresh, shipped, pillar) == []
+    assert not [words for words in fresh.ran if words[0].endswith("agent-auth")]
+    assert fresh.read(ossec.KEYS) == KEY
+
+
+def test_without_password_and_certificate_a_person_enrols(fresh, shipped):
+    pillar = {"ossec": {"password": ""}}
+    left = heal(fresh, shipped, pillar)
+    assert left == ["OSS-002"]  # it cannot start without a key, and has its configuration
+    assert "<server-ip>" in fresh.read(ossec.CONF)
+    seen = look(fresh, shipped, pillar).seen()
+    assert seen["OSS-005"].remedy == "manual"
+    assert "so it cannot enrol by itself" in seen["OSS-005"].reason
+    assert "this host has never enrolled" in seen["OSS-002"].reason
+
+
+@pytest.mark.parametrize("daemon", ossec.DAEMONS)
+def test_a_configuration_that_a_daemon_refuses_changes_nothing(fresh, shipped, daemon):
+    heal(fresh, shipped)
+    before = tree(fresh)
+    line = f"2026/08/12 16:55:11 {daemon}(1237): ERROR: Invalid ip address: 'x'.\n"
+    general = f"2026/08/12 16:55:11 {daemon}(1202): ERROR: Configuration error at 'F'. Exiting.\n"
+    fresh.tested = lambda name, text: Ran(int(name == daemon), "", line + general)
+    with pytest.raises(Refused) as caught:
+        enforce.enforce(fresh, look(fresh, shipped, {"ossec": {"frequency": 600}}), ["OSS-004"])
+    assert str(caught.value) == (
+        f"{daemon} does not take the configuration: ERROR: Invalid ip address: 'x'."
+    )
+    assert tree(fresh) == before
+
+
+def test_a_broken_file_in_place_does_not_keep_a_good_one_out(fresh, shipped):
+    """syscheckd looks at rootcheck of the file in place, whichever file it is to test."""
+    fresh.put(ossec.CONF, "<ossec_config><rootcheck><oops>1</oops></rootcheck></ossec_config>")
+
+    def tested(daemon: str, text: str) -> Ran:
+        broken = daemon == "ossec-syscheckd" and "oops" in (fresh.read(ossec.CONF) or "")
+        return Ran(int(broken), "", "ossec-syscheckd(1230): ERROR: Invalid element: 'oops'.")
+
+    fresh.tested = tested
+    assert heal(fresh, shipped) == []
+
+
+def test_daemons_that_do_not_come_up_get_the_old_configuration_back(fresh, shipped):
+    heal(fresh, shipped)
+    before, starts = tree(fresh), fresh.starts
+
+    def fails() -> None:
+        if "<frequency>600" in (fresh.read(ossec.CONF) or ""):
+            fresh.stop("ossec-syscheckd")
+            fresh.log("ossec-syscheckd(1211): ERROR: Unable to access queue.")
+        else:
+            starts()
+
+    fresh.starts = fails
+    with pytest.raises(Refused) as caught:
+        enforce.enforce(fresh, look(fresh, shipped, {"ossec": {"frequency": 600}}), ["OSS-004"])
+    assert "ossec-syscheckd does not run: " in str(caught.value)
+    assert str(caught.value).endswith("Unable to access queue.; the old configuration is back")
+    assert tree(fresh) == before
+    assert all(state.daemons(fresh.root).values())
+
+
+def test_scripts_that_an_upgrade_brings_stand_behind_ours(fresh, shipped):
+    heal(fresh, shipped)
+    fresh.put(f"{ossec.RESPONSES}/route-null.sh", "#!/bin/sh\nroute add $3 reject\n", 0o755)
+    assert "OSS-012" in drifted(fresh, shipped)
+    enforce.enforce(fresh, look(fresh, shipped), ["OSS-012"])
+    assert checks.script_state(fresh, "route-null.sh") == "behind ours"
+    assert "route add" in fresh.read(f"{ossec.ORIGINALS}/route-null.sh")
+
+
+@pytest.mark.parametrize("step", ["diverted", "renamed"])
+def test_killed_between_it_goes_on(fresh, shipped, step):
+    path, original = f"{ossec.RESPONSES}/host-deny.sh", f"{ossec.ORIGINALS}/host-deny.sh"
+    fresh.run("dpkg-divert", "--divert", original, "--add", path)
+    if step == "renamed":
+        fresh.path(ossec.ORIGINALS).mkdir()
+        fresh.rename(path, original)
+    assert heal(fresh, shipped) == []
+    assert checks.script_state(fresh, "host-deny.sh") == "behind ours"
+
+
+def test_what_a_package_leaves_open_is_closed(fresh, shipped):
+    fresh.path(ossec.CONF).chmod(0o666)
+    fresh.path(f"{ossec.BIN}/ossec-agentd").chmod(0o757)
+    heal(fresh, shipped)
+    assert fresh.attributes(ossec.CONF).mode == "0660"
+    assert fresh.attributes(f"{ossec.BIN}/ossec-agentd").mode == "0755"
+
+
+def test_another_version_is_written_down_anew(fresh, shipped):
+    heal(fresh, shipped)
+    fresh.put(f"{ossec.BIN}/ossec-agentd", "program of 4.4\n", 0o550)
+    assert "OSS-010" not in drifted(fresh, shipped)  # for a person
+    assert look(fresh, shipped).seen()["OSS-010"].actual
+    fresh.put(ossec.INIT, 'VERSION="v4.4.0"\nDATE="later"\n')
+    assert "OSS-011" in drifted(fresh, shipped)
+    heal(fresh, shipped)
+    assert look(fresh, shipped).seen()["OSS-010"].actual == []
+
+
+def test_the_package_knows_its_programs(fresh, shipped):
+    pillar = {"ossec": {"package": "ossec-hids-agent", "repository": ""}}
+    fresh.answer("dpkg-query -W", "installed 4.3.0-1")
+    sums = f"{'0' * 32}  var/ossec/bin/ossec-agentd\n{'1' * 32}  usr/share/doc/x\n"
+    fresh.put("/var/lib/dpkg/info/ossec-hids-agent.md5sums", sums)
+    heal(fresh, shipped, pillar)
+    seen = look(fresh, shipped, pillar).seen()["OSS-010"]
+    assert seen.actual == ["/var/ossec/bin/ossec-agentd is not what its package brought"]
+
+
+def test_bans_of_administrators_are_lifted(fresh, shipped):
+    heal(fresh, shipped)
+    fresh.put("/etc/hosts.deny", f"# mine\nALL:{ADMIN}\nALL:203.0.113.9\n", 0o644)
+    fresh.answer("ip route show", f"unreachable {ADMIN} scope host\n")
+    fresh.answer("ip route del")
+    enforce.enforce(fresh, look(fresh, shipped), ["OSS-013"])
+    assert fresh.read("/etc/hosts.deny") == "# mine\nALL:203.0.113.9\n"
+    assert ("ip", "route", "del", "unreachable", ADMIN) in fresh.ran
+
+
+def test_without_an_agent_nothing_is_written(tmp_path, shipped):
+    host = ossec_agent.made(tmp_path)
+    with pytest.raises(Refused, match="so there is nothing to enforce"):
+        enforce.enforce(host, look(host, shipped), drifted(host, shipped))
+    assert not [*Path(host.root).rglob("*")]
+
+
+def test_clean_gives_the_scripts_back_and_keeps_the_agent(fresh, shipped):
+    heal(fresh, shipped)
+    found = enforce.leftovers(fresh)
+    assert {ossec.PROGRAM, files.TIMER, f"{ossec.RESPONSES}/host-deny.sh"} <= {*found}
+    enforce.clean(fresh)
+    assert enforce.leftovers(fresh) == []
+    assert fresh.read(f"{ossec.RESPONSES}/host-deny.sh") == "#!/bin/sh\n# host-deny.sh\n"
+    assert not fresh.path(ossec.ORIGINALS).exists()
+    assert fresh.read(ossec.KEYS) and "<server-ip>" in fresh.read(ossec.CONF)
+
+
+# Marks -------------------------------------------------------------------------------------------
+
+
+def test_a_mark_reaches_the_agent(host):
+    path = host.path(marks.QUEUE)
+    path.parent.mkdir(parents=True)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as agent:
+        agent.bind(str(path))
+        assert marks.send(host, "20261122101500123456", "begins") == (
+            "rocksalt: highstate 20261122101500123456 begins"
+        )
+        assert agent.recv(999) == b"1:rocksalt:rocksalt: highstate 20261122101500123456 begins"
+
+
+def test_a_mark_without_an_agent_is_no_failure(host):
+    assert marks.send(host, "local", "ends").endswith("local ends")
+
+
+@pytest.mark.parametrize(("job", "moment"), [("1", "goes on"), ("a b", "ends"), ("", "ends")])
+def test_no_mark_that_could_be_read_otherwise(host, job, moment):
+    with pytest.raises(Refused):
+        marks.send(host, job, moment)

@@ -1,0 +1,185 @@
+"""rocksalt.ossec.guard: whatever a log line makes OSSEC ask for, who must get in is not banned."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import ossec_agent
+import pytest
+
+from rocksalt import ossec, program
+from rocksalt.ossec import files, guard, state
+
+SETTINGS = {
+    "never_ban": ["198.51.100.0/24", "192.0.2.10/32", "2001:db8:1::/64"],
+    "users": ["ann"],
+}
+
+
+def refusal(*arguments: str) -> str:
+    return guard.refusal(guard.Asked.of(arguments), SETTINGS)
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        *("198.51.100.7", "192.0.2.10", "2001:db8:1::5", "2001:DB8:1:0::5", "::ffff:198.51.100.7"),
+        *("127.0.0.1", "::1", "0.0.0.0", "::", "224.0.0.1", "fe80::1", "fe80::1%eth0"),
+        *("169.254.1.1", "198.51.100.0/24", "0.0.0.0/0", "198.51.100.7,203.0.113.9", "web1"),
+        *("198.051.100.7", "0xc6336407", "3325256711", "198.51.100.7 -j ACCEPT", "-s", "1.2.3"),
+    ],
+)
+def test_who_must_get_in_and_what_is_not_clear_is_refused(address):
+    assert refusal("add", "-", address)
+
+
+@pytest.mark.parametrize("address", ["203.0.113.9", "192.0.2.11", "2001:db8:2::1", "-"])
+def test_others_are_banned(address):
+    assert refusal("add", "-", address) == ""
+
+
+def test_a_ban_is_always_lifted():
+    assert refusal("delete", "-", "198.51.100.7") == ""
+
+
+@pytest.mark.parametrize("arguments", [(), ("",), ("ADD", "-", "203.0.113.9"), ("-h",)])
+def test_what_is_neither_is_refused(arguments):
+    assert "neither add nor delete" in refusal(*arguments)
+
+
+@pytest.mark.parametrize("settings", [{}, {"never_ban": []}, {"users": []}])
+def test_nobody_is_banned_while_it_is_not_known_who_must_get_in(settings):
+    asked = guard.Asked("add", "-", "203.0.113.9")
+    assert guard.refusal(asked, settings) == "it is not known who must get in"
+
+
+@pytest.mark.parametrize("user", ["ann", "root", "daemon", "no-such-account", "ann;id"])
+def test_accounts_that_are_needed_stay_open(user):
+    assert refusal("add", user, "-")
+
+
+def test_the_settings_name_everybody(tmp_path, shipped):
+    host = ossec_agent.made(tmp_path)
+    pillar = {
+        "networks": {
+            "monitoring": ["198.18.0.5/32"],
+            "salt": ["198.18.0.2/32"],
+            "vip": ["2001:db8:9::/64"],
+        },
+        "ossec": {"never_ban": ["vip", "198.18.1.0/24"]},
+        "nrpe": {"monitors": ["198.18.0.6/32"]},
+    }
+    declared = ossec_agent.look(host, shipped, pillar).declared
+    assert declared.never_ban == [
+        *("192.0.2.0/28", "192.0.2.10/32", "192.0.2.11/32", "198.18.0.2/32", "198.18.0.5/32"),
+        *("198.18.0.6/32", "198.18.1.0/24", "198.51.100.0/24", "203.0.113.2/32"),
+        "2001:db8:9::/64",
+    ]
+
+
+# What runs ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def placed(tmp_path, monkeypatch):
+    """A folder of the package's scripts, and of tools that write down how they were called."""
+    monkeypatch.setattr(guard, "ORIGINALS", str(tmp_path / "originals"))
+    monkeypatch.setattr(guard, "_LOG", str(tmp_path / "responses.log"))
+    monkeypatch.setattr(guard, "_PATH", f"{tmp_path}/tools:/bin:/usr/bin")
+    monkeypatch.setenv("PATH", f"{tmp_path}/tools:/bin:/usr/bin")
+    for folder in ("originals", "tools"):
+        (tmp_path / folder).mkdir()
+    script = tmp_path / "originals/host-deny.sh"
+    script.write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/called\n')
+    script.chmod(0o755)
+    return tmp_path
+
+
+def tool(folder, body: str) -> None:
+    path = folder / "tools/iptables"
+    path.write_text(f'#!/bin/sh\nshift 2\necho "$@" >> {folder}/called\n{body}\n')
+    path.chmod(0o755)
+
+
+def called(folder) -> list[str]:
+    path = folder / "called"
+    return path.read_text().splitlines() if path.exists() else []
+
+
+def test_a_refusal_is_noted_on_one_line(placed):
+    arguments = ["add", "-", "198.51.100.7\nadd", "1.2", "5712"]
+    assert guard.respond("host-deny.sh", arguments, SETTINGS) == 1
+    assert called(placed) == []
+    [line] = (placed / "responses.log").read_text().splitlines()
+    assert "rocksalt: host-deny.sh add - 198.51.100.7?add 1.2 5712: refused" in line
+
+
+def test_what_is_allowed_reaches_the_script_of_the_package(placed):
+    arguments = ["add", "-", "203.0.113.9", "1.2", "5712", "(web1)", "any->/var/log/auth.log", "-"]
+    pid = os.fork()
+    if not pid:
+        os._exit(guard.respond("host-deny.sh", arguments, SETTINGS))
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    assert called(placed) == [" ".join(arguments)]
+
+
+def test_a_script_that_is_gone_bans_nobody(placed):
+    assert guard.respond("route-null.sh", ["add", "-", "203.0.113.9"], SETTINGS) == 1
+    assert "cannot be run" in (placed / "responses.log").read_text()
+
+
+def test_a_ban_goes_behind_the_rules_of_administrators(placed):
+    tool(placed, 'case "$1" in -C) exit 1;; esac')
+    assert guard.respond("firewall-drop.sh", ["add", "-", "203.0.113.9"], SETTINGS) == 0
+    assert called(placed) == [
+        "-S rocksalt-bans",
+        "-N OSSEC",
+        "-C rocksalt-bans -j OSSEC",
+        "-A rocksalt-bans -j OSSEC",
+        "-C INPUT -j OSSEC",
+        "-A INPUT -j OSSEC",
+        "-C OSSEC -s 203.0.113.9 -j DROP",
+        "-I OSSEC -s 203.0.113.9 -j DROP",
+    ]
+
+
+def test_lifting_takes_every_rule_of_that_address(placed):
+    tool(placed, f'[ "$1" != -D ] || [ $(grep -c -e -D {placed}/called) -lt 3 ]')
+    assert guard.respond("firewall-drop.sh", ["delete", "-", "203.0.113.9"], SETTINGS) == 0
+    assert called(placed)[1:] == ["-D OSSEC -s 203.0.113.9 -j DROP"] * 3
+
+
+def test_without_our_packet_filter_the_package_bans(placed):
+    tool(placed, "exit 1")
+    assert guard.respond("firewall-drop.sh", ["add", "-", "203.0.113.9"], SETTINGS) == 1
+    assert "originals/firewall-drop.sh cannot be run" in (placed / "responses.log").read_text()
+
+
+def test_the_program_runs_alone(tmp_path):
+    """In one file, without Salt, PyYAML or cryptography."""
+    built = program.build(sys.executable, files._ENTRY, program.sources(files._ENTRY))
+    path = tmp_path / "rocksalt-ossec"
+    path.write_bytes(built)
+    path.chmod(0o755)
+    alone = [sys.executable, "-S", "-I", str(path)]
+    done = subprocess.run([*alone, "respond", "../x", "add"], capture_output=True, text=True)
+    assert (done.returncode, done.stderr[:6]) == (2, "usage:")
+    done = subprocess.run(alone, capture_output=True, text=True)
+    assert done.returncode == 2
+
+
+def test_our_script_hands_on_every_argument(tmp_path):
+    text = files.wrapper("host-deny.sh")
+    assert text.startswith("#!/bin/sh\n# Written by rocksalt")
+    assert text.endswith(f'exec {ossec.PROGRAM} respond host-deny.sh "$@"\n')
+    assert files.is_wrapper(f"{ossec.RESPONSES}/host-deny.sh", text)
+    assert not files.is_wrapper(f"{ossec.RESPONSES}/route-null.sh", text)
+    assert subprocess.run(["sh", "-n"], input=text, text=True).returncode == 0
+
+
+def test_state_reads_no_file_that_is_none(tmp_path):
+    assert state.read(str(tmp_path / "none")) == {}
+    (tmp_path / "list").write_text("[]")
+    assert state.read(str(tmp_path / "list")) == {}
