@@ -374,7 +374,7 @@ def test_a_given_certificate(shipped, host, net, differing):
     given = {"ca": f"\n{nrpe_hosts.ca().text}", "certificate": certificate, "private_key": key}
     assert differing(nrpe=given) == {}
     assert differing(nrpe={**given, "private_key": "***"}) == {}
-    other, _ = nrpe_hosts.server("web1", "10.79.0.3")
+    other, _ = nrpe_hosts.server("web1", "10.79.0.4")
     found = differing(nrpe={**given, "certificate": other})
     assert found == {"NRPE-011": f"{nrpe.CERTIFICATE} is not what the pillar gives"}
 

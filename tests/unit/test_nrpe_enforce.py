@@ -1,0 +1,358 @@
+"""rocksalt.nrpe.enforce and installing: one transaction, tried out first and knocked at after."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import nrpe_hosts
+import pytest
+from nrpe_hosts import ADDRESS
+
+from rocksalt import nrpe
+from rocksalt.errors import Refused
+from rocksalt.host import Host
+from rocksalt.nrpe import certificates, checks, config, enforce, installing, reading, tls
+from rocksalt.transaction import ASIDE
+
+STOCK = "allowed_hosts=127.0.0.1\ncommand[check_users]=/bin/true\ninclude_dir=/etc/nagios/nrpe.d\n"
+MINE = "/etc/nagios/nrpe.d/mine.cfg"
+ALL = [f"NRPE-{number:03}" for number in range(2, 18)]
+
+
+@pytest.fixture
+def net(shipped, host):
+    return nrpe_hosts.good(shipped, host)
+
+
+@pytest.fixture
+def fresh(host, net):
+    """NRPE as the distribution leaves it, with certificates."""
+    host.put(nrpe.CONFIG, STOCK)
+    host.path(nrpe.DROP_IN).unlink()
+    for name in ("check_salt_drift", "check_luks", "check_ossec"):
+        host.path(f"{nrpe.PLUGINS}/{name}").unlink()
+    host.ran.clear()
+    return net
+
+
+@pytest.fixture
+def apply(shipped, host, net):
+    def call(ids=ALL, **pillar):
+        it = nrpe_hosts.comparison(shipped, host, net, **pillar)
+        enforce.enforce(host, it, ids)
+
+    return call
+
+
+@pytest.fixture
+def wrong(shipped, host, net):
+    """The controls that differ."""
+
+    def call(**pillar):
+        it = nrpe_hosts.comparison(shipped, host, net, **pillar)
+        want, seen = it.expected(), it.seen()
+        return [i for i in want if seen[i].problem or want[i] != seen[i].actual]
+
+    return call
+
+
+def services(host) -> list[str]:
+    """What was done to units, in short."""
+    words = [" ".join(command[1:]) for command in host.ran if command[0] == "systemctl"]
+    return [it for it in words if not it.startswith(("show", "is-active", "stop --quiet", "reset"))]
+
+
+def test_a_fresh_host(host, fresh, apply, wrong):
+    assert wrong()
+    apply()
+    assert wrong() == []
+    assert host.read(nrpe.CONFIG + ASIDE) == STOCK
+    assert services(host) == [
+        *("daemon-reload", f"enable --quiet {nrpe.UNIT}", f"restart {nrpe.UNIT}")
+    ]
+    (trial,) = [command for command in host.ran if command[0] == "systemd-run"]
+    assert trial[-4:] == (nrpe.PROGRAM, "-c", f"{enforce.RUN}/nrpe.cfg", "-f")
+    assert "--property=User=nagios" in trial
+    assert host.read(f"{enforce.RUN}/nrpe.cfg") is None
+    knocked = [(address, port) for address, port, _ in fresh.knocked]
+    at_last = knocked[-3:-1]
+    assert at_last == [("127.0.0.1", 40000), (ADDRESS, 5666)], "first the trial, then the real one"
+
+
+def test_a_second_run_keeps_what_the_distribution_brought(host, fresh, apply):
+    apply()
+    host.put(nrpe.CONFIG, "# by others\n")
+    apply(["NRPE-003"])
+    assert host.read(nrpe.CONFIG + ASIDE) == STOCK
+
+
+def test_nobody_watches(host, fresh, apply):
+    apply(networks={"monitoring": []}, firewall={"allow": {"nrpe": []}})
+    assert host.ran == []
+    assert host.read(nrpe.CONFIG) == STOCK
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (
+            lambda host, net: host.path(f"{nrpe.PLUGINS}/check_disk").unlink(),
+            "hardening:nrpe:commands: the plugin /usr/lib/nagios/plugins/check_disk does not exist",
+        ),
+        (lambda host, net: net.own.clear(), "10.79.0.2 is no address of this host"),
+        (
+            lambda host, net: host.path(nrpe.PROGRAM).unlink(),
+            "nagios-nrpe-server is not installed",
+        ),
+    ],
+)
+def test_what_is_refused_before_anything_is_written(host, fresh, apply, change, words):
+    change(host, fresh)
+    with pytest.raises(Refused, match=words):
+        apply()
+    assert host.ran == []
+    assert host.read(nrpe.CONFIG) == STOCK
+    assert not host.glob(f"{nrpe.PLUGINS}/check_luks")
+
+
+def test_plugins_alone_need_no_restart(host, net, apply, wrong):
+    host.put(f"{nrpe.PLUGINS}/check_luks", "exit 0", 0o777)
+    host.ran.clear()
+    apply(["NRPE-014"])
+    assert wrong() == []
+    assert services(host) == []
+
+
+def test_rights(host, net, apply, wrong):
+    host.path(nrpe.KEY).chmod(0o644)
+    host.groups[nrpe.KEY] = "root"
+    assert wrong() == ["NRPE-010"]
+    apply(["NRPE-010"])
+    assert wrong() == []
+    assert checks.access(host, nrpe.KEY) == "root:nagios 0640"
+
+
+def test_what_is_others_is_put_aside(host, net, apply, wrong):
+    drop_in = f"/etc/systemd/system/{nrpe.UNIT}.d/zz.conf"
+    host.put(MINE, "command[a]=/bin/true\n")
+    host.put(drop_in, "[Service]\n")
+    apply(["NRPE-005"])
+    assert wrong() == []
+    assert host.read(MINE + ASIDE) == "command[a]=/bin/true\n"
+    assert host.read(drop_in + ASIDE) == "[Service]\n"
+
+
+def test_without_a_certificate_nothing_runs(host, fresh, apply, wrong):
+    """The distribution's configuration would serve whoever comes without one."""
+    host.path(nrpe.CERTIFICATE).unlink()
+    apply()
+    assert services(host)[-1] == f"stop {nrpe.UNIT}"
+    assert host.read(nrpe.CONFIG).startswith(config.HEADER)
+    assert "NRPE-011" in wrong()
+
+
+def knocking(net, **answers):
+    net.answers = dataclasses.replace(net.answers, **answers)
+
+
+FAILURES = {
+    "it does not start": lambda host, net: setattr(net, "listens", False),
+    "no certificate is asked for": lambda host, net: knocking(net, without_certificate="served"),
+    "another certificate": lambda host, net: knocking(net, certificate="00"),
+    "systemd refuses": lambda host, net: host.answer(f"systemctl restart {nrpe.UNIT}", status=1),
+    "no trial": lambda host, net: host.answer("systemd-run", status=1, err="No such user nagios"),
+}
+
+
+@pytest.mark.parametrize("name", FAILURES)
+def test_what_does_not_work_is_undone(host, fresh, apply, name):
+    FAILURES[name](host, fresh)
+    host.answer("journalctl", "Starting\nError: could not use private key file\nbye\n")
+    with pytest.raises(Refused):
+        apply()
+    assert host.read(nrpe.CONFIG) == STOCK
+    assert host.read(nrpe.DROP_IN) is None
+    assert host.read(nrpe.CONFIG + ASIDE) is None
+    assert services(host)[-2:] == ["daemon-reload", f"restart {nrpe.UNIT}"]
+    assert host.read(f"{enforce.RUN}/nrpe.cfg") is None
+
+
+def test_what_nrpe_says_is_told(host, fresh, apply):
+    fresh.listens = False
+    host.answer("journalctl", "Starting\nError: could not use private key file\nbye\n")
+    with pytest.raises(Refused) as caught:
+        apply()
+    assert str(caught.value) == (
+        "rocksalt-nrpe-trial.service does not listen on 127.0.0.1 port 40000: Error: could not use "
+        "private key file; the old configuration is back"
+    )
+
+
+def test_what_was_stopped_stays_so(host, fresh, apply):
+    nrpe_hosts.unit(host, ActiveState="inactive", MainPID="0")
+    fresh.listens = False
+    with pytest.raises(Refused):
+        apply()
+    assert services(host)[-1] == f"stop {nrpe.UNIT}"
+
+
+def test_given_certificates(host, net, apply, wrong):
+    certificate, key = nrpe_hosts.server("web1", "10.79.0.5")
+    given = {"ca": nrpe_hosts.ca().text, "certificate": certificate, "private_key": key}
+    for path in reading.FILES:
+        host.path(path).unlink()
+    knocking(net, certificate=nrpe_hosts.shown(certificate))
+    apply(["NRPE-011"], nrpe=given)
+    assert wrong(nrpe=given) == []
+    assert host.read(nrpe.KEY) == key
+    assert checks.access(host, nrpe.KEY) == "root:nagios 0640"
+
+
+def test_waived_controls_are_left(host, fresh, apply):
+    host.put(MINE)
+    off = {i: {"off": "a plan"} for i in ("NRPE-003", "NRPE-005", "NRPE-014", "NRPE-016")}
+    apply(["NRPE-002"], nrpe={"controls": off})
+    assert host.read(nrpe.CONFIG) == STOCK
+    assert host.read(nrpe.DROP_IN) is None
+    assert host.read(MINE) == ""
+
+
+def test_clean(host, fresh, apply):
+    host.put(MINE, "mine")
+    apply()
+    found = enforce.leftovers(host)
+    assert found == [
+        *(nrpe.CONFIG, nrpe.DROP_IN),
+        *(f"{nrpe.PLUGINS}/{name}" for name in ("check_salt_drift", "check_luks", "check_ossec")),
+    ]
+    enforce.clean(host)
+    assert enforce.leftovers(host) == []
+    assert (host.read(nrpe.CONFIG), host.read(MINE)) == (STOCK, "mine")
+    assert host.read(nrpe.KEY)
+    assert services(host)[-1] == f"restart {nrpe.UNIT}"
+
+
+def test_nothing_to_clean(tmp_path):
+    assert enforce.leftovers(Host(str(tmp_path))) == []
+
+
+# Certificates -------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def it(shipped, host, net):
+    return nrpe_hosts.comparison(shipped, host, net)
+
+
+def sign(request, minion="web1", by="monitoring", days=90) -> str:
+    known = nrpe_hosts.ca(by)
+    known.forget("web1", nrpe_hosts.NOW)
+    return certificates.pem(known.server(request, minion, days, nrpe_hosts.NOW))
+
+
+def test_a_request(host, it):
+    asked = certificates.load_request(installing.request(it), "it")
+    assert certificates.names(asked) == ["web1", ADDRESS]
+    assert checks.access(host, nrpe.NEXT_KEY) == "root:root 0600"
+    assert host.read(nrpe.KEY) == nrpe_hosts.server()[1], "the old one is in use until then"
+
+
+def test_a_certificate_is_brought(host, net, it, wrong):
+    made = sign(installing.request(it))
+    knocking(net, certificate=nrpe_hosts.shown(made))
+    key = host.read(nrpe.NEXT_KEY)
+    said = installing.install(host, it, made, nrpe_hosts.ca().text)
+    assert said == "installed, and NRPE runs with it"
+    assert (host.read(nrpe.CERTIFICATE), host.read(nrpe.KEY)) == (made, key)
+    assert host.read(nrpe.NEXT_KEY) is None
+    assert checks.access(host, nrpe.KEY) == "root:nagios 0640"
+    assert wrong() == []
+
+
+def test_a_certificate_for_the_old_key(host, net, it):
+    key = certificates.load_key(host.read(nrpe.KEY), "it")
+    made = sign(certificates.request(key, "web1", ADDRESS))
+    knocking(net, certificate=nrpe_hosts.shown(made))
+    installing.install(host, it, made, nrpe_hosts.ca().text)
+    assert host.read(nrpe.KEY) == nrpe_hosts.server()[1]
+
+
+@pytest.mark.parametrize("without", [nrpe.PROGRAM, nrpe.CONFIG])
+def test_before_the_first_highstate(host, net, it, without):
+    host.path(without).unlink()
+    host.ran.clear()
+    made = sign(installing.request(it))
+    said = installing.install(host, it, made, nrpe_hosts.ca().text)
+    assert said == "installed; NRPE starts with it when the baseline sets it up"
+    assert host.read(nrpe.CERTIFICATE) == made
+    assert services(host) == []
+
+
+def test_nrpe_does_not_start_with_it(host, net, it):
+    before = {path: host.read(path) for path in reading.FILES}
+    made = sign(installing.request(it))
+    net.listens = False
+    with pytest.raises(Refused, match="the old configuration is back"):
+        installing.install(host, it, made, nrpe_hosts.ca().text)
+    assert {path: host.read(path) for path in reading.FILES} == before
+    assert checks.access(host, nrpe.KEY) == "root:nagios 0640"
+    assert host.read(nrpe.NEXT_KEY), "it may be tried again"
+
+
+@pytest.mark.parametrize(
+    ("made", "authority", "words"),
+    [
+        (lambda asked: sign(asked), nrpe_hosts.ca("other").text, "web1 was not signed by other"),
+        (
+            lambda asked: nrpe_hosts.server("web2", "10.79.0.3")[0],
+            nrpe_hosts.ca().text,
+            "the certificate is not for web1",
+        ),
+        (
+            lambda asked: nrpe_hosts.server("web1", "10.79.0.6")[0],
+            nrpe_hosts.ca().text,
+            "for a key that this host does not have",
+        ),
+        (lambda asked: "x", nrpe_hosts.ca().text, "the certificate: is no certificate in PEM"),
+        (lambda asked: sign(asked), "x", "the authority: is no certificate in PEM"),
+    ],
+)
+def test_certificates_that_are_refused(host, net, it, made, authority, words):
+    before = {path: host.read(path) for path in reading.FILES}
+    asked = installing.request(it)
+    with pytest.raises(Refused, match=words):
+        installing.install(host, it, made(asked), authority)
+    assert {path: host.read(path) for path in reading.FILES} == before
+
+
+def test_who_may_not_ask(shipped, host, net):
+    given = {"ca": nrpe_hosts.ca().text}
+    it = nrpe_hosts.comparison(shipped, host, net, nrpe=given)
+    with pytest.raises(Refused, match="hardening:nrpe gives ca, so certificates are the pillar's"):
+        installing.request(it)
+    nobody = {"networks": {"monitoring": []}, "firewall": {"allow": {"nrpe": []}}}
+    with pytest.raises(Refused, match="nobody watches this host"):
+        installing.request(nrpe_hosts.comparison(shipped, host, net, **nobody))
+    net.own.clear()
+    with pytest.raises(Refused, match="no address of this host"):
+        installing.request(nrpe_hosts.comparison(shipped, host, net))
+
+
+def test_status(shipped, host, net, it):
+    found = installing.status(it)
+    assert (found["renew"], found["watched"], found["given"]) == (False, True, False)
+    assert (found["names"], found["authority"]) == (["web1", ADDRESS], nrpe_hosts.ca().fingerprint)
+    assert found["days_left"] == 365
+    moved = nrpe_hosts.comparison(shipped, host, net, nrpe={"address": "127.0.0.1"})
+    assert installing.status(moved)["renew"] is True
+    late = nrpe_hosts.comparison(shipped, host, net, nrpe={"renew_days": 180})
+    host.put(nrpe.CERTIFICATE, nrpe_hosts.server(days=179)[0])
+    assert installing.status(late)["renew"] is True
+    host.path(nrpe.KEY).unlink()
+    assert installing.status(it) == {"watched": True, "given": False, "renew": True}
+
+
+def test_silence_is_no_answer(host, fresh, apply):
+    fresh.answers = tls.Answers()
+    with pytest.raises(Refused, match="should be refused, and it is: does not answer"):
+        apply()
