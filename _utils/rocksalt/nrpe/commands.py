@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from rocksalt import nrpe
@@ -45,10 +45,14 @@ def lines(commands: Mapping[str, Mapping[str, Any]], report_age: int) -> dict[st
     return {name: line(described, report_age) for name, described in commands.items()}
 
 
-def problems(commands: Mapping[str, Mapping[str, Any]], path: str) -> Iterator[str]:
-    """What is wrong with commands at the pillar ``path``, although each is well-formed."""
+def problems(
+    commands: Mapping[str, Mapping[str, Any]], place: Callable[[str], str]
+) -> Iterator[str]:
+    """What is wrong with commands although each is well-formed; ``place`` gives the path in the
+    pillar of one.
+    """
     for name, described in commands.items():
-        where = f"{path}:{name}"
+        where = place(name)
         if not _NAME.fullmatch(name):
             yield (
                 f"{where}: {name!r} is no name of a command; write letters, digits, dots, hyphens "

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import ipaddress
 from collections.abc import Iterator, Mapping
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 from rocksalt import nrpe
@@ -77,7 +77,7 @@ def problems(baseline: Baseline, minion: str, now: dt.datetime) -> list[str]:
     family, settings = setup.family, setup.settings
     where = family.where("monitors")
     found = list(monitors.problems(baseline, settings["monitors"], where))
-    found += commands.problems(settings["commands"], f"{nrpe.TOP}:commands")
+    found += commands.problems(settings["commands"], partial(family.where, "commands"))
     found += [*_address(setup), *_certificates(setup, now)]
     if not found:
         found += monitors.firewall_problems(
