@@ -48,9 +48,14 @@ def ca(name: str = "monitoring") -> authority.Authority:
     return _ca(name)
 
 
+_FOLDERS: list[tempfile.TemporaryDirectory[str]] = []
+"""They go when Python ends."""
+
+
 @cache
 def _ca(name: str) -> authority.Authority:
-    host = Host(tempfile.mkdtemp(prefix="rocksalt-ca-"))
+    _FOLDERS.append(tempfile.TemporaryDirectory(prefix="rocksalt-ca-"))
+    host = Host(_FOLDERS[-1].name)
     authority.make(host, name, 3650, NOW)
     return authority.Authority(host)
 
