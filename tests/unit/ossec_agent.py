@@ -113,7 +113,8 @@ class AgentHost(FakeHost):
         """Lines of the agent's log, as of a minute ago."""
         stamp = time.strftime("%Y/%m/%d %H:%M:%S", time.localtime(time.time() - 60))
         text = "".join(f"{stamp} {line}\n" for line in lines)
-        self.put(ossec.LOG, (self.read(ossec.LOG) or "") + text)
+        owner = self.owners.get(ossec.LOG, "ossec")
+        self.put(ossec.LOG, (self.read(ossec.LOG) or "") + text, 0o660, owner)
 
     def age(self, path: str, seconds: float) -> None:
         stamp = time.time() - seconds
@@ -177,6 +178,7 @@ def in_order(host: AgentHost, shipped: Any) -> None:
     host.start(ago=-1)
     host.put(f"{ossec.HOME}/queue/rids/sender_counter", "0:1:")
     host.log(CONNECTED, SCANNED)
+    host.secure(ossec.LOG, "ossec", "ossec", "0660")
     status = state.look(it.declared.program(), time.time(), {}, host.root)
     host.put(ossec.STATUS, json.dumps(status))
     host.put(ossec.INSTALLED, host.read(ossec.INSTALLED) or "", 0o600)

@@ -138,7 +138,9 @@ BROKEN: dict[str, tuple[Break, set[str], str]] = {
         "this host has never enrolled",
     ),
     "the scan is old": (
-        lambda h: h.put(ossec.STATUS, _older(h, 50000)) or h.put(ossec.LOG, "") or h.start(ago=9e4),
+        lambda h: h.put(ossec.STATUS, _older(h, 50000))
+        or h.path(ossec.LOG).write_text("")
+        or h.start(ago=9e4),
         {"OSS-004", "OSS-007"},
         "the last scan ended 833 minutes ago",
     ),
@@ -199,6 +201,13 @@ BROKEN: dict[str, tuple[Break, set[str], str]] = {
         {"OSS-014"},
         "ossec-status.json is",
     ),
+    "a log is not read": (
+        lambda h: h.log(
+            "ossec-logcollector: WARN: journald not available on this version of OSSEC"
+        ),
+        {"OSS-017"},
+        "the agent has given up reading journald",
+    ),
     "the server may run commands": (
         lambda h: h.put(ossec.OPTIONS[1], "logcollector.remote_commands=1\n", 0o640),
         {"OSS-015"},
@@ -257,7 +266,7 @@ def test_a_name_that_the_server_changed_is_for_a_person(agent, shipped):
 
 def test_the_first_scan_has_time(agent, shipped):
     agent.put(ossec.STATUS, json.dumps({"time": state.utc(time.time())}))
-    agent.put(ossec.LOG, "")
+    agent.path(ossec.LOG).write_text("")
     agent.log(CONNECTED)
     found = findings(agent, shipped)
     assert (found["OSS-007"]["status"], [*found]) == ("skipped", ["OSS-007"])
@@ -265,9 +274,16 @@ def test_the_first_scan_has_time(agent, shipped):
 
 def test_a_log_that_was_rotated_still_counts(agent, shipped):
     agent.put(f"{ossec.LOG}.1", agent.read(ossec.LOG) or "")
-    agent.put(ossec.LOG, "")
+    agent.path(ossec.LOG).write_text("")
     assert findings(agent, shipped) == {}
     agent.remove(f"{ossec.LOG}.1")  # only the note of the last minute knows it then
+    assert findings(agent, shipped) == {}
+
+
+def test_a_log_that_was_given_up_before_the_start_is_read(agent, shipped):
+    agent.log("ossec-logcollector(1904): INFO: File not available, ignoring it: '/var/log/app'.")
+    assert findings(agent, shipped)["OSS-017"]["actual"] == ["/var/log/app"]
+    agent.log("ossec-agentd: INFO: Started (pid: 35).", CONNECTED)
     assert findings(agent, shipped) == {}
 
 

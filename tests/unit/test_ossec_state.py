@@ -44,6 +44,7 @@ def test_the_status_of_an_agent_that_does_well(agent):
         "server": SERVER,
         "answered_within": 180,
         "scan_due": 7800,
+        "unread": [],
     }
 
 

@@ -23,7 +23,8 @@ in ``RESPONSES`` only. As deep as those, for they find the log of responses from
 INIT = "/etc/ossec-init.conf"
 GROUP = "ossec"
 AGENTD, EXECD, SYSCHECKD = "ossec-agentd", "ossec-execd", "ossec-syscheckd"
-DAEMONS = (EXECD, AGENTD, "ossec-logcollector", SYSCHECKD)
+LOGCOLLECTOR = "ossec-logcollector"
+DAEMONS = (EXECD, AGENTD, LOGCOLLECTOR, SYSCHECKD)
 
 STATE = "/var/lib/rocksalt"
 STATUS = f"{STATE}/ossec-status.json"

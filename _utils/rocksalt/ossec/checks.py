@@ -41,6 +41,7 @@ SCANNED, COVERED, HANDED_OUT, UNCHANGED, ACCESS, GUARDED = (
     *("OSS-007", "OSS-008", "OSS-009", "OSS-010", "OSS-011", "OSS-012"),
 )
 UNBANNED, NOTED, NO_COMMANDS, SIGNED = "OSS-013", "OSS-014", "OSS-015", "OSS-016"
+LOGS = "OSS-017"
 UNITS = ("ossec-agent.target", "ossec-hids-agent.service", "ossec-hids.service", "ossec.service")
 """What starts all daemons, by whichever name the package has; the first one that is there."""
 DIVERSIONS = "/var/lib/dpkg/diversions"
@@ -404,6 +405,11 @@ def _signed_seen(it: Ossec) -> Seen:
     )
 
 
+def _logs_seen(it: Ossec) -> Seen:
+    found = it.status["unread"]
+    return _listed(found, some(f"the agent has given up reading {log}" for log in found))
+
+
 def _nothing(it: Ossec) -> list[str]:
     return []
 
@@ -424,4 +430,5 @@ CHECKS: dict[str, tuple[Callable[[Ossec], Any], Callable[[Ossec], Seen]]] = {
     NOTED: (_noted_expected, _noted_seen),
     NO_COMMANDS: (_nothing, _no_commands_seen),
     SIGNED: (_signed_expected, _signed_seen),
+    LOGS: (_nothing, _logs_seen),
 }

@@ -15,8 +15,10 @@ UNIT = "rocksalt-ossec-status"
 FOLDER = "/etc/systemd/system"
 SERVICE, TIMER = f"{FOLDER}/{UNIT}.service", f"{FOLDER}/{UNIT}.timer"
 ROOT_ONLY, FOR_ALL, RUNS = "root:root 0600", "root:root 0644", "root:root 0755"
-HARMLESS = ("restart-ossec.sh",)
-"""The script that bans nobody and that the server needs to hand out its configuration."""
+HARMLESS = ("restart-ossec.sh", "ossec-pagerduty.sh", "ossec-slack.sh", "ossec-tweeter.sh")
+"""Scripts that ban nobody: the server needs the first one to hand out its configuration, and the
+others tell people.
+"""
 _ENTRY = "rocksalt.ossec.__main__"
 _HEADER = "# Written by rocksalt; state.apply hardening.ossec undoes a change here.\n"
 _SERVICE = f"""{_HEADER}

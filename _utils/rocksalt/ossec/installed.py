@@ -22,6 +22,7 @@ from rocksalt.ossec import (
     INIT,
     INSTALLED,
     KEYS,
+    LOG,
     ORIGINALS,
     RESPONSES,
     SHARED,
@@ -33,7 +34,7 @@ _FOLDERS = (
     *("", "/bin", "/etc", "/etc/shared", "/active-response", "/active-response/bin"),
     *("/queue", "/queue/*", "/logs", "/var", "/var/run"),
 )
-_FILES = ("/bin/*", "/etc/*", "/active-response/bin/*")
+_FILES = ("/bin/*", "/etc/*", "/active-response/bin/*", "/logs/ossec.log")
 _CLOSED = ("/etc/ossec.conf", "/etc/client.keys")
 """What nobody but the agent may read, whatever a package does."""
 _OURS = re.compile(r".*\.rocksalt-[a-z]+(?:\.\d+)?|.*/\.[^/]*")
@@ -112,9 +113,12 @@ def access(host: Host) -> dict[str, str]:
 
 
 def wanted_access(host: Host) -> dict[str, str]:
-    """What :func:`access` shall give, of what is there; the key came after the package."""
+    """What :func:`access` shall give, of what is there. The key came after the package, and maybe
+    the log: one that a test as root began the agent could not write to.
+    """
     written = dict(record(host).access)
     written.setdefault(KEYS, f"root:{GROUP} 0640")
+    written.setdefault(LOG, f"{GROUP}:{GROUP} 0660")
     return {path: written.get(path, sound(path, now)) for path, now in access(host).items()}
 
 

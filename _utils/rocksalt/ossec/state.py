@@ -18,7 +18,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from rocksalt.ossec import AGENTD, DAEMONS, HOME, LOG, SYSCHECKD
+from rocksalt.ossec import AGENTD, DAEMONS, HOME, LOG, LOGCOLLECTOR, SYSCHECKD
 
 SCHEMA = 1
 LOST_AFTER = 3
@@ -32,26 +32,32 @@ _ANSWERED = re.compile(
 )
 _SILENT = re.compile(r"WARN: (?:Waiting for server reply|Server unavailable\. Setting lock).*")
 _SCANNED = re.compile(r"INFO: Ending syscheck scan")
-_BEGUN = re.compile(r"INFO: Starting syscheck scan")
+_STARTED = re.compile(r"INFO: Started ")
+_UNREAD = re.compile(
+    r"WARN: (?P<what>\w+) not available on this version"
+    r"|INFO: File not available, ignoring it: '(.*)'"
+)
 
 
 @dataclass(frozen=True)
 class Told:
     """What the log says: whether a server answered last (None: nothing is said), which, and the
-    last complaint; when a scan began and ended last, in seconds since 1970.
+    last complaint; when a scan ended last, in seconds since 1970; and which logs the agent that
+    runs now has given up.
     """
 
     answered: bool | None = None
     server: str = ""
     complaint: str = ""
-    begun: float | None = None
     scanned: float | None = None
+    unread: tuple[str, ...] = ()
 
 
 def heard(lines: Iterable[str]) -> Told:
     """Reads lines of ``ossec.log``, the oldest first."""
     answered, server, complaint = None, "", ""
-    begun, scanned = None, None
+    scanned: float | None = None
+    unread: list[str] = []
     for line in lines:
         match = _LINE.match(line)
         if not match:
@@ -63,9 +69,11 @@ def heard(lines: Iterable[str]) -> Told:
             answered, complaint = False, lost[0].removeprefix("WARN: ")
         elif daemon == SYSCHECKD and _SCANNED.match(text):
             scanned = _seconds(stamp)
-        elif daemon == SYSCHECKD and _BEGUN.match(text):
-            begun = _seconds(stamp)
-    return Told(answered, server, complaint, begun, scanned)
+        elif daemon == AGENTD and _STARTED.match(text):
+            unread = []
+        elif daemon == LOGCOLLECTOR and (given_up := _UNREAD.match(text)):
+            unread.append(given_up["what"] or given_up[2])
+    return Told(answered, server, complaint, scanned, tuple(dict.fromkeys(unread)))
 
 
 def _seconds(stamp: str) -> float:
@@ -115,10 +123,11 @@ def look(
         {"schema": 1, "time": "2026-11-22T00:00:00Z",
          "daemons": {"ossec-agentd": true, ...},
          "connected": true, "why": "", "server": "10.0.0.1", "answered_within": 180,
-         "scanned": "2026-11-21T23:00:00Z" or null, "scan_due": 43800}
+         "scanned": "2026-11-21T23:00:00Z" or null, "scan_due": 43800, "unread": []}
 
     ``why`` says in words why it is not connected; ``answered_within`` is how many seconds have
-    passed at most since a server answered; ``scan_due`` how old the last scan may become.
+    passed at most since a server answered; ``scan_due`` how old the last scan may become;
+    ``unread`` are the logs that the agent has given up.
     ``settings`` has ``notify_time`` and ``frequency``; ``before`` is the status of the last time,
     which knows what has been rotated out of the log.
     """
@@ -136,6 +145,7 @@ def look(
         "answered_within": LOST_AFTER * notify,
         "scanned": utc(told.scanned) if told.scanned else before.get("scanned"),
         "scan_due": scan_due(int(settings["frequency"])),
+        "unread": list(told.unread),
     }
 
 
