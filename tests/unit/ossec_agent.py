@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from conftest import FakeHost
 from rocksalt import ossec, settings
-from rocksalt.host import Ran
+from rocksalt.host import Host, Ran
 from rocksalt.ossec import checks, declared, enrolment, files, installed, state
 
 SERVER, OTHER = "192.0.2.10", "192.0.2.11"
@@ -52,11 +50,18 @@ FragmentPath={service}
 """
 
 
-class AgentHost(FakeHost):
-    """Daemons are processes of /proc; what one does when it is tested, or enrols, a test says."""
+class AgentHost(Host):
+    """What the fake host of the tests is in addition. Daemons are processes of /proc; what one does
+    when it is tested, or enrols, a test says.
+    """
 
-    def __init__(self, root: Path):
-        super().__init__(root)
+    ran: list[tuple[str, ...]]
+    owners: dict[str, str]
+    groups: dict[str, str]
+    put: Callable[..., None]
+    answer: Callable[..., None]
+
+    def become(self) -> None:
         self.tested: Callable[[str, str], Ran] = lambda daemon, text: Ran(0, "", "")
         self.server: Callable[[Mapping[str, str]], Ran] = lambda options: Ran(1, "", "")
         self.starts: Callable[[], None] = self.start
@@ -184,9 +189,8 @@ def in_order(host: AgentHost, shipped: Any) -> None:
     host.put(ossec.INSTALLED, host.read(ossec.INSTALLED) or "", 0o600)
 
 
-def made(tmp_path: Path) -> AgentHost:
-    """A host without anything."""
-    root = tmp_path / "agent"
-    shutil.rmtree(root, ignore_errors=True)
-    root.mkdir()
-    return AgentHost(root)
+def made(host: Any) -> AgentHost:
+    """The fake host of a test as one on which there may be an agent; there is none yet."""
+    host.__class__ = type("AgentHost", (AgentHost, type(host)), {})
+    host.become()
+    return host

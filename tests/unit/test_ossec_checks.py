@@ -21,8 +21,8 @@ FW, DENY = "firewall-drop.sh", "/etc/hosts.deny"
 
 
 @pytest.fixture
-def agent(tmp_path, shipped) -> AgentHost:
-    host = ossec_agent.made(tmp_path)
+def agent(host, shipped) -> AgentHost:
+    host = ossec_agent.made(host)
     ossec_agent.install(host)
     ossec_agent.in_order(host, shipped)
     return host
@@ -53,8 +53,8 @@ def test_without_a_server_one_control_says_so(agent, shipped):
     assert "OSS-001" in found["OSS-002"]["reason"]
 
 
-def test_without_an_agent_everything_about_it_drifts(tmp_path, shipped):
-    found = findings(ossec_agent.made(tmp_path), shipped)
+def test_without_an_agent_everything_about_it_drifts(host, shipped):
+    found = findings(ossec_agent.made(host), shipped)
     assert "not installed" in found["OSS-002"]["reason"]
     assert {f["status"] for f in found.values()} == {"drift"}
 

@@ -53,8 +53,8 @@ PILLAR = {
 
 
 @pytest.fixture
-def agent(tmp_path):
-    host = ossec_agent.made(tmp_path)
+def agent(host):
+    host = ossec_agent.made(host)
     ossec_agent.install(host)
     for folder in ("/etc", "/srv/www"):
         host.path(folder).mkdir(parents=True, exist_ok=True)

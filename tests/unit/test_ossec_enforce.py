@@ -14,7 +14,6 @@ import ossec_agent
 import pytest
 from ossec_agent import ADMIN, CONNECTED, KEY, OTHER, SERVER, AgentHost, look
 
-from conftest import FakeHost
 from rocksalt import ossec
 from rocksalt.errors import Refused
 from rocksalt.findings import judge
@@ -22,6 +21,7 @@ from rocksalt.host import Ran
 from rocksalt.ossec import checks, enforce, enrolment, files, marks, state
 
 SECRET = "s3cr3t-enrolment"
+SECRET_OF_A_SNAPSHOT = "***"
 
 
 @pytest.fixture(autouse=True)
@@ -31,9 +31,9 @@ def impatient(monkeypatch):
 
 
 @pytest.fixture
-def fresh(tmp_path) -> AgentHost:
+def fresh(host) -> AgentHost:
     """The agent as its package brings it, and a server that takes it."""
-    host = ossec_agent.made(tmp_path)
+    host = ossec_agent.made(host)
     ossec_agent.install(host)
     for path in ("/etc/passwd", "/usr/sbin/sshd"):
         host.put(path)
@@ -71,7 +71,7 @@ def _timer_ran(host: AgentHost) -> None:
     host.put(ossec.STATUS, json.dumps({"time": state.utc(time.time())}))
 
 
-def tree(host: FakeHost) -> dict[str, bytes]:
+def tree(host: AgentHost) -> dict[str, bytes]:
     """Every file below /var/ossec and /etc."""
     return {
         str(path): path.read_bytes()
@@ -129,6 +129,14 @@ def test_a_refusal_is_no_enrolment_whatever_the_exit_code(fresh, shipped, ran, w
     assert words in str(caught.value) and SECRET not in str(caught.value)
     assert fresh.read(ossec.KEYS).startswith("1001 ")
     assert not fresh.path(ossec.RUN).exists()
+
+
+def test_without_the_master_the_secret_is_not_known(fresh, shipped):
+    it = look(fresh, shipped, {"ossec": {"password": SECRET_OF_A_SNAPSHOT}})
+    with pytest.raises(Refused, match="only known while the master is there"):
+        enrolment.enrol(fresh, it.declared, "root:ossec 0640")
+    assert fresh.given == {}
+    assert it.seen()["OSS-005"].remedy == "manual"
 
 
 def test_an_exit_code_that_complains_after_the_key_came_is_no_failure(fresh, shipped):
@@ -297,8 +305,8 @@ def test_bans_of_administrators_are_lifted(fresh, shipped):
     assert ("ip", "route", "del", "unreachable", ADMIN) in fresh.ran
 
 
-def test_without_an_agent_nothing_is_written(tmp_path, shipped):
-    host = ossec_agent.made(tmp_path)
+def test_without_an_agent_nothing_is_written(host, shipped):
+    host = ossec_agent.made(host)
     with pytest.raises(Refused, match="so there is nothing to enforce"):
         enforce.enforce(host, look(host, shipped), drifted(host, shipped))
     assert not [*Path(host.root).rglob("*")]

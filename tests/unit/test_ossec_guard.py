@@ -60,8 +60,8 @@ def test_accounts_that_are_needed_stay_open(user):
     assert refusal("add", user, "-")
 
 
-def test_the_settings_name_everybody(tmp_path, shipped):
-    host = ossec_agent.made(tmp_path)
+def test_the_settings_name_everybody(host, shipped):
+    host = ossec_agent.made(host)
     pillar = {
         "networks": {
             "monitoring": ["198.18.0.5/32"],

@@ -18,8 +18,8 @@ ARMOUR = "-----BEGIN PGP PUBLIC KEY BLOCK-----\n\nabc\n-----END PGP PUBLIC KEY B
 
 
 @pytest.fixture
-def agent(tmp_path):
-    host = ossec_agent.made(tmp_path)
+def agent(host):
+    host = ossec_agent.made(host)
     for folder in ("/etc", "/srv/www"):
         host.path(folder).mkdir(parents=True)
     host.put("/srv/file")

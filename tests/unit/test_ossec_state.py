@@ -19,8 +19,8 @@ COUNTER = f"{ossec.HOME}/queue/rids/sender_counter"
 
 
 @pytest.fixture
-def agent(tmp_path):
-    host = ossec_agent.made(tmp_path)
+def agent(host):
+    host = ossec_agent.made(host)
     host.start(ago=3600)
     host.put(COUNTER, "0:1:")
     host.log(CONNECTED, SCANNED)

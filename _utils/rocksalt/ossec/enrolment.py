@@ -18,6 +18,7 @@ from rocksalt.errors import Refused
 from rocksalt.host import Host
 from rocksalt.ossec import BIN, KEYS, NOTE, RUN, TOP, state
 from rocksalt.ossec.declared import Declared
+from rocksalt.settings import SECRET
 
 _PATIENCE = 90
 _HINTS = {
@@ -99,6 +100,8 @@ def by_hand(it: Declared, there: Key | None, written: Note) -> str:
     """Why only a person can help; empty where enrolling again does."""
     if there and written.name == it.name != there.name and there.digest == written.digest:
         return "the server has another agent of this name"
+    if SECRET in (it.settings["password"], it.settings["enrolment_key"]):
+        return "the secrets for enrolment are only known while the master is there"
     if not it.settings["password"] and not it.settings["enrolment_certificate"]:
         return f"{TOP}:password and enrolment_certificate are empty, so it cannot enrol by itself"
     return ""
@@ -126,6 +129,8 @@ def enrol(host: Host, it: Declared, access: str) -> Key:
     Raises :class:`Refused` with what the server said where no new key came; the old one is still
     there then. The secrets are never in it, in an argument, or on a disk.
     """
+    if SECRET in (it.settings["password"], it.settings["enrolment_key"]):
+        raise Refused(by_hand(it, None, Note()))
     server, old = it.servers[0], key(host.read(KEYS))
     attempt = Note(
         server, it.name, bool(it.settings["enrolment_ca"]), "", old.digest if old else ""
