@@ -11,7 +11,8 @@ import tampers
 from rocksalt_lab import Host, Lab
 from rocksalt_lab.lab import ADMINISTRATOR
 
-FAMILIES = [it for it in tampers.families() if it not in ("backup", "luks")]  # have their own
+HAVE_THEIR_OWN = {"backup", "luks", "nrpe", "ossec"}
+FAMILIES = [it for it in tampers.families() if it not in HAVE_THEIR_OWN]
 ACCOUNTS = {
     "remove": ["accounts", "authorized_keys", "crontabs", "members", "sudoers"],
     "password_hashes": {ADMINISTRATOR: f"$y$j9T${'s' * 22}${'h' * 43}"},  # of no password

@@ -142,11 +142,12 @@ class Lab:
 
     @property
     def pillar(self) -> dict[str, Any]:
-        """What the baseline has to be told of this lab: where management is, and who administers
-        its hosts.
+        """What the baseline has to be told of this lab: where management is, who administers its
+        hosts, and that nobody watches them.
         """
         people = {ADMINISTRATOR: {"keys": [self.public_key.strip()], "nopasswd": True}}
-        return {"networks": NETWORKS, "accounts": {"administrators": people}}
+        watched = {"nrpe": {"enabled": False}, "ossec": {"enabled": False}}
+        return {"networks": NETWORKS, "accounts": {"administrators": people}, **watched}
 
     @property
     def abandoned(self) -> bool:
