@@ -133,9 +133,11 @@ def test_sync_brings_the_modules_and_the_library(cluster: Cluster) -> None:
 
     assert set(synced["modules"]) == {
         "modules.accounts", "modules.backup", "modules.drift", "modules.fail2ban",
-        "modules.firewall", "modules.hardening", "modules.luks", "modules.sshd", "modules.sample",
+        "modules.firewall", "modules.hardening", "modules.luks", "modules.nrpe", "modules.ossec",
+        "modules.sshd", "modules.sample",
     }  # fmt: skip
-    assert (synced["states"], synced["grains"]) == (["states.hardening"], ["grains.hardening"])
+    assert sorted(synced["states"]) == ["states.hardening", "states.ossec"]
+    assert synced["grains"] == ["grains.hardening"]
     assert synced["output"] == ["output.drift"]
     assert "utils.rocksalt.settings" in synced["utils"]
     assert cluster.ask("hardening.version") == __version__

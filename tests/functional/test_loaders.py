@@ -14,7 +14,9 @@ from conftest import Minion, states
 from rocksalt import __version__
 
 IN_TEN_DAYS = dt.datetime.now(dt.timezone.utc).date() + dt.timedelta(days=10)
-FAMILIES = ["accounts", "firewall", "sshd", "backup", "fail2ban", "luks", "sample", "drift"]
+FAMILIES = [
+    "accounts", "firewall", "sshd", "backup", "fail2ban", "luks", "nrpe", "ossec", "sample", "drift",
+]  # fmt: skip
 
 
 def test_settings_merge_the_pillar_and_hide_secrets(minion: Minion) -> None:
