@@ -11,7 +11,7 @@ from nrpe_hosts import ADDRESS
 from rocksalt import nrpe
 from rocksalt.errors import Refused
 from rocksalt.host import Host
-from rocksalt.nrpe import certificates, checks, config, enforce, installing, reading, tls
+from rocksalt.nrpe import certificates, config, enforce, facts, installing, reading, tls
 from rocksalt.transaction import ASIDE
 
 STOCK = "allowed_hosts=127.0.0.1\ncommand[check_users]=/bin/true\ninclude_dir=/etc/nagios/nrpe.d\n"
@@ -129,7 +129,7 @@ def test_rights(host, net, apply, wrong):
     assert wrong() == ["NRPE-010"]
     apply(["NRPE-010"])
     assert wrong() == []
-    assert checks.access(host, nrpe.KEY) == "root:nagios 0640"
+    assert facts.access(host, nrpe.KEY) == "root:nagios 0640"
 
 
 def test_what_is_others_is_put_aside(host, net, apply, wrong):
@@ -205,7 +205,7 @@ def test_given_certificates(host, net, apply, wrong):
     apply(["NRPE-011"], nrpe=given)
     assert wrong(nrpe=given) == []
     assert host.read(nrpe.KEY) == key
-    assert checks.access(host, nrpe.KEY) == "root:nagios 0640"
+    assert facts.access(host, nrpe.KEY) == "root:nagios 0640"
 
 
 def test_waived_controls_are_left(host, fresh, apply):
@@ -253,7 +253,7 @@ def sign(request, minion="web1", by="monitoring", days=90) -> str:
 def test_a_request(host, it):
     asked = certificates.load_request(installing.request(it), "it")
     assert certificates.names(asked) == ["web1", ADDRESS]
-    assert checks.access(host, nrpe.NEXT_KEY) == "root:root 0600"
+    assert facts.access(host, nrpe.NEXT_KEY) == "root:root 0600"
     assert host.read(nrpe.KEY) == nrpe_hosts.server()[1], "the old one is in use until then"
 
 
@@ -265,7 +265,7 @@ def test_a_certificate_is_brought(host, net, it, wrong):
     assert said == "installed, and NRPE runs with it"
     assert (host.read(nrpe.CERTIFICATE), host.read(nrpe.KEY)) == (made, key)
     assert host.read(nrpe.NEXT_KEY) is None
-    assert checks.access(host, nrpe.KEY) == "root:nagios 0640"
+    assert facts.access(host, nrpe.KEY) == "root:nagios 0640"
     assert wrong() == []
 
 
@@ -295,7 +295,7 @@ def test_nrpe_does_not_start_with_it(host, net, it):
     with pytest.raises(Refused, match="the old configuration is back"):
         installing.install(host, it, made, nrpe_hosts.ca().text)
     assert {path: host.read(path) for path in reading.FILES} == before
-    assert checks.access(host, nrpe.KEY) == "root:nagios 0640"
+    assert facts.access(host, nrpe.KEY) == "root:nagios 0640"
     assert host.read(nrpe.NEXT_KEY), "it may be tried again"
 
 

@@ -3,8 +3,9 @@
 ``setup`` turns settings into what is wanted and says what contradicts itself, with ``monitors``,
 ``commands`` and ``thresholds``; ``config`` renders; ``certificates`` judges certificates and
 ``authority`` signs them on the master; ``tls`` knocks at the running server; ``reading`` looks at
-the host; ``checks`` compares; ``enforce`` makes the change as one transaction and ``installing``
-brings a certificate. ``plugins`` are programs of their own.
+the host; ``checks`` compares, with ``running``, ``files`` and ``certified``; ``enforce`` makes the
+change as one transaction and ``installing`` brings a certificate. ``plugins`` are programs of their
+own.
 """
 
 FAMILY = "nrpe"

@@ -10,7 +10,17 @@ from collections.abc import Iterator, Sequence
 from rocksalt import nrpe
 from rocksalt.errors import Refused
 from rocksalt.host import Host
-from rocksalt.nrpe import certificates, checks, config, reading, shipped, tls
+from rocksalt.nrpe import (
+    certificates,
+    checks,
+    config,
+    controls,
+    facts,
+    files,
+    reading,
+    shipped,
+    tls,
+)
 from rocksalt.transaction import ASIDE, Transaction, must, systemctl
 
 PATIENCE = 15.0
@@ -28,7 +38,7 @@ def enforce(host: Host, it: checks.Nrpe, ids: Sequence[str]) -> None:
         return
     refuse(it)
     _plugins(host, it)
-    if not {*ids} - {checks.OURS}:
+    if not {*ids} - {controls.OURS}:
         return
     change = Transaction(host)
     _aside(host, it)
@@ -43,10 +53,10 @@ def refuse(it: checks.Nrpe) -> None:
     found = [it.problem()] if it.problem() else []
     if it.host.attributes(nrpe.PROGRAM) is None:
         found.append("nagios-nrpe-server is not installed")
-    if checks.OTHERS in it.wanted:
+    if controls.OTHERS in it.wanted:
         found += [
             f"{nrpe.TOP}:commands: the plugin {path} does not exist; install what brings it"
-            for path in checks.missing_plugins(it)
+            for path in files.missing_plugins(it)
         ]
     if found:
         raise Refused("; ".join(found))
@@ -73,18 +83,18 @@ def undone(host: Host, change: Transaction) -> Iterator[None]:
 
 def _plugins(host: Host, it: checks.Nrpe) -> None:
     """Ours. Nothing depends on the old ones, so they are not part of what is undone."""
-    for path, text in it.own_plugins.items() if checks.OURS in it.wanted else ():
+    for path, text in it.own_plugins.items() if controls.OURS in it.wanted else ():
         if host.read(path) != text:
             host.write(path, text, "0755")
-        if checks.access(host, path) != checks.PROGRAM_FILE:
-            _give(host, path, checks.PROGRAM_FILE)
+        if facts.access(host, path) != facts.PROGRAM_FILE:
+            _give(host, path, facts.PROGRAM_FILE)
 
 
 def _aside(host: Host, it: checks.Nrpe) -> None:
     """What others configured has no effect any more, and is kept. A file of a package that another
     path leads to stays.
     """
-    if checks.ALONE not in it.wanted:
+    if controls.ALONE not in it.wanted:
         return
     own = ("/etc/nagios/", "/etc/systemd/")
     for path in (*it.reading.foreign, *it.reading.drop_ins):
@@ -94,12 +104,12 @@ def _aside(host: Host, it: checks.Nrpe) -> None:
 
 def _write(host: Host, it: checks.Nrpe, change: Transaction) -> None:
     """Our files. The configuration of the distribution is kept beside ours."""
-    for path, text in it.setup.given.items() if checks.GENUINE in it.wanted else ():
+    for path, text in it.setup.given.items() if controls.GENUINE in it.wanted else ():
         if host.read(path) != text:
             host.path(nrpe.FOLDER).mkdir(mode=0o750, parents=True, exist_ok=True)
             change.write(path, text, "0600")
     for path, text in it.render().items():
-        control = checks.CONFIG if path == nrpe.CONFIG else checks.SANDBOX
+        control = controls.CONFIG if path == nrpe.CONFIG else controls.SANDBOX
         if control not in it.wanted or host.read(path) == text:
             continue
         found = host.read(path)
@@ -113,9 +123,9 @@ def secure(host: Host) -> None:
     """Owners and modes; what is right already stays as it is, for a change of them looks like one
     of the file.
     """
-    wanted = {**checks.ACCESS, nrpe.CONFIG: checks.PLAIN_FILE, nrpe.NEXT_KEY: "root:root 0600"}
+    wanted = {**facts.ACCESS, nrpe.CONFIG: facts.PLAIN_FILE, nrpe.NEXT_KEY: "root:root 0600"}
     for path, rights in wanted.items():
-        if checks.access(host, path) not in (None, rights):
+        if facts.access(host, path) not in (None, rights):
             _give(host, path, rights)
 
 
@@ -129,7 +139,7 @@ def _take_effect(host: Host, it: checks.Nrpe) -> None:
     distribution's configuration would do without.
     """
     systemctl(host, "daemon-reload")
-    if checks.SERVICE in it.wanted:
+    if controls.SERVICE in it.wanted:
         systemctl(host, "enable", "--quiet", nrpe.UNIT)
     if not reading.read_certificates(host).complete:
         systemctl(host, "stop", nrpe.UNIT)

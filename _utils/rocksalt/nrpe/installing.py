@@ -9,7 +9,7 @@ from typing import Any
 from rocksalt import nrpe
 from rocksalt.errors import Refused
 from rocksalt.host import Host
-from rocksalt.nrpe import certificates, checks, config, enforce, reading
+from rocksalt.nrpe import certificates, checks, config, enforce, facts, reading
 from rocksalt.transaction import Transaction
 
 
@@ -49,7 +49,7 @@ def request(it: checks.Nrpe) -> str:
     """
     _refuse_given(it)
     if not it.setup.monitors:
-        raise Refused(f"{checks.NOBODY}: {nrpe.TOP}:monitors names no network that is declared")
+        raise Refused(f"{facts.NOBODY}: {nrpe.TOP}:monitors names no network that is declared")
     if why := it.problem():
         raise Refused(why)
     key = certificates.new_key()

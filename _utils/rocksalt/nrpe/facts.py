@@ -1,0 +1,116 @@
+"""One host as the checks and the enforcement see it: its settings, how it is, and what is rendered
+for it.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from typing import Any
+
+from rocksalt import findings, nrpe
+from rocksalt.findings import Seen
+from rocksalt.host import Host
+from rocksalt.nrpe import config, reading, shipped, tls
+from rocksalt.nrpe.setup import Setup
+from rocksalt.settings import Baseline
+
+PLAIN_FILE = "root:root 0644"
+PROGRAM_FILE = "root:root 0755"
+ACCESS = {
+    nrpe.FOLDER: f"root:{nrpe.USER} 0750",
+    nrpe.AUTHORITY: PLAIN_FILE,
+    nrpe.CERTIFICATE: PLAIN_FILE,
+    nrpe.KEY: f"root:{nrpe.USER} 0640",
+}
+ENROL = "salt-run monitoring.enrol"
+NOBODY = "nobody watches this host"
+_SHOWN = 4
+
+
+class Facts:
+    """One host: what is wanted of its NRPE, and how that is. ``interpreter`` runs our plugins."""
+
+    def __init__(
+        self,
+        baseline: Baseline,
+        minion: str,
+        host: Host,
+        now: dt.datetime,
+        interpreter: str,
+        wires: reading.Wires | None = None,
+    ):
+        self.setup = Setup(baseline, minion)
+        self.host = host
+        self.now = now
+        self.interpreter = interpreter
+        self.wires = wires or reading.Wires()
+        self.wanted = findings.wanted(baseline, nrpe.FAMILY, self.setup.family.controls)
+
+    @cached_property
+    def reading(self) -> reading.Reading:
+        """The host as it is."""
+        return reading.read(self.host)
+
+    @cached_property
+    def address(self) -> str:
+        """Where NRPE is to listen; empty where no monitoring host can be reached."""
+        if given := str(self.setup.settings["address"]):
+            return given
+        firsts = (str(next(iter(network.hosts()), network[0])) for network in self.setup.monitors)
+        return next(filter(None, map(self.wires.source, firsts)), "")
+
+    @property
+    def place(self) -> str:
+        """Address and port, as they are listed."""
+        return f"{self.address} {self.setup.settings['port']}"
+
+    @cached_property
+    def allowed(self) -> list[str]:
+        """Who is heard."""
+        return self.setup.allowed(self.address)
+
+    @cached_property
+    def answers(self) -> tls.Answers:
+        """What the running NRPE answers to strangers."""
+        stranger = tls.unheard(self.address, self.allowed)
+        return self.wires.knock(self.address, self.setup.settings["port"], stranger)
+
+    def problem(self) -> str:
+        """Why NRPE cannot listen where it should; empty where it can."""
+        where = f"{nrpe.TOP}:address"
+        if not self.address:
+            return f"there is no way from this host to {nrpe.TOP}:monitors; name {where}"
+        if not self.wires.is_own(self.address):
+            return f"{where}: {self.address} is no address of this host"
+        return ""
+
+    def render(self) -> dict[str, str]:
+        """Our texts: path -> content."""
+        settings, named = self.setup.settings, self.setup.commands
+        return {
+            nrpe.CONFIG: config.render(settings, self.address, self.allowed, named),
+            nrpe.DROP_IN: config.drop_in(),
+        }
+
+    @cached_property
+    def own_plugins(self) -> dict[str, str]:
+        """Path -> content of the plugins that we bring."""
+        return shipped.programs(self.interpreter)
+
+
+def access(host: Host, path: str) -> str | None:
+    """Owner, group and mode of what has this very name."""
+    found = host.attributes(path, follow=False)
+    return found.access if found else None
+
+
+def some(found: Sequence[str]) -> str:
+    """A list as a sentence can carry it."""
+    more = f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
+    return "; ".join(found[:_SHOWN]) + more
+
+
+Checks = dict[str, tuple[Callable[[Facts], Any], Callable[[Facts], Seen]]]
+"""Control id -> what it expects, and what was seen."""
