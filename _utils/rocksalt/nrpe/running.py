@@ -1,4 +1,4 @@
-"""The running NRPE: what it was started on, where it listens, what strangers get, and what it may."""
+"""The running NRPE: what it started on, where it listens, what strangers get, and what it may."""
 
 from __future__ import annotations
 

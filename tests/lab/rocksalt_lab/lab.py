@@ -146,8 +146,11 @@ class Lab:
         hosts, and that nobody watches them.
         """
         people = {ADMINISTRATOR: {"keys": [self.public_key.strip()], "nopasswd": True}}
-        watched = {"nrpe": {"enabled": False}, "ossec": {"enabled": False}}
-        return {"networks": NETWORKS, "accounts": {"administrators": people}, **watched}
+        unwatched = {
+            family: {"controls": {control: {"off": "nobody watches hosts of the lab"}}}
+            for family, control in (("nrpe", "NRPE-001"), ("ossec", "OSS-001"))
+        }
+        return {"networks": NETWORKS, "accounts": {"administrators": people}, **unwatched}
 
     @property
     def abandoned(self) -> bool:
