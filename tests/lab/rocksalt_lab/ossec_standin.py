@@ -116,9 +116,9 @@ class Server:
         self.folder = f"/srv/ossec-{address}"
         self.unit = f"ossec-server-{address}"
 
-    def set_up(self, binary: Path, certificate: str, key: str) -> None:
+    def set_up(self, folder: Path, certificate: str, key: str) -> None:
         """Puts everything there; it does not run yet. ``certificate`` and ``key`` are PEM."""
-        self.host.copy_tree(binary.parent, "/opt/ossec-standin", (binary.name,))
+        self.host.copy_tree(folder, "/opt/ossec-standin")
         self.host.write(f"{self.folder}/server.pem", certificate)
         self.host.write(f"{self.folder}/server.key", key, mode="0600")
         self.host.write(f"{self.folder}/authd.pass", self.password + "\n", mode="0600")
