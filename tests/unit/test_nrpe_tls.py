@@ -96,8 +96,10 @@ def test_no_certificate_needed(knock, tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_old_and_anonymous_tls(knock, tmp_path):
-    found = knock(context(tmp_path, ssl.CERT_NONE, ssl.TLSVersion.TLSv1))
+@pytest.mark.parametrize("mode", [ssl.CERT_NONE, ssl.CERT_REQUIRED])
+def test_old_and_anonymous_tls(knock, tmp_path, mode):
+    """A server that wants a certificate refuses at the end, and takes the old version before."""
+    found = knock(context(tmp_path, mode, ssl.TLSVersion.TLSv1))
     assert found.old_tls == "served with TLSv1.1"
     assert found.anonymous == "served with TLSv1.2"
 

@@ -23,7 +23,8 @@ _ASKING, _ANSWERING = 1, 2
 _PACKET = struct.Struct("!hhIh1024s2x")
 _EVERYTHING = "ALL:COMPLEMENTOFALL:@SECLEVEL=0"
 _ANONYMOUS = "aNULL:@SECLEVEL=0"
-_CANNOT = ("NO_PROTOCOLS_AVAILABLE", "NO_CIPHERS_AVAILABLE", "NO_CIPHER_MATCH")
+_HANDSHAKE = 22
+_VERSIONS = {b"\3\1": "TLSv1", b"\3\2": "TLSv1.1", b"\3\3": "TLSv1.2"}
 
 
 @dataclass(frozen=True)
@@ -165,17 +166,23 @@ def _is_alert(error: OSError) -> bool:
 
 
 def _with(where: tuple[str, int], context: ssl.SSLContext) -> str:
-    """What a client gets that knows nothing better; what this host's own TLS cannot offer, nobody
-    can tell.
+    """What a client gets that knows nothing better: the first thing that the server says is an
+    alert, or that it takes the offer. Whether a certificate is missing comes later and is told by
+    another way to ask. What this host's own TLS cannot offer, nobody can tell.
     """
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
     try:
-        with _connect(where) as raw, context.wrap_socket(raw) as secured:
-            return f"{SERVED} with {secured.version()}"
+        with contextlib.suppress(ssl.SSLWantReadError):
+            context.wrap_bio(incoming, outgoing).do_handshake()
+        with _connect(where) as raw:
+            raw.sendall(outgoing.read())
+            answer = raw.recv(3, socket.MSG_WAITALL)
     except ssl.SSLError as error:
-        reason = error.reason or ""
-        return f"cannot be tried: {reason}" if reason in _CANNOT else REFUSED
+        return f"cannot be tried: {error.reason}"
     except OSError:
         return REFUSED
+    kind, version = (answer[0], answer[1:]) if len(answer) == 3 else (0, b"")
+    return f"{SERVED} with {_VERSIONS.get(version, 'old TLS')}" if kind == _HANDSHAKE else REFUSED
 
 
 def _plain(where: tuple[str, int]) -> str:
