@@ -487,3 +487,15 @@ def test_the_plugin_is_there_where_agents_look_for_it(ready, host):
     it = ready("master")
     host.path(program.PLUGINS).mkdir(parents=True)
     assert program.PLUGIN in drifting(it)["BKP-002"]
+
+
+def test_the_check_that_nrpe_asks_for_comes_before_its_folder(ready):
+    asked = {"commands": {"check_salt_backup": {"plugin": "check_salt_backup"}}}
+    it = ready("master", nrpe=asked)
+    assert program.PLUGIN in it.expected()["BKP-002"]
+
+
+def test_a_nrpe_that_is_left_as_found_asks_for_nothing(ready):
+    asked = {"commands": {"check_salt_backup": {"plugin": "check_salt_backup"}}}
+    it = ready("master", nrpe={"enabled": False, **asked})
+    assert program.PLUGIN not in it.expected()["BKP-002"]

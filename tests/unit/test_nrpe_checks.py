@@ -230,6 +230,10 @@ CASES = {
         unit(DropInPaths=f"{nrpe.DROP_IN} /run/systemd/system/{nrpe.UNIT}.d/a.conf"),
         {"NRPE-005": "a.conf changes the unit"},
     ),
+    "a drop-in behind another one of its name": (
+        put(f"/run/systemd/system.control/{nrpe.UNIT}.d/a.conf"),
+        {"NRPE-005": f"/run/systemd/system.control/{nrpe.UNIT}.d/a.conf changes the unit"},
+    ),
     "another unit": (
         unit(FragmentPath=f"/etc/systemd/system/{nrpe.UNIT}"),
         {"NRPE-005": f"/etc/systemd/system/{nrpe.UNIT} changes the unit"},

@@ -16,6 +16,7 @@ from rocksalt.transaction import ASIDE
 
 STOCK = "allowed_hosts=127.0.0.1\ncommand[check_users]=/bin/true\ninclude_dir=/etc/nagios/nrpe.d\n"
 MINE = "/etc/nagios/nrpe.d/mine.cfg"
+SYSTEMD = ("etc/systemd/system", "run/systemd/system", "run/systemd/system.control")
 ALL = [f"NRPE-{number:03}" for number in range(2, 18)]
 
 
@@ -133,13 +134,34 @@ def test_rights(host, net, apply, wrong):
 
 
 def test_what_is_others_is_put_aside(host, net, apply, wrong):
-    drop_in = f"/etc/systemd/system/{nrpe.UNIT}.d/zz.conf"
-    host.put(MINE, "command[a]=/bin/true\n")
-    host.put(drop_in, "[Service]\n")
+    drop_ins = [f"/{place}/{nrpe.UNIT}.d/zz.conf" for place in SYSTEMD]
+    for path in (MINE, *drop_ins):
+        host.put(path, path)
     apply(["NRPE-005"])
     assert wrong() == []
-    assert host.read(MINE + ASIDE) == "command[a]=/bin/true\n"
-    assert host.read(drop_in + ASIDE) == "[Service]\n"
+    assert [host.read(path + ASIDE) for path in (MINE, *drop_ins)] == [MINE, *drop_ins]
+
+
+def test_a_plugin_that_has_gone_is_no_reason_to_leave_the_rest(host, net, apply, wrong):
+    host.path(f"{nrpe.PLUGINS}/check_disk").unlink()
+    host.put(MINE, "command[a]=/bin/true\n")
+    apply(["NRPE-005"])
+    assert wrong() == ["NRPE-015"]
+
+
+@pytest.mark.parametrize(
+    ("plugin", "words"),
+    [
+        ("check_disk", "check_disk does not exist; install what brings it"),
+        ("check_salt_backup", "check_salt_backup does not exist; hardening.backup brings it"),
+    ],
+)
+def test_a_new_command_needs_its_plugin(host, net, apply, plugin, words):
+    host.path(f"{nrpe.PLUGINS}/check_disk").unlink()
+    before = host.read(nrpe.CONFIG)
+    with pytest.raises(Refused, match=words):
+        apply(["NRPE-003"], nrpe={"commands": {"new": {"plugin": plugin}}})
+    assert host.read(nrpe.CONFIG) == before
 
 
 def test_without_a_certificate_nothing_runs(host, fresh, apply, wrong):
@@ -218,7 +240,9 @@ def test_waived_controls_are_left(host, fresh, apply):
 
 
 def test_clean(host, fresh, apply):
-    host.put(MINE, "mine")
+    unit, drop_in = f"/run/systemd/system/{nrpe.UNIT}", f"/etc/systemd/system/{nrpe.UNIT}.d/a.conf"
+    for path in (MINE, unit, drop_in):
+        host.put(path if path == MINE else path + ASIDE, "mine")
     apply()
     found = enforce.leftovers(host)
     assert found == [
@@ -227,7 +251,8 @@ def test_clean(host, fresh, apply):
     ]
     enforce.clean(host)
     assert enforce.leftovers(host) == []
-    assert (host.read(nrpe.CONFIG), host.read(MINE)) == (STOCK, "mine")
+    assert host.read(nrpe.CONFIG) == STOCK
+    assert [host.read(path) for path in (MINE, unit, drop_in)] == ["mine"] * 3
     assert host.read(nrpe.KEY)
     assert services(host)[-1] == f"restart {nrpe.UNIT}"
 

@@ -8,6 +8,7 @@ import contextlib
 from collections.abc import Iterator, Sequence
 
 from rocksalt import nrpe
+from rocksalt.backup import program
 from rocksalt.errors import Refused
 from rocksalt.host import Host
 from rocksalt.nrpe import (
@@ -28,6 +29,13 @@ PATIENCE = 15.0
 RUN = "/run/rocksalt-nrpe"
 TRIAL = "rocksalt-nrpe-trial"
 _LOOPBACK = "127.0.0.1"
+_OURS = ("/etc/nagios/", "/etc/systemd/", "/run/systemd/")
+_PLACES = (
+    *("/etc/nagios/*", "/etc/nagios/nrpe.d/*", "/etc/nagios/nrpe.d/*/*"),
+    *(f"/{place}/systemd/system*/{nrpe.UNIT}" for place in ("etc", "run")),
+    *(f"/{place}/systemd/system*/{nrpe.UNIT}.d/*" for place in ("etc", "run")),
+)
+"""Where files of others may have been put aside."""
 
 
 def enforce(host: Host, it: checks.Nrpe, ids: Sequence[str]) -> None:
@@ -55,11 +63,17 @@ def refuse(it: checks.Nrpe) -> None:
         found.append("nagios-nrpe-server is not installed")
     if controls.OTHERS in it.wanted:
         found += [
-            f"{nrpe.TOP}:commands: the plugin {path} does not exist; install what brings it"
+            f"{nrpe.TOP}:commands: the plugin {path} does not exist; {_how_to_get(path)}"
             for path in files.missing_plugins(it)
         ]
     if found:
         raise Refused("; ".join(found))
+
+
+def _how_to_get(path: str) -> str:
+    if path == program.PLUGIN:
+        return "hardening.backup brings it to hosts that have a role in the backup"
+    return "install what brings it"
 
 
 @contextlib.contextmanager
@@ -96,9 +110,8 @@ def _aside(host: Host, it: checks.Nrpe) -> None:
     """
     if controls.ALONE not in it.wanted:
         return
-    own = ("/etc/nagios/", "/etc/systemd/")
     for path in (*it.reading.foreign, *it.reading.drop_ins):
-        if path.startswith(own):
+        if path.startswith(_OURS):
             host.rename(path, path + ASIDE)
 
 
@@ -222,9 +235,8 @@ def clean(host: Host) -> None:
     active = reading.show(host).get("ActiveState") == "active"
     for path in leftovers(host):
         host.remove(path)
-    patterns = ("/etc/nagios/*", "/etc/nagios/nrpe.d/*", "/etc/nagios/nrpe.d/*/*")
-    for pattern in (*patterns, f"{nrpe.DROP_IN.rpartition('/')[0]}/*"):
-        for path in host.glob(pattern + ASIDE):
+    for place in _PLACES:
+        for path in host.glob(place + ASIDE):
             host.rename(path, path.removesuffix(ASIDE))
     host.run("systemctl", "daemon-reload")
     if active:

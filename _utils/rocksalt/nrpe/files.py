@@ -7,7 +7,7 @@ from pathlib import PurePosixPath
 from rocksalt import nrpe
 from rocksalt.findings import AS_RENDERED, Seen, compared
 from rocksalt.host import Host
-from rocksalt.nrpe import config, controls
+from rocksalt.nrpe import commands, config, controls
 from rocksalt.nrpe.facts import ACCESS, PLAIN_FILE, PROGRAM_FILE, Checks, Facts, some
 
 
@@ -81,8 +81,18 @@ def _ours_seen(it: Facts) -> Seen:
 
 
 def missing_plugins(it: Facts) -> list[str]:
-    """Plugins of commands that do not exist, other than ours."""
-    others = [path for path in it.setup.plugins if path not in it.own_plugins]
+    """Plugins that do not exist, other than ours, of commands that NRPE has not yet: one that has
+    gone since is drift, and no reason to leave everything else as it is.
+    """
+    text = it.host.read(nrpe.CONFIG) or ""
+    old = config.effective(text) if text.startswith(config.HEADER) else {}
+    lines = it.setup.commands
+    found = {
+        commands.plugin(described)
+        for name, described in it.setup.settings["commands"].items()
+        if old.get(f"command[{name}]") != lines[name]
+    }
+    others = sorted(found - {*it.own_plugins})
     return [path for path in others if it.host.attributes(path) is None]
 
 

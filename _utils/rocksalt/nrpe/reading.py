@@ -20,6 +20,7 @@ _PROPERTIES = (
     *("ActiveState", "UnitFileState", "NeedDaemonReload", "FragmentPath", "DropInPaths"),
     *("MainPID", "ActiveEnterTimestampMonotonic", *config.SANDBOX),
 )
+_DROP_INS = tuple(f"/{place}/systemd/system*/{nrpe.UNIT}.d/*.conf" for place in ("etc", "run"))
 _DISTRIBUTION = ("/lib/systemd/system/", "/usr/lib/systemd/system/")
 FILES = (nrpe.AUTHORITY, nrpe.CERTIFICATE, nrpe.KEY)
 
@@ -175,8 +176,8 @@ def _drop_ins(host: Host, unit: Mapping[str, str]) -> list[str]:
     """What systemd reads of the unit beside the distribution's file and our drop-in, or will after
     a reload. A drop-in for every service is not about us.
     """
-    folder = nrpe.DROP_IN.rpartition("/")[0]
-    found = [*host.glob(f"{folder}/*.conf"), *unit.get("DropInPaths", "").split()]
+    found = [path for pattern in _DROP_INS for path in host.glob(pattern)]
+    found += unit.get("DropInPaths", "").split()
     if not unit.get("FragmentPath", "").startswith(_DISTRIBUTION):
         found.append(unit.get("FragmentPath", ""))
     return [

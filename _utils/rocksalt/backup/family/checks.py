@@ -18,6 +18,7 @@ from rocksalt.backup.vaults import disks
 from rocksalt.backup.vaults.file import MARKER
 from rocksalt.findings import AS_RENDERED, Seen, compared
 from rocksalt.host import Host
+from rocksalt.nrpe import commands
 from rocksalt.settings import Baseline
 
 BACKED_UP = "BKP-001"
@@ -130,8 +131,17 @@ def _files_expected(it: Backup) -> dict[str, str]:
 
 
 def _plugin(it: Backup, value: str) -> dict[str, str]:
-    """The check for NRPE, where that has a place for it."""
-    return {program.PLUGIN: value} if it.host.path(program.PLUGINS).is_dir() else {}
+    """The check for NRPE, where that has a place for it, or is about to ask for it."""
+    asked = it.host.path(program.PLUGINS).is_dir() or _asked_by_nrpe(it.setup.baseline)
+    return {program.PLUGIN: value} if asked else {}
+
+
+def _asked_by_nrpe(baseline: Baseline) -> bool:
+    """Whether a command of NRPE runs the check: NRPE comes later in a run and needs it there."""
+    family = baseline.families.get("nrpe")
+    if not family or not family.settings["enabled"]:
+        return False
+    return program.PLUGIN in map(commands.plugin, family.settings["commands"].values())
 
 
 def wanted_files(it: Backup) -> dict[str, tuple[str | None, str]]:
