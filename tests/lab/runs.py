@@ -157,14 +157,17 @@ def without_penalties(host: Host) -> Iterator[None]:
     host.run(f"rm -f {OWN_PENALTIES}; systemctl reload ssh")
 
 
-def look_after_each(host: Host, cases: Iterable[tampers.Case]) -> dict[str, dict[str, str]]:
+def look_after_each(
+    host: Host, cases: Iterable[tampers.Case], *families: str
+) -> dict[str, dict[str, str]]:
     """Case name -> (control id -> reason), from one process that breaks the host and puts it back.
+    Where families are named, others are not looked at.
 
     The name "" stands for the look after the last case.
     """
     host.write("/root/look.py", (tampers.FOLDER.parent / "on_host" / "look.py").read_text())
     todo = [{"name": case.name, "break": case.command, "undo": case.undo} for case in cases]
-    command = [PYTHON, "-W", "ignore", "/root/look.py"]
+    command = [PYTHON, "-W", "ignore", "/root/look.py", *families]
     done = host.run(command, input=json.dumps(todo), timeout=270)
     lines = (json.loads(line) for line in done.stdout.splitlines() if line.startswith("{"))
     return {line["name"]: line["found"] for line in lines}
