@@ -197,6 +197,18 @@ AGENTS = {
         "OSS-003 (critical)",
     ),
     "no server": (UNWATCHED, None, "CRITICAL", "OSS-001 (high)"),
+    "no server by decision": (
+        report(finding("OSS-001", "high", "skipped", "ossec")),
+        None,
+        "OK",
+        "OSSEC OK - none of its controls applies; reported",
+    ),
+    "no server for a time": (
+        report(finding("OSS-001", "high", "waived", "ossec")),
+        None,
+        "OK",
+        "none of its controls applies",
+    ),
     "an old report": (report(time=ago(days=2)), agent(), "UNKNOWN", "2 days old"),
     "an old report of a dead agent": (
         report(time=ago(days=2)),

@@ -25,6 +25,8 @@ _STALE = 300
 _OPTIONAL = "ossec-execd"
 """It ends by itself where responses are switched off; the baseline knows whether it should run."""
 _NOBODY = "OSS-001"
+_UNWATCHED = ("drift", "waived", "skipped")
+"""Whether or not that was decided, there is no agent to ask."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -42,7 +44,9 @@ def _judge(given: argparse.Namespace, now: dt.datetime) -> Iterator[Told]:
         known = report.load(given.report, "drift report")
         fresh = report.recent(known, given, now)
         told = [*report.findings(known, given, "ossec"), fresh]
-        unwatched = any((it["id"], it["status"]) == (_NOBODY, "drift") for it in known["findings"])
+        unwatched = any(
+            it["id"] == _NOBODY and it["status"] in _UNWATCHED for it in known["findings"]
+        )
     except Unknown as unknown:
         told.append(Told(UNKNOWN, str(unknown)))
     if not unwatched:

@@ -113,7 +113,8 @@ def findings(report: Report, given: argparse.Namespace, family: str = "") -> Ite
     if failed:
         yield Told(UNKNOWN, f"{len(failed)} could not be checked: {_named(failed)}")
     fine = len(by_status.get("ok", []))
-    words = "" if drifted or failed else f"{fine} of {len(known)} controls hold"
+    words = f"{fine} of {len(known)} controls hold" if fine else "none of its controls applies"
+    words = "" if drifted or failed else words
     yield Told(OK, words, tuple(_figures(report, family, by_status)))
 
 
