@@ -17,7 +17,7 @@ import salt.payload
 from rocksalt import program, source
 from rocksalt.findings import judge
 from rocksalt.host import Host
-from rocksalt.ossec import checks, declared, enrolment, installed, marks, repository
+from rocksalt.ossec import KEYS, checks, declared, enrolment, installed, marks, repository
 from rocksalt.ossec import enforce as enforcement
 from rocksalt.ossec.problems import problems as contradictions
 from rocksalt.plainly import plainly
@@ -202,7 +202,7 @@ def enrol(saltenv=None):
             "there is no server in hardening:ossec:servers, or no agent on this host"
         )
     with plainly():
-        key = enrolment.enrol(host, it.declared, installed.of(host, checks.KEYS))
+        key = enrolment.enrol(host, it.declared, installed.of(host, KEYS))
         enforcement.restart(host, it)
     return {"server": it.declared.servers[0], "name": key.name, "id": key.number}
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from rocksalt import ossec, settings
 from rocksalt.host import Host, Ran
-from rocksalt.ossec import checks, declared, enrolment, files, installed, state
+from rocksalt.ossec import checks, declared, enrolment, files, guarded, installed, state
 
 SERVER, OTHER = "192.0.2.10", "192.0.2.11"
 ADMIN = "198.51.100.7"
@@ -92,13 +92,13 @@ class AgentHost(Host):
         return super().run(*command, timeout=timeout, text=text)
 
     def _divert(self, command: tuple[str, ...]) -> None:
-        lines = (self.read(checks.DIVERSIONS) or "").splitlines()
+        lines = (self.read(guarded.DIVERSIONS) or "").splitlines()
         if "--add" in command:
             lines += [command[-1], command[command.index("--divert") + 1], ":"]
         else:
             place = lines.index(command[-1])
             del lines[place : place + 3]
-        self.put(checks.DIVERSIONS, "\n".join([*lines, ""]))
+        self.put(guarded.DIVERSIONS, "\n".join([*lines, ""]))
 
     def start(self, *names: str, ago: float = 0) -> None:
         """Has daemons run since then, all unless told which."""

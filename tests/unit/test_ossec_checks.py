@@ -15,7 +15,7 @@ from ossec_agent import ADMIN, CONNECTED, OTHER, SERVER, AgentHost, look
 
 from rocksalt import ossec, settings
 from rocksalt.findings import judge
-from rocksalt.ossec import checks, declared, enrolment, files, state, watched
+from rocksalt.ossec import checks, declared, enrolment, files, guarded, state, watched
 
 FW, DENY = "firewall-drop.sh", "/etc/hosts.deny"
 
@@ -178,10 +178,10 @@ BROKEN: dict[str, tuple[Break, set[str], str]] = {
     "management may be banned": (
         lambda h: h.put(ossec.SETTINGS, '{"never_ban": [], "users": []}', 0o600),
         {"OSS-012"},
-        "/etc/rocksalt/ossec.json is not as rendered",
+        "/etc/rocksalt/ossec.json was edited",
     ),
     "the next upgrade bans": (
-        lambda h: h.put(checks.DIVERSIONS, ""),
+        lambda h: h.put(guarded.DIVERSIONS, ""),
         {"OSS-012"},
         "the next upgrade would replace it",
     ),
@@ -194,7 +194,12 @@ BROKEN: dict[str, tuple[Break, set[str], str]] = {
     "the timer is edited": (
         lambda h: h.put(files.TIMER, "[Timer]\n"),
         {"OSS-014"},
-        "rocksalt-ossec-status.timer is not as rendered",
+        "rocksalt-ossec-status.timer was edited",
+    ),
+    "others can write to the timer": (
+        lambda h: h.path(files.TIMER).chmod(0o666),
+        {"OSS-014"},
+        "rocksalt-ossec-status.timer is root:root 0666, expected root:root 0644",
     ),
     "the status is old": (
         lambda h: h.put(ossec.STATUS, json.dumps({"time": "2020-01-01T00:00:00Z"})),

@@ -18,7 +18,7 @@ from rocksalt import ossec
 from rocksalt.errors import Refused
 from rocksalt.findings import judge
 from rocksalt.host import Ran
-from rocksalt.ossec import checks, enforce, enrolment, files, marks, state
+from rocksalt.ossec import enforce, enrolment, files, guarded, marks, state
 
 SECRET = "s3cr3t-enrolment"
 SECRET_OF_A_SNAPSHOT = "***"
@@ -163,7 +163,8 @@ def test_killed_after_the_key_came_it_does_not_enrol_again(fresh, shipped):
     with pytest.raises(Killed):
         enrolment.enrol(fresh, look(fresh, shipped).declared, "root:ossec 0640")
     assert not fresh.path(ossec.RUN).exists()
-    assert checks.enrolment_faults(look(fresh, shipped)) == []
+    it = look(fresh, shipped)
+    assert enrolment.faults(it.declared, it.key, it.note) == []
 
 
 def test_another_server_gets_another_key(fresh, shipped):
@@ -186,6 +187,16 @@ def test_a_key_that_a_declared_server_answers_to_is_kept(fresh, shipped):
     assert heal(fresh, shipped, pillar) == []
     assert not [words for words in fresh.ran if words[0].endswith("agent-auth")]
     assert fresh.read(ossec.KEYS) == KEY
+
+
+def test_a_key_that_the_daemon_has_not_read_is_not_kept(fresh, shipped):
+    """The server answers to the key that was there before."""
+    heal(fresh, shipped)
+    fresh.put(ossec.KEYS, f"1024 web1 any {'cd' * 32}\n", 0o640)
+    fresh.age(ossec.KEYS, -2)
+    fresh.ran.clear()
+    heal(fresh, shipped)
+    assert [c[0] for c in fresh.ran].count(f"{ossec.BIN}/agent-auth") == 1
 
 
 def test_without_password_and_certificate_a_person_enrols(fresh, shipped):
@@ -251,7 +262,7 @@ def test_scripts_that_an_upgrade_brings_stand_behind_ours(fresh, shipped):
     fresh.put(f"{ossec.RESPONSES}/route-null.sh", "#!/bin/sh\nroute add $3 reject\n", 0o755)
     assert "OSS-012" in drifted(fresh, shipped)
     enforce.enforce(fresh, look(fresh, shipped), ["OSS-012"])
-    assert checks.script_state(fresh, "route-null.sh") == "behind ours"
+    assert guarded.script_state(fresh, "route-null.sh") == "behind ours"
     assert "route add" in fresh.read(f"{ossec.ORIGINALS}/route-null.sh")
 
 
@@ -263,7 +274,7 @@ def test_killed_between_it_goes_on(fresh, shipped, step):
         fresh.path(ossec.ORIGINALS).mkdir()
         fresh.rename(path, original)
     assert heal(fresh, shipped) == []
-    assert checks.script_state(fresh, "host-deny.sh") == "behind ours"
+    assert guarded.script_state(fresh, "host-deny.sh") == "behind ours"
 
 
 def test_what_a_package_leaves_open_is_closed(fresh, shipped):

@@ -26,14 +26,17 @@ from rocksalt.ossec import (
     STATE,
     STATUS,
     bans,
-    checks,
+    controls,
     enrolment,
+    facts,
     files,
+    guarded,
     installed,
     repository,
     state,
     validating,
 )
+from rocksalt.ossec.facts import Facts
 from rocksalt.transaction import ASIDE, Transaction, each, must, systemctl
 
 _PATIENCE, _FOR_SERVER = 45.0, 30.0
@@ -43,18 +46,18 @@ answers, which tries the next one after 20.
 _SCRIPT = f"root:{GROUP} 0550"
 
 
-def enforce(host: Host, it: checks.Ossec, ids: Sequence[str]) -> None:
+def enforce(host: Host, it: Facts, ids: Sequence[str]) -> None:
     """Enforces the controls ``ids``; raises :class:`Refused` with all that failed."""
     steps: list[Callable[[], object]] = []
-    if checks.SIGNED in ids:
+    if controls.SIGNED in ids:
         steps.append(partial(_repository, host, it))
     if it.version:
         steps += [partial(step, host, it) for i, step in _STEPS.items() if i in ids]
         if {*ids} & _RESTARTS:
             steps.append(partial(_take_effect, host, it, ids))
-        if checks.UNBANNED in ids:
+        if controls.UNBANNED in ids:
             steps.append(partial(_unban, host, it))
-        if checks.NOTED in ids:
+        if controls.NOTED in ids:
             steps.append(partial(_note, host))
     elif it.declared.servers:
         why = f"{it.package} is not installed" if it.package else "no OSSEC agent is installed"
@@ -77,12 +80,12 @@ def _put(host: Host, path: str, text: str, access: str) -> None:
     _give(host, path, access)
 
 
-def _repository(host: Host, it: checks.Ossec) -> None:
+def _repository(host: Host, it: Facts) -> None:
     for path, text in repository.files(it.declared).items():
         _put(host, path, text, files.FOR_ALL)
 
 
-def _access(host: Host, it: checks.Ossec) -> None:
+def _access(host: Host, it: Facts) -> None:
     """Writes down how a new version was installed, then gives everything its owner and mode."""
     if installed.record(host).version != it.build:
         installed.write_down(host, it.build)
@@ -92,11 +95,11 @@ def _access(host: Host, it: checks.Ossec) -> None:
             _give(host, path, access)
 
 
-def _own(host: Host, it: checks.Ossec) -> None:
+def _own(host: Host, it: Facts) -> None:
     """Our program, and our scripts before those of the package."""
     for path, (text, access) in it.own().items():
         _put(host, path, text, access)
-    names = [n for n in it.scripts() if checks.script_state(host, n) != "behind ours"]
+    names = [n for n in it.scripts() if guarded.script_state(host, n) != guarded.BEHIND_OURS]
     if not names:
         return
     folder = host.path(ORIGINALS)
@@ -112,7 +115,7 @@ def _stand_before(host: Host, name: str) -> None:
     """
     path, original = f"{RESPONSES}/{name}", f"{ORIGINALS}/{name}"
     access = installed.record(host).access.get(path, _SCRIPT)
-    if path not in checks.diverted(host):
+    if path not in guarded.diverted(host):
         words = ("--local", "--no-rename", "--divert", original, "--add", path)
         must(host, f"{path} cannot be diverted", "dpkg-divert", *words)
     text = host.read(path)
@@ -124,7 +127,7 @@ def _stand_before(host: Host, name: str) -> None:
     _give(host, path, access)
 
 
-def _no_commands(host: Host, it: checks.Ossec) -> None:
+def _no_commands(host: Host, it: Facts) -> None:
     """The local file wins over the package's own."""
     local = OPTIONS[-1]
     lines = (host.read(local) or "").splitlines()
@@ -134,11 +137,9 @@ def _no_commands(host: Host, it: checks.Ossec) -> None:
     _give(host, local, installed.of(host, local))
 
 
-def _enrol(host: Host, it: checks.Ossec) -> None:
+def _enrol(host: Host, it: Facts) -> None:
     """Keeps a key to which a declared server answers; otherwise gets one."""
-    if it.note.digest != (it.key.digest if it.key else "") and enrolment.adoptable(
-        it.declared, it.key, it.status
-    ):
+    if it.note.digest != (it.key.digest if it.key else "") and it.adoptable:
         enrolment.adopt(host, it.declared, it.status)
     elif why := enrolment.by_hand(it.declared, it.key, it.note):
         raise Refused(why)
@@ -146,16 +147,16 @@ def _enrol(host: Host, it: checks.Ossec) -> None:
         enrolment.enrol(host, it.declared, installed.of(host, KEYS))
 
 
-_STEPS: dict[str, Callable[[Host, checks.Ossec], None]] = {
-    checks.ACCESS: _access,
-    checks.GUARDED: _own,
-    checks.NO_COMMANDS: _no_commands,
-    checks.ENROLLED: _enrol,
+_STEPS: dict[str, Callable[[Host, Facts], None]] = {
+    controls.ACCESS: _access,
+    controls.GUARDED: _own,
+    controls.NO_COMMANDS: _no_commands,
+    controls.ENROLLED: _enrol,
 }
-_RESTARTS = {checks.RUNNING, checks.CONFIGURED, checks.ENROLLED, checks.NO_COMMANDS}
+_RESTARTS = {controls.RUNNING, controls.CONFIGURED, controls.ENROLLED, controls.NO_COMMANDS}
 
 
-def _take_effect(host: Host, it: checks.Ossec, ids: Sequence[str]) -> None:
+def _take_effect(host: Host, it: Facts, ids: Sequence[str]) -> None:
     """Puts the configuration in its place, and starts all daemons together: the one for responses
     and the one that speaks with the server lose each other otherwise.
     """
@@ -165,7 +166,7 @@ def _take_effect(host: Host, it: checks.Ossec, ids: Sequence[str]) -> None:
         _give(host, KEYS, installed.of(host, KEYS))
     change, text, replaced = Transaction(host), it.render(), False
     try:
-        if checks.CONFIGURED in ids and host.read(CONF) != text:
+        if controls.CONFIGURED in ids and host.read(CONF) != text:
             validating.check(host, text, access)
             change.write(CONF, text, "0600")
             replaced = True
@@ -177,13 +178,13 @@ def _take_effect(host: Host, it: checks.Ossec, ids: Sequence[str]) -> None:
     except (Refused, OSError) as error:
         back = _back(host, it, change, access) if replaced else ""
         raise Refused("; ".join(filter(None, (str(error), back)))) from None
-    _wait(lambda: checks.Ossec(it.declared, host, time.time()).status["connected"], _FOR_SERVER)
+    _wait(lambda: Facts(it.declared, host, time.time()).status["connected"], _FOR_SERVER)
 
 
-def restart(host: Host, it: checks.Ossec) -> None:
+def restart(host: Host, it: Facts) -> None:
     """Starts all daemons anew, and at boot; raises :class:`Refused` where one does not run then."""
     if not it.unit:
-        raise Refused(f"there is no unit {' or '.join(checks.UNITS)} that starts the agent")
+        raise Refused(f"there is no unit {' or '.join(facts.UNITS)} that starts the agent")
     systemctl(host, "--quiet", "enable", it.unit)
     systemctl(host, "restart", it.unit)
 
@@ -202,7 +203,7 @@ def _last_words(host: Host) -> str:
     return errors[-1].strip() if errors else "its log says nothing"
 
 
-def _back(host: Host, it: checks.Ossec, change: Transaction, access: str) -> str:
+def _back(host: Host, it: Facts, change: Transaction, access: str) -> str:
     """Puts the old configuration back, with which the daemons start again; how that went."""
     failures = change.undo()
     if host.attributes(CONF):
@@ -225,7 +226,7 @@ def _wait(ready: Callable[[], bool], seconds: float) -> bool:
     return True
 
 
-def _unban(host: Host, it: checks.Ossec) -> None:
+def _unban(host: Host, it: Facts) -> None:
     found = bans.unwanted(host, it.declared.never_ban)
     for ban in found:
         if ban.lift:
@@ -261,12 +262,12 @@ def leftovers(host: Host) -> list[str]:
     own = [SETTINGS, PROGRAM, *files.units(), STATUS, NOTE, INSTALLED]
     own += [repository.KEY, repository.SOURCES]
     found = [path for path in own if host.attributes(path, follow=False) is not None]
-    return found + sorted(checks.diverted(host))
+    return found + sorted(guarded.diverted(host))
 
 
 def clean(host: Host) -> None:
     """Takes it away; the package's scripts are where they were, and ban whom they are told to."""
-    for path, original in sorted(checks.diverted(host).items()):
+    for path, original in sorted(guarded.diverted(host).items()):
         if host.read(original) is not None:
             host.rename(original, path)
         elif files.is_wrapper(path, host.read(path)):

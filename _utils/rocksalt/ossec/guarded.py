@@ -1,0 +1,136 @@
+"""What keeps the agent what it is: its own files, and what stands before its responses."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rocksalt.errors import Refused
+from rocksalt.findings import Seen
+from rocksalt.host import Host
+from rocksalt.ossec import (
+    OPTIONS,
+    ORIGINALS,
+    RESPONSES,
+    TOP,
+    bans,
+    controls,
+    files,
+    installed,
+    repository,
+)
+from rocksalt.ossec.facts import (
+    Checks,
+    Facts,
+    amiss,
+    files_seen,
+    files_wanted,
+    listed,
+    nothing,
+    some,
+)
+
+BEHIND_OURS = "behind ours"
+DIVERSIONS = "/var/lib/dpkg/diversions"
+
+
+def _unchanged_seen(it: Facts) -> Seen:
+    if installed.record(it.host).version != it.build:
+        why = "this version has not been written down yet, which state.apply hardening.ossec does"
+        return Seen(problem="skipped", reason=why)
+    return listed(installed.changed(it.host, it.package))
+
+
+def _access_expected(it: Facts) -> dict[str, Any]:
+    return {"written down": it.build, **installed.wanted_access(it.host)}
+
+
+def _access_seen(it: Facts) -> Seen:
+    wanted, now = installed.wanted_access(it.host), installed.access(it.host)
+    why = [f"{p} is {now[p]}, expected {wanted[p]}" for p in now if now[p] != wanted[p]]
+    written = installed.record(it.host).version
+    if written != it.build:
+        why.append(f"how version {it.build} was installed is not written down yet")
+    return Seen({"written down": written, **now}, some(why))
+
+
+def _guarded_expected(it: Facts) -> dict[str, Any]:
+    return {
+        **files_wanted(it.own()),
+        "scripts": dict.fromkeys(it.scripts(), BEHIND_OURS),
+        "management": "declared",
+    }
+
+
+def _guarded_seen(it: Facts) -> Seen:
+    own = it.own()
+    found = files_seen(it.host, own)
+    why = [*amiss(found, own)]
+    actual: dict[str, Any] = {**found}
+    actual["scripts"] = {name: script_state(it.host, name) for name in it.scripts()}
+    why += [f"{n}: {s}" for n, s in actual["scripts"].items() if s != BEHIND_OURS]
+    declared = "management" in it.declared.baseline.networks
+    actual["management"] = "declared" if declared else "not declared"
+    if not declared:
+        lost = "hardening:networks:management is not declared, so administrators may be banned"
+        return Seen(actual, some([lost, *why]), remedy="" if why else "manual")
+    return Seen(actual, some(why))
+
+
+def script_state(host: Host, name: str) -> str:
+    """Whether our script stands before one of the package's, also after the next upgrade."""
+    path, original = f"{RESPONSES}/{name}", f"{ORIGINALS}/{name}"
+    text = host.read(path)
+    if not files.is_wrapper(path, text):
+        return "missing" if text is None else "bans whom it is told to"
+    attributes = host.attributes(path, follow=False)
+    if attributes is None or attributes.owner != "root" or int(attributes.mode, 8) & 0o022:
+        return "others can change it"
+    if host.read(original) is None:
+        return "the package's script is gone"
+    return BEHIND_OURS if path in diverted(host) else "the next upgrade would replace it"
+
+
+def diverted(host: Host) -> dict[str, str]:
+    """Path -> where dpkg puts what a package has for it."""
+    lines = (host.read(DIVERSIONS) or "").splitlines()
+    triples = zip(lines[::3], lines[1::3], strict=False)
+    return {path: to for path, to in triples if to.startswith(f"{ORIGINALS}/")}
+
+
+def _unbanned_seen(it: Facts) -> Seen:
+    try:
+        return listed(bans.unwanted(it.host, it.declared.never_ban))
+    except Refused as error:
+        return Seen(problem="error", reason=str(error))
+
+
+def _no_commands_seen(it: Facts) -> Seen:
+    found = [*installed.remote_commands({path: it.host.read(path) for path in OPTIONS})]
+    return listed(found, some(f"{path} allows logcollector.remote_commands" for path in found))
+
+
+def _repository(it: Facts) -> dict[str, tuple[str, str]]:
+    return {path: (text, files.FOR_ALL) for path, text in repository.files(it.declared).items()}
+
+
+def _signed_expected(it: Facts) -> dict[str, Any]:
+    return {**files_wanted(_repository(it))}
+
+
+def _signed_seen(it: Facts) -> Seen:
+    wanted = _repository(it)
+    if it.package and it.settings["repository"] and not wanted:
+        why = f"{TOP}:repository_key is empty: {it.package} comes from where apt finds it"
+        return Seen("apt's other sources", why, remedy="manual")
+    actual = files_seen(it.host, wanted)
+    return Seen(actual, some(amiss(actual, wanted)))
+
+
+CHECKS: Checks = {
+    controls.UNCHANGED: (nothing, _unchanged_seen),
+    controls.ACCESS: (_access_expected, _access_seen),
+    controls.GUARDED: (_guarded_expected, _guarded_seen),
+    controls.UNBANNED: (nothing, _unbanned_seen),
+    controls.NO_COMMANDS: (nothing, _no_commands_seen),
+    controls.SIGNED: (_signed_expected, _signed_seen),
+}
