@@ -109,6 +109,14 @@ def listens(*places):
     return lambda host, net: host.answer("ss -Hltunpe", "".join(texts))
 
 
+def stopped(**other):
+    def change(host, net):
+        unit(MainPID="0", **other)(host, net)
+        listens()(host, net)
+
+    return change
+
+
 def certified(certificate, key=None, by="monitoring"):
     """Another certificate on the disk and in use."""
 
@@ -131,7 +139,7 @@ def mode(path, value):
 PLUGIN = f"{nrpe.PLUGINS}/check_disk"
 CASES = {
     "stopped": (
-        unit(ActiveState="inactive", MainPID="0"),
+        stopped(ActiveState="inactive"),
         {
             "NRPE-002": "inactive",
             **dict.fromkeys(
@@ -146,7 +154,25 @@ CASES = {
     ),
     "a file of others is included": (
         edit(nrpe.CONFIG, "debug=0", "debug=0\ninclude=/tmp/x.cfg"),
-        {"NRPE-003": "has include=/tmp/x.cfg"},
+        {
+            "NRPE-003": "has include=/tmp/x.cfg",
+            **dict.fromkeys(("NRPE-008", "NRPE-009"), "has NRPE read /tmp/x.cfg as well"),
+        },
+    ),
+    "an equals sign before an option": (
+        edit(nrpe.CONFIG, "ssl_use_adh=0", "ssl_use_adh=0\n==dont_blame_nrpe=1"),
+        {"NRPE-003": "has dont_blame_nrpe=1", "NRPE-009": "'dont_blame_nrpe': '1'"},
+    ),
+    "a second list of hosts": (
+        edit(nrpe.CONFIG, "allowed_hosts=", "allowed_hosts=0.0.0.0/0\nallowed_hosts="),
+        {"NRPE-003": "has allowed_hosts=0.0.0.0/0", "NRPE-008": "0.0.0.0/0 is heard"},
+    ),
+    "another NRPE than that of the unit": (
+        unit(ActiveState="inactive", MainPID="0"),
+        {
+            "NRPE-002": f"a NRPE that {nrpe.UNIT} did not start listens on {ADDRESS} 5666",
+            **dict.fromkeys(("NRPE-004", "NRPE-017"), "does not run"),
+        },
     ),
     "an option is gone": (
         edit(nrpe.CONFIG, "ssl_use_adh=0\n", ""),
@@ -352,13 +378,29 @@ def test_a_file_changed_after_the_start(shipped, host, net, path):
     assert seen.reason == f"NRPE was not started since {path} changed"
 
 
-def test_no_certificate_yet(host, differing):
+def test_no_certificate_yet(host, net, differing):
     for path in reading.FILES:
         host.path(path).unlink()
+    stopped(ActiveState="inactive", UnitFileState="disabled")(host, net)
     found = differing()
     assert found.pop("NRPE-011").endswith("from the master: salt-run monitoring.enrol web1")
-    assert set(found) == {*checks.NEED_CERTIFICATE}
-    assert set(found.values()) == {"NRPE has no certificate yet (NRPE-011)"}
+    silent = [i for i, why in found.items() if why == "NRPE does not run (NRPE-002)"]
+    assert silent == ["NRPE-006", "NRPE-007", "NRPE-008", "NRPE-017"]
+    assert {*found} - {*silent} == {*checks.NEED_CERTIFICATE}
+    assert {found[i] for i in checks.NEED_CERTIFICATE} == {"NRPE has no certificate yet (NRPE-011)"}
+
+
+def test_without_a_certificate_strangers_are_answered(shipped, host, net):
+    """A NRPE of the distribution, or of somebody: that is never passed over."""
+    host.path(nrpe.CERTIFICATE).unlink()
+    host.put("/proc/700/cmdline", "/usr/sbin/nrpe\0-n\0-c\0/tmp/evil.cfg\0-f\0")
+    listens(("0.0.0.0", 5666, "nrpe"))(host, net)
+    net.answers = tls.Answers(*["served"] * 4, "heard", "")
+    found = nrpe_hosts.comparison(shipped, host, net).seen()
+    assert "without a certificate: served" in found["NRPE-007"].reason
+    assert "is heard although it is not allowed" in found["NRPE-008"].reason
+    assert "listens on 0.0.0.0 5666" in found["NRPE-006"].reason
+    assert not any(found[i].problem or found[i].remedy for i in ("NRPE-006", "NRPE-007"))
 
 
 def test_whose_business_a_certificate_is(shipped, host, net):

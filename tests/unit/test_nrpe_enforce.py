@@ -15,6 +15,7 @@ from rocksalt.nrpe import certificates, config, enforce, facts, installing, read
 from rocksalt.transaction import ASIDE
 
 STOCK = "allowed_hosts=127.0.0.1\ncommand[check_users]=/bin/true\ninclude_dir=/etc/nagios/nrpe.d\n"
+STOP = f"disable --quiet --now {nrpe.UNIT}"
 MINE = "/etc/nagios/nrpe.d/mine.cfg"
 SYSTEMD = ("etc/systemd/system", "run/systemd/system", "run/systemd/system.control")
 ALL = [f"NRPE-{number:03}" for number in range(2, 18)]
@@ -111,7 +112,7 @@ def test_what_is_refused_before_anything_is_written(host, fresh, apply, change, 
     change(host, fresh)
     with pytest.raises(Refused, match=words):
         apply()
-    assert host.ran == []
+    assert services(host) == ([STOP] if host.attributes(nrpe.PROGRAM) else [])
     assert host.read(nrpe.CONFIG) == STOCK
     assert not host.glob(f"{nrpe.PLUGINS}/check_luks")
 
@@ -168,7 +169,7 @@ def test_without_a_certificate_nothing_runs(host, fresh, apply, wrong):
     """The distribution's configuration would serve whoever comes without one."""
     host.path(nrpe.CERTIFICATE).unlink()
     apply()
-    assert services(host)[-1] == f"stop {nrpe.UNIT}"
+    assert services(host)[-1] == STOP
     assert host.read(nrpe.CONFIG).startswith(config.HEADER)
     assert "NRPE-011" in wrong()
 
@@ -195,7 +196,7 @@ def test_what_does_not_work_is_undone(host, fresh, apply, name):
     assert host.read(nrpe.CONFIG) == STOCK
     assert host.read(nrpe.DROP_IN) is None
     assert host.read(nrpe.CONFIG + ASIDE) is None
-    assert services(host)[-2:] == ["daemon-reload", f"restart {nrpe.UNIT}"]
+    assert services(host)[-2:] == ["daemon-reload", STOP], "it would answer without a certificate"
     assert host.read(f"{enforce.RUN}/nrpe.cfg") is None
 
 
@@ -206,16 +207,50 @@ def test_what_nrpe_says_is_told(host, fresh, apply):
         apply()
     assert str(caught.value) == (
         "rocksalt-nrpe-trial.service does not listen on 127.0.0.1 port 40000: Error: could not use "
-        "private key file; the old configuration is back"
+        f"private key file; the old configuration is back, but {enforce.STOPPED}"
     )
 
 
-def test_what_was_stopped_stays_so(host, fresh, apply):
-    nrpe_hosts.unit(host, ActiveState="inactive", MainPID="0")
+@pytest.mark.parametrize(
+    ("at_boot", "done"), [("disabled", f"stop {nrpe.UNIT}"), ("enabled", STOP)]
+)
+def test_what_was_stopped_stays_so(host, fresh, apply, at_boot, done):
+    nrpe_hosts.unit(host, ActiveState="inactive", MainPID="0", UnitFileState=at_boot)
     fresh.listens = False
     with pytest.raises(Refused):
         apply()
-    assert services(host)[-1] == f"stop {nrpe.UNIT}"
+    assert services(host)[-1] == done
+
+
+def test_what_was_guarded_runs_on(host, net, apply):
+    """The old configuration asks for certificates, so monitoring goes on with it."""
+    host.put(nrpe.CONFIG, host.read(nrpe.CONFIG).replace("debug=0", "debug=1"))
+    net.listens = False
+    with pytest.raises(Refused, match=r"the old configuration is back$"):
+        apply()
+    assert services(host)[-1] == f"restart {nrpe.UNIT}"
+
+
+def exposed_by(host, how):
+    if how == "a file":
+        host.put(nrpe.CONFIG, STOCK)
+    elif how == "an option":
+        host.put("/proc/700/cmdline", "\0".join([*config.COMMAND_LINE, "-n", ""]))
+    elif how == "another file":
+        host.put(nrpe.CONFIG, f"{host.read(nrpe.CONFIG)}include=/etc/nagios/x.cfg\n")
+    elif how == "no list":
+        text = host.read(nrpe.CONFIG).replace("allowed_hosts=", "=allowed_hosts_not=")
+        host.put(nrpe.CONFIG, text)
+
+
+@pytest.mark.parametrize("how", ["a file", "an option", "another file", "no list", ""])
+def test_a_refusal_leaves_nothing_that_answers_strangers(host, net, apply, how):
+    exposed_by(host, how)
+    net.own.clear()
+    with pytest.raises(Refused) as caught:
+        apply()
+    assert (enforce.STOPPED in str(caught.value)) is bool(how)
+    assert (services(host)[-1:] == [STOP]) is bool(how)
 
 
 def test_given_certificates(host, net, apply, wrong):

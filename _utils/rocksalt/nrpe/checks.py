@@ -9,10 +9,10 @@ from rocksalt.findings import Seen
 from rocksalt.nrpe import certified, controls, files, running
 from rocksalt.nrpe.facts import NOBODY, Checks, Facts
 
-_ANSWERS = (controls.CURRENT, controls.ADDRESS, controls.SECURED, controls.HEARD)
-NEED_ADDRESS = (controls.CONFIG, *_ANSWERS)
-NEED_CERTIFICATE = (controls.SERVICE, *_ANSWERS, controls.EXPIRY, controls.DEDICATED)
-NEED_PROCESS = (*_ANSWERS, controls.ACCOUNT)
+_ANSWERS = (controls.ADDRESS, controls.SECURED, controls.HEARD)
+NEED_ADDRESS = (controls.CONFIG, controls.CURRENT, *_ANSWERS)
+NEED_CERTIFICATE = (controls.SERVICE, controls.CURRENT, controls.EXPIRY, controls.DEDICATED)
+NEED_PROCESS = (controls.CURRENT, controls.ACCOUNT)
 CHECKS: Checks = {**running.CHECKS, **files.CHECKS, **certified.CHECKS}
 
 
@@ -51,6 +51,7 @@ class Nrpe(Facts):
             return Seen(
                 problem="skipped", reason=f"NRPE has no certificate yet ({controls.GENUINE})"
             )
-        if identifier in NEED_PROCESS and not self.reading.process:
+        stopped = identifier in _ANSWERS and not self.reading.runs
+        if stopped or (identifier in NEED_PROCESS and not self.reading.process):
             return Seen(problem="skipped", reason=f"NRPE does not run ({controls.SERVICE})")
         return look(self)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from rocksalt import nrpe
@@ -18,6 +18,10 @@ PATIENCE = 30
 """Seconds that somebody who connects has for the handshake."""
 LOG_CERTIFICATES = "0x20"
 """Who asked, by certificate, and why a handshake failed."""
+LINE = 2046
+"""Bytes of a line; NRPE takes what is behind them for the next one."""
+_OTHERS = ("include", "include_file", "include_dir")
+_SPACE = b" \t\n\v\f\r"
 
 SANDBOX = {
     "NoNewPrivileges": "yes",
@@ -112,17 +116,43 @@ def parse(text: str) -> list[tuple[str, str]]:
     as NRPE stops there or passes over it.
     """
     found = []
-    for raw in text.splitlines():
-        line = raw.strip()
-        key, equals, value = line.partition("=")
-        if line and not line.startswith("#") and key and equals and value:
+    for line in _lines(text):
+        key, _, value = line.lstrip("=").partition("=")
+        if key and value and not line.startswith("#"):
             found.append((key, value))
     return found
+
+
+def _lines(text: str) -> Iterator[str]:
+    for raw in text.encode(errors="surrogateescape").split(b"\n"):
+        whole = raw + b"\n"
+        for at in range(0, len(whole), LINE):
+            line = whole[at : at + LINE].partition(b"\0")[0].strip(_SPACE)
+            yield line.decode(errors="surrogateescape")
 
 
 def effective(text: str) -> dict[str, str]:
     """Option -> value; NRPE takes the last one that it reads."""
     return dict(parse(text))
+
+
+def heard(text: str) -> list[str]:
+    """Who is heard; everybody where it is empty. A second list adds to the first."""
+    lists = [value for key, value in parse(text) if key == "allowed_hosts"]
+    return [entry.strip() for entry in ",".join(lists).split(",") if entry.strip()]
+
+
+def others(text: str) -> list[str]:
+    """Files and folders that NRPE reads as well."""
+    return [value for key, value in parse(text) if key in _OTHERS]
+
+
+def guarded(text: str) -> bool:
+    """Whether a NRPE on this text asks for certificates and hears nobody but whom it names."""
+    options = effective(text)
+    files = (f"ssl_{name}_file" for name in ("cacert", "cert", "privatekey"))
+    closed = options.get("ssl_client_certs") == "2" and options.get("ssl_use_adh") == "0"
+    return closed and all(map(options.get, files)) and bool(heard(text)) and not others(text)
 
 
 def trial(text: str, address: str, port: int) -> str:

@@ -28,6 +28,8 @@ PATIENCE = 15.0
 """Seconds in which NRPE has to answer after its start."""
 RUN = "/run/rocksalt-nrpe"
 TRIAL = "rocksalt-nrpe-trial"
+STOPPED = "NRPE would answer without a certificate, or whoever asks, so it is stopped"
+_STOP = ("disable", "--quiet", "--now")
 _LOOPBACK = "127.0.0.1"
 _OURS = ("/etc/nagios/", "/etc/systemd/", "/run/systemd/")
 _PLACES = (
@@ -44,7 +46,13 @@ def enforce(host: Host, it: checks.Nrpe, ids: Sequence[str]) -> None:
     """
     if not it.setup.monitors:
         return
-    refuse(it)
+    try:
+        refuse(it)
+    except Refused as refused:
+        if exposed(host):
+            stop(host)
+            raise Refused(f"{refused}; {STOPPED}") from None
+        raise
     _plugins(host, it)
     if not {*ids} - {controls.OURS}:
         return
@@ -76,10 +84,31 @@ def _how_to_get(path: str) -> str:
     return "install what brings it"
 
 
+def exposed(host: Host) -> bool:
+    """Whether a NRPE of the unit answers, or will after a boot, who shows no certificate or is not
+    on its list.
+    """
+    if host.attributes(nrpe.PROGRAM) is None:
+        return False
+    unit = reading.show(host)
+    process = reading.process(host, int(unit.get("MainPID") or 0))
+    if not process and unit.get("UnitFileState") != "enabled":
+        return False
+    other = process and tuple(process.command) != config.COMMAND_LINE
+    return bool(other) or not config.guarded(host.read(nrpe.CONFIG) or "")
+
+
+def stop(host: Host) -> None:
+    """NRPE does not run, now and after a boot."""
+    systemctl(host, *_STOP, nrpe.UNIT)
+
+
 @contextlib.contextmanager
 def undone(host: Host, change: Transaction) -> Iterator[None]:
-    """A change that fails is taken back, and NRPE runs on as it did before."""
-    active = reading.show(host).get("ActiveState") == "active"
+    """A change that fails is taken back, and NRPE runs on as it did before; one that would answer
+    strangers does not.
+    """
+    active, open_before = reading.show(host).get("ActiveState") == "active", exposed(host)
     try:
         yield
     except (Refused, OSError, LookupError) as error:
@@ -87,9 +116,11 @@ def undone(host: Host, change: Transaction) -> Iterator[None]:
         with contextlib.suppress(LookupError):
             secure(host)
         host.run("systemctl", "daemon-reload")
-        ran = host.run("systemctl", "restart" if active else "stop", nrpe.UNIT)
+        again = _STOP if open_before else ("restart" if active else "stop",)
+        ran = host.run("systemctl", *again, nrpe.UNIT)
         failures += [" ".join((ran.err or ran.out).split())] if ran.status else []
         outcome = "the old configuration is back"
+        outcome += f", but {STOPPED}" if open_before else ""
         if failures:
             outcome = f"and going back failed, too: {'; '.join(failures)}"
         raise Refused(f"{error}; {outcome}") from None
@@ -152,10 +183,8 @@ def _take_effect(host: Host, it: checks.Nrpe) -> None:
     distribution's configuration would do without.
     """
     systemctl(host, "daemon-reload")
-    if controls.SERVICE in it.wanted:
-        systemctl(host, "enable", "--quiet", nrpe.UNIT)
     if not reading.read_certificates(host).complete:
-        systemctl(host, "stop", nrpe.UNIT)
+        stop(host)
         return
     start(host, it)
 
@@ -165,6 +194,8 @@ def start(host: Host, it: checks.Nrpe) -> None:
     text = host.read(nrpe.CONFIG) or ""
     try_out(host, it, text)
     host.run("systemctl", "reset-failed", nrpe.UNIT)
+    if controls.SERVICE in it.wanted:
+        systemctl(host, "enable", "--quiet", nrpe.UNIT)
     systemctl(host, "restart", nrpe.UNIT)
     port = it.setup.settings["port"]
     _works(host, it, nrpe.UNIT, it.address, port)

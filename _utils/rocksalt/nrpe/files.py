@@ -42,7 +42,10 @@ def _alone_seen(it: Facts) -> Seen:
 
 
 def _closed_seen(it: Facts) -> Seen:
-    options = config.effective(it.reading.texts[nrpe.CONFIG] or "")
+    text = it.reading.texts[nrpe.CONFIG] or ""
+    if others := config.others(text):
+        return Seen(problem="error", reason=f"{nrpe.CONFIG} has NRPE read {some(others)} as well")
+    options = config.effective(text)
     actual = {key: options.get(key, "0") for key in config.CLOSED}
     return Seen(actual)
 

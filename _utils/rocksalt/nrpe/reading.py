@@ -82,9 +82,9 @@ class Reading:
     drop_ins: Sequence[str] = ()
 
     @property
-    def active(self) -> bool:
-        """Whether the unit runs."""
-        return self.unit.get("ActiveState") == "active"
+    def runs(self) -> bool:
+        """Whether a NRPE runs, be it that of the unit or another one that listens."""
+        return bool(self.process or self.listening)
 
 
 def read(host: Host) -> Reading:
@@ -100,7 +100,7 @@ def read(host: Host) -> Reading:
     pid = int(unit.get("MainPID") or 0)
     return Reading(
         unit=unit,
-        process=_process(host, pid) if pid else None,
+        process=process(host, pid) if pid else None,
         started=_started(unit),
         listening=_listening(host),
         texts={path: host.read(path) for path in (nrpe.CONFIG, nrpe.DROP_IN)},
@@ -124,7 +124,7 @@ def _started(unit: Mapping[str, str]) -> float | None:
     return time.time() - time.monotonic() + stamp / 1e6
 
 
-def _process(host: Host, pid: int) -> Process | None:
+def process(host: Host, pid: int) -> Process | None:
     """A process by what the kernel says of it; None where it has just ended."""
     status = _fields(host.read(f"/proc/{pid}/status") or "")
     if not status:

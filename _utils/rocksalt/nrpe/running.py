@@ -14,13 +14,17 @@ _IN_SANDBOX = {**config.SANDBOX, "no new privileges": True, "system calls filter
 
 
 def _service_seen(it: Facts) -> Seen:
-    unit = it.reading.unit
-    return Seen(
-        {
-            "now": unit.get("ActiveState", "unknown"),
-            "at boot": unit.get("UnitFileState") or "not there",
-        }
-    )
+    unit, found = it.reading.unit, it.reading
+    actual = {
+        "now": unit.get("ActiveState", "unknown"),
+        "at boot": unit.get("UnitFileState") or "not there",
+    }
+    if found.listening and not found.process:
+        places = some([str(place) for place in found.listening])
+        return Seen(
+            actual, f"a NRPE that {nrpe.UNIT} did not start listens on {places}", "", "manual"
+        )
+    return Seen(actual)
 
 
 def _current_expected(it: Facts) -> dict[str, str]:
@@ -87,8 +91,10 @@ def _heard_expected(it: Facts) -> dict[str, Any]:
 
 def _heard_seen(it: Facts) -> Seen:
     """By the file, and by an address of this host that is not on the list."""
-    options = config.effective(it.reading.texts[nrpe.CONFIG] or "")
-    found = [entry for entry in options.get("allowed_hosts", "").split(",") if entry]
+    text = it.reading.texts[nrpe.CONFIG] or ""
+    if others := config.others(text):
+        return Seen(problem="error", reason=f"{nrpe.CONFIG} has NRPE read {some(others)} as well")
+    found = config.heard(text)
     stranger = it.answers.stranger
     actual = {"allowed_hosts": found, "a stranger is": stranger or tls.NOT_HEARD}
     why = [f"{entry} is heard" for entry in found if entry not in it.allowed]
