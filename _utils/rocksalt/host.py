@@ -10,7 +10,7 @@ import pwd
 import stat
 import subprocess
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -59,12 +59,14 @@ class Host:
     def path(self, path: str) -> Path:
         return Path(self.root + path)
 
-    def run(self, *command: str, timeout: float = 30, text: str = "") -> Ran:
-        """Runs a command that reads ``text`` from its standard input."""
+    def run(
+        self, *command: str, timeout: float = 30, text: str = "", files: Sequence[int] = ()
+    ) -> Ran:
+        """Runs a command that reads ``text`` from its standard input, and inherits open files."""
         try:
             done = subprocess.run(
                 command, input=text, capture_output=True, text=True, timeout=timeout,
-                errors="replace", env=ENVIRONMENT, check=False,
+                errors="replace", env=ENVIRONMENT, check=False, pass_fds=files,
             )  # fmt: skip
         except FileNotFoundError:
             return Ran(127, "", f"{command[0]} is not installed")

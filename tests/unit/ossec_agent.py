@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -66,9 +66,11 @@ class AgentHost(Host):
         self.server: Callable[[Mapping[str, str]], Ran] = lambda options: Ran(1, "", "")
         self.starts: Callable[[], None] = self.start
         self.given: dict[str, str] = {}
-        self.folder_mode = 0
+        self.inherited: list[int] = []
 
-    def run(self, *command: str, timeout: float = 30, text: str = "") -> Ran:
+    def run(
+        self, *command: str, timeout: float = 30, text: str = "", files: Sequence[int] = ()
+    ) -> Ran:
         daemon = command[0].rpartition("/")[2]
         if command[1:3] == ("-t", "-c"):
             self.ran.append(command)
@@ -79,7 +81,7 @@ class AgentHost(Host):
             self.given = {
                 o: Path(p).read_text() for o, p in options.items() if o in ("-P", "-v", "-x", "-k")
             }
-            self.folder_mode = self.path(ossec.RUN).stat().st_mode & 0o777
+            self.inherited = [os.fstat(number).st_nlink for number in files]
             return self.server(options)
         if command[:2] == ("systemctl", "restart") and command[2].startswith("ossec"):
             self.ran.append(command)

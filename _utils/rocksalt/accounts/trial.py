@@ -68,8 +68,10 @@ class Stage(Host):
         super().__init__(f"/proc/{pid}/root")
         self._enter = ("nsenter", f"--mount=/proc/{pid}/ns/mnt", "--")
 
-    def run(self, *command: str, timeout: float = 30, text: str = "") -> Ran:
-        return super().run(*self._enter, *command, timeout=timeout, text=text)
+    def run(
+        self, *command: str, timeout: float = 30, text: str = "", files: Sequence[int] = ()
+    ) -> Ran:
+        return super().run(*self._enter, *command, timeout=timeout, text=text, files=files)
 
 
 @contextlib.contextmanager

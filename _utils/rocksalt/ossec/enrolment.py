@@ -7,16 +7,14 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
-import shutil
-import stat
+import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from rocksalt.errors import Refused
 from rocksalt.host import Host
-from rocksalt.ossec import BIN, KEYS, NOTE, RUN, TOP, state
+from rocksalt.ossec import BIN, KEYS, NOTE, TOP, state
 from rocksalt.ossec.declared import Declared
 from rocksalt.settings import SECRET
 
@@ -136,9 +134,17 @@ def enrol(host: Host, it: Declared, access: str) -> Key:
         server, it.name, bool(it.settings["enrolment_ca"]), "", old.digest if old else ""
     )
     _write(host, attempt)
-    with _secrets(host, it) as options:
+    with contextlib.ExitStack() as stack:
+        given = {
+            option: stack.enter_context(_file(host, text)) for option, text in _options(it).items()
+        }
         command = (f"{BIN}/agent-auth", "-m", server, "-p", str(it.settings["enrolment_port"]))
-        ran = host.run(*command, "-A", it.name, *options, timeout=_PATIENCE)
+        options = [
+            word for option, number in given.items() for word in (option, f"/dev/fd/{number}")
+        ]
+        ran = host.run(
+            *command, "-A", it.name, *options, timeout=_PATIENCE, files=[*given.values()]
+        )
     new = key(host.read(KEYS))
     if new is None or (old and new.digest == old.digest):
         said = f"{ran.out}\n{ran.err}"
@@ -157,10 +163,9 @@ def _write(host: Host, found: Note) -> None:
     host.write(NOTE, json.dumps(vars(found), indent=1) + "\n", "0600")
 
 
-@contextlib.contextmanager
-def _secrets(host: Host, it: Declared) -> Iterator[list[str]]:
-    """The options of agent-auth that name files with secrets, which are there meanwhile: in memory,
-    and root's alone. The password is without the line end that would be sent as a part of it.
+def _options(it: Declared) -> dict[str, str]:
+    """Option of agent-auth -> what is in the file that it names. The password is without the line
+    end that would be sent as a part of it.
     """
     found = {
         "-v": it.settings["enrolment_ca"],
@@ -168,19 +173,17 @@ def _secrets(host: Host, it: Declared) -> Iterator[list[str]]:
         "-k": it.settings["enrolment_key"],
         "-P": it.settings["password"],
     }
-    folder = host.path(RUN)
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    folder.mkdir(mode=0o700)
-    if stat.S_IMODE(os.stat(folder).st_mode) != 0o700:
-        raise Refused(f"{RUN} cannot be closed to others")
-    try:
-        options = []
-        for option, text in found.items():
-            if text:
-                path = f"{RUN}/{option.strip('-')}"
-                host.write(path, text, "0600")
-                options += [option, str(host.path(path)) if host.root else path]
-        yield options
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    return {option: text for option, text in found.items() if text}
+
+
+@contextlib.contextmanager
+def _file(host: Host, text: str) -> Iterator[int]:
+    """An open file in memory that has no name, so it is gone with whoever has it open, also where
+    that is killed.
+    """
+    folder = host.path("/run")
+    folder.mkdir(exist_ok=True)
+    with tempfile.TemporaryFile(dir=folder) as file:
+        file.write(text.encode())
+        file.flush()
+        yield file.fileno()
