@@ -6,25 +6,34 @@ server are not.
 
 from __future__ import annotations
 
+import json
+import random
 import secrets
-from collections.abc import Iterator
+import shlex
+import subprocess
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import runs
+import tampers
 from rocksalt_lab import Host, Lab, ossec_standin
 from rocksalt_lab.image import RELEASES
 from rocksalt_lab.lab import NETWORKS
 from rocksalt_lab.ossec_standin import Server
+from traces import Traces
 
-MAIN, SPARE = "10.79.0.31", "10.79.0.32"
+MAIN, SPARE, MONITOR = "10.79.0.31", "10.79.0.32", "10.79.0.40"
+KEYS, NOTE = "/var/ossec/etc/client.keys", "/var/lib/rocksalt/ossec-enrolled.json"
+KEPT = "/var/ossec/bin /var/ossec/etc /var/ossec/active-response"
 LOG = "/var/ossec/logs/ossec.log"
 BACK = f"""#!/bin/sh
 # Gives the agent its files back and starts it anew, until it is connected.
 before=$(grep -c 4102 {LOG})
-rm -rf /var/ossec/bin /var/ossec/etc /var/ossec/active-response
+rm -rf {KEPT}
 tar -xpPf /root/ossec-kept.tar
 systemctl stop ossec-agent.target
 rm -f /var/ossec/var/run/*.pid
@@ -35,6 +44,16 @@ for _ in $(seq 100); do
     sleep 0.1
 done
 exit 1
+"""
+PIDS = "systemctl show -P MainPID ossec-agentd ossec-execd ossec-syscheckd ossec-logcollector"
+STAMPS = "find /etc /var/ossec/etc /var/ossec/active-response -xdev -printf '%p %C@\\n'"
+HALF_GONE = f"""
+systemctl stop ossec-agent.target
+rm -f {KEYS} {NOTE}
+sed -i 's|<port>1514|<port>1515|' /var/ossec/etc/ossec.conf
+dpkg-divert --quiet --local --no-rename --remove /var/ossec/active-response/bin/host-deny.sh || true
+cp /usr/bin/true /usr/local/sbin/rocksalt-ossec
+chmod 777 /var/ossec/queue/rids
 """
 STATE = "an OSSEC server watches this host"
 
@@ -64,7 +83,11 @@ class Site:
 
     def pillar(self, **own: Any) -> None:
         """Has the host watched."""
-        networks = {"salt": [f"{self.master.ip}/32"], "ossec": [f"{it}/32" for it in (MAIN, SPARE)]}
+        networks = {
+            "salt": [f"{self.master.ip}/32"],
+            "ossec": [f"{it}/32" for it in (MAIN, SPARE)],
+            "monitoring": [f"{MONITOR}/32"],
+        }
         watched = {
             "servers": [MAIN],
             "password": self.password,
@@ -83,14 +106,322 @@ class Site:
         }
         runs.set_pillar(self.master, hardening)
 
+    def connected(self, within: float = 15) -> bool:
+        """Whether the agent is connected in time."""
+        return self.becomes(lambda: self.status()["connected"], within)
+
+    def status(self) -> dict[str, Any]:
+        """How the agent does, by its own program."""
+        self.host.run("rocksalt-ossec watch")
+        found: dict[str, Any] = json.loads(self.host.read("/var/lib/rocksalt/ossec-status.json"))
+        return found
+
+    def becomes(self, is_so: Callable[[], bool], within: float) -> bool:
+        """Whether something becomes so in time."""
+        deadline = time.monotonic() + within
+        while not (found := is_so()) and time.monotonic() < deadline:
+            time.sleep(0.3)
+        return found
+
+    def heard(self, server: Server, text: str, within: float = 5) -> bool:
+        """Whether a server is told of something in time."""
+        return self.becomes(lambda: any(text in event[2] for event in server.events()), within)
+
+    def ordered(self, response: str, address: str, user: str = "-") -> str:
+        """What the log of responses says after the server has ordered one."""
+        log = "/var/ossec/logs/active-responses.log"
+        before = len(self.host.read(log))
+        tail = "1.2 5712 (web2) any->/var/log/auth.log (null)"
+        self.main.order(f"{response} {user} {address} {tail}")
+        self.becomes(lambda: len(self.host.read(log)) > before, 5)
+        return self.host.read(log)[before:]
+
 
 @pytest.fixture(scope="module")
-def site(lab: Lab, master: Host, web2: Host, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+def site(
+    lab: Lab, master: Host, web2: Host, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Site]:
     """A host that is to be watched, and its servers; afterwards it is as it was."""
+    runs.conform(web2)
     before = master.read(runs.PILLAR)
     server = lab.host("ossec1", MAIN)
     found = Site(lab, master, web2, server, tmp_path_factory.mktemp("ossec"))
     found.pillar()
-    web2.salt_call("saltutil.sync_all")
+    web2.write("/var/log/app.log", "")
     yield found
     master.write(runs.PILLAR, before)
+    master.run("systemctl stop ossec-repository")
+    web2.salt_call("ossec.clean")
+    web2.run("apt-get purge -y -q ossec-hids-agent; rm /var/log/app.log /root/ossec-*")
+    assert not runs.apply(web2, "hardening.firewall").failed
+
+
+@pytest.fixture
+def host(site: Site) -> Host:
+    """The host with an agent that is in order."""
+    if site.host.run("test -e /var/ossec/bin/ossec-agentd", check=False).returncode:
+        assert not runs.apply(site.host, "hardening.firewall,hardening.ossec").failed
+    return site.host
+
+
+def differing(host: Host) -> dict[str, str]:
+    """What drifts in the family."""
+    return runs.differing(host, families="ossec")
+
+
+def test_test_mode_says_what_it_would_install_and_changes_nothing(site: Site) -> None:
+    before = runs.fingerprint(site.host)
+    run = runs.apply(site.host, "hardening.ossec", test=True)
+    assert not run.failed
+    assert run["the OSSEC agent is installed"]["changes"]["ossec-hids-agent"]["new"] == "installed"
+    by_state = {"OSS-002", "OSS-004", "OSS-005", "OSS-011", "OSS-012", "OSS-014", "OSS-016"}
+    assert run.controls >= by_state
+    assert runs.fingerprint(site.host) == before
+    assert not site.main.agents() and not site.main.events()
+
+
+def test_one_run_makes_it_a_watched_host_and_tells_nobody_the_secret(site: Site) -> None:
+    """The run comes from the master, so its return and its job are there."""
+    host, password = site.host, site.password
+    host.run("rm -f /run/watched")
+    host.write("/root/watch.py", (tampers.FOLDER.parent / "on_host/watch.py").read_text())
+    sls = "hardening.firewall,hardening.ossec"
+    with host.start(["python3", "/root/watch.py", "/run/watched"]) as watch:
+        told = site.master.run(
+            f"salt --out=json --timeout=120 web2 state.apply {sls}", check=False
+        ).stdout
+        watch.kill()
+    states = json.loads(told)["web2"].values()
+    assert not [s["comment"] for s in states if s["result"] is not True]
+    assert site.main.agents() == ["1024 web2"]
+    assert site.connected()
+    assert not differing(host)
+
+    jobs = site.master.run("salt-run --out=json jobs.list_jobs search_function=state.apply").stdout
+    job = max(json.loads(jobs))
+    assert site.heard(site.main, f"1:rocksalt:rocksalt: highstate {job} ends")
+    assert f"rocksalt: highstate {job} begins" in host.read("/var/log/auth.log")
+
+    assert password not in told + host.read("/run/watched") + host.read(LOG)
+    traces = Traces({"the password": password.encode()})
+    memory = ("proc", "sys", "dev")
+    traces.in_folders(host, ["."], [*memory, "./opt/salt", "./srv", "./usr/lib", "./usr/share"])
+    traces.in_folders(site.master, ["./var/cache/salt", "./var/log", "./run/log"])
+    assert not traces.found
+    assert traces.bytes > 1 << 20
+    assert password not in host.run("journalctl --no-pager").stdout
+
+
+def test_a_second_run_changes_and_restarts_nothing(site: Site, host: Host) -> None:
+    before = host.run(PIDS).stdout, host.read(KEYS)
+    run = runs.apply(host, "hardening.ossec")
+    assert not run.changes and not run.failed
+    assert (host.run(PIDS).stdout, host.read(KEYS)) == before
+    assert site.main.agents() == ["1024 web2"]
+    words = run["the OSSEC server knows that this run begins"]["comment"].split()
+    for moment in ("begins", "ends"):
+        assert site.heard(site.main, f"1:rocksalt:rocksalt: highstate {words[2]} {moment}")
+
+
+def test_every_case_is_seen_exactly(host: Host) -> None:
+    host.write("/root/ossec-back", BACK, mode="0755")
+    host.run(f"tar -cPf /root/ossec-kept.tar {KEPT}")
+    cases = tampers.cases("ossec")
+    found = runs.look_after_each(host, cases, "ossec")
+    wrong = {case.name: found[case.name] for case in cases if set(found[case.name]) != case.drifts}
+    assert not wrong
+    assert found[""] == {}, "the host was not put back"
+
+
+def test_one_run_heals_all_cases_at_once(host: Host) -> None:
+    cases = [c for c in tampers.cases("ossec") if not c.alone and not c.needs_a_person]
+    for case in cases:
+        runs.shell(host, case.command)
+    run = runs.apply(host, "hardening.ossec")
+    assert not run.failed
+    by_salts_own_states = {"OSS-016"}
+    assert run.controls >= set().union(*(c.of_family for c in cases)) - by_salts_own_states
+    assert not differing(host)
+    for case in (c for c in tampers.cases("ossec") if c.alone):
+        runs.shell(host, case.command)
+        host.salt_call("ossec.enforce", sorted(case.of_family))
+        assert not differing(host)
+    assert not runs.apply(host, "hardening.ossec").changes
+
+
+def test_a_name_that_is_taken_is_for_a_person(site: Site, host: Host) -> None:
+    """The agent lost its key, and nobody removed the old one on the server."""
+    host.run(f"rm {KEYS} {NOTE}")
+    run = runs.apply(host, "hardening.ossec")
+    assert "for it has another web2: remove that there" in "".join(run[STATE]["warnings"])
+    assert site.main.agents()[-1] == "1025 web22"
+    assert set(differing(host)) == {"OSS-005"}
+    assert not runs.apply(host, "hardening.ossec").changes
+    assert site.main.agents()[-1] == "1025 web22", "it enrols once"
+
+    site.main.forget()
+    enrolled = host.salt_call("ossec.enrol").value
+    assert enrolled == {"server": MAIN, "name": "web2", "id": "1024"}
+    assert site.connected()
+    assert not differing(host)
+
+
+def test_bad_input_stops_before_anything_changed(site: Site, host: Host) -> None:
+    cases: dict[str, dict[str, Any]] = {
+        "hardening:ossec:servers": {"servers": ["ossec.example"]},
+        "there is no such folder on this host; did you mean 'etc'?": {"directories": {"/ect": {}}},
+        "ends with a line end": {"password": "something\n"},
+        "together lose alerts": {
+            "directories": {"/srv": {"realtime": True, "report_changes": True}}
+        },
+    }
+    before = host.run(f"{STAMPS}; {PIDS}").stdout
+    for words, settings in cases.items():
+        site.pillar(**settings)
+        run = runs.apply(host, "hardening.ossec")
+        assert words in "".join(run.failed.values())
+        assert "something" not in "".join(run.failed.values())
+    site.pillar()
+    assert host.run(f"{STAMPS}; {PIDS}").stdout == before
+
+
+def test_a_silent_server_is_noticed_in_time_and_its_return_as_well(site: Site, host: Host) -> None:
+    promised = 3 * 10
+    site.main.stop()
+    begin = time.monotonic()
+    assert site.becomes(lambda: not site.status()["connected"], promised + 3)
+    assert time.monotonic() - begin > 10, "it was not even asked"
+    assert set(differing(host)) == {"OSS-003"}
+    site.main.start()
+    assert site.connected()
+    assert not differing(host)
+
+
+def test_another_server_gets_another_key(site: Site, host: Host) -> None:
+    old = host.read(KEYS)
+    site.pillar(servers=[SPARE])
+    try:
+        assert set(differing(host)) == {"OSS-004", "OSS-005"}
+        assert not runs.apply(host, "hardening.ossec").failed
+        assert site.spare.agents() == ["1024 web2"]
+        assert host.read(KEYS) != old
+        assert site.connected() and not differing(host)
+        assert site.status()["server"] == SPARE
+    finally:
+        site.pillar()
+        site.main.forget()
+        assert not runs.apply(host, "hardening.ossec").failed
+    assert site.connected() and not differing(host)
+
+
+def test_the_packet_filter_lets_the_agent_out_to_its_servers_alone(
+    site: Site, host: Host, attacker: Host
+) -> None:
+    for address, port in ((MAIN, 1515), (SPARE, 1515)):
+        host.run(f"nc -z -w 2 {address} {port}")
+    refused = host.run(f"nc -z -w 2 {attacker.ip} 1515; nc -z -w 2 {MAIN} 22", check=False)
+    assert refused.returncode
+    rules = host.run("iptables -S rocksalt-output").stdout
+    assert [it for it in rules.splitlines() if "1514" in it or "1515" in it] == [
+        f"-A rocksalt-output -d {address}/32 -p {protocol} -m {protocol} --dport {port}"
+        f' -m comment --comment "{name} in ossec" -j ACCEPT'
+        for name, protocol, port in (("ossec", "udp", 1514), ("ossec-auth", "tcp", 1515))
+        for address in (MAIN, SPARE)
+    ]
+
+
+def test_a_forged_line_bans_nobody_who_must_get_in(site: Site, host: Host, lab: Lab) -> None:
+    """What an attacker may have the server believe of any address."""
+    for address in (site.master.ip, MAIN, SPARE, MONITOR, "127.0.0.1", "::ffff:10.79.0.1"):
+        for response in ("firewall-drop600", "host-deny600", "route-null600"):
+            assert "refused" in site.ordered(response, address), (response, address)
+    for address in ("10.79.0.0", "master", "10.79.0.1,192.0.2.9"):
+        assert "refused" in site.ordered("firewall-drop600", address), address
+    for user in ("ops", "root", "ossec"):
+        assert "refused" in site.ordered("disable-account600", "192.0.2.9", user), user
+    assert runs.administrator_gets_in(lab, site.master, host)
+    assert "OSSEC" not in host.run("iptables -S").stdout
+    assert not host.run("ip route show type unreachable").stdout
+    assert site.connected() and not differing(host)
+
+
+def test_others_are_banned_behind_administrators_and_stay_so(
+    site: Site, host: Host, lab: Lab, attacker: Host
+) -> None:
+    ban = f"-A OSSEC -s {attacker.ip}/32 -j DROP"
+    reaches = f"ping -c 1 -W 1 {host.ip}"
+    attacker.run(reaches)
+    assert "refused" not in site.ordered("firewall-drop600", attacker.ip)
+    host.wait_for(f"iptables -S OSSEC | grep -qx -- '{ban}'")
+    assert attacker.run(reaches, check=False).returncode
+    assert runs.administrator_gets_in(lab, site.master, host)
+    chains = host.run("iptables -S").stdout.splitlines()
+    inputs = [rule for rule in chains if rule.startswith("-A INPUT")]
+    assert inputs == ["-A INPUT -j rocksalt-input", "-A INPUT -j OSSEC"]
+    assert "-A rocksalt-bans -j OSSEC" in chains
+
+    run = runs.apply(host, "hardening.firewall,hardening.ossec")
+    assert not run.changes and not run.failed
+    host.run("systemctl restart rocksalt-firewall.service")
+    assert ban in host.run("iptables -S OSSEC").stdout
+    assert not runs.differing(host, families=["firewall", "ossec"])
+
+    site.ordered("firewall-drop3", "192.0.2.9")
+    host.wait_for("iptables -S OSSEC | grep -q 192.0.2.9/32")
+    site.ordered("firewall-drop3", "2001:db8::9")
+    host.wait_for("ip6tables -S OSSEC | grep -q 2001:db8::9/128")
+    host.wait_for("! (iptables -S OSSEC; ip6tables -S OSSEC) | grep -q '192.0.2.9/\\|db8::9/'")
+    host.run("iptables -F OSSEC")
+    attacker.run(reaches)
+
+
+def test_the_packages_next_version_does_not_ban_either(site: Site, host: Host) -> None:
+    ours = host.read("/var/ossec/active-response/bin/firewall-drop.sh")
+    host.run("DEBIAN_FRONTEND=noninteractive apt-get install -y -q --reinstall ossec-hids-agent")
+    assert host.read("/var/ossec/active-response/bin/firewall-drop.sh") == ours
+    assert not set(differing(host)) - {"OSS-004", "OSS-011"}, "owners and modes were set anew"
+    assert not runs.apply(host, "hardening.ossec").failed
+    assert site.connected() and not differing(host)
+
+
+def test_killed_at_any_moment_the_next_run_mends_it(site: Site, host: Host) -> None:
+    seed = secrets.randbelow(10**6)
+    print(f"seed {seed}")
+    moments = [f"{random.Random(seed + n).uniform(0.1, 2.5):.3f}" for n in range(4)]
+    host.write("/root/kill.py", (tampers.FOLDER.parent / "on_host/kill.py").read_text())
+    words = [runs.PYTHON, "-W", "ignore", "/root/kill.py", "ossec.enforce"]
+    ids = "OSS-002,OSS-004,OSS-005,OSS-011,OSS-012,OSS-014,OSS-015"
+    runs.shell(host, HALF_GONE)
+    site.main.forget()
+    run = host.start([*words, ids, *moments], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert run.stdin and run.stdout
+    for moment in moments:
+        assert run.stdout.readline() == "killed\n"
+        host.wait_for("! pgrep -f agent-auth")
+        assert not host.run(f"grep -rlF {shlex.quote(site.password)} /run", check=False).stdout
+        if moment != moments[-1]:
+            runs.shell(host, HALF_GONE)
+            site.main.forget()
+        run.stdin.write("\n")
+        run.stdin.flush()
+    run.wait()
+    assert not runs.apply(host, "hardening.ossec").failed
+    assert site.main.agents() == ["1024 web2"]
+    assert site.connected() and not differing(host)
+
+
+def test_without_a_server_nobody_watches(pillar: Host, host: Host) -> None:
+    runs.set_pillar(pillar, {"ossec": {}})
+    assert set(differing(host)) == {"OSS-001"}
+    assert "nobody watches this host" in differing(host)["OSS-001"]
+
+
+def test_clean_gives_the_scripts_back_and_the_agent_goes_on(site: Site, host: Host) -> None:
+    script = "/var/ossec/active-response/bin/firewall-drop.sh"
+    assert "rocksalt" in host.read(script)
+    assert runs.apply(host, "hardening.ossec.clean", test=True).changes
+    assert not runs.apply(host, "hardening.ossec.clean").failed
+    assert not runs.apply(host, "hardening.ossec.clean").changes
+    assert "Stand-in" in host.read(script)
+    assert "rocksalt" not in host.run("dpkg-divert --list; ls /etc/apt/sources.list.d").stdout
+    host.run("systemctl is-active ossec-agentd && test -s /var/ossec/etc/client.keys")

@@ -146,6 +146,10 @@ class Server:
         """Number and name of each that enrolled."""
         return [" ".join(line.split()[:2]) for line in self._read("agents").splitlines()]
 
+    def forget(self) -> None:
+        """Removes every agent, as a person does before a host enrols again."""
+        self.host.run(f"rm -f {self.folder}/agents")
+
     def _read(self, name: str) -> str:
         return self.host.run(f"cat {self.folder}/{name}", check=False).stdout
 
