@@ -36,6 +36,11 @@ class Transaction:
         self.remember(path)
         self.host.remove(path)
 
+    def rename(self, path: str, new: str) -> None:
+        """Gives a file another name."""
+        self.host.rename(path, new)
+        self._undo.append(lambda: self.host.rename(new, path))
+
     def remember(self, path: str) -> None:
         """Has a file put back that is about to change by other means."""
         attributes, old = self.host.attributes(path), self.host.read(path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 
 import nrpe_hosts
 import pytest
@@ -165,6 +166,43 @@ def test_a_new_command_needs_its_plugin(host, net, apply, plugin, words):
     assert host.read(nrpe.CONFIG) == before
 
 
+def test_a_failure_gives_back_what_was_put_aside(host, fresh, apply):
+    """The old configuration without its commands and its drop-in would not be the old one."""
+    drop_in = f"/etc/systemd/system/{nrpe.UNIT}.d/zz.conf"
+    host.put(MINE, "command[a]=/bin/true\n")
+    host.put(drop_in, "[Service]\nNice=5\n")
+    fresh.listens = False
+    with pytest.raises(Refused):
+        apply()
+    assert host.read(MINE) == "command[a]=/bin/true\n"
+    assert host.read(drop_in) == "[Service]\nNice=5\n"
+    assert not host.glob(f"/etc/nagios/nrpe.d/*{ASIDE}")
+
+
+@pytest.mark.parametrize("mask", [0o022, 0o027, 0o077])
+def test_nrpe_gets_in_whatever_the_umask_is(shipped, host, fresh, mask):
+    certificate, key = nrpe_hosts.server()
+    given = {"ca": nrpe_hosts.ca().text, "certificate": certificate, "private_key": key}
+    for path in reading.FILES:
+        host.path(path).unlink()
+    host.path(nrpe.FOLDER).rmdir()
+    host.path(nrpe.ABOVE).rmdir()
+    before = os.umask(mask)
+    try:
+        enforce.enforce(host, nrpe_hosts.comparison(shipped, host, fresh, nrpe=given), ALL)
+        modes = [host.attributes(path).mode for path in (nrpe.ABOVE, nrpe.FOLDER, enforce.RUN)]
+    finally:
+        os.umask(before)
+    assert modes == ["0755", "0750", "0755"]
+
+
+def test_the_folder_above_is_opened_again(host, net, apply, wrong):
+    host.path(nrpe.ABOVE).chmod(0o750)
+    assert wrong() == ["NRPE-010"]
+    apply(["NRPE-010"])
+    assert wrong() == []
+
+
 def test_without_a_certificate_nothing_runs(host, fresh, apply, wrong):
     """The distribution's configuration would serve whoever comes without one."""
     host.path(nrpe.CERTIFICATE).unlink()
@@ -212,7 +250,7 @@ def test_what_nrpe_says_is_told(host, fresh, apply):
 
 
 @pytest.mark.parametrize(
-    ("at_boot", "done"), [("disabled", f"stop {nrpe.UNIT}"), ("enabled", STOP)]
+    ("at_boot", "done"), [("disabled", f"disable --quiet {nrpe.UNIT}"), ("enabled", STOP)]
 )
 def test_what_was_stopped_stays_so(host, fresh, apply, at_boot, done):
     nrpe_hosts.unit(host, ActiveState="inactive", MainPID="0", UnitFileState=at_boot)

@@ -57,8 +57,8 @@ def enforce(host: Host, it: checks.Nrpe, ids: Sequence[str]) -> None:
     if not {*ids} - {controls.OURS}:
         return
     change = Transaction(host)
-    _aside(host, it)
     with undone(host, change):
+        _aside(host, it, change)
         _write(host, it, change)
         secure(host)
         _take_effect(host, it)
@@ -108,7 +108,7 @@ def undone(host: Host, change: Transaction) -> Iterator[None]:
     """A change that fails is taken back, and NRPE runs on as it did before; one that would answer
     strangers does not.
     """
-    active, open_before = reading.show(host).get("ActiveState") == "active", exposed(host)
+    before, open_before = reading.show(host), exposed(host)
     try:
         yield
     except (Refused, OSError, LookupError) as error:
@@ -116,8 +116,10 @@ def undone(host: Host, change: Transaction) -> Iterator[None]:
         with contextlib.suppress(LookupError):
             secure(host)
         host.run("systemctl", "daemon-reload")
-        again = _STOP if open_before else ("restart" if active else "stop",)
-        ran = host.run("systemctl", *again, nrpe.UNIT)
+        again = "restart" if before.get("ActiveState") == "active" else "stop"
+        ran = host.run("systemctl", *(_STOP if open_before else (again,)), nrpe.UNIT)
+        if before.get("UnitFileState") == "disabled":
+            host.run("systemctl", "disable", "--quiet", nrpe.UNIT)
         failures += [" ".join((ran.err or ran.out).split())] if ran.status else []
         outcome = "the old configuration is back"
         outcome += f", but {STOPPED}" if open_before else ""
@@ -135,22 +137,22 @@ def _plugins(host: Host, it: checks.Nrpe) -> None:
             _give(host, path, facts.PROGRAM_FILE)
 
 
-def _aside(host: Host, it: checks.Nrpe) -> None:
+def _aside(host: Host, it: checks.Nrpe, change: Transaction) -> None:
     """What others configured has no effect any more, and is kept. A file of a package that another
     path leads to stays.
     """
     if controls.ALONE not in it.wanted:
         return
     for path in (*it.reading.foreign, *it.reading.drop_ins):
-        if path.startswith(_OURS):
-            host.rename(path, path + ASIDE)
+        if path.startswith(_OURS) and host.attributes(path, follow=False):
+            change.rename(path, path + ASIDE)
 
 
 def _write(host: Host, it: checks.Nrpe, change: Transaction) -> None:
     """Our files. The configuration of the distribution is kept beside ours."""
     for path, text in it.setup.given.items() if controls.GENUINE in it.wanted else ():
         if host.read(path) != text:
-            host.path(nrpe.FOLDER).mkdir(mode=0o750, parents=True, exist_ok=True)
+            folders(host)
             change.write(path, text, "0600")
     for path, text in it.render().items():
         control = controls.CONFIG if path == nrpe.CONFIG else controls.SANDBOX
@@ -161,6 +163,15 @@ def _write(host: Host, it: checks.Nrpe, change: Transaction) -> None:
         if path == nrpe.CONFIG and found and not kept and not found.startswith(config.HEADER):
             change.write(path + ASIDE, found, "0644")
         change.write(path, text, "0644")
+
+
+def folders(host: Host) -> None:
+    """Where certificates and the key are; NRPE gets in whatever the umask is."""
+    for path, mode in ((nrpe.ABOVE, 0o755), (nrpe.FOLDER, 0o750)):
+        target = host.path(path)
+        if not target.exists():
+            target.mkdir(parents=True)
+            target.chmod(mode)
 
 
 def secure(host: Host) -> None:
@@ -206,7 +217,8 @@ def try_out(host: Host, it: checks.Nrpe, text: str) -> None:
     test of its configuration.
     """
     path, port = f"{RUN}/nrpe.cfg", it.wires.free_port(_LOOPBACK)
-    host.path(RUN).mkdir(mode=0o755, parents=True, exist_ok=True)
+    host.path(RUN).mkdir(parents=True, exist_ok=True)
+    host.path(RUN).chmod(0o755)
     host.write(path, config.trial(text, _LOOPBACK, port), "0644")
     properties = (f"User={nrpe.USER}", f"Group={nrpe.USER}", "RuntimeMaxSec=60", "UMask=0077")
     host.run("systemctl", "stop", "--quiet", f"{TRIAL}.service")

@@ -19,6 +19,7 @@ from rocksalt.settings import Baseline
 PLAIN_FILE = "root:root 0644"
 PROGRAM_FILE = "root:root 0755"
 ACCESS = {
+    nrpe.ABOVE: PROGRAM_FILE,
     nrpe.FOLDER: f"root:{nrpe.USER} 0750",
     nrpe.AUTHORITY: PLAIN_FILE,
     nrpe.CERTIFICATE: PLAIN_FILE,

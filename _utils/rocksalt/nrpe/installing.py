@@ -53,7 +53,7 @@ def request(it: checks.Nrpe) -> str:
     if why := it.problem():
         raise Refused(why)
     key = certificates.new_key()
-    it.host.path(nrpe.FOLDER).mkdir(mode=0o750, parents=True, exist_ok=True)
+    enforce.folders(it.host)
     it.host.write(nrpe.NEXT_KEY, certificates.key_pem(key), "0600")
     return certificates.request(key, it.setup.minion, it.address)
 

@@ -90,7 +90,9 @@ class Reading:
 def read(host: Host) -> Reading:
     """Looks at everything once, but for the network."""
     certified = read_certificates(host)
-    attributes = {path: host.attributes(path, follow=False) for path in (nrpe.FOLDER, *FILES)}
+    attributes = {
+        path: host.attributes(path, follow=False) for path in (nrpe.ABOVE, nrpe.FOLDER, *FILES)
+    }
     for path in (nrpe.CONFIG, nrpe.DROP_IN, nrpe.NEXT_KEY):
         attributes[path] = host.attributes(path, follow=False)
     if host.attributes(nrpe.PROGRAM) is None:
