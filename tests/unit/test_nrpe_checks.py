@@ -231,6 +231,14 @@ CASES = {
         answers(old_tls="cannot be tried: NO_PROTOCOLS_AVAILABLE"),
         {"NRPE-007": "TLS 1.1 or older: cannot be tried"},
     ),
+    "a certain fault beside one that nobody can tell": (
+        answers(old_tls="cannot be tried: x", plain="served"),
+        {"NRPE-007": "without TLS: served"},
+    ),
+    "a stranger cannot be tried": (
+        answers(stranger="cannot be tried: no answer in 5 seconds"),
+        {"NRPE-008": "whether a stranger is heard cannot be tried: no answer in 5 seconds"},
+    ),
     "an old certificate is in use": (answers(certificate="ab" * 32), {"NRPE-004": "another one"}),
     "another command line": (
         put("/proc/700/cmdline", "/usr/sbin/nrpe\0-c\0/etc/nagios/nrpe.cfg\0-n\0-f\0"),

@@ -7,6 +7,7 @@ import socket
 import ssl
 import struct
 import threading
+import time
 import zlib
 
 import nrpe_hosts
@@ -102,6 +103,67 @@ def test_old_and_anonymous_tls(knock, tmp_path, mode):
     found = knock(context(tmp_path, mode, ssl.TLSVersion.TLSv1))
     assert found.old_tls == "served with TLSv1.1"
     assert found.anonymous == "served with TLSv1.2"
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_old_tls_that_asks_for_a_certificate(knock, tmp_path):
+    """Without a certificate nobody gets in with it, and yet it is spoken."""
+    found = knock(context(tmp_path, oldest=ssl.TLSVersion.TLSv1))
+    assert (found.without_certificate, found.old_tls) == ("refused", "served with TLSv1.1")
+
+
+class Odd(Server):
+    """One that does something else than NRPE: ``says`` it and ends, or says nothing at all."""
+
+    def __init__(self, says: bytes | None):
+        self.says = says
+        super().__init__(None)
+
+    def _answer(self, connection: socket.socket) -> None:
+        connection.recv(4096)
+        if self.says is None:
+            time.sleep(0.5)
+        else:
+            connection.sendall(self.says)
+
+
+@pytest.mark.parametrize(
+    ("says", "words"),
+    [
+        (None, "cannot be tried: no answer in 0.1 seconds"),
+        (b"", "cannot be tried: it ends the connection without a word"),
+        (b"\x15\3\3\0\2\2\x50", "cannot be tried: it says 15 03 03 00 02 02 50"),
+        (b"220 mail ESMTP\r\n", "cannot be tried: it says 32 32 30 20 6d 61 69"),
+        (b"\x15\3\1\0\2\2\x46", "refused"),
+    ],
+)
+def test_what_is_no_refusal(monkeypatch, says, words):
+    monkeypatch.setattr(tls, "TIMEOUT", 0.1)
+    odd = Odd(says)
+    with odd.socket:
+        version = ssl.TLSVersion.TLSv1_2
+        assert tls._with((HERE, odd.port), version, version, "DEFAULT") == words
+        outcome = tls._modern((HERE, odd.port))[0]
+        assert outcome == tls.CLOSED if says == b"" else outcome.startswith("cannot be tried")
+
+
+def test_no_cipher_in_common_is_no_refusal(knock, tmp_path):
+    """Whoever has one may get in without a certificate."""
+    server = context(tmp_path, ssl.CERT_NONE, newest=ssl.TLSVersion.TLSv1_2)
+    server.set_ciphers("ECDHE-ECDSA-AES128-CCM8:@SECLEVEL=0")
+    found = knock(server)
+    assert found.without_certificate.startswith("cannot be tried")
+
+
+def test_nobody_listens_any_more():
+    where = (HERE, tls.free_port(HERE))
+    for outcome in (tls._plain(where), tls._stranger(where, HERE)):
+        assert outcome == "cannot be tried: Connection refused"
+
+
+def test_ciphers_that_this_host_does_not_have():
+    version = ssl.TLSVersion.TLSv1_2
+    assert tls._with((HERE, 1), version, version, "NONE-SUCH").startswith("cannot be tried: ")
 
 
 def test_tls_1_2_shows_the_refusal_and_no_certificate(knock, tmp_path):

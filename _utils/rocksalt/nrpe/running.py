@@ -72,17 +72,17 @@ def _secured_seen(it: Facts) -> Seen:
     said = it.answers
     outcomes = (said.without_certificate, said.old_tls, said.anonymous, said.plain)
     actual = dict(zip(_secured_expected(it), outcomes, strict=True))
-    untold = [f"{way}: {out}" for way, out in actual.items() if out.startswith("cannot be tried")]
-    if untold:
-        return Seen(problem="error", reason=some(untold))
     if said.without_certificate == tls.CLOSED and said.plain == tls.REFUSED:
         why = (
             f"NRPE ends a connection from {it.address}, which is this host, before TLS: by its "
             "allowed_hosts, or by /etc/hosts.deny, which may shut out monitoring hosts as well"
         )
         return Seen(actual, why)
-    why = some([f"{way}: {out}" for way, out in actual.items() if out != tls.REFUSED])
-    return Seen(actual, why)
+    untold = [f"{way}: {out}" for way, out in actual.items() if out.startswith(tls.UNTOLD)]
+    why = [f"{way}: {out}" for way, out in actual.items() if out != tls.REFUSED]
+    if untold == why and untold:
+        return Seen(problem="error", reason=some(untold))
+    return Seen(actual, some(why))
 
 
 def _heard_expected(it: Facts) -> dict[str, Any]:
@@ -103,6 +103,8 @@ def _heard_seen(it: Facts) -> Seen:
         why = ["everybody is heard"]
     if it.answers.without_certificate == tls.SILENT:
         return Seen({**actual, "a stranger is": tls.SILENT}, f"NRPE does not answer on {it.place}")
+    if stranger and stranger.startswith(tls.UNTOLD) and not why:
+        return Seen(problem="error", reason=f"whether a stranger is heard {stranger}")
     why += ["127.0.0.1 or ::1 is heard although it is not allowed"] if stranger == tls.HEARD else []
     return Seen(actual, some(why))
 

@@ -17,13 +17,20 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 REFUSED, SERVED, SILENT = "refused", "served", "does not answer"
+UNTOLD = "cannot be tried"
 CLOSED, HEARD, NOT_HEARD = "ends the connection before TLS", "heard", "not heard"
 TIMEOUT = 5.0
 _ASKING, _ANSWERING = 1, 2
 _PACKET = struct.Struct("!hhIh1024s2x")
 _EVERYTHING = "ALL:COMPLEMENTOFALL:@SECLEVEL=0"
 _ANONYMOUS = "aNULL:@SECLEVEL=0"
-_HANDSHAKE = 22
+_ALERT, _HANDSHAKE, _SERVER_HELLO, _FIRST = 21, 22, 2, 7
+"""What a record begins with, and how much of the first one has to be seen."""
+_NOT_OFFERED = (40, 70, 71)
+"""Alerts: no such ciphers, no such version, not safe enough."""
+_CERTIFICATE_REQUIRED, _HANDSHAKE_FAILURE = "CERTIFICATE_REQUIRED", "HANDSHAKE_FAILURE"
+"""What TLS 1.3 and TLS 1.2 say to who shows no certificate; the second says more than that."""
+_ENDED = (ConnectionError, ssl.SSLEOFError, ssl.SSLZeroReturnError, ssl.SSLSyscallError)
 _VERSIONS = {b"\3\1": "TLSv1", b"\3\2": "TLSv1.1", b"\3\3": "TLSv1.2"}
 
 
@@ -64,8 +71,8 @@ def knock(address: str, port: int, stranger: str) -> Answers:
         newest = ssl.TLSVersion.TLSv1_2
         return Answers(
             without_certificate=outcome,
-            old_tls=_with(where, _context(ssl.TLSVersion.TLSv1, ssl.TLSVersion.TLSv1_1)),
-            anonymous=_with(where, _context(newest, newest, _ANONYMOUS)),
+            old_tls=_with(where, ssl.TLSVersion.TLSv1, ssl.TLSVersion.TLSv1_1, _EVERYTHING),
+            anonymous=_with(where, newest, newest, _ANONYMOUS),
             plain=_plain(where),
             stranger=_stranger(where, stranger) if stranger else None,
             certificate=certificate,
@@ -148,61 +155,93 @@ def _modern(where: tuple[str, int]) -> tuple[str, str]:
     shown = ""
     context = _context(ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.MAXIMUM_SUPPORTED, "DEFAULT")
     try:
-        with _connect(where) as raw:
-            try:
-                with context.wrap_socket(raw) as secured:
-                    der = secured.getpeercert(binary_form=True)
-                    shown = hashlib.sha256(der).hexdigest() if der else ""
-                    return _asked(secured), shown
-            except OSError as error:
-                return (REFUSED if shown or _is_alert(error) else CLOSED), shown
+        raw = _connect(where)
     except OSError:
         return SILENT, ""
+    with raw:
+        try:
+            with context.wrap_socket(raw) as secured:
+                der = secured.getpeercert(binary_form=True)
+                shown = hashlib.sha256(der).hexdigest() if der else ""
+                return _asked(secured), shown
+        except OSError as error:
+            if _alert(error) == _CERTIFICATE_REQUIRED or _lacks_certificate(where, error):
+                return REFUSED, shown
+            ended = isinstance(error, _ENDED) and not shown
+            return CLOSED if ended else _untold(error), shown
 
 
-def _is_alert(error: OSError) -> bool:
-    """Whether the other side said in TLS what it does not like."""
-    return isinstance(error, ssl.SSLError) and "ALERT" in (error.reason or "")
+def _lacks_certificate(where: tuple[str, int], error: OSError) -> bool:
+    """Whether TLS 1.2 failed for the lack of a certificate, and not of a cipher that both have."""
+    two = ssl.TLSVersion.TLSv1_2
+    failed = _alert(error) == _HANDSHAKE_FAILURE
+    return failed and _with(where, two, two, "DEFAULT").startswith(SERVED)
 
 
-def _with(where: tuple[str, int], context: ssl.SSLContext) -> str:
-    """What a client gets that knows nothing better: the first thing that the server says is an
-    alert, or that it takes the offer. Whether a certificate is missing comes later and is told by
-    another way to ask. What this host's own TLS cannot offer, nobody can tell.
+def _alert(error: OSError) -> str:
+    """What the other side said in TLS that it does not like; empty where it said nothing."""
+    reason = (error.reason or "") if isinstance(error, ssl.SSLError) else ""
+    return reason.partition("ALERT_")[2]
+
+
+def _untold(error: OSError) -> str:
+    """What is neither an answer nor a refusal."""
+    if isinstance(error, TimeoutError):
+        return f"{UNTOLD}: no answer in {TIMEOUT:g} seconds"
+    return f"{UNTOLD}: {getattr(error, 'reason', None) or error.strerror or error}"
+
+
+def _with(
+    where: tuple[str, int], oldest: ssl.TLSVersion, newest: ssl.TLSVersion, ciphers: str
+) -> str:
+    """What a client gets that knows nothing better: the first thing that the server says is that it
+    takes the offer, or an alert that it takes none such. Whether a certificate is missing comes
+    later and is told by another way to ask. What this host's own TLS cannot offer, nobody can tell.
     """
     incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
     try:
+        context = _context(oldest, newest, ciphers)
         with contextlib.suppress(ssl.SSLWantReadError):
             context.wrap_bio(incoming, outgoing).do_handshake()
         with _connect(where) as raw:
             raw.sendall(outgoing.read())
-            answer = raw.recv(3, socket.MSG_WAITALL)
-    except ssl.SSLError as error:
-        return f"cannot be tried: {error.reason}"
-    except OSError:
+            answer = raw.recv(_FIRST, socket.MSG_WAITALL)
+    except OSError as error:
+        return _untold(error)
+    if len(answer) < _FIRST:
+        return f"{UNTOLD}: it ends the connection without a word"
+    if (answer[0], answer[5]) == (_HANDSHAKE, _SERVER_HELLO):
+        return f"{SERVED} with {_VERSIONS.get(answer[1:3], 'old TLS')}"
+    if answer[0] == _ALERT and answer[6] in _NOT_OFFERED:
         return REFUSED
-    kind, version = (answer[0], answer[1:]) if len(answer) == 3 else (0, b"")
-    return f"{SERVED} with {_VERSIONS.get(version, 'old TLS')}" if kind == _HANDSHAKE else REFUSED
+    return f"{UNTOLD}: it says {answer.hex(' ')}"
 
 
 def _plain(where: tuple[str, int]) -> str:
-    """What somebody gets who does without TLS; an alert of TLS is a refusal."""
+    """What somebody gets who does without TLS; an alert of TLS, or the end, is a refusal."""
     try:
-        with _connect(where) as raw:
+        raw = _connect(where)
+    except OSError as error:
+        return _untold(error)
+    try:
+        with raw:
             return _asked(raw)
-    except OSError:
+    except _ENDED:
         return REFUSED
+    except OSError as error:
+        return _untold(error)
 
 
 def _asked(connection: socket.socket) -> str:
-    """Whether a question is answered on a connection."""
-    try:
+    """Whether a question is answered on a connection. One that was ended before it came may still
+    have said why.
+    """
+    with contextlib.suppress(OSError):
         connection.sendall(query())
-        answer = connection.recv(_PACKET.size)
-    except OSError:
-        return REFUSED
+    answer = connection.recv(_PACKET.size)
     served = len(answer) >= 4 and struct.unpack("!hh", answer[:4])[1] == _ANSWERING
-    return SERVED if served else REFUSED
+    secured = isinstance(connection, ssl.SSLSocket)
+    return SERVED if served else f"{UNTOLD}: no answer of NRPE" if secured else REFUSED
 
 
 def _stranger(where: tuple[str, int], own: str) -> str:
@@ -211,7 +250,13 @@ def _stranger(where: tuple[str, int], own: str) -> str:
     """
     context = _context(ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.MAXIMUM_SUPPORTED, "DEFAULT")
     try:
-        with _connect(where, own) as raw, context.wrap_socket(raw):
-            return HEARD
+        raw = _connect(where, own)
     except OSError as error:
-        return HEARD if _is_alert(error) else NOT_HEARD
+        return _untold(error)
+    try:
+        with raw, context.wrap_socket(raw):
+            return HEARD
+    except _ENDED:
+        return NOT_HEARD
+    except OSError as error:
+        return HEARD if _alert(error) else _untold(error)
