@@ -41,8 +41,9 @@ def _look(saltenv=None):
 def problems(saltenv=None):
     """
     What is wrong with the settings of the family although each is well-formed: thresholds that
-    cross, a certificate that has expired, monitoring hosts that the firewall keeps out. Reads the
-    pillar only.
+    cross, a key that is not that of the certificate. Reads the pillar only. What depends on the
+    time or on other families is drift: a certificate that has expired, a firewall that keeps
+    monitoring hosts out.
 
     Returns a list of sentences.
 
@@ -53,7 +54,7 @@ def problems(saltenv=None):
         salt '*' nrpe.problems
     """
     with plainly():
-        return setup.problems(_baseline(saltenv), __opts__["id"], _now())
+        return setup.problems(_baseline(saltenv), __opts__["id"])
 
 
 def packages(saltenv=None):

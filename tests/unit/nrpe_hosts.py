@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import ipaddress
 import tempfile
 import time
 from functools import cache
@@ -120,6 +121,7 @@ class Net:
         self.answers = tls.Answers(*["refused"] * 4, "not heard", "")
         self.own = [ADDRESS, "127.0.0.1"]
         self.listens = True
+        self.towards: dict[str, str] = {}
         self.knocked: list[tuple[str, int, str]] = []
 
     def knock(self, address: str, port: int, stranger: str) -> tls.Answers:
@@ -129,8 +131,10 @@ class Net:
     def wires(self) -> reading.Wires:
         return reading.Wires(
             knock=self.knock,
-            source=lambda towards: ADDRESS if towards.startswith("10.") else "",
-            is_own=lambda address: address in self.own,
+            source=lambda towards: self.towards.get(
+                towards, ADDRESS if towards.startswith("10.") else ""
+            ),
+            is_own=lambda address: str(ipaddress.ip_address(address)) in self.own,
             answers_in=lambda seconds, address, port, alive: self.listens,
             free_port=lambda address: 40000,
         )

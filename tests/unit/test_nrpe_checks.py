@@ -67,6 +67,58 @@ def test_nobody_watches(shipped, host, net):
     assert net.knocked == []
 
 
+def test_the_packet_filter_keeps_them_out(differing):
+    found = differing(firewall={"allow": {"nrpe": []}})
+    assert set(found) == {"NRPE-001"}
+    assert "hardening:firewall:allow" in found["NRPE-001"]
+    assert "write nrpe: [monitoring] there" in found["NRPE-001"]
+
+
+def test_a_default_that_is_nearly_everybody(shipped, host, net):
+    wide = {"networks": {"monitoring": ["0.0.0.0/0"]}}
+    seen = nrpe_hosts.comparison(shipped, host, net, **wide).seen()
+    assert (seen["NRPE-001"].actual, seen["NRPE-003"].problem) == (False, "skipped")
+    assert "nearly everybody" in seen["NRPE-001"].reason
+
+
+@pytest.mark.parametrize(
+    ("address", "public"),
+    [("198.51.100.7", True), ("2001:db8::7", True), ("192.168.1.7", False), ("fd00::7", False)],
+)
+def test_a_public_address_is_named_by_a_person(shipped, host, net, address, public):
+    host.path(nrpe.KEPT).unlink(missing_ok=True)
+    net.own.append(address)
+    net.towards = {"10.79.0.9": address}
+    it = nrpe_hosts.comparison(shipped, host, net)
+    assert ("is a public address; name" in it.problem()) is public
+    named = nrpe_hosts.comparison(shipped, host, net, nrpe={"address": address})
+    assert named.problem() == ""
+
+
+def test_an_address_that_was_found_stays(shipped, host, net):
+    """While the way to the monitoring host leads over another interface."""
+    host.put(nrpe.KEPT, f"{ADDRESS}\n")
+    net.towards = {"10.79.0.9": "10.80.0.2"}
+    net.own.append("10.80.0.2")
+    assert nrpe_hosts.comparison(shipped, host, net).address == ADDRESS
+    net.own.remove(ADDRESS)
+    gone = nrpe_hosts.comparison(shipped, host, net).problem()
+    assert gone == (
+        f"hardening:nrpe:address: {ADDRESS} is no address of this host any more; name another one, "
+        f"or remove {nrpe.KEPT} to have one found"
+    )
+    host.put(nrpe.KEPT, "somewhere\n")
+    odd = nrpe_hosts.comparison(shipped, host, net).problem()
+    assert odd == f"{nrpe.KEPT}: 'somewhere' is no address; remove that file"
+
+
+def test_an_address_in_another_spelling(shipped, host, net):
+    net.own.append("fd00::7")
+    other = {"networks": {"monitoring": ["fd00::9/128"]}, "nrpe": {"address": "fd00:0::0007"}}
+    it = nrpe_hosts.comparison(shipped, host, net, **other)
+    assert (it.address, it.problem(), it.place) == ("fd00::7", "", "fd00::7 5666")
+
+
 def test_not_installed(host, differing):
     host.path(nrpe.PROGRAM).unlink()
     found = differing()

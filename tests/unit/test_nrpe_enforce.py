@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime as dt
 import os
 
 import nrpe_hosts
@@ -303,6 +304,32 @@ def test_given_certificates(host, net, apply, wrong):
     assert facts.access(host, nrpe.KEY) == "root:nagios 0640"
 
 
+def test_a_given_certificate_that_has_expired(host, fresh, apply):
+    """Nothing of this family is changed; what is in use already is drift and no more."""
+    past = dt.timedelta(minutes=-5)
+    found, key = nrpe_hosts.signed(issuer=nrpe_hosts.ca(), end=past)
+    given = {
+        "ca": nrpe_hosts.ca().text,
+        "certificate": certificates.pem(found),
+        "private_key": certificates.key_pem(key),
+    }
+    with pytest.raises(Refused, match="hardening:nrpe:certificate: expired on "):
+        apply(nrpe=given)
+    assert host.read(nrpe.CONFIG) == STOCK
+    nrpe_hosts.put_certificates(host, given["certificate"], given["private_key"])
+    knocking(fresh, certificate=nrpe_hosts.shown(given["certificate"]))
+    apply(nrpe=given)
+    assert host.read(nrpe.CONFIG).startswith(config.HEADER)
+
+
+def test_an_address_that_was_found_is_kept(host, fresh, apply):
+    apply()
+    assert host.read(nrpe.KEPT) == f"{ADDRESS}\n"
+    assert facts.access(host, nrpe.KEPT) == "root:root 0644"
+    apply(["NRPE-003"], nrpe={"address": ADDRESS})
+    assert host.read(nrpe.KEPT) is None
+
+
 def test_waived_controls_are_left(host, fresh, apply):
     host.put(MINE)
     off = {i: {"off": "a plan"} for i in ("NRPE-003", "NRPE-005", "NRPE-014", "NRPE-016")}
@@ -319,7 +346,7 @@ def test_clean(host, fresh, apply):
     apply()
     found = enforce.leftovers(host)
     assert found == [
-        *(nrpe.CONFIG, nrpe.DROP_IN),
+        *(nrpe.CONFIG, nrpe.DROP_IN, nrpe.KEPT),
         *(f"{nrpe.PLUGINS}/{name}" for name in ("check_salt_drift", "check_luks", "check_ossec")),
     ]
     enforce.clean(host)
@@ -351,6 +378,7 @@ def sign(request, minion="web1", by="monitoring", days=90) -> str:
 def test_a_request(host, it):
     asked = certificates.load_request(installing.request(it), "it")
     assert certificates.names(asked) == ["web1", ADDRESS]
+    assert host.read(nrpe.KEPT) == f"{ADDRESS}\n", "NRPE is to listen where its certificate is for"
     assert facts.access(host, nrpe.NEXT_KEY) == "root:root 0600"
     assert host.read(nrpe.KEY) == nrpe_hosts.server()[1], "the old one is in use until then"
 

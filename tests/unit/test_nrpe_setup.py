@@ -18,7 +18,18 @@ from rocksalt.nrpe import certificates, commands, config, monitors, setup, thres
 @pytest.fixture
 def problems(shipped):
     def call(own=None, **pillar) -> list[str]:
-        return setup.problems(nrpe_hosts.baseline(shipped, nrpe=own or {}, **pillar), "web1", NOW)
+        return setup.problems(nrpe_hosts.baseline(shipped, nrpe=own or {}, **pillar), "web1")
+
+    return call
+
+
+@pytest.fixture
+def unheard(shipped, problems):
+    """What keeps monitoring hosts out; it stops no run."""
+
+    def call(own=None, **pillar) -> list[str]:
+        assert problems(own, **pillar) == []
+        return setup.Setup(nrpe_hosts.baseline(shipped, nrpe=own or {}, **pillar), "web1").unheard
 
     return call
 
@@ -41,7 +52,7 @@ def by_ca(**how) -> dict[str, str]:
 def test_the_defaults_are_right(problems, shipped):
     assert problems() == []
     assert problems(given()) == []
-    assert setup.problems(settings.resolve(shipped, {}, {}, "web1"), "web1", NOW) == []
+    assert setup.problems(settings.resolve(shipped, {}, {}, "web1"), "web1") == []
 
 
 ADDRESSES = {
@@ -124,8 +135,6 @@ CERTIFICATES = {
         given(ca=""),
         "hardening:nrpe:ca: is missing, for there is hardening:nrpe:certificate",
     ),
-    "expired": (by_ca(end=dt.timedelta(minutes=-5)), "hardening:nrpe:certificate: expired on "),
-    "not yet": (by_ca(begin=dt.timedelta(days=2)), "certificate: is not valid before "),
     "for a client": (by_ca(usage=True), "certificate: is for client, not for a server"),
     "a weak key": (
         by_ca(key=nrpe_hosts.weak_key("rsa")),
@@ -142,10 +151,6 @@ CERTIFICATES = {
     "an authority that is none": (
         given(ca=nrpe_hosts.server()[0]),
         "hardening:nrpe:ca: is no certificate of an authority (CA:TRUE)",
-    ),
-    "an expired authority": (
-        {"ca": pem(name="old", is_ca=True, end=dt.timedelta(minutes=-5))[0]},
-        "hardening:nrpe:ca: expired on ",
     ),
 }
 WRONG = {**ADDRESSES, **MONITORS, **COMMANDS, **CERTIFICATES}
@@ -182,19 +187,19 @@ def test_what_the_schema_refuses(shipped, own, words):
 # The packet filter --------------------------------------------------------------------------------
 
 
-def test_the_packet_filter_lets_nobody_in(problems):
-    (found,) = problems(firewall={"allow": {"nrpe": []}})
+def test_the_packet_filter_lets_nobody_in(unheard):
+    (found,) = unheard(firewall={"allow": {"nrpe": []}})
     assert found == (
         "hardening:firewall:allow: does not let 10.79.0.9/32 in at tcp/5666, though "
         "hardening:nrpe:monitors names them; write nrpe: [monitoring] there"
     )
 
 
-def test_the_packet_filter_knows_another_port(problems):
-    first, second = problems({"port": 5667})
+def test_the_packet_filter_knows_another_port(unheard):
+    first, second = unheard({"port": 5667})
     assert first.startswith("hardening:firewall:services:nrpe:tcp: lacks 5667, on which")
     assert "in at tcp/5667" in second
-    assert problems({"port": 5667}, firewall={"services": {"nrpe": {"tcp": [5667]}}}) == []
+    assert unheard({"port": 5667}, firewall={"services": {"nrpe": {"tcp": [5667]}}}) == []
 
 
 @pytest.mark.parametrize(
@@ -209,9 +214,41 @@ def test_the_packet_filter_knows_another_port(problems):
         },
     ],
 )
-def test_the_packet_filter_lets_them_in_some_other_way(problems, firewall):
+def test_the_packet_filter_lets_them_in_some_other_way(unheard, firewall):
     networks = {"wide": ["10.79.0.0/24"]}
-    assert problems(firewall=firewall, networks=networks) == []
+    assert unheard(firewall=firewall, networks=networks) == []
+
+
+def test_a_network_that_was_meant_for_something_else(shipped, problems):
+    """A site that knows nothing of this family is not stopped by its default."""
+    wide = {"networks": {"monitoring": ["0.0.0.0/0"]}}
+    assert problems(**wide) == []
+    found = setup.Setup(nrpe_hosts.baseline(shipped, **wide), "web1")
+    assert found.monitors == [] and "nearly everybody" in found.too_wide[0]
+    (said,) = problems({"monitors": ["monitoring"]}, **wide)
+    assert "nearly everybody" in said
+
+
+TIMES = {
+    "expired": (by_ca(end=dt.timedelta(minutes=-5)), "hardening:nrpe:certificate: expired on "),
+    "not yet": (by_ca(begin=dt.timedelta(days=2)), "certificate: is not valid before "),
+    "an expired authority": (
+        {"ca": pem(name="old", is_ca=True, end=dt.timedelta(minutes=-5))[0]},
+        "hardening:nrpe:ca: expired on ",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", TIMES)
+def test_what_the_time_makes_wrong_stops_nobody_else(shipped, host, problems, name):
+    own, words = TIMES[name]
+    assert problems(own) == []
+    found = setup.Setup(nrpe_hosts.baseline(shipped, nrpe=own), "web1")
+    (said,) = setup.outdated(found, NOW, host)
+    assert words in said
+    for path, text in found.given.items():
+        host.put(path, text)
+    assert list(setup.outdated(found, NOW, host)) == [], "what ran out in use is drift"
 
 
 def test_networks_of_both_versions(shipped):

@@ -215,10 +215,13 @@ def strength_problems(certificate: Certificate, what: str) -> Iterator[str]:
 
 
 def server_problems(
-    chain: Sequence[Certificate], authority: Certificate, what: str, now: dt.datetime
+    chain: Sequence[Certificate], authority: Certificate, what: str, now: dt.datetime | None = None
 ) -> list[str]:
-    """What is wrong with a server's certificate, the first of ``chain``."""
-    found = [*time_problems(chain[0], what, now), *strength_problems(chain[0], what)]
+    """What is wrong with a server's certificate, the first of ``chain``; without ``now`` whatever
+    the time is.
+    """
+    found = list(strength_problems(chain[0], what))
+    found += time_problems(chain[0], what, now) if now else []
     if SERVER not in usages(chain[0]):
         found.append(f"{what}: is for {', '.join(usages(chain[0])) or 'others'}, not for a server")
     return found + chain_problems(chain, authority, what)

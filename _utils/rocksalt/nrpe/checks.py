@@ -7,7 +7,7 @@ from typing import Any
 
 from rocksalt.findings import Seen
 from rocksalt.nrpe import certified, controls, files, running
-from rocksalt.nrpe.facts import NOBODY, Checks, Facts
+from rocksalt.nrpe.facts import NOBODY, Checks, Facts, some
 
 _ANSWERS = (controls.ADDRESS, controls.SECURED, controls.HEARD)
 NEED_ADDRESS = (controls.CONFIG, controls.CURRENT, *_ANSWERS)
@@ -26,7 +26,8 @@ class Nrpe(Facts):
 
     def seen(self) -> dict[str, Seen]:
         """Control id -> what was seen. Where nobody is to ask, there is nothing to look at."""
-        watched = Seen(bool(self.setup.monitors), "" if self.setup.monitors else self._unwatched())
+        unheard = self.setup.unheard if self.setup.monitors else [self._unwatched()]
+        watched = Seen(not unheard, some(unheard))
         if not self.setup.monitors:
             skipped = Seen(problem="skipped", reason=f"{NOBODY} ({controls.WATCHED})")
             return {controls.WATCHED: watched, **dict.fromkeys(CHECKS, skipped)}
@@ -38,6 +39,8 @@ class Nrpe(Facts):
 
     def _unwatched(self) -> str:
         names = ", ".join(self.setup.settings["monitors"]) or "nobody"
+        if self.setup.too_wide:
+            return f"{NOBODY}: {some(self.setup.too_wide)}"
         return (
             f"{NOBODY}: {self.setup.family.where('monitors')} names {names}, and no network "
             "of that name is in hardening:networks"

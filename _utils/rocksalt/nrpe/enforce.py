@@ -19,6 +19,7 @@ from rocksalt.nrpe import (
     facts,
     files,
     reading,
+    setup,
     shipped,
     tls,
 )
@@ -67,6 +68,8 @@ def enforce(host: Host, it: checks.Nrpe, ids: Sequence[str]) -> None:
 def refuse(it: checks.Nrpe) -> None:
     """What stands in the way, before anything is touched."""
     found = [it.problem()] if it.problem() else []
+    if controls.GENUINE in it.wanted:
+        found += setup.outdated(it.setup, it.now, it.host)
     if it.host.attributes(nrpe.PROGRAM) is None:
         found.append("nagios-nrpe-server is not installed")
     if controls.OTHERS in it.wanted:
@@ -148,8 +151,19 @@ def _aside(host: Host, it: checks.Nrpe, change: Transaction) -> None:
             change.rename(path, path + ASIDE)
 
 
+def keep_address(it: checks.Nrpe, change: Transaction) -> None:
+    """What was found as the address to listen on stays so; what is named is not kept."""
+    if it.setup.settings["address"]:
+        change.remove(nrpe.KEPT)
+    elif it.host.read(nrpe.KEPT) is None:
+        folders(it.host)
+        change.write(nrpe.KEPT, f"{it.address}\n", "0644")
+
+
 def _write(host: Host, it: checks.Nrpe, change: Transaction) -> None:
     """Our files. The configuration of the distribution is kept beside ours."""
+    if controls.CONFIG in it.wanted:
+        keep_address(it, change)
     for path, text in it.setup.given.items() if controls.GENUINE in it.wanted else ():
         if host.read(path) != text:
             folders(host)
@@ -269,7 +283,7 @@ def leftovers(host: Host) -> list[str]:
     """What the baseline put on the host and ``clean`` takes away. Key and certificates stay."""
     text = host.read(nrpe.CONFIG) or ""
     found = [nrpe.CONFIG] if text.startswith(config.HEADER) else []
-    own = [nrpe.DROP_IN, *(f"{nrpe.PLUGINS}/{name}" for name in shipped.NAMES)]
+    own = [nrpe.DROP_IN, nrpe.KEPT, *(f"{nrpe.PLUGINS}/{name}" for name in shipped.NAMES)]
     return found + [path for path in own if host.attributes(path, follow=False) is not None]
 
 

@@ -5,6 +5,7 @@ for it.
 from __future__ import annotations
 
 import datetime as dt
+import ipaddress
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Any
@@ -24,10 +25,20 @@ ACCESS = {
     nrpe.AUTHORITY: PLAIN_FILE,
     nrpe.CERTIFICATE: PLAIN_FILE,
     nrpe.KEY: f"root:{nrpe.USER} 0640",
+    nrpe.KEPT: PLAIN_FILE,
 }
 ENROL = "salt-run monitoring.enrol"
 NOBODY = "nobody watches this host"
 _SHOWN = 4
+_INTERNAL = tuple(
+    map(
+        ipaddress.ip_network,
+        (
+            *("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "127.0.0.0/8"),
+            *("fc00::/7", "::1/128"),
+        ),
+    )
+)
 
 
 class Facts:
@@ -56,9 +67,13 @@ class Facts:
 
     @cached_property
     def address(self) -> str:
-        """Where NRPE is to listen; empty where no monitoring host can be reached."""
+        """Where NRPE is to listen; empty where no monitoring host can be reached. What was found
+        stays, for the way to a monitoring host may be another one for a while.
+        """
         if given := str(self.setup.settings["address"]):
-            return given
+            return str(ipaddress.ip_address(given))
+        if kept := (self.host.read(nrpe.KEPT) or "").strip():
+            return kept
         firsts = (str(next(iter(network.hosts()), network[0])) for network in self.setup.monitors)
         return next(filter(None, map(self.wires.source, firsts)), "")
 
@@ -83,9 +98,23 @@ class Facts:
         where = f"{nrpe.TOP}:address"
         if not self.address:
             return f"there is no way from this host to {nrpe.TOP}:monitors; name {where}"
-        if not self.wires.is_own(self.address):
-            return f"{where}: {self.address} is no address of this host"
+        try:
+            own = self.wires.is_own(self.address)
+        except ValueError:
+            return f"{nrpe.KEPT}: {self.address[:40]!r} is no address; remove that file"
+        if not own:
+            return f"{where}: {self.address} is no address of this host{self._remembered()}"
+        if not self.setup.settings["address"] and not _internal(self.address):
+            return (
+                f"{where}: is missing, and {self.address}, from which {nrpe.TOP}:monitors are "
+                "reached, is a public address; name the one to listen on"
+            )
         return ""
+
+    def _remembered(self) -> str:
+        if self.setup.settings["address"]:
+            return ""
+        return f" any more; name another one, or remove {nrpe.KEPT} to have one found"
 
     def render(self) -> dict[str, str]:
         """Our texts: path -> content."""
@@ -99,6 +128,12 @@ class Facts:
     def own_plugins(self) -> dict[str, str]:
         """Path -> content of the plugins that we bring."""
         return shipped.programs(self.interpreter)
+
+
+def _internal(address: str) -> bool:
+    """Whether an address is one of those that no router of others knows."""
+    found = ipaddress.ip_address(address)
+    return any(found in network for network in _INTERNAL)
 
 
 def access(host: Host, path: str) -> str | None:

@@ -53,6 +53,7 @@ def request(it: checks.Nrpe) -> str:
     if why := it.problem():
         raise Refused(why)
     key = certificates.new_key()
+    enforce.keep_address(it, Transaction(it.host))
     enforce.folders(it.host)
     it.host.write(nrpe.NEXT_KEY, certificates.key_pem(key), "0600")
     return certificates.request(key, it.setup.minion, it.address)

@@ -93,7 +93,7 @@ def read(host: Host) -> Reading:
     attributes = {
         path: host.attributes(path, follow=False) for path in (nrpe.ABOVE, nrpe.FOLDER, *FILES)
     }
-    for path in (nrpe.CONFIG, nrpe.DROP_IN, nrpe.NEXT_KEY):
+    for path in (nrpe.CONFIG, nrpe.DROP_IN, nrpe.NEXT_KEY, nrpe.KEPT):
         attributes[path] = host.attributes(path, follow=False)
     if host.attributes(nrpe.PROGRAM) is None:
         absent = "nagios-nrpe-server is not installed"

@@ -73,11 +73,11 @@ def _secured_seen(it: Facts) -> Seen:
     outcomes = (said.without_certificate, said.old_tls, said.anonymous, said.plain)
     actual = dict(zip(_secured_expected(it), outcomes, strict=True))
     if said.without_certificate == tls.CLOSED and said.plain == tls.REFUSED:
-        why = (
+        ended = (
             f"NRPE ends a connection from {it.address}, which is this host, before TLS: by its "
             "allowed_hosts, or by /etc/hosts.deny, which may shut out monitoring hosts as well"
         )
-        return Seen(actual, why)
+        return Seen(actual, ended)
     untold = [f"{way}: {out}" for way, out in actual.items() if out.startswith(tls.UNTOLD)]
     why = [f"{way}: {out}" for way, out in actual.items() if out != tls.REFUSED]
     if untold == why and untold:

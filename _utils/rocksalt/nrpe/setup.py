@@ -11,6 +11,7 @@ from typing import Any
 from rocksalt import nrpe
 from rocksalt.errors import Refused
 from rocksalt.firewall.policy import Network
+from rocksalt.host import Host
 from rocksalt.nrpe import certificates, commands, monitors
 from rocksalt.settings import SECRET, Baseline
 
@@ -30,8 +31,29 @@ class Setup:
 
     @cached_property
     def monitors(self) -> list[Network]:
-        """The networks that may ask."""
+        """The networks that may ask; none where the default names nearly everybody."""
+        return [] if self.too_wide else self._networks
+
+    @cached_property
+    def _networks(self) -> list[Network]:
         return monitors.networks(self.baseline, self.settings["monitors"])
+
+    @property
+    def named(self) -> bool:
+        """Whether a pillar or a role names who may ask, and not the default alone."""
+        return any("monitors" in layer for _, layer in self.family.layers)
+
+    @cached_property
+    def too_wide(self) -> list[str]:
+        """What is wrong with a network that was meant for something else."""
+        entries = () if self.named else self.settings["monitors"]
+        return list(monitors.problems(self.baseline, entries, self.family.where("monitors")))
+
+    @property
+    def unheard(self) -> list[str]:
+        """Why monitoring hosts would not get through to NRPE."""
+        port, entries = self.settings["port"], self.settings["monitors"]
+        return list(monitors.firewall_problems(self.baseline, self.monitors, port, entries))
 
     @property
     def commands(self) -> dict[str, str]:
@@ -69,21 +91,25 @@ class Setup:
         return list(dict.fromkeys([*found, address]))
 
 
-def problems(baseline: Baseline, minion: str, now: dt.datetime) -> list[str]:
-    """What is wrong with the settings of the family, a sentence each, whether with each other or
-    with those of the packet filter.
+def problems(baseline: Baseline, minion: str) -> list[str]:
+    """What is wrong with the settings of the family, a sentence each, whatever the time and the
+    settings of other families are: it stops every family.
     """
     setup = Setup(baseline, minion)
     family, settings = setup.family, setup.settings
     where = family.where("monitors")
-    found = list(monitors.problems(baseline, settings["monitors"], where))
+    found = list(monitors.problems(baseline, settings["monitors"], where)) if setup.named else []
     found += commands.problems(settings["commands"], partial(family.where, "commands"))
-    found += [*_address(setup), *_certificates(setup, now)]
-    if not found:
-        found += monitors.firewall_problems(
-            baseline, setup.monitors, settings["port"], settings["monitors"]
-        )
-    return found
+    return [*found, *_address(setup), *_certificates(setup)]
+
+
+def outdated(setup: Setup, now: dt.datetime, host: Host) -> Iterator[str]:
+    """Why certificates of the pillar that are not on the host yet are not valid at this time."""
+    for key, path in (("ca", nrpe.AUTHORITY), ("certificate", nrpe.CERTIFICATE)):
+        text, where = setup.given.get(path), setup.family.where(key)
+        for certificate in certificates.load(text, where) if text else ():
+            if host.read(path) != text:
+                yield from certificates.time_problems(certificate, where, now)
 
 
 def _address(setup: Setup) -> Iterator[str]:
@@ -102,7 +128,7 @@ def _address(setup: Setup) -> Iterator[str]:
         yield f"{where}: {given} is of another version of IP than all {nrpe.TOP}:monitors"
 
 
-def _certificates(setup: Setup, now: dt.datetime) -> Iterator[str]:
+def _certificates(setup: Setup) -> Iterator[str]:
     """What is wrong with certificates and the key in the pillar, as far as they are there."""
     settings, where = setup.settings, setup.family.where
     if settings["private_key"] and not settings["certificate"]:
@@ -113,12 +139,11 @@ def _certificates(setup: Setup, now: dt.datetime) -> Iterator[str]:
         authority = chain = None
         if settings["ca"]:
             authority = certificates.load_one(settings["ca"], where("ca"))
-            yield from certificates.time_problems(authority, where("ca"), now)
             yield from certificates.authority_problems(authority, where("ca"))
         if settings["certificate"]:
             chain = certificates.load(settings["certificate"], where("certificate"))
         if chain and authority:
-            yield from certificates.server_problems(chain, authority, where("certificate"), now)
+            yield from certificates.server_problems(chain, authority, where("certificate"))
         if chain and settings["private_key"] not in ("", SECRET):
             key = certificates.load_key(settings["private_key"], where("private_key"))
             if not certificates.fits(chain[0], key):
