@@ -81,10 +81,15 @@ def _wait(host: AgentHost) -> None:
     host.put(f"{ossec.HOME}/queue/ossec/.wait", "l")
 
 
-def _rules(host: AgentHost) -> None:
+def _filter(host: AgentHost, *rules: str) -> None:
     host.answer("iptables --version", "iptables v1.8.9")
-    rules = f":INPUT DROP [0:0]\n:OSSEC - [0:0]\n-A OSSEC -s {ADMIN}/32 -j DROP\n"
-    host.answer("iptables-save -t filter", f"*filter\n{rules}COMMIT\n")
+    text = "".join(f"-A {rule}\n" for rule in rules)
+    chains = ":INPUT DROP [0:0]\n:FORWARD DROP [0:0]\n:OSSEC - [0:0]\n"
+    host.answer("iptables-save -t filter", f"*filter\n{chains}{text}COMMIT\n")
+
+
+def _rules(host: AgentHost) -> None:
+    _filter(host, f"OSSEC -s {ADMIN}/32 -j DROP")
 
 
 def _shared(text: str) -> Break:
@@ -187,7 +192,7 @@ BROKEN: dict[str, tuple[Break, set[str], str]] = {
     ),
     "an administrator is banned": (_rules, {"OSS-013"}, f"{ADMIN}/32 is banned by the chain OSSEC"),
     "a server is denied": (
-        lambda h: h.put(DENY, f"ALL: 203.0.113.9\nALL:{SERVER}\n"),
+        lambda h: h.put(DENY, f"ALL:203.0.113.9\nALL:{SERVER}\n"),
         {"OSS-013"},
         f"{SERVER} is banned by /etc/hosts.deny",
     ),
@@ -248,6 +253,50 @@ def test_what_is_broken_drifts_and_nothing_else(agent, shipped, how):
 )
 def test_another_pillar_drifts(agent, shipped, pillar, drifts):
     assert {*findings(agent, shipped, pillar)} == drifts
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        "INPUT ! -s 198.51.100.0/24 -j DROP",
+        "INPUT -s 198.0.0.0/8 -i eth1 -j DROP",
+        "INPUT -s 198.0.0.0/8 -j DROP",
+        f"INPUT -s {ADMIN}/32 -p tcp -m tcp --dport 80 -j DROP",
+        f"INPUT -s {ADMIN}/32 -d 198.51.100.9/32 -j DROP",
+        f"OTHERS -s {ADMIN}/32 -j DROP",
+        f"OSSEC -s {ADMIN}/32 -j RETURN",
+    ],
+)
+def test_a_rule_that_bans_nobody_is_no_ban(agent, shipped, rule):
+    _filter(agent, rule)
+    assert findings(agent, shipped) == {}
+
+
+@pytest.mark.parametrize(
+    ("how", "lifts"),
+    [
+        (lambda h: _filter(h, f"INPUT -s {ADMIN}/32 -j DROP"), True),
+        (lambda h: _filter(h, f"FORWARD -s {ADMIN}/32 -j DROP"), True),
+        (lambda h: _filter(h, "INPUT -s 198.51.100.0/25 -j DROP"), False),
+        (lambda h: _filter(h, f"FORWARD -s {ADMIN}/32 -j REJECT --reject-with tcp-reset"), False),
+        (lambda h: h.put(DENY, f"ALL:{ADMIN}\n"), True),
+        (lambda h: h.put(DENY, f"ALL: {ADMIN}\n"), False),
+        (lambda h: h.answer("ip route show", f"unreachable {ADMIN} scope host\n"), True),
+        (lambda h: h.answer("ip route show", f"blackhole {ADMIN} proto bird metric 32\n"), False),
+    ],
+)
+def test_only_what_a_response_wrote_is_lifted(agent, shipped, how, lifts):
+    """What others wrote to the same places is for a person."""
+    how(agent)
+    found = findings(agent, shipped)
+    assert [*found] == ["OSS-013"]
+    assert found["OSS-013"]["remedy"] == ("state" if lifts else "manual")
+
+
+@pytest.mark.parametrize("route", ["blackhole 198.51.0.0/16 proto bird", "unreachable default"])
+def test_a_route_of_a_network_is_no_ban(agent, shipped, route):
+    agent.answer("ip route show", f"default via 203.0.113.1 dev eth0\n{route}\n")
+    assert findings(agent, shipped) == {}
 
 
 def test_a_host_that_enrolled_elsewhere_enrols_again(agent, shipped):

@@ -308,11 +308,27 @@ def test_the_package_knows_its_programs(fresh, shipped):
 def test_bans_of_administrators_are_lifted(fresh, shipped):
     heal(fresh, shipped)
     fresh.put("/etc/hosts.deny", f"# mine\nALL:{ADMIN}\nALL:203.0.113.9\n", 0o644)
-    fresh.answer("ip route show", f"unreachable {ADMIN} scope host\n")
+    others = f"blackhole {ADMIN} proto bird\nblackhole 198.51.0.0/16 proto bird\n"
+    fresh.answer("ip route show", f"unreachable {ADMIN} scope host\n{others}")
+    theirs = f"-A INPUT -s {ADMIN}/32 -j DROP\n-A OSSEC -s {ADMIN}/32 -j DROP\n"
+    strangers = (
+        "-A INPUT ! -s 198.51.100.0/24 -j DROP\n-A INPUT -s 198.0.0.0/8 -i eth1 -j DROP\n"
+        f"-A FORWARD -s {ADMIN}/32 -j REJECT\n-A INPUT -s 198.51.100.0/24 -j DROP\n"
+    )
+    chains = "*filter\n:INPUT ACCEPT [0:0]\n:FORWARD ACCEPT [0:0]\n:OSSEC - [0:0]\n"
+    fresh.answer("iptables --version")
+    fresh.answer("iptables-save -t filter", f"{chains}{theirs}{strangers}COMMIT\n")
+    fresh.answer("iptables --wait")
     fresh.answer("ip route del")
     enforce.enforce(fresh, look(fresh, shipped), ["OSS-013"])
     assert fresh.read("/etc/hosts.deny") == "# mine\nALL:203.0.113.9\n"
-    assert ("ip", "route", "del", "unreachable", ADMIN) in fresh.ran
+    assert [words for words in fresh.ran if {"del", "-D"} & {*words}] == [
+        *(
+            ("iptables", "--wait", "10", "-D", chain, "-s", f"{ADMIN}/32", "-j", "DROP")
+            for chain in ("OSSEC", "INPUT")
+        ),
+        ("ip", "route", "del", "unreachable", ADMIN),
+    ]
 
 
 def test_without_an_agent_nothing_is_written(host, shipped):

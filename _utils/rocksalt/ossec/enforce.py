@@ -227,12 +227,16 @@ def _wait(ready: Callable[[], bool], seconds: float) -> bool:
 
 
 def _unban(host: Host, it: Facts) -> None:
+    """Lifts what responses did; see :mod:`rocksalt.ossec.bans` for how that is told."""
     found = bans.unwanted(host, it.declared.never_ban)
-    for ban in found:
-        if ban.lift:
-            must(host, f"{ban} and that cannot be lifted", *ban.lift)
+    why = "{} and that cannot be lifted"
+    lifts = [partial(must, host, why.format(ban), *ban.lift) for ban in found if ban.lift]
+    each([*lifts, partial(_allow, host, found)])
+
+
+def _allow(host: Host, found: Sequence[bans.Ban]) -> None:
     text = host.read(bans.HOSTS_DENY) or ""
-    kept = bans.allowed(text, [ban for ban in found if not ban.lift])
+    kept = bans.allowed(text, found)
     if kept != text:
         Transaction(host).write(bans.HOSTS_DENY, kept)
 

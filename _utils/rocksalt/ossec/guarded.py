@@ -99,9 +99,11 @@ def diverted(host: Host) -> dict[str, str]:
 
 def _unbanned_seen(it: Facts) -> Seen:
     try:
-        return listed(bans.unwanted(it.host, it.declared.never_ban))
+        found = bans.unwanted(it.host, it.declared.never_ban)
     except Refused as error:
         return Seen(problem="error", reason=str(error))
+    liftable = any(ban.liftable for ban in found)
+    return Seen([*map(str, found)], some(found), remedy="" if liftable or not found else "manual")
 
 
 def _no_commands_seen(it: Facts) -> Seen:
