@@ -6,9 +6,7 @@
     salt '*' ossec.drift
 """
 
-import ipaddress
 import os
-import socket
 import time
 
 import salt.exceptions
@@ -17,7 +15,7 @@ import salt.payload
 from rocksalt import program, source
 from rocksalt.findings import judge
 from rocksalt.host import Host
-from rocksalt.ossec import KEYS, checks, declared, enrolment, installed, marks, repository
+from rocksalt.ossec import KEYS, checks, declared, enrolment, installed, marks, masters, repository
 from rocksalt.ossec import enforce as enforcement
 from rocksalt.ossec.problems import problems as contradictions
 from rocksalt.plainly import plainly
@@ -33,7 +31,7 @@ def _declared(saltenv=None):
     baseline = source.load(__salt__, __opts__, __pillar__, __grains__, __context__, saltenv)
     place = declared.Place(
         minion=__opts__["id"],
-        masters=[] if baseline.networks.get("salt") else _masters(),
+        masters={} if baseline.networks.get("salt") else masters.known(Host(), _masters()),
         codename=__grains__.get("oscodename", ""),
         interpreter=program.python(),
     )
@@ -41,27 +39,12 @@ def _declared(saltenv=None):
 
 
 def _masters():
-    """The addresses of this minion's masters, where no network says who they are."""
+    """The names of this minion's masters; none while it works without."""
     if __opts__.get("file_client") == "local" or __opts__.get("master_type") == "disable":
         return []
     named = __opts__.get("master")
     names = [str(name) for name in (named if isinstance(named, list) else [named]) if name]
-    if __opts__.get("master_ip"):
-        names.append(str(__opts__["master_ip"]))
-    return sorted({address for name in names for address in _addresses(name)})
-
-
-def _addresses(name):
-    """The addresses that a name has, none where it is not known now."""
-    try:
-        return [str(ipaddress.ip_address(name.strip("[]")))]
-    except ValueError:
-        pass
-    try:
-        found = socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)
-    except OSError:
-        return []
-    return [address[4][0] for address in found if "%" not in address[4][0]]
+    return [*names, *([str(__opts__["master_ip"])] if __opts__.get("master_ip") else [])]
 
 
 def _look(saltenv=None):

@@ -25,6 +25,7 @@ PILLAR = {
         "package": "none",
     },
 }
+MASTERS = {"salt.example": ["203.0.113.2"]}
 SCRIPTS = ("firewall-drop.sh", "host-deny.sh", "restart-ossec.sh")
 TARGET = """\
 Id=ossec-agent.target
@@ -154,11 +155,17 @@ def install(host: AgentHost) -> None:
         host.answer(f"systemctl {command}")
 
 
-def look(host: AgentHost, shipped: Any, pillar: Any = None, minion: str = "web1") -> checks.Ossec:
+def look(
+    host: AgentHost,
+    shipped: Any,
+    pillar: Any = None,
+    minion: str = "web1",
+    masters: Mapping[str, Sequence[str]] = MASTERS,
+) -> checks.Ossec:
     """The comparison for a pillar laid over the usual one."""
     merged = settings.merge(PILLAR, pillar or {})
     baseline = settings.resolve(shipped, merged, {}, minion)
-    place = declared.Place(minion, ["203.0.113.2"], "bookworm")
+    place = declared.Place(minion, masters, "bookworm")
     return checks.Ossec(declared.Declared(baseline, place), host, time.time())
 
 

@@ -5,6 +5,7 @@ alone.
 from __future__ import annotations
 
 import json
+import socket
 import time
 from collections.abc import Callable
 from typing import Any
@@ -15,7 +16,17 @@ from ossec_agent import ADMIN, CONNECTED, OTHER, SERVER, AgentHost, look
 
 from rocksalt import ossec, settings
 from rocksalt.findings import judge
-from rocksalt.ossec import checks, declared, enrolment, files, guarded, state, watched
+from rocksalt.ossec import (
+    checks,
+    declared,
+    enrolment,
+    files,
+    guard,
+    guarded,
+    masters,
+    state,
+    watched,
+)
 
 FW, DENY = "firewall-drop.sh", "/etc/hosts.deny"
 
@@ -359,11 +370,54 @@ def test_what_the_server_handed_out_may_change_rules(agent, shipped):
     assert reason == "/var/ossec/etc/shared/rootkit_files.txt is not what the server handed out"
 
 
-def test_without_management_a_person_is_needed(agent, shipped):
-    baseline = settings.resolve(shipped, {**ossec_agent.PILLAR, "networks": {}}, {}, "web1")
-    it = checks.Ossec(declared.Declared(baseline, declared.Place("web1")), agent, time.time())
+@pytest.mark.parametrize("networks", [{}, {"management": []}])
+def test_without_management_every_ban_is_refused_and_a_person_is_needed(agent, shipped, networks):
+    baseline = settings.resolve(shipped, {**ossec_agent.PILLAR, "networks": networks}, {}, "web1")
+    place = declared.Place("web1", ossec_agent.MASTERS)
+    it = checks.Ossec(declared.Declared(baseline, place), agent, time.time())
+    asked = guard.Asked("add", "-", "203.0.113.99")
+    assert guard.refusal(asked, it.declared.program()) == "it is not known who must get in"
+    for path, (text, access) in it.own().items():
+        agent.write(path, text, access[-4:])
     seen = it.seen()["OSS-012"]
-    assert "hardening:networks:management is not declared" in seen.reason
+    assert seen.actual != it.expected()["OSS-012"] and seen.remedy == "manual"
+    assert seen.reason == (
+        "hardening:networks:management is missing or empty, so every ban is refused until it is "
+        "known who must get in"
+    )
+
+
+def test_a_master_that_was_never_found_has_every_ban_refused(agent, shipped):
+    it = look(agent, shipped, masters={"salt.example": []})
+    asked = guard.Asked("add", "-", "203.0.113.99")
+    assert guard.refusal(asked, it.declared.program()) == "it is not known who must get in"
+    assert "no address of the master salt.example is known" in it.seen()["OSS-012"].reason
+
+
+def test_without_dns_and_without_a_master_its_address_is_still_known(agent, shipped, monkeypatch):
+    def fails(*arguments: Any, **more: Any) -> Any:
+        raise socket.gaierror
+
+    monkeypatch.setattr(socket, "getaddrinfo", fails)
+    assert agent.attributes(ossec.MASTERS).mode == "0600"
+    for names in ((), ("salt.example",)):  # as a timer runs; as DNS fails
+        found = masters.known(agent, names)
+        assert found == ossec_agent.MASTERS
+        assert findings(agent, shipped, masters=found) == {}
+
+
+def test_an_address_of_a_master_is_never_forgotten(agent, shipped, monkeypatch):
+    def answers(*arguments: Any, **more: Any) -> Any:
+        return [(0, 0, 0, "", ("203.0.113.3", 0)), (0, 0, 0, "", ("fe80::1%eth0", 0))]
+
+    monkeypatch.setattr(socket, "getaddrinfo", answers)
+    found = masters.known(agent, ["salt.example", "[2001:db8::2]"])
+    assert found == {
+        "[2001:db8::2]": ["2001:db8::2"],
+        "salt.example": ["203.0.113.2", "203.0.113.3"],
+    }
+    assert [*findings(agent, shipped, masters=found)] == ["OSS-012"]
+    assert "203.0.113.3/32" in look(agent, shipped, masters=found).declared.never_ban
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -41,12 +41,12 @@ _SYSLOG = ("/var/log/auth.log", "/var/log/syslog", "/var/log/messages")
 
 @dataclass(frozen=True)
 class Place:
-    """Whose host this is: the minion's id, the addresses of its masters, Debian's codename, and the
-    interpreter for our program.
+    """Whose host this is: the minion's id, its masters by name with their addresses, Debian's
+    codename, and the interpreter for our program.
     """
 
     minion: str
-    masters: Sequence[str] = ()
+    masters: Mapping[str, Sequence[str]] = field(default_factory=dict)
     codename: str = ""
     interpreter: str = "/usr/bin/python3"
 
@@ -88,7 +88,8 @@ class Declared:
         nrpe = self.baseline.families.get("nrpe")
         monitors = nrpe.settings.get("monitors", ()) if nrpe else ()
         known = {*self.baseline.networks, *KNOWN_NETWORKS}
-        found = {*self.servers, *self.place.masters}
+        masters = self.place.masters.values()
+        found = {*self.servers, *(address for those in masters for address in those)}
         for entry in (*ALWAYS, *self.settings["never_ban"], *monitors):
             found |= {*map(str, policy.networks(entry))} if entry in known else {entry}
         try:
@@ -98,15 +99,28 @@ class Declared:
         return [str(it) for it in sorted(networks, key=lambda it: (it.version, it))]
 
     @property
+    def missing(self) -> list[str]:
+        """In words, of whom that must get in it is not known where they are."""
+        masters = self.place.masters.items()
+        found = [
+            f"no address of the master {name} is known" for name, those in masters if not those
+        ]
+        if not Policy(self.baseline).networks(MANAGEMENT):
+            found.insert(0, f"hardening:networks:{MANAGEMENT} is missing or empty")
+        return found
+
+    @property
     def users(self) -> list[str]:
         """The accounts that no response may lock."""
         accounts = self.baseline.families.get("accounts")
         return sorted(accounts.settings["administrators"]) if accounts else []
 
     def program(self) -> dict[str, Any]:
-        """What our program needs of the settings."""
+        """What our program needs of the settings. Without knowing who must get in it refuses every
+        ban.
+        """
         return {
-            "never_ban": self.never_ban,
+            **({} if self.missing else {"never_ban": self.never_ban}),
             "users": self.users,
             "notify_time": self.settings["notify_time"],
             "frequency": self.settings["frequency"],

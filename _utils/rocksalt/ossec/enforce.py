@@ -17,6 +17,7 @@ from rocksalt.ossec import (
     GROUP,
     INSTALLED,
     KEYS,
+    MASTERS,
     NOTE,
     OPTIONS,
     ORIGINALS,
@@ -263,7 +264,7 @@ def leftovers(host: Host) -> list[str]:
     """What the baseline put on the host and :func:`clean` takes away. The agent goes on with its
     configuration and its key.
     """
-    own = [SETTINGS, PROGRAM, *files.units(), STATUS, NOTE, INSTALLED]
+    own = [SETTINGS, MASTERS, PROGRAM, *files.units(), STATUS, NOTE, INSTALLED]
     own += [repository.KEY, repository.SOURCES]
     found = [path for path in own if host.attributes(path, follow=False) is not None]
     return found + sorted(guarded.diverted(host))

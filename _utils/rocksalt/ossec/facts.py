@@ -89,7 +89,8 @@ class Facts:
 
     def own(self) -> dict[str, tuple[str, str]]:
         """Our program and what it knows of the settings."""
-        return files.own(self.declared.program(), self.declared.place.interpreter)
+        place = self.declared.place
+        return files.own(self.declared.program(), place.interpreter, place.masters)
 
     def scripts(self) -> list[str]:
         """The names of all scripts for responses, before which ours stand."""

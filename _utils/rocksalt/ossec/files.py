@@ -5,11 +5,11 @@ knows of the settings, the timer, the scripts before those of the package.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rocksalt import program
-from rocksalt.ossec import PROGRAM, RESPONSES, SETTINGS, STATE
+from rocksalt.ossec import MASTERS, PROGRAM, RESPONSES, SETTINGS, STATE, masters
 
 UNIT = "rocksalt-ossec-status"
 FOLDER = "/etc/systemd/system"
@@ -59,10 +59,14 @@ WantedBy=timers.target
 """
 
 
-def own(settings: Mapping[str, Any], interpreter: str) -> dict[str, tuple[str, str]]:
-    """Path -> text and access of our files."""
+def own(
+    settings: Mapping[str, Any], interpreter: str, of_masters: Mapping[str, Sequence[str]]
+) -> dict[str, tuple[str, str]]:
+    """Path -> text and access of our files; ``of_masters`` are their addresses, to be kept."""
     built = program.build(interpreter, _ENTRY, program.sources(_ENTRY))
+    kept = {MASTERS: (masters.text(of_masters), ROOT_ONLY)} if of_masters else {}
     return {
+        **kept,
         SETTINGS: (json.dumps(settings, indent=1, sort_keys=True) + "\n", ROOT_ONLY),
         PROGRAM: (built.decode(errors="surrogateescape"), RUNS),
     }

@@ -57,7 +57,7 @@ def _guarded_expected(it: Facts) -> dict[str, Any]:
     return {
         **files_wanted(it.own()),
         "scripts": dict.fromkeys(it.scripts(), BEHIND_OURS),
-        "management": "declared",
+        "not known": [],
     }
 
 
@@ -68,10 +68,9 @@ def _guarded_seen(it: Facts) -> Seen:
     actual: dict[str, Any] = {**found}
     actual["scripts"] = {name: script_state(it.host, name) for name in it.scripts()}
     why += [f"{n}: {s}" for n, s in actual["scripts"].items() if s != BEHIND_OURS]
-    declared = "management" in it.declared.baseline.networks
-    actual["management"] = "declared" if declared else "not declared"
-    if not declared:
-        lost = "hardening:networks:management is not declared, so administrators may be banned"
+    actual["not known"] = missing = it.declared.missing
+    if missing:
+        lost = f"{' and '.join(missing)}, so every ban is refused until it is known who must get in"
         return Seen(actual, some([lost, *why]), remedy="" if why else "manual")
     return Seen(actual, some(why))
 
