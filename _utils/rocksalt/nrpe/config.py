@@ -27,6 +27,7 @@ SANDBOX = {
     "NoNewPrivileges": "yes",
     "CapabilityBoundingSet": "",
     "ProtectSystem": "strict",
+    "ReadOnlyPaths": "/run",
     "ProtectHome": "read-only",
     "PrivateTmp": "yes",
     "PrivateDevices": "yes",
@@ -43,7 +44,8 @@ SANDBOX = {
     "SystemCallArchitectures": "native",
 }
 """Property of systemd -> value, as a drop-in says it and ``systemctl show`` gives it. Plugins look
-at all file systems and processes, and may use the network.
+at all file systems and processes, and may use the network. In a container, ``strict`` together with
+``ProtectControlGroups`` leaves /run writable, so that is named as well.
 """
 _UNIT = f"""\
 [Unit]

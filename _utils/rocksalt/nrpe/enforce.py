@@ -269,8 +269,10 @@ def _works(host: Host, it: checks.Nrpe, unit: str, address: str, port: int) -> N
 
 
 def _said(host: Host, unit: str) -> str:
-    """The last complaints of a unit."""
-    log = host.run("journalctl", "--unit", unit, "--output=cat", "--lines=30", "--no-pager").out
+    """The last complaints of a unit; some processes end before the journal knows whose they are."""
+    whose = (f"_SYSTEMD_UNIT={unit}", "+", f"UNIT={unit}", "+", "SYSLOG_IDENTIFIER=nrpe")
+    how = ("--since=-1min", "--lines=30", "--output=cat", "--no-pager")
+    log = host.run("journalctl", *how, *whose).out
     words = ("error", "could not", "cannot", "failed", "invalid", "unable")
     found = [line.strip() for line in log.splitlines() if any(it in line.lower() for it in words)]
     return "; ".join(dict.fromkeys(found[-3:])) or "it does not say why"
