@@ -13,12 +13,14 @@ for monitoring and nothing else. Keys of minions never leave them.
 
 import datetime as dt
 import logging
+import os
+import pwd
 import re
 import sys
 
 import salt.client
 
-from rocksalt.errors import RocksaltError
+from rocksalt.errors import Refused, RocksaltError
 from rocksalt.host import Host
 from rocksalt.nrpe import authority as authorities
 from rocksalt.nrpe import certificates
@@ -65,7 +67,7 @@ def authority(days=3650, name="monitoring"):
     return _plainly("authority", work)
 
 
-def enrol(tgt, tgt_type="glob", days=365, force=False, timeout=60):
+def enrol(tgt, tgt_type="glob", days=None, force=False, timeout=60):
     """
     Brings certificates to minions whose NRPE has none, or one that runs out or is of another
     authority.
@@ -75,7 +77,8 @@ def enrol(tgt, tgt_type="glob", days=365, force=False, timeout=60):
     tgt_type
         How they are named: ``glob``, ``list``, ``compound``, ...
     days
-        How long their certificates are valid.
+        How long their certificates are valid; a year, but no longer than the authority, where it is
+        not said.
     force
         Bring new ones to those as well that need none.
     timeout
@@ -95,12 +98,12 @@ def enrol(tgt, tgt_type="glob", days=365, force=False, timeout=60):
     def work():
         with salt.client.get_local_client(mopts=__opts__) as client:
             minions = _Minions(client, int(timeout))
-            return _enrol(minions, tgt, tgt_type, int(days), bool(force))
+            return _enrol(minions, tgt, tgt_type, days, bool(force))
 
     return _plainly("enrol", work)
 
 
-def client(name, request=None, days=365):
+def client(name, request=None, days=None):
     """
     Signs the certificate of a monitoring host. Whoever has it may ask every host that was enrolled,
     from the addresses that ``hardening:nrpe:monitors`` names.
@@ -111,7 +114,7 @@ def client(name, request=None, days=365):
         Path of a certificate request in PEM on this master: then the key stays where it was made.
         Without one a key is made here, for root alone; move it to the monitoring host.
     days
-        How long it is valid.
+        How long it is valid; a year, but no longer than the authority, where it is not said.
 
     Returns ``{"certificate", "authority", "key": paths on this master, "expires"}``.
 
@@ -124,7 +127,7 @@ def client(name, request=None, days=365):
     """
 
     def work():
-        return _client(str(name), request, int(days))
+        return _client(str(name), request, days)
 
     return _plainly("client", work)
 
@@ -180,9 +183,20 @@ def _plainly(function, work):
         return work()
     except RocksaltError as error:
         return {"reason": str(error), "retcode": 1}
+    except PermissionError as error:
+        return {"reason": _forbidden(error), "retcode": 1}
     except Exception as error:
         log.exception("monitoring.%s", function)
         return {"reason": f"{type(error).__name__}: {error}", "retcode": 1}
+
+
+def _forbidden(error):
+    """Salt's packages run the master, and its runners, as another user than root."""
+    user = pwd.getpwuid(os.geteuid()).pw_name
+    return (
+        f"{error.filename} is not for {user}, whom runners run as: "
+        f"install -d -o {user} -m 0700 {_folder()}"
+    )
 
 
 def _now():
@@ -193,8 +207,13 @@ def _folder():
     return __opts__.get("rocksalt_monitoring_ca") or authorities.FOLDER
 
 
+def _days(known, days):
+    return int(days) if days is not None else known.days(_now())
+
+
 def _enrol(minions, tgt, tgt_type, days, force):
     known = authorities.Authority(Host(), _folder())
+    days = _days(known, days)
     enrolled, kept, unwatched, problems = {}, {}, [], {}
     answers = minions.ask(tgt, tgt_type, "nrpe.certificate")
     for minion, status in sorted(answers.items()):
@@ -209,7 +228,7 @@ def _enrol(minions, tgt, tgt_type, days, force):
         else:
             try:
                 enrolled[minion] = _one(minions, known, minion, days)
-            except (ValueError, RocksaltError) as error:
+            except RocksaltError as error:
                 problems[minion] = str(error)
     if not answers:
         problems["*"] = f"no minion answered that is {tgt_type} {tgt!r}"
@@ -221,29 +240,29 @@ def _one(minions, known, minion, days):
     """Asks, signs and brings; what the minion says of it."""
     request = minions.ask_one(minion, "nrpe.request")
     if not isinstance(request, str) or "CERTIFICATE REQUEST" not in request:
-        raise ValueError(f"nrpe.request: {_short(request)}")
+        raise Refused(f"nrpe.request: {_short(request)}")
     signed = known.server(request, minion, days, _now())
     said = minions.ask_one(minion, "nrpe.install", certificates.pem(signed), known.text)
     if not isinstance(said, str) or not said.startswith("installed"):
-        raise ValueError(f"nrpe.install: {_short(said)}")
-    return f"{said}; until {authorities.stamp(certificates.expires(signed))}"
+        raise Refused(f"nrpe.install: {_short(said)}")
+    return f"{_short(said)}; until {authorities.stamp(certificates.expires(signed))}"
 
 
 def _client(name, request, days):
     if not NAME.fullmatch(name):
-        raise ValueError(f"{name!r} is no name of a host")
+        raise Refused(f"{name!r} is no name of a host")
     host, folder = Host(), f"{_folder()}/{authorities.CLIENTS}"
     known = authorities.Authority(host, _folder())
     paths = {"certificate": f"{folder}/{name}.pem", "authority": f"{_folder()}/ca.pem"}
     if request:
         text = host.read(str(request))
         if text is None:
-            raise ValueError(f"{request} does not exist")
+            raise Refused(f"{request} does not exist")
         public = certificates.load_request(text, str(request)).public_key()
     else:
         key = certificates.new_key()
         public, paths["key"] = key.public_key(), f"{folder}/{name}.key"
-    signed = known.client(public, name, days, _now())
+    signed = known.client(public, name, _days(known, days), _now())
     if not request:
         host.write(paths["key"], certificates.key_pem(key), "0600")
     host.write(paths["certificate"], certificates.pem(signed), "0644")
@@ -271,8 +290,8 @@ class _Minions:
         return {minion: answer for minion, answer in (answers or {}).items() if answer is not False}
 
     def ask_one(self, minion, function, *arguments):
-        """The answer of one minion; ValueError where there is none."""
+        """The answer of one minion; Refused where there is none."""
         answers = self.ask([minion], "list", function, *arguments)
         if minion not in answers:
-            raise ValueError(f"{function} was not answered")
+            raise Refused(f"{function} was not answered")
         return answers[minion]

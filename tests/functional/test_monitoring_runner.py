@@ -196,3 +196,31 @@ def test_mistakes(runner, made, arguments, words):
 def test_an_authority_that_is_damaged(runner, made, tmp_path):
     (tmp_path / "ca/ca.pem").write_text("x")
     assert "is no certificate in PEM" in runner.issued()["reason"]
+
+
+def test_a_mistake_is_no_fault_of_ours(runner, made):
+    assert runner.client("../x") == {"reason": "'../x' is no name of a host", "retcode": 1}
+
+
+def test_the_last_year_of_an_authority(runner, minions):
+    runner.authority(days=30)
+    minions.answers["web1"] = Minion("web1", "10.0.0.7")
+    assert list(runner.enrol("*")["enrolled"]) == ["web1"]
+    assert "expires" in runner.client("icinga1")
+
+
+def test_a_folder_of_another_user(runner, monkeypatch):
+    def read(host, path):
+        raise PermissionError(13, "Permission denied", path)
+
+    monkeypatch.setattr("rocksalt.host.Host.read", read)
+    folder = runner.__opts__["rocksalt_monitoring_ca"]
+    found = runner.issued()
+    assert found["reason"].startswith(f"{folder}/ca.pem is not for ")
+    assert found["reason"].endswith(f"-m 0700 {folder}")
+
+
+def test_a_minion_that_says_too_much(runner, made, minions):
+    web1 = minions.answers["web1"] = Minion("web1", "10.0.0.7")
+    web1["nrpe.install"] = "installed " + "x" * 5000
+    assert len(runner.enrol("*")["enrolled"]["web1"]) < 400

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
+import fcntl
+import os
 import subprocess
 
 import nrpe_hosts
@@ -13,6 +16,8 @@ from nrpe_hosts import NOW
 from rocksalt.errors import Refused
 from rocksalt.host import Host
 from rocksalt.nrpe import authority, certificates
+
+PAST = dt.timedelta(minutes=-5)
 
 
 @pytest.fixture
@@ -38,6 +43,7 @@ def test_an_authority_is_made_once(host, own):
 
 @pytest.mark.parametrize("name", ["ca.key", "ca.pem"])
 def test_half_an_authority_is_not_made_anew(host, own, name):
+    own.server(request(), "web1", 90, NOW)
     host.path(f"{authority.FOLDER}/{name}").unlink()
     with pytest.raises(Refused, match="alone: put the other back from a backup"):
         authority.make(host, "monitoring", 10, NOW)
@@ -133,6 +139,75 @@ def test_an_address_belongs_to_one_minion(own):
 def test_days(own, days):
     with pytest.raises(Refused, match=f"days: {days} is less than 1 or ends after the authority"):
         own.client(certificates.new_key().public_key(), "x", days, NOW)
+
+
+def test_as_long_as_the_authority(own):
+    assert own.days(NOW) == 365
+    assert own.days(NOW + dt.timedelta(days=3640)) == 10
+
+
+@pytest.mark.parametrize("kind", ["rsa", "ec"])
+def test_weak_keys_are_not_signed(own, kind):
+    key = nrpe_hosts.weak_key(kind)
+    asked = certificates.request(key, "web1", "10.0.0.7")
+    for sign in (
+        lambda: own.server(asked, "web1", 90, NOW),
+        lambda: own.client(key.public_key(), "icinga1", 90, NOW),
+    ):
+        with pytest.raises(Refused, match="are the least"):
+            sign()
+    assert own.issued() == []
+
+
+def test_a_minion_that_is_called_by_its_address(own):
+    asked = certificates.request(certificates.new_key(), "10.0.0.7", "10.0.0.7")
+    assert certificates.addresses(own.server(asked, "10.0.0.7", 90, NOW)) == ["10.0.0.7"]
+    asked = certificates.request(certificates.new_key(), "10.0.0.8", "10.0.0.9")
+    assert own.server(asked, "10.0.0.8", 90, NOW)
+
+
+def test_two_that_ask_at_once(host, own, monkeypatch):
+    """Nobody signs between the look at the list and the entry in it."""
+    held = []
+    look = own.issued
+
+    def issued():
+        folder = os.open(host.path(own.folder), os.O_RDONLY)
+        with contextlib.suppress(BlockingIOError):
+            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            held.append("free")
+        os.close(folder)
+        return look()
+
+    monkeypatch.setattr(own, "issued", issued)
+    own.server(request(), "web1", 90, NOW)
+    assert held == []
+
+
+def test_a_making_that_was_broken_off(host, monkeypatch):
+    """The key has signed nothing yet, so there is nothing to put back from a backup."""
+    host.put(f"{authority.FOLDER}/ca.key", "half")
+    assert authority.make(host, "monitoring", 10, NOW)
+    assert authority.Authority(host).issued() == []
+
+
+def test_a_name_of_other_letters():
+    with pytest.raises(Refused, match="'wéb1' has letters that a certificate cannot have"):
+        certificates.alternative("wéb1")
+
+
+def test_the_end_of_a_chain(host):
+    """NRPE's OpenSSL believes no chain that ends in the middle."""
+    root, root_key = nrpe_hosts.signed(name="root", is_ca=True)
+    middle, middle_key = issued_by(root, root_key, "middle", is_ca=True)
+    assert list(certificates.root_problems(root, "it")) == []
+    (said,) = certificates.root_problems(middle, "it")
+    assert said.startswith("it: was signed by another authority")
+    old, _ = issued_by(root, root_key, "middle", is_ca=True, key=middle_key, end=PAST)
+    leaf, _ = issued_by(middle, middle_key, "web1")
+    (said,) = certificates.server_problems([leaf, old], root, "it", NOW)
+    assert said.startswith("it: middle: expired on")
+    assert certificates.server_problems([leaf, old], root, "it") == []
 
 
 def test_a_damaged_list(host, own):

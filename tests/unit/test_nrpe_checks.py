@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import datetime as dt
 import re
+from types import SimpleNamespace
 
 import nrpe_hosts
 import pytest
@@ -412,6 +413,21 @@ CASES = {
         {"NRPE-017": "True"},
     ),
 }  # fmt: skip
+
+
+def test_one_between_that_runs_out(host, net, differing):
+    """What expires first counts, wherever it is in the chain."""
+    root, root_key = nrpe_hosts.signed(name="root", is_ca=True)
+    soon = dt.timedelta(days=10)
+    issuer = SimpleNamespace(certificate=root, _key=root_key)
+    middle, middle_key = nrpe_hosts.signed(name="middle", issuer=issuer, is_ca=True, end=soon)
+    leaf, key = nrpe_hosts.signed(issuer=SimpleNamespace(certificate=middle, _key=middle_key))
+    certified(certificates.pem(leaf), certificates.key_pem(key))(host, net)
+    host.put(nrpe.CERTIFICATE, certificates.pem(leaf) + certificates.pem(middle))
+    host.put(nrpe.AUTHORITY, certificates.pem(root))
+    found = differing()
+    assert set(found) == {"NRPE-012"}
+    assert found["NRPE-012"].startswith("one above the certificate ends on ")
 
 
 @pytest.mark.parametrize("name", CASES)

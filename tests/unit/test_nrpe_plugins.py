@@ -20,8 +20,11 @@ FIGURE = re.compile(r"[a-z_]+=-?[0-9.]+(s|%|B)?(;[0-9.]*){0,4}")
 STATES = ("OK", "WARNING", "CRITICAL", "UNKNOWN")
 
 
+NOW = dt.datetime.now(dt.timezone.utc)
+
+
 def ago(**how: float) -> str:
-    then = dt.datetime.now(dt.timezone.utc) - dt.timedelta(**how)
+    then = NOW - dt.timedelta(**how)
     return then.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
@@ -50,8 +53,9 @@ def agent(**other: object) -> dict:
 
 
 @pytest.fixture
-def check(tmp_path, capsys):
+def check(tmp_path, capsys, monkeypatch):
     """Runs a plugin on a report; state and line."""
+    monkeypatch.setattr(plugin, "_now", lambda: NOW)
 
     def call(module, content, *options, status=None) -> tuple[str, str]:
         path = tmp_path / "last.json"
@@ -116,6 +120,7 @@ def test_figures(check):
 UNKNOWN = {
     "no report": (None, [], "there is no drift report: "),
     "damaged": ("{", [], "is damaged"),
+    "deep": ("[" * 100_000, [], "what was read is damaged: RecursionError"),
     "something else": ("[]", [], "is no drift report of schema 1"),
     "another schema": (report(schema=2), [], "is no drift report of schema 1"),
     "stale": (report(time=ago(hours=3)), [], "the last drift report is 3 h old"),

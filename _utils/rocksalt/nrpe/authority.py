@@ -24,6 +24,7 @@ from rocksalt.nrpe import certificates
 
 FOLDER = "/etc/rocksalt/monitoring-ca"
 CLIENTS = "clients"
+_A_YEAR = 365
 _EARLIER = dt.timedelta(minutes=10)
 """Clocks differ a little."""
 
@@ -65,6 +66,10 @@ class Authority:
         """SHA-256 of its certificate."""
         return certificates.fingerprint(self.certificate)
 
+    def days(self, now: dt.datetime) -> int:
+        """How long a certificate is valid where nobody says it."""
+        return min(_A_YEAR, certificates.days_left(self.certificate, now))
+
     def issued(self) -> list[Entry]:
         """All that was signed, oldest first."""
         path = f"{self.folder}/issued.jsonl"
@@ -81,6 +86,13 @@ class Authority:
         what = f"the request of {minion}"
         asked = certificates.load_request(request, what)
         address = self._address(asked, minion, what)
+        _refuse_weak(asked.public_key(), what)
+        with lock(self.host, self.folder):
+            self._refuse_taken(address, minion, what, now)
+            key = asked.public_key()
+            return self._sign(certificates.SERVER, key, minion, address, days, now)
+
+    def _refuse_taken(self, address: str, minion: str, what: str, now: dt.datetime) -> None:
         for entry in self.issued():
             holds = entry.role == certificates.SERVER and entry.address == address
             if holds and entry.name != minion and entry.expires > stamp(now):
@@ -88,12 +100,12 @@ class Authority:
                     f"{what} is for {address}, for which {entry.name} has a certificate until "
                     f"{entry.expires}; salt-run monitoring.forget {entry.name} if it is gone"
                 )
-        key = asked.public_key()
-        return self._sign(certificates.SERVER, key, minion, address, days, now)
 
     def client(self, key: Any, name: str, days: int, now: dt.datetime) -> x509.Certificate:
         """A certificate for a monitoring host, of its public key."""
-        return self._sign(certificates.CLIENT, key, name, "", days, now)
+        _refuse_weak(key, f"the key of {name}")
+        with lock(self.host, self.folder):
+            return self._sign(certificates.CLIENT, key, name, "", days, now)
 
     def forget(self, name: str, now: dt.datetime) -> list[str]:
         """Takes what was signed for a name off the list of what is in use, so that another host may
@@ -113,7 +125,7 @@ class Authority:
         names = certificates.names(asked)
         if certificates.common_name(asked) != minion or minion not in names:
             raise Refused(f"{what} is for {certificates.common_name(asked)!r}, not for the minion")
-        others = [name for name in names if name != minion]
+        others = {name for name in names if name != minion} | {*certificates.addresses(asked)}
         try:
             (address,) = (ipaddress.ip_address(name) for name in others)
         except ValueError:
@@ -147,12 +159,11 @@ class Authority:
             )
             .sign(self._key, hashes.SHA256())
         )
-        with lock(self.host, self.folder):
-            entry = Entry(
-                certificates.serial(made), role, name, address, stamp(now), stamp(end),
-                certificates.fingerprint(made),
-            )  # fmt: skip
-            self._note([*self.issued(), entry])
+        entry = Entry(
+            certificates.serial(made), role, name, address, stamp(now), stamp(end),
+            certificates.fingerprint(made),
+        )  # fmt: skip
+        self._note([*self.issued(), entry])
         return made
 
     def _note(self, entries: list[Entry]) -> None:
@@ -168,7 +179,7 @@ def make(host: Host, name: str, days: int, now: dt.datetime, folder: str = FOLDE
         found = [path for path in ("ca.key", "ca.pem") if host.read(f"{folder}/{path}") is not None]
         if len(found) == 2:
             return False
-        if found:
+        if found and (found != ["ca.key"] or host.read(f"{folder}/issued.jsonl") is not None):
             raise Refused(f"{folder} has {found[0]} alone: put the other back from a backup")
         key = ec.generate_private_key(ec.SECP384R1())
         owner = certificates.subject(name)
@@ -190,6 +201,11 @@ def make(host: Host, name: str, days: int, now: dt.datetime, folder: str = FOLDE
         host.write(f"{folder}/ca.key", certificates.key_pem(key), "0600")
         host.write(f"{folder}/ca.pem", certificates.pem(made), "0644")
     return True
+
+
+def _refuse_weak(key: Any, what: str) -> None:
+    if problems := list(certificates.key_problems(key, what)):
+        raise Refused("; ".join(problems))
 
 
 def _key_usage(**chosen: bool) -> x509.KeyUsage:

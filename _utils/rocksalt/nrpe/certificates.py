@@ -116,13 +116,19 @@ def days_left(certificate: Certificate, now: dt.datetime) -> int:
     return (expires(certificate) - now).days
 
 
+def addresses(described: Certificate | Request) -> list[str]:
+    """The addresses that a certificate, or a request, is for."""
+    extension = _extension(described, x509.SubjectAlternativeName)
+    return [str(it) for it in extension.get_values_for_type(x509.IPAddress)] if extension else []
+
+
 def names(described: Certificate | Request) -> list[str]:
     """The names and addresses that a certificate, or a request, is for."""
     extension = _extension(described, x509.SubjectAlternativeName)
     if extension is None:
         return []
     found = [str(name) for name in extension.get_values_for_type(x509.DNSName)]
-    return found + [str(it) for it in extension.get_values_for_type(x509.IPAddress)]
+    return found + addresses(described)
 
 
 def common_name(described: Certificate | Request) -> str:
@@ -180,6 +186,18 @@ def authority_problems(certificate: Certificate, what: str) -> Iterator[str]:
         yield f"{what}: may not sign certificates by its key usage"
 
 
+def root_problems(certificate: Certificate, what: str) -> Iterator[str]:
+    """Why NRPE's OpenSSL does not take it for the end of a chain."""
+    yield from authority_problems(certificate, what)
+    try:
+        certificate.verify_directly_issued_by(certificate)
+    except (InvalidSignature, *_BROKEN):
+        yield (
+            f"{what}: was signed by another authority, and NRPE would refuse everybody; give the "
+            "one that signed itself, and those between with each certificate"
+        )
+
+
 def chain_problems(chain: Sequence[Certificate], authority: Certificate, what: str) -> list[str]:
     """Why a certificate, with those between, does not come from an authority."""
     for lower, upper in zip(chain, [*chain[1:], authority], strict=True):
@@ -201,7 +219,11 @@ def strength_problems(certificate: Certificate, what: str) -> Iterator[str]:
     """Why OpenSSL's usual security level refuses it."""
     if isinstance(certificate.signature_hash_algorithm, _WEAK):
         yield f"{what}: is signed with {certificate.signature_hash_algorithm.name}; use sha256"
-    key = certificate.public_key()
+    yield from key_problems(certificate.public_key(), what)
+
+
+def key_problems(key: Any, what: str) -> Iterator[str]:
+    """Why a public key is too weak."""
     if isinstance(key, rsa.RSAPublicKey) and key.key_size < _SHORTEST_RSA:
         yield f"{what}: has an RSA key of {key.key_size} bits; {_SHORTEST_RSA} are the least"
     elif isinstance(key, ec.EllipticCurvePublicKey) and key.key_size < _SHORTEST_EC:
@@ -221,7 +243,10 @@ def server_problems(
     the time is.
     """
     found = list(strength_problems(chain[0], what))
-    found += time_problems(chain[0], what, now) if now else []
+    if now:
+        found += time_problems(chain[0], what, now)
+        for it in chain[1:]:
+            found += time_problems(it, f"{what}: {_subject(it)}", now)
     if SERVER not in usages(chain[0]):
         found.append(f"{what}: is for {', '.join(usages(chain[0])) or 'others'}, not for a server")
     return found + chain_problems(chain, authority, what)
@@ -255,6 +280,9 @@ def subject(name: str) -> x509.Name:
 
 def alternative(name: str, address: str = "") -> x509.SubjectAlternativeName:
     """The names that a certificate is for."""
-    found: list[x509.GeneralName] = [x509.DNSName(name)]
+    try:
+        found: list[x509.GeneralName] = [x509.DNSName(name)]
+    except ValueError:
+        raise Refused(f"{name!r} has letters that a certificate cannot have; use ASCII") from None
     found += [x509.IPAddress(ipaddress.ip_address(address))] if address else []
     return x509.SubjectAlternativeName(found)

@@ -26,7 +26,7 @@ def _genuine_seen(it: Facts) -> Seen:
     ]
     names = "this host"
     if found.complete and found.authority:
-        problems += certificates.authority_problems(found.authority, nrpe.AUTHORITY)
+        problems += certificates.root_problems(found.authority, nrpe.AUTHORITY)
         problems += certificates.server_problems(
             found.chain, found.authority, nrpe.CERTIFICATE, it.now
         )
@@ -57,13 +57,15 @@ def _expiry_expected(it: Facts) -> dict[str, str]:
 def _expiry_seen(it: Facts) -> Seen:
     found, wanted = it.reading.certificates, _expiry_expected(it)
     least = it.setup.settings["renew_days"]
-    own = {"certificate": found.chain[0], "authority": found.authority}
+    first = min(found.chain, key=certificates.expires)
+    own = {"certificate": first, "authority": found.authority}
     actual, why = {}, []
     for name, certificate in own.items():
         left = certificates.days_left(certificate, it.now) if certificate else -1
         actual[name] = wanted[name] if left >= least else f"{left} days left"
         if certificate and left < least:
-            why.append(f"the {name} ends on {certificates.expires(certificate):%Y-%m-%d}")
+            what = "one above the certificate" if certificate in found.chain[1:] else f"the {name}"
+            why.append(f"{what} ends on {certificates.expires(certificate):%Y-%m-%d}")
     if why and nrpe.CERTIFICATE not in it.setup.given:
         why.append(f"renew it from the master: {ENROL} {it.setup.minion}")
     return Seen(actual, some(why))

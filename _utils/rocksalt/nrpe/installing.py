@@ -68,7 +68,7 @@ def install(host: Host, it: checks.Nrpe, certificate: str, authority: str) -> st
     upper = certificates.load_one(authority, "the authority")
     problems = [
         *certificates.time_problems(upper, "the authority", it.now),
-        *certificates.authority_problems(upper, "the authority"),
+        *certificates.root_problems(upper, "the authority"),
         *certificates.server_problems(chain, upper, "the certificate", it.now),
     ]
     if it.setup.minion not in certificates.names(chain[0]):

@@ -139,7 +139,7 @@ def _certificates(setup: Setup) -> Iterator[str]:
         authority = chain = None
         if settings["ca"]:
             authority = certificates.load_one(settings["ca"], where("ca"))
-            yield from certificates.authority_problems(authority, where("ca"))
+            yield from certificates.root_problems(authority, where("ca"))
         if settings["certificate"]:
             chain = certificates.load(settings["certificate"], where("certificate"))
         if chain and authority:

@@ -73,10 +73,10 @@ def run(label: str, options: argparse.Namespace, judge: Judge) -> int:
     before = signal.signal(signal.SIGALRM, give_up)
     signal.alarm(options.timeout)
     try:
-        told = list(judge(options, dt.datetime.now(dt.timezone.utc)))
+        told = list(judge(options, _now()))
     except Unknown as unknown:
         told = [Told(UNKNOWN, str(unknown))]
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+    except Exception as error:
         told = [Told(UNKNOWN, f"what was read is damaged: {type(error).__name__} {error}")]
     finally:
         signal.alarm(0)
@@ -84,6 +84,10 @@ def run(label: str, options: argparse.Namespace, judge: Judge) -> int:
     state = worst(it.state for it in told)
     sys.stdout.write(line(label, state, told))
     return state
+
+
+def _now() -> dt.datetime:
+    return dt.datetime.now(dt.timezone.utc)
 
 
 def worst(states: Iterable[int]) -> int:
