@@ -187,7 +187,8 @@ def good(shipped: Any, host: Any) -> Net:
     unit(host)
     it = comparison(shipped, host, net)
     for path, text in it.render().items():
-        host.put(path, text)
+        host.put(path, text, 0o640 if path == nrpe.CONFIG else 0o644)
+    host.groups[nrpe.CONFIG] = "nagios"
     for path, text in it.own_plugins.items():
         host.put(path, mode=0o755)
         host.path(path).write_bytes(text.encode(errors="surrogateescape"))

@@ -12,7 +12,7 @@ import pytest
 from nrpe_hosts import ADDRESS, LISTENER, MONITOR, STATUS
 
 from rocksalt import nrpe
-from rocksalt.nrpe import certificates, checks, config, reading, tls
+from rocksalt.nrpe import certificates, checks, config, enforce, reading, tls
 
 
 @pytest.fixture
@@ -203,7 +203,7 @@ CASES = {
     "not at boot": (unit(UnitFileState="disabled"), {"NRPE-002": "disabled"}),
     "a command of others": (
         edit(nrpe.CONFIG, "command[check_load]", "command[x]=/bin/sh -c id\ncommand[check_load]"),
-        {"NRPE-003": f"{nrpe.CONFIG} has command[x]=/bin/sh -c id"},
+        {"NRPE-003": f"{nrpe.CONFIG} has command[x]"},
     ),
     "a file of others is included": (
         edit(nrpe.CONFIG, "debug=0", "debug=0\ninclude=/tmp/x.cfg"),
@@ -239,7 +239,7 @@ CASES = {
         lambda host, net: host.path(nrpe.CONFIG).unlink(),
         {"NRPE-003": "None", "NRPE-008": "everybody is heard"},
     ),
-    "anybody may write it": (mode(nrpe.CONFIG, 0o666), {"NRPE-003": "root:root 0666"}),
+    "anybody may write it": (mode(nrpe.CONFIG, 0o666), {"NRPE-003": "root:nagios 0666"}),
     "arguments are taken": (
         edit(nrpe.CONFIG, "dont_blame_nrpe=0", "dont_blame_nrpe=1"),
         {"NRPE-003": "has dont_blame_nrpe=1", "NRPE-009": "'dont_blame_nrpe': '1'"},
@@ -344,6 +344,14 @@ CASES = {
     "the key is everybody's": (mode(nrpe.KEY, 0o644), {"NRPE-010": "root:nagios 0644"}),
     "the folder is everybody's": (mode(nrpe.FOLDER, 0o755), {"NRPE-010": "root:nagios 0755"}),
     "the next key is everybody's": (put(nrpe.NEXT_KEY), {"NRPE-010": "next.key is root:root 0644"}),
+    "others are in its group": (
+        put("/etc/group", "adm:x:4:\nnagios:x:120:nagios,www-data,alice\n"),
+        {"NRPE-010": "alice, www-data can read the key, by the group nagios"},
+    ),
+    "its group is the first one of somebody": (
+        put("/etc/passwd", "nagios:x:110:120::/:/bin/false\nbob:x:1000:120::/:/bin/sh\n"),
+        {"NRPE-010": "bob can read the key"},
+    ),
     "a key of another certificate": (
         put(nrpe.KEY, nrpe_hosts.server("web2", "10.79.0.3")[1], 0o640),
         {"NRPE-011": "server.key is not the key of"},
@@ -428,6 +436,52 @@ def test_one_between_that_runs_out(host, net, differing):
     found = differing()
     assert set(found) == {"NRPE-012"}
     assert found["NRPE-012"].startswith("one above the certificate ends on ")
+
+
+def test_a_list_of_who_may_read_the_key(shipped, host, net, monkeypatch):
+    there = {str(host.path(nrpe.KEY)): ["system.posix_acl_access", "user.x"]}
+    monkeypatch.setattr(
+        reading.os, "listxattr", lambda path, follow_symlinks: there.get(str(path), [])
+    )
+    monkeypatch.setattr(reading.os, "removexattr", lambda path, name: there[str(path)].remove(name))
+    seen = nrpe_hosts.comparison(shipped, host, net).seen()["NRPE-010"]
+    assert seen.reason == (
+        f"{nrpe.KEY} is root:nagios 0640 and more by an ACL, expected root:nagios 0640"
+    )
+    enforce.secure(host)
+    assert there == {str(host.path(nrpe.KEY)): ["user.x"]}
+
+
+def test_arguments_are_not_shown(shipped, host, net):
+    """They may be anything, and reports are read by many."""
+    own = {"commands": {"db": {"plugin": "check_disk", "arguments": ["-p", "S3CRET"]}}}
+    it = nrpe_hosts.comparison(shipped, host, net, nrpe=own)
+    assert "lacks command[db]" in it.seen()["NRPE-003"].reason
+    assert "S3CRET" not in str([it.seen(), it.expected()])
+
+
+@pytest.mark.parametrize("middle", [False, True])
+def test_a_plugin_that_is_a_link(shipped, host, net, middle):
+    """What it leads to, and over what, is root's alone as well."""
+    host.put("/opt/site/check_x", "x", 0o755)
+    end = "/opt/site/check_x"
+    if middle:
+        end = "/opt/all/check_x"
+        host.path("/opt/all").mkdir()
+        host.path(end).symlink_to("../site/check_x")
+    host.path(end).parent.chmod(0o777)
+    up = "../" * len(nrpe.PLUGINS.strip("/").split("/"))
+    host.path(f"{nrpe.PLUGINS}/check_x").symlink_to(f"{up}{end.lstrip('/')}")
+    own = {"commands": {"x": {"plugin": "check_x"}}}
+    found = nrpe_hosts.comparison(shipped, host, net, nrpe=own).seen()["NRPE-015"]
+    folder = end.rpartition("/")[0]
+    assert f"can be changed by others than root: {folder} is root:root 0777" in found.reason
+
+
+def test_more_monitors_than_a_line_has(shipped, host, net):
+    many = {"monitors": [f"10.1.{n}.0/24" for n in range(200)]}
+    it = nrpe_hosts.comparison(shipped, host, net, nrpe=many)
+    assert it.problem().startswith("hardening:nrpe:monitors: are too many for a line of NRPE")
 
 
 @pytest.mark.parametrize("name", CASES)

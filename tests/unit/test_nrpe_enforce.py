@@ -330,6 +330,27 @@ def test_an_address_that_was_found_is_kept(host, fresh, apply):
     assert host.read(nrpe.KEPT) is None
 
 
+def test_a_link_in_place_of_the_configuration(host, net, apply, wrong):
+    text = host.read(nrpe.CONFIG)
+    host.put("/srv/nrpe.cfg", text, 0o666)
+    host.path(nrpe.CONFIG).unlink()
+    host.path(nrpe.CONFIG).symlink_to("../../srv/nrpe.cfg")
+    assert wrong() == ["NRPE-003"]
+    apply(["NRPE-003"])
+    assert wrong() == []
+    assert not host.path(nrpe.CONFIG).is_symlink()
+    assert host.attributes("/srv/nrpe.cfg").mode == "0666"
+
+
+def test_nobody_else_reads_the_configuration(host, fresh, apply):
+    modes = []
+    given = host.secure
+    host.secure = lambda path, *how: modes.append((path, *how)) or given(path, *how)
+    apply()
+    assert facts.access(host, nrpe.CONFIG) == "root:nagios 0640"
+    assert (f"{enforce.RUN}/nrpe.cfg", "root", "nagios", "0640") in modes
+
+
 def test_waived_controls_are_left(host, fresh, apply):
     host.put(MINE)
     off = {i: {"off": "a plan"} for i in ("NRPE-003", "NRPE-005", "NRPE-014", "NRPE-016")}

@@ -287,6 +287,10 @@ def test_networks_of_both_versions(shipped):
             {"plugin": "check_luks", "arguments": ["--max-age=5"]},
             ["/usr/lib/nagios/plugins/check_luks", "--max-age=5"],
         ),
+        (
+            {"plugin": "/opt/site/check_luks", "warning": "5", "critical": "9"},
+            ["/opt/site/check_luks", "-w", "5", "-c", "9"],
+        ),
     ],
 )
 def test_a_shell_gets_the_words_that_were_meant(described, words):
@@ -296,6 +300,11 @@ def test_a_shell_gets_the_words_that_were_meant(described, words):
     shell = line.replace("$$", "$").replace(words[0], "printf '%s\\n'", 1)
     ran = subprocess.run(["sh", "-c", shell], capture_output=True, text=True, check=True)
     assert ran.stdout.splitlines() == (words[1:] or [""])
+
+
+def test_a_plugin_of_a_site_with_one_of_our_names(problems):
+    own = {"plugin": "/opt/site/check_luks", "warning": "5", "critical": "9"}
+    assert problems({"commands": {"x": own}}) == []
 
 
 def test_how_old_a_report_may_become(shipped):

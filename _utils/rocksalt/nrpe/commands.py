@@ -12,7 +12,7 @@ from rocksalt.nrpe import thresholds
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
 _LONGEST = 2000
-"""Bytes of a line; NRPE cuts one of more than 2046 in two."""
+"""Bytes of a line, so that it is one with its name (see :data:`rocksalt.nrpe.config.LINE`)."""
 _AGE = "--max-age"
 
 
@@ -20,6 +20,12 @@ def plugin(described: Mapping[str, Any]) -> str:
     """The path of a command's plugin."""
     name: str = described["plugin"]
     return name if name.startswith("/") else f"{nrpe.PLUGINS}/{name}"
+
+
+def _name(path: str) -> str:
+    """The plugin of that name; what a site called like one of ours is not."""
+    folder, _, name = path.rpartition("/")
+    return "" if name in thresholds.BY_SEVERITY and folder != nrpe.PLUGINS else name
 
 
 def line(described: Mapping[str, Any], report_age: int) -> str:
@@ -34,7 +40,7 @@ def line(described: Mapping[str, Any], report_age: int) -> str:
         words += [option, described[key]] if key in described else []
     arguments = list(described.get("arguments", ()))
     words += arguments
-    reads_report = path.rpartition("/")[2] in thresholds.BY_SEVERITY
+    reads_report = _name(path) in thresholds.BY_SEVERITY
     if reads_report and not any(word.startswith(_AGE) for word in arguments):
         words += [_AGE, str(report_age)]
     return shlex.join(words).replace("$", "$$")
@@ -66,6 +72,7 @@ def problems(
             yield f"{where}: is longer than {_LONGEST} bytes, and NRPE would cut it"
         if "/../" in plugin(described) or "/./" in plugin(described):
             yield f"{where}:plugin: {described['plugin']!r} needs a path without . and .."
-        short = plugin(described).rpartition("/")[2]
-        for why in thresholds.problems(short, described.get("warning"), described.get("critical")):
+        for why in thresholds.problems(
+            _name(plugin(described)), described.get("warning"), described.get("critical")
+        ):
             yield f"{where}: {why}"

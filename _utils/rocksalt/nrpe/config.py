@@ -56,6 +56,7 @@ ConditionPathExists={nrpe.KEY}
 ConditionPathExists={nrpe.AUTHORITY}
 
 [Service]
+EnvironmentFile=
 ExecStart=
 ExecStart={" ".join(COMMAND_LINE)}
 User={nrpe.USER}

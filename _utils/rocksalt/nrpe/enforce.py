@@ -5,6 +5,7 @@ files first, then the real one starts anew and is knocked at, or everything is a
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterator, Sequence
 
 from rocksalt import nrpe
@@ -165,18 +166,19 @@ def _write(host: Host, it: checks.Nrpe, change: Transaction) -> None:
     if controls.CONFIG in it.wanted:
         keep_address(it, change)
     for path, text in it.setup.given.items() if controls.GENUINE in it.wanted else ():
-        if host.read(path) != text:
+        if host.read(path) != text or host.path(path).is_symlink():
             folders(host)
             change.write(path, text, "0600")
     for path, text in it.render().items():
         control = controls.CONFIG if path == nrpe.CONFIG else controls.SANDBOX
-        if control not in it.wanted or host.read(path) == text:
+        as_it_should = host.read(path) == text and not host.path(path).is_symlink()
+        if control not in it.wanted or as_it_should:
             continue
         found = host.read(path)
         kept = host.attributes(path + ASIDE) is not None
         if path == nrpe.CONFIG and found and not kept and not found.startswith(config.HEADER):
-            change.write(path + ASIDE, found, "0644")
-        change.write(path, text, "0644")
+            change.write(path + ASIDE, found, mode_of(host, path))
+        change.write(path, text, "0640" if path == nrpe.CONFIG else "0644")
 
 
 def folders(host: Host) -> None:
@@ -188,13 +190,24 @@ def folders(host: Host) -> None:
             target.chmod(mode)
 
 
+def mode_of(host: Host, path: str) -> str:
+    """The mode of a file that exists."""
+    found = host.attributes(path)
+    return found.mode if found else "0640"
+
+
 def secure(host: Host) -> None:
     """Owners and modes; what is right already stays as it is, for a change of them looks like one
     of the file.
     """
-    wanted = {**facts.ACCESS, nrpe.CONFIG: facts.PLAIN_FILE, nrpe.NEXT_KEY: "root:root 0600"}
+    wanted = {**facts.ACCESS, nrpe.CONFIG: facts.CONFIG_FILE, nrpe.NEXT_KEY: "root:root 0600"}
     for path, rights in wanted.items():
+        if host.path(path).is_symlink():
+            continue
         if facts.access(host, path) not in (None, rights):
+            _give(host, path, rights)
+        for name in reading.acl(host, path):
+            os.removexattr(host.path(path), name)
             _give(host, path, rights)
 
 
@@ -233,10 +246,11 @@ def try_out(host: Host, it: checks.Nrpe, text: str) -> None:
     path, port = f"{RUN}/nrpe.cfg", it.wires.free_port(_LOOPBACK)
     host.path(RUN).mkdir(parents=True, exist_ok=True)
     host.path(RUN).chmod(0o755)
-    host.write(path, config.trial(text, _LOOPBACK, port), "0644")
+    host.write(path, config.trial(text, _LOOPBACK, port), "0600")
     properties = (f"User={nrpe.USER}", f"Group={nrpe.USER}", "RuntimeMaxSec=60", "UMask=0077")
     host.run("systemctl", "stop", "--quiet", f"{TRIAL}.service")
     try:
+        _give(host, path, facts.CONFIG_FILE)
         must(
             host, "a NRPE cannot be tried out", "systemd-run", "--quiet", f"--unit={TRIAL}",
             *(f"--property={item}" for item in properties),

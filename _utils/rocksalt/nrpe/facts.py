@@ -19,6 +19,8 @@ from rocksalt.settings import Baseline
 
 PLAIN_FILE = "root:root 0644"
 PROGRAM_FILE = "root:root 0755"
+CONFIG_FILE = f"root:{nrpe.USER} 0640"
+"""Arguments of commands are nobody else's business."""
 ACCESS = {
     nrpe.ABOVE: PROGRAM_FILE,
     nrpe.FOLDER: f"root:{nrpe.USER} 0750",
@@ -102,6 +104,8 @@ class Facts:
             own = self.wires.is_own(self.address)
         except ValueError:
             return f"{nrpe.KEPT}: {self.address[:40]!r} is no address; remove that file"
+        if len(",".join(self.allowed)) > config.LINE - len("allowed_hosts=\n"):
+            return f"{nrpe.TOP}:monitors: are too many for a line of NRPE; name wider networks"
         if not own:
             return f"{where}: {self.address} is no address of this host{self._remembered()}"
         if not self.setup.settings["address"] and not _internal(self.address):

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
 from pathlib import PurePosixPath
 
 from rocksalt import nrpe
 from rocksalt.findings import AS_RENDERED, Seen, compared
 from rocksalt.host import Host
-from rocksalt.nrpe import commands, config, controls
-from rocksalt.nrpe.facts import ACCESS, PLAIN_FILE, PROGRAM_FILE, Checks, Facts, some
+from rocksalt.nrpe import commands, config, controls, reading
+from rocksalt.nrpe.facts import ACCESS, CONFIG_FILE, PROGRAM_FILE, Checks, Facts, some
+
+_GROUP = f"in the group {nrpe.USER}"
+_LISTED = " and more by an ACL"
+_LINKS = 40
+"""So many links one behind the other the kernel follows."""
 
 
 def _config_expected(it: Facts) -> dict[str, str]:
-    return {nrpe.CONFIG: f"{AS_RENDERED}, {PLAIN_FILE}"}
+    return {nrpe.CONFIG: f"{AS_RENDERED}, {CONFIG_FILE}"}
 
 
 def _config_seen(it: Facts) -> Seen:
@@ -29,7 +36,8 @@ def _config_seen(it: Facts) -> Seen:
 
 
 def _option(pair: tuple[str, str]) -> str:
-    return "=".join(pair)
+    """A line as a report may show it: arguments of commands can be anything."""
+    return pair[0] if "command[" in pair[0] else "=".join(pair)
 
 
 def _alone_seen(it: Facts) -> Seen:
@@ -52,7 +60,9 @@ def _closed_seen(it: Facts) -> Seen:
 
 def _private_expected(it: Facts) -> dict[str, str]:
     found = {path: rights for path, rights in ACCESS.items() if it.reading.attributes[path]}
-    return {**found, **({nrpe.NEXT_KEY: "root:root 0600"} if _asked(it) else {})}
+    if _asked(it):
+        found[nrpe.NEXT_KEY] = "root:root 0600"
+    return {**found, _GROUP: "nobody"}
 
 
 def _asked(it: Facts) -> bool:
@@ -61,11 +71,18 @@ def _asked(it: Facts) -> bool:
 
 def _private_seen(it: Facts) -> Seen:
     wanted = _private_expected(it)
-    found = {path: it.reading.attributes[path] for path in wanted}
-    actual = {path: attributes.access for path, attributes in found.items() if attributes}
+    found = {path: it.reading.attributes[path] for path in wanted if path != _GROUP}
+    actual = {
+        path: f"{attributes.access}{_LISTED if reading.acl(it.host, path) else ''}"
+        for path, attributes in found.items()
+        if attributes
+    }
     why = [f"{path} is {have}, expected {wanted[path]}" for path, have in actual.items()
            if have != wanted[path]]  # fmt: skip
-    return Seen(actual, some(why))
+    others = reading.sharing(it.host) if it.reading.attributes[nrpe.KEY] else []
+    people = [f"{', '.join(others)} can read the key, by the group {nrpe.USER}"] if others else []
+    actual[_GROUP] = ", ".join(others) or "nobody"
+    return Seen(actual, some([*why, *people]), remedy="manual" if people and not why else "")
 
 
 def _ours_expected(it: Facts) -> dict[str, str]:
@@ -112,13 +129,30 @@ def _fault(host: Host, path: str) -> str:
     found = host.attributes(path)
     if found is None:
         return "does not exist"
-    for place in (path, *map(str, PurePosixPath(path).parents)):
+    for place in dict.fromkeys(_leading(host, path)):
         at = host.attributes(place)
         if at and (at.owner != "root" or int(at.mode, 8) & 0o022):
             return f"can be changed by others than root: {place} is {at.access}"
     if not int(found.mode, 8) & 0o001:
         return f"cannot be run by {nrpe.USER}: it is {found.access}"
     return ""
+
+
+def _leading(host: Host, path: str) -> Iterator[str]:
+    """A file, the folders that it is in, and the same of what it is a link to."""
+    whole = str(host.path(path).resolve())[len(host.root.rstrip("/")) :]
+    for it in (*_links(host, path), whole):
+        yield it
+        yield from map(str, PurePosixPath(it).parents)
+
+
+def _links(host: Host, path: str) -> Iterator[str]:
+    for _ in range(_LINKS):
+        yield path
+        target = host.path(path)
+        if not target.is_symlink():
+            return
+        path = os.path.normpath(PurePosixPath(path).parent / os.readlink(target))
 
 
 CHECKS: Checks = {

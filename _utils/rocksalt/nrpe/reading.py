@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -155,6 +156,26 @@ def _names(host: Host, path: str) -> dict[str, str]:
     """Number -> name in /etc/passwd or /etc/group."""
     rows = (line.split(":") for line in (host.read(path) or "").splitlines())
     return {row[2]: row[0] for row in rows if len(row) > 2}
+
+
+def acl(host: Host, path: str) -> list[str]:
+    """The lists of who else may do what with a file: the names of its attributes."""
+    try:
+        found = os.listxattr(host.path(path), follow_symlinks=False)
+    except OSError:
+        return []
+    return [name for name in found if name.startswith("system.posix_acl_")]
+
+
+def sharing(host: Host) -> list[str]:
+    """Whose group NRPE's is as well, beside its own account."""
+    rows = (line.split(":") for line in (host.read("/etc/group") or "").splitlines())
+    own = next((row for row in rows if row[0] == nrpe.USER and len(row) > 3), None)
+    if own is None:
+        return []
+    users = (line.split(":") for line in (host.read("/etc/passwd") or "").splitlines())
+    first = [row[0] for row in users if len(row) > 3 and row[3] == own[2]]
+    return sorted({*first, *filter(None, own[3].split(","))} - {nrpe.USER})
 
 
 def _listening(host: Host) -> list[str] | None:
