@@ -215,6 +215,7 @@ def _enrol(minions, tgt, tgt_type, days, force):
     known = authorities.Authority(Host(), _folder())
     days = _days(known, days)
     enrolled, kept, unwatched, problems = {}, {}, [], {}
+    minions.ask(tgt, tgt_type, "saltutil.refresh_pillar", True)  # they know what was said long ago
     answers = minions.ask(tgt, tgt_type, "nrpe.certificate")
     for minion, status in sorted(answers.items()):
         if not isinstance(status, dict):

@@ -115,6 +115,14 @@ def test_enrolment(runner, made, minions):
     assert list(forced["enrolled"]) == ["web2"]
 
 
+def test_minions_are_asked_by_the_pillar_of_now(runner, made, minions):
+    runner.enrol("web*")
+    assert minions.asked == [
+        ("web*", "saltutil.refresh_pillar", True),
+        ("web*", "nrpe.certificate"),
+    ]
+
+
 def test_a_certificate_of_an_older_authority_is_replaced(runner, made, minions):
     minions.answers["web1"] = Minion("web1", "10.0.0.7", renew=False, authority="00", days_left=9)
     assert list(runner.enrol("*")["enrolled"]) == ["web1"]
