@@ -349,6 +349,15 @@ def test_clean_gives_the_scripts_back_and_keeps_the_agent(fresh, shipped):
     assert fresh.read(ossec.KEYS) and "<server-ip>" in fresh.read(ossec.CONF)
 
 
+def test_clean_gives_back_what_is_no_longer_diverted(fresh, shipped):
+    heal(fresh, shipped)
+    fresh.put(guarded.DIVERSIONS, "")
+    assert f"{ossec.RESPONSES}/host-deny.sh" in enforce.leftovers(fresh)
+    enforce.clean(fresh)
+    assert fresh.read(f"{ossec.RESPONSES}/host-deny.sh") == "#!/bin/sh\n# host-deny.sh\n"
+    assert not fresh.path(ossec.ORIGINALS).exists()
+
+
 # Marks -------------------------------------------------------------------------------------------
 
 

@@ -267,18 +267,27 @@ def leftovers(host: Host) -> list[str]:
     own = [SETTINGS, MASTERS, PROGRAM, *files.units(), STATUS, NOTE, INSTALLED]
     own += [repository.KEY, repository.SOURCES]
     found = [path for path in own if host.attributes(path, follow=False) is not None]
-    return found + sorted(guarded.diverted(host))
+    return found + sorted({*guarded.diverted(host), *_taken_away(host)})
+
+
+def _taken_away(host: Host) -> dict[str, str]:
+    """Where a script of the package belongs -> where it is."""
+    return {path.replace(ORIGINALS, RESPONSES, 1): path for path in host.glob(f"{ORIGINALS}/*")}
 
 
 def clean(host: Host) -> None:
-    """Takes it away; the package's scripts are where they were, and ban whom they are told to."""
-    for path, original in sorted(guarded.diverted(host).items()):
+    """Takes it away; the package's scripts are where they were, and ban whom they are told to. Of
+    one that was not diverted, as where we were killed, only the file goes back.
+    """
+    diverted = guarded.diverted(host)
+    for path, original in sorted({**_taken_away(host), **diverted}.items()):
         if host.read(original) is not None:
             host.rename(original, path)
         elif files.is_wrapper(path, host.read(path)):
             host.remove(path)
-        words = ("--local", "--no-rename", "--remove", path)
-        must(host, f"{path} stays diverted", "dpkg-divert", *words)
+        if path in diverted:
+            words = ("--local", "--no-rename", "--remove", path)
+            must(host, f"{path} stays diverted", "dpkg-divert", *words)
     if host.attributes(ORIGINALS):
         os.rmdir(host.path(ORIGINALS))
     host.run("systemctl", "disable", "--now", "--quiet", f"{files.UNIT}.timer")
