@@ -78,7 +78,7 @@ class Agent:
 
     def __init__(self, program: Program, known: Settings, key: Key) -> None:
         self.program, self.known, self.key = program, known, key
-        self.now = self.answered = self.tried = self.sent = 0.0
+        self.now = self.answered = self.tried = self.alive = 0.0
         self.connected = self.lost = False
         self.count, self.server = 0, -1
         self.orders: socket.socket | None = None
@@ -110,7 +110,8 @@ class Agent:
                 self.program.say("Server unavailable. Setting lock.", "WARN")
                 LOCK.write_text("l")
                 self.connected, self.lost = False, True
-            elif self.now - self.sent >= self.known.notify:
+            elif self.now - self.alive >= self.known.notify:
+                self.alive = self.now
                 self.send(Message(wire.ALIVE))
         elif self.server < 0 or self.now - self.tried > ANSWER_WITHIN:
             self.next_server()
@@ -129,7 +130,8 @@ class Agent:
         self.program.say(f"Trying to connect to server {address}, port {self.known.port}.")
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
         self.wire = socket.socket(family, socket.SOCK_DGRAM)
-        self.tried = self.now
+        self.wire.setblocking(False)  # an error that wakes us may be gone when we ask for it
+        self.tried = self.alive = self.now
         try:
             self.wire.connect((address, self.known.port))
         except OSError:
@@ -141,7 +143,6 @@ class Agent:
         with contextlib.suppress(OSError):
             self.wire.send(message.packed(self.key))
         self.count += 1
-        self.sent = self.now
         COUNTER.write_text(f"0:{self.count}:")
 
     def hear(self) -> None:
