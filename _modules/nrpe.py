@@ -146,7 +146,7 @@ def certificate(saltenv=None):
 def request(saltenv=None):
     """
     Makes a new key, which never leaves this host, and asks for a certificate. The old key stays in
-    use until :func:`install`.
+    use until that comes, by :func:`install` or by ``hardening:nrpe:certificate``.
 
     Returns the request in PEM, for this minion's id and the address that NRPE listens on.
 

@@ -396,6 +396,29 @@ def sign(request, minion="web1", by="monitoring", days=90) -> str:
     return certificates.pem(known.server(request, minion, days, nrpe_hosts.NOW))
 
 
+def test_a_given_certificate_for_the_key_of_this_host(shipped, host, net, apply, it, wrong):
+    """It is asked for here, signed elsewhere and comes by the pillar; the key stays."""
+    made = sign(installing.request(it))
+    key = host.read(nrpe.NEXT_KEY)
+    given = {"ca": nrpe_hosts.ca().text, "certificate": made}
+    knocking(net, certificate=nrpe_hosts.shown(made))
+    net.listens = False
+    with pytest.raises(Refused, match="does not listen"):
+        apply(["NRPE-011"], nrpe=given)
+    assert (host.read(nrpe.NEXT_KEY), host.read(nrpe.KEY)) == (key, nrpe_hosts.server()[1])
+    net.listens = True
+    apply(["NRPE-011"], nrpe=given)
+    assert wrong(nrpe=given) == []
+    assert (host.read(nrpe.KEY), host.read(nrpe.NEXT_KEY)) == (key, None)
+
+
+def test_a_given_certificate_for_no_key_of_this_host(host, fresh, apply):
+    given = {"ca": nrpe_hosts.ca().text, "certificate": nrpe_hosts.server("web1", "10.79.0.6")[0]}
+    with pytest.raises(Refused, match="hardening:nrpe:certificate: the certificate is for a key"):
+        apply(nrpe=given)
+    assert host.read(nrpe.CONFIG) == STOCK
+
+
 def test_a_request(host, it):
     asked = certificates.load_request(installing.request(it), "it")
     assert certificates.names(asked) == ["web1", ADDRESS]
@@ -475,8 +498,12 @@ def test_certificates_that_are_refused(host, net, it, made, authority, words):
 def test_who_may_not_ask(shipped, host, net):
     given = {"ca": nrpe_hosts.ca().text}
     it = nrpe_hosts.comparison(shipped, host, net, nrpe=given)
+    assert installing.status(it)["given"], "so the runner does not ask"
     with pytest.raises(Refused, match="hardening:nrpe gives ca, so certificates are the pillar's"):
-        installing.request(it)
+        installing.install(host, it, *nrpe_hosts.server())
+    given = {**given, "certificate": nrpe_hosts.server()[0], "private_key": nrpe_hosts.server()[1]}
+    with pytest.raises(Refused, match="hardening:nrpe gives private_key"):
+        installing.request(nrpe_hosts.comparison(shipped, host, net, nrpe=given))
     nobody = {"networks": {"monitoring": []}, "firewall": {"allow": {"nrpe": []}}}
     with pytest.raises(Refused, match="nobody watches this host"):
         installing.request(nrpe_hosts.comparison(shipped, host, net, **nobody))

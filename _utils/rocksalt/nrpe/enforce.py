@@ -71,6 +71,10 @@ def refuse(it: checks.Nrpe) -> None:
     found = [it.problem()] if it.problem() else []
     if controls.GENUINE in it.wanted:
         found += setup.outdated(it.setup, it.now, it.host)
+        try:
+            _key_of_given(it)
+        except Refused as refused:
+            found.append(str(refused))
     if it.host.attributes(nrpe.PROGRAM) is None:
         found.append("nagios-nrpe-server is not installed")
     if controls.OTHERS in it.wanted:
@@ -163,6 +167,9 @@ def keep_address(it: checks.Nrpe, change: Transaction) -> None:
 
 def _write(host: Host, it: checks.Nrpe, change: Transaction) -> None:
     """Our files. The configuration of the distribution is kept beside ours."""
+    if controls.GENUINE in it.wanted and (key := _key_of_given(it)):
+        change.write(nrpe.KEY, key, "0600")
+        change.remove(nrpe.NEXT_KEY)
     if controls.CONFIG in it.wanted:
         keep_address(it, change)
     for path, text in it.setup.given.items() if controls.GENUINE in it.wanted else ():
@@ -179,6 +186,29 @@ def _write(host: Host, it: checks.Nrpe, change: Transaction) -> None:
         if path == nrpe.CONFIG and found and not kept and not found.startswith(config.HEADER):
             change.write(path + ASIDE, found, mode_of(host, path))
         change.write(path, text, "0640" if path == nrpe.CONFIG else "0644")
+
+
+def key_of(host: Host, certificate: certificates.Certificate) -> str | None:
+    """The key of a certificate where it is not in use yet."""
+    for path in (nrpe.NEXT_KEY, nrpe.KEY):
+        text = host.read(path)
+        if text is not None and certificates.fits(certificate, certificates.load_key(text, path)):
+            return text if path == nrpe.NEXT_KEY else None
+    raise Refused("the certificate is for a key that this host does not have: ask it for a request")
+
+
+def _key_of_given(it: checks.Nrpe) -> str | None:
+    """The key that was made here, for a certificate that the pillar gives without one."""
+    text = it.setup.given.get(nrpe.CERTIFICATE)
+    if not text or it.setup.settings["private_key"] or it.host.read(nrpe.CERTIFICATE) == text:
+        return None
+    where = it.setup.family.where("certificate")
+    try:
+        return key_of(it.host, certificates.load(text, where)[0])
+    except Refused as refused:
+        raise Refused(
+            f"{where}: {refused} (nrpe.request), or give {nrpe.TOP}:private_key"
+        ) from None
 
 
 def folders(host: Host) -> None:

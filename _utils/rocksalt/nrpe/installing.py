@@ -21,7 +21,7 @@ def status(it: checks.Nrpe) -> dict[str, Any]:
     found = reading.read_certificates(it.host)
     told: dict[str, Any] = {
         "watched": bool(it.setup.monitors),
-        "given": nrpe.CERTIFICATE in it.setup.given,
+        "given": bool(it.setup.given),
         "renew": True,
     }
     if not found.complete or not found.authority:
@@ -45,9 +45,10 @@ def status(it: checks.Nrpe) -> dict[str, Any]:
 
 def request(it: checks.Nrpe) -> str:
     """A request in PEM for this minion's id and the address that NRPE listens on. Its key is new,
-    and takes the place of the old one only with its certificate.
+    and takes the place of the old one only with its certificate, which comes by :func:`install` or
+    by the pillar.
     """
-    _refuse_given(it)
+    _refuse_given(it, "private_key")
     if not it.setup.monitors:
         raise Refused(f"{facts.NOBODY}: {nrpe.TOP}:monitors names no network that is declared")
     if why := it.problem():
@@ -63,7 +64,7 @@ def install(host: Host, it: checks.Nrpe, certificate: str, authority: str) -> st
     """Takes a certificate, with that of its authority. NRPE starts with it, where it is set up, or
     has its old one again; what happened, in words. :class:`Refused` with what is wrong.
     """
-    _refuse_given(it)
+    _refuse_given(it, "ca", "certificate", "private_key")
     chain = certificates.load(certificate, "the certificate")
     upper = certificates.load_one(authority, "the authority")
     problems = [
@@ -75,7 +76,7 @@ def install(host: Host, it: checks.Nrpe, certificate: str, authority: str) -> st
         problems.append(f"the certificate is not for {it.setup.minion}")
     if problems:
         raise Refused("; ".join(problems))
-    change, key = Transaction(host), _key(host, chain[0])
+    change, key = Transaction(host), enforce.key_of(host, chain[0])
     with enforce.undone(host, change):
         change.write(nrpe.AUTHORITY, certificates.pem(upper), "0644")
         change.write(nrpe.CERTIFICATE, "".join(map(certificates.pem, chain)), "0644")
@@ -99,16 +100,7 @@ def _started(host: Host, it: checks.Nrpe) -> str:
     return "installed, and NRPE runs with it"
 
 
-def _key(host: Host, certificate: certificates.Certificate) -> str | None:
-    """The key of a certificate where it is not in use yet."""
-    for path in (nrpe.NEXT_KEY, nrpe.KEY):
-        text = host.read(path)
-        if text is not None and certificates.fits(certificate, certificates.load_key(text, path)):
-            return text if path == nrpe.NEXT_KEY else None
-    raise Refused("the certificate is for a key that this host does not have: ask it for a request")
-
-
-def _refuse_given(it: checks.Nrpe) -> None:
-    given = ", ".join(key for key in ("ca", "certificate", "private_key") if it.setup.settings[key])
+def _refuse_given(it: checks.Nrpe, *keys: str) -> None:
+    given = ", ".join(key for key in keys if it.setup.settings[key])
     if given:
         raise Refused(f"{nrpe.TOP} gives {given}, so certificates are the pillar's business")
