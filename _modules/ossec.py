@@ -185,6 +185,7 @@ def enrol(saltenv=None):
             "there is no server in hardening:ossec:servers, or no agent on this host"
         )
     with plainly():
+        enforcement.ready(it)
         key = enrolment.enrol(host, it.declared, installed.of(host, KEYS))
         enforcement.restart(host, it)
     return {"server": it.declared.servers[0], "name": key.name, "id": key.number}

@@ -4,6 +4,7 @@ and what is refused leaves the host as it was.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import socket
 import time
@@ -28,6 +29,7 @@ SECRET_OF_A_SNAPSHOT = "***"
 def impatient(monkeypatch):
     monkeypatch.setattr(enforce, "_PATIENCE", 0.0)
     monkeypatch.setattr(enforce, "_FOR_SERVER", 0.0)
+    monkeypatch.setattr(enforce, "_TO_END", 0.0)
 
 
 @pytest.fixture
@@ -274,6 +276,85 @@ def test_killed_between_it_goes_on(fresh, shipped, step):
         fresh.rename(path, original)
     assert heal(fresh, shipped) == []
     assert guarded.script_state(fresh, "host-deny.sh") == "behind ours"
+
+
+def test_without_its_guard_the_agent_is_neither_enrolled_nor_started(fresh, shipped):
+    fresh.diverts = False
+    fresh.start()  # with what came before the baseline
+    ids = drifted(fresh, shipped)
+    with pytest.raises(Refused) as caught:
+        enforce.enforce(fresh, look(fresh, shipped), ids)
+    assert "firewall-drop.sh cannot be diverted: conflicting diversion" in str(caught.value)
+    assert "the agent is neither enrolled nor started, and no response runs" in str(caught.value)
+    assert "firewall-drop.sh: bans whom it is told to" in str(caught.value)
+    changing = [c for c in fresh.ran if c[0] == "systemctl" and c[1] != "show"]
+    assert not [c for c in changing if "ossec-agent.target" in c]
+    assert not [c for c in fresh.ran if c[0].endswith("agent-auth")]
+    assert state.daemons(fresh.root)[ossec.EXECD] is None
+    assert "<active-response>\n    <disabled>yes" in fresh.read(ossec.CONF)
+    with pytest.raises(Refused, match="before its guard stands"):
+        enforce.enforce(fresh, look(fresh, shipped), ["OSS-002", "OSS-004", "OSS-005"])
+    with pytest.raises(Refused, match="before its guard stands"):
+        enforce.ready(look(fresh, shipped))
+    fresh.diverts = True
+    assert heal(fresh, shipped) == []
+    assert "<active-response>\n    <disabled>no" in fresh.read(ossec.CONF)
+
+
+FOREIGN = "#!/bin/sh\niptables -I INPUT -s $3 -j DROP\n"
+SCRIPT, BEHIND = (f"{folder}/host-deny.sh" for folder in (ossec.RESPONSES, ossec.ORIGINALS))
+
+
+def _sums(host: AgentHost, *names: str) -> dict[str, Any]:
+    """A package that has digests of scripts, and the pillar that names it."""
+    texts = {f"{ossec.RESPONSES}/{n}": f"#!/bin/sh\n# {n}\n" for n in names}
+    sums = [f"{hashlib.md5(t.encode()).hexdigest()}  {path[1:]}\n" for path, t in texts.items()]
+    host.answer("dpkg-query -W", "installed 4.3.0-1")
+    host.put("/var/lib/dpkg/info/ossec-hids-agent.md5sums", "".join(sums))
+    return {"ossec": {"package": "ossec-hids-agent", "repository": ""}}
+
+
+@pytest.mark.parametrize("packaged", [True, False])
+def test_what_stands_in_the_way_never_becomes_the_script_of_the_package(fresh, shipped, packaged):
+    pillar = _sums(fresh, *ossec_agent.SCRIPTS) if packaged else {}
+    heal(fresh, shipped, pillar)
+    fresh.put(SCRIPT, FOREIGN, 0o755)
+    heal(fresh, shipped, pillar)
+    assert fresh.read(BEHIND) == "#!/bin/sh\n# host-deny.sh\n"
+    assert files.is_wrapper(SCRIPT, fresh.read(SCRIPT))
+    [kept] = fresh.glob(f"{ossec.EVIDENCE}/*")
+    assert fresh.read(kept) == FOREIGN
+    assert fresh.attributes(kept).mode == "0400"
+
+
+def test_a_script_that_was_changed_before_is_not_taken_for_the_package_s(fresh, shipped):
+    pillar = _sums(fresh, *ossec_agent.SCRIPTS)
+    fresh.put(SCRIPT, FOREIGN, 0o755)
+    with pytest.raises(Refused, match="is gone: install the agent's package again"):
+        enforce.enforce(fresh, look(fresh, shipped, pillar), ["OSS-011", "OSS-012"])
+    assert fresh.read(BEHIND) is None
+    assert files.is_wrapper(SCRIPT, fresh.read(SCRIPT))
+    fresh.put(BEHIND, "#!/bin/sh\n# host-deny.sh\n", 0o550)  # by the diversion
+    assert heal(fresh, shipped, pillar) == []
+
+
+def test_a_script_of_the_package_that_was_put_back_is_used(fresh, shipped):
+    pillar = _sums(fresh, *ossec_agent.SCRIPTS)
+    heal(fresh, shipped, pillar)
+    fresh.put(BEHIND, FOREIGN, 0o755)
+    fresh.put(SCRIPT, "#!/bin/sh\n# host-deny.sh\n", 0o550)
+    heal(fresh, shipped, pillar)
+    assert fresh.read(BEHIND) == "#!/bin/sh\n# host-deny.sh\n"
+
+
+def test_others_cannot_change_what_stands_behind(fresh, shipped):
+    heal(fresh, shipped)
+    fresh.path(BEHIND).chmod(0o777)
+    fresh.path(ossec.ORIGINALS).chmod(0o777)
+    assert drifted(fresh, shipped) == ["OSS-011", "OSS-012"]
+    assert heal(fresh, shipped) == []
+    assert fresh.attributes(BEHIND).mode == "0550"
+    assert fresh.attributes(ossec.ORIGINALS).mode == "0750"
 
 
 def test_what_a_package_leaves_open_is_closed(fresh, shipped):

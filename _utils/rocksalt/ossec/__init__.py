@@ -20,6 +20,8 @@ ORIGINALS = f"{HOME}/active-response/originals"
 """Where the package's scripts for responses are, out of the reach of the server, which names files
 in ``RESPONSES`` only. As deep as those, for they find the log of responses from where they are.
 """
+EVIDENCE = "/var/lib/rocksalt/ossec-evidence"
+"""Where scripts are kept that somebody put in place of the package's or ours."""
 INIT = "/etc/ossec-init.conf"
 GROUP = "ossec"
 AGENTD, EXECD, SYSCHECKD = "ossec-agentd", "ossec-execd", "ossec-syscheckd"

@@ -138,6 +138,12 @@ class Declared:
             Section("active-response", (Entry("disabled", _yes(not self._responds)),)),
         ]
 
+    def disarmed(self, facts: Facts) -> str:
+        """The same as text, with responses refused whatever the settings say."""
+        other = Declared(self.baseline, self.place)
+        other.settings = {**self.settings, "active_response": False}
+        return conf.render(other.sections(facts))
+
     @property
     def _responds(self) -> bool:
         return bool(self.settings["active_response"])

@@ -14,6 +14,8 @@ from rocksalt.errors import Refused
 from rocksalt.host import Host
 from rocksalt.ossec import (
     CONF,
+    EVIDENCE,
+    EXECD,
     GROUP,
     INSTALLED,
     KEYS,
@@ -40,11 +42,10 @@ from rocksalt.ossec import (
 from rocksalt.ossec.facts import Facts
 from rocksalt.transaction import ASIDE, Transaction, each, must, systemctl
 
-_PATIENCE, _FOR_SERVER = 45.0, 30.0
-"""Seconds in which the daemons start: they wait for each other for up to 33; and in which a server
-answers, which tries the next one after 20.
+_PATIENCE, _FOR_SERVER, _TO_END = 45.0, 30.0, 5.0
+"""Seconds in which the daemons start: they wait for each other for up to 33; in which a server
+answers, which tries the next one after 20; and in which one ends.
 """
-_SCRIPT = f"root:{GROUP} 0550"
 
 
 def enforce(host: Host, it: Facts, ids: Sequence[str]) -> None:
@@ -54,8 +55,8 @@ def enforce(host: Host, it: Facts, ids: Sequence[str]) -> None:
         steps.append(partial(_repository, host, it))
     if it.version:
         steps += [partial(step, host, it) for i, step in _STEPS.items() if i in ids]
-        if {*ids} & _RESTARTS:
-            steps.append(partial(_take_effect, host, it, ids))
+        if {*ids} & {controls.GUARDED, *_STARTS}:
+            steps.append(partial(_start, host, it, ids))
         if controls.UNBANNED in ids:
             steps.append(partial(_unban, host, it))
         if controls.NOTED in ids:
@@ -64,6 +65,43 @@ def enforce(host: Host, it: Facts, ids: Sequence[str]) -> None:
         why = f"{it.package} is not installed" if it.package else "no OSSEC agent is installed"
         steps.append(partial(_refuse, f"{why}, so there is nothing to enforce"))
     each(steps)
+
+
+def _start(host: Host, it: Facts, ids: Sequence[str]) -> None:
+    """Enrols and has the daemons run, unless they would ban whom they are told to."""
+    if controls.GUARDED in ids and (why := guarded.unguarded(it)):
+        raise Refused("; ".join([_disarm(host, it), *why]))
+    if {*ids} & _STARTS:
+        ready(it)
+        steps = [partial(_enrol, host, it)] if controls.ENROLLED in ids else []
+        each([*steps, partial(_take_effect, host, it, ids)])
+
+
+def _disarm(host: Host, it: Facts) -> str:
+    """Refuses responses in the configuration and ends their daemon, which lifts its bans then; what
+    was done in words.
+    """
+    text, access = it.declared.disarmed(it.known()), installed.of(host, CONF)
+    failure = ""
+    try:
+        _keys(host)
+        if host.read(CONF) != text:
+            validating.check(host, text, access)
+            host.write(CONF, text, "0600")
+            _give(host, CONF, access)
+    except (Refused, OSError) as error:
+        failure = f", and {error}"
+    if number := state.number(EXECD, host.root):
+        host.run("/bin/sh", "-c", f"kill {number}")
+        if not _wait(lambda: state.daemons(host.root)[EXECD] is None, _TO_END):
+            failure += f", and {EXECD} does not end"
+    return f"the agent is neither enrolled nor started, and no response runs{failure}"
+
+
+def ready(it: Facts) -> None:
+    """Raises :class:`Refused` where the agent must not be started."""
+    if why := guarded.unguarded(it):
+        raise Refused("; ".join(["the agent is not started before its guard stands", *why]))
 
 
 def _refuse(why: str) -> None:
@@ -106,26 +144,48 @@ def _own(host: Host, it: Facts) -> None:
     folder = host.path(ORIGINALS)
     folder.mkdir(mode=0o750, parents=True, exist_ok=True)
     _give(host, ORIGINALS, f"root:{GROUP} 0750")
-    for name in names:
-        _stand_before(host, name)
+    each(partial(_stand_before, host, it, name) for name in names)
 
 
-def _stand_before(host: Host, name: str) -> None:
+def _stand_before(host: Host, it: Facts, name: str) -> None:
     """Takes the package's script out of the server's reach, has the next upgrade put it there as
     well, and puts ours in its place. Killed at any point, it goes on from there.
+
+    What is there and not the package's never becomes it.
     """
     path, original = f"{RESPONSES}/{name}", f"{ORIGINALS}/{name}"
-    access = installed.record(host).access.get(path, _SCRIPT)
+    access = installed.record(host).access.get(path, installed.SCRIPT)
     if path not in guarded.diverted(host):
         words = ("--local", "--no-rename", "--divert", original, "--add", path)
         must(host, f"{path} cannot be diverted", "dpkg-divert", *words)
-    text = host.read(path)
-    if text is not None and not files.is_wrapper(path, text):
-        host.rename(path, original)
-    if host.read(original) is None:
-        raise Refused(f"{original} is gone: install the agent's package again")
+    genuine = partial(installed.genuine, host, it.package, it.build, name)
+    strange = []
+    if host.attributes(path, follow=False) and not files.is_wrapper(path, host.read(path)):
+        there = host.attributes(original, follow=False) is not None
+        if genuine(path) or (genuine(path) is None and not there):
+            host.rename(path, original)
+        else:
+            strange.append(_as_evidence(host, path))
+    if host.attributes(original, follow=False) and genuine(original) is False:
+        strange.append(_as_evidence(host, original))
     host.write(path, files.wrapper(name), "0500")
     _give(host, path, access)
+    if host.read(original) is None:
+        kept = f"; what was there is {' and '.join(strange)} now" if strange else ""
+        raise Refused(f"{original} is gone: install the agent's package again{kept}")
+    _give(host, original, access)
+
+
+def _as_evidence(host: Host, path: str) -> str:
+    """Puts a script that is not the package's where nothing runs it; where that is."""
+    stamp = time.strftime("%Y%m%dT%H%M%S", time.gmtime())
+    kept = f"{EVIDENCE}/{path.rpartition('/')[2]}.{stamp}"
+    while host.attributes(kept, follow=False):
+        kept += "+"
+    host.path(EVIDENCE).mkdir(mode=0o700, parents=True, exist_ok=True)
+    host.write(kept, host.read(path) or "", "0400")
+    host.remove(path)
+    return kept
 
 
 def _no_commands(host: Host, it: Facts) -> None:
@@ -152,9 +212,8 @@ _STEPS: dict[str, Callable[[Host, Facts], None]] = {
     controls.ACCESS: _access,
     controls.GUARDED: _own,
     controls.NO_COMMANDS: _no_commands,
-    controls.ENROLLED: _enrol,
 }
-_RESTARTS = {controls.RUNNING, controls.CONFIGURED, controls.ENROLLED, controls.NO_COMMANDS}
+_STARTS = {controls.RUNNING, controls.CONFIGURED, controls.ENROLLED, controls.NO_COMMANDS}
 
 
 def _take_effect(host: Host, it: Facts, ids: Sequence[str]) -> None:
@@ -162,9 +221,7 @@ def _take_effect(host: Host, it: Facts, ids: Sequence[str]) -> None:
     and the one that speaks with the server lose each other otherwise.
     """
     access = installed.of(host, CONF)
-    if host.read(KEYS) is None:  # the test of a daemon needs it, and it may be empty
-        host.write(KEYS, "", "0600")
-        _give(host, KEYS, installed.of(host, KEYS))
+    _keys(host)
     change, text, replaced = Transaction(host), it.render(), False
     try:
         if controls.CONFIGURED in ids and host.read(CONF) != text:
@@ -180,6 +237,13 @@ def _take_effect(host: Host, it: Facts, ids: Sequence[str]) -> None:
         back = _back(host, it, change, access) if replaced else ""
         raise Refused("; ".join(filter(None, (str(error), back)))) from None
     _wait(lambda: Facts(it.declared, host, time.time()).status["connected"], _FOR_SERVER)
+
+
+def _keys(host: Host) -> None:
+    """The test of a daemon needs the file, which may be empty."""
+    if host.read(KEYS) is None:
+        host.write(KEYS, "", "0600")
+        _give(host, KEYS, installed.of(host, KEYS))
 
 
 def restart(host: Host, it: Facts) -> None:

@@ -18,13 +18,14 @@ from rocksalt.ossec import (
     ORIGINALS,
     RESPONSES,
     STATUS,
+    declared,
     enrolment,
     files,
     installed,
     repository,
     state,
 )
-from rocksalt.ossec.declared import Declared, facts, rendered
+from rocksalt.ossec.declared import Declared, rendered
 
 UNITS = ("ossec-agent.target", "ossec-hids-agent.service", "ossec-hids.service", "ossec.service")
 """What starts all daemons, by whichever name the package has; the first one that is there."""
@@ -84,8 +85,11 @@ class Facts:
 
     def render(self) -> str:
         """The agent's configuration."""
-        known = facts(self.host, self.settings, installed.numbers(self.version))
-        return rendered(self.declared, known)
+        return rendered(self.declared, self.known())
+
+    def known(self) -> declared.Facts:
+        """What of the host decides about it."""
+        return declared.facts(self.host, self.settings, installed.numbers(self.version))
 
     def own(self) -> dict[str, tuple[str, str]]:
         """Our program and what it knows of the settings."""

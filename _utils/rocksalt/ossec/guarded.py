@@ -10,13 +10,16 @@ from rocksalt.host import Host
 from rocksalt.ossec import (
     OPTIONS,
     ORIGINALS,
+    PROGRAM,
     RESPONSES,
+    SETTINGS,
     TOP,
     bans,
     controls,
     files,
     installed,
     repository,
+    state,
 )
 from rocksalt.ossec.facts import (
     Checks,
@@ -30,6 +33,7 @@ from rocksalt.ossec.facts import (
 )
 
 BEHIND_OURS = "behind ours"
+_GONE = "the package's script is gone"
 DIVERSIONS = "/var/lib/dpkg/diversions"
 
 
@@ -81,12 +85,32 @@ def script_state(host: Host, name: str) -> str:
     text = host.read(path)
     if not files.is_wrapper(path, text):
         return "missing" if text is None else "bans whom it is told to"
-    attributes = host.attributes(path, follow=False)
-    if attributes is None or attributes.owner != "root" or int(attributes.mode, 8) & 0o022:
+    if any(_open(host, file) for file in (path, original)):
         return "others can change it"
-    if host.read(original) is None:
-        return "the package's script is gone"
-    return BEHIND_OURS if path in diverted(host) else "the next upgrade would replace it"
+    if path not in diverted(host):
+        return "the next upgrade would replace it"
+    return BEHIND_OURS if host.read(original) is not None else _GONE
+
+
+def _open(host: Host, path: str) -> bool:
+    """Whether somebody else than root can change what is there."""
+    found = host.attributes(path, follow=False)
+    return found is not None and (found.owner != "root" or bool(int(found.mode, 8) & 0o022))
+
+
+def unguarded(it: Facts) -> list[str]:
+    """In words, what of the guard does not stand yet, without which the server could have anybody
+    banned. A script that is gone bans nobody.
+    """
+    program = {PROGRAM: it.own()[PROGRAM]}
+    states = {name: script_state(it.host, name) for name in it.scripts()}
+    there, wanted = state.read(str(it.host.path(SETTINGS))), it.declared.program()
+    asked = all(there.get(key) == wanted.get(key) for key in ("never_ban", "users"))
+    return [
+        *amiss(files_seen(it.host, program), program),
+        *([] if asked else [f"{SETTINGS} does not say who must get in"]),
+        *(f"{n}: {s}" for n, s in states.items() if s not in (BEHIND_OURS, _GONE)),
+    ]
 
 
 def diverted(host: Host) -> dict[str, str]:

@@ -32,9 +32,15 @@ from rocksalt.ossec import (
 
 _FOLDERS = (
     *("", "/bin", "/etc", "/etc/shared", "/active-response", "/active-response/bin"),
+    "/active-response/originals",
     *("/queue", "/queue/*", "/logs", "/var", "/var/run"),
 )
-_FILES = ("/bin/*", "/etc/*", "/active-response/bin/*", "/logs/ossec.log")
+_FILES = (
+    *("/bin/*", "/etc/*", "/active-response/bin/*", "/active-response/originals/*"),
+    "/logs/ossec.log",
+)
+SCRIPT = f"root:{GROUP} 0550"
+"""Who may do what with a script of which nothing is written down."""
 _CLOSED = ("/etc/ossec.conf", "/etc/client.keys")
 """What nobody but the agent may read, whatever a package does."""
 _OURS = re.compile(r".*\.rocksalt-[a-z]+(?:\.\d+)?|.*/\.[^/]*")
@@ -81,10 +87,12 @@ def record(host: Host) -> Record:
 
 def write_down(host: Host, build: str) -> None:
     """Writes down what is there, but for what no package may do: let others write, or read keys."""
+    scripts = [path for path in host.glob(f"{RESPONSES}/*") if host.path(path).is_file()]
+    fresh = [path for path in scripts if not files.is_wrapper(path, host.read(path))]
     found = {
         "version": build,
         "access": {path: sound(path, access) for path, access in access(host).items()},
-        "digests": digests(host),
+        "digests": digests(host) | {path: _digest(host, path, "sha256") for path in fresh},
     }
     host.write(INSTALLED, json.dumps(found, indent=1, sort_keys=True) + "\n", "0600")
 
@@ -119,6 +127,9 @@ def wanted_access(host: Host) -> dict[str, str]:
     written = dict(record(host).access)
     written.setdefault(KEYS, f"root:{GROUP} 0640")
     written.setdefault(LOG, f"{GROUP}:{GROUP} 0660")
+    written[ORIGINALS] = f"root:{GROUP} 0750"
+    for path in host.glob(f"{ORIGINALS}/*"):
+        written[path] = written.get(path.replace(ORIGINALS, RESPONSES, 1), SCRIPT)
     return {path: written.get(path, sound(path, now)) for path, now in access(host).items()}
 
 
@@ -166,6 +177,21 @@ def changed(host: Host, package: str) -> list[str]:
         elif written[path] != digest:
             found.append(f"{there} was changed")
     return sorted(found)
+
+
+def genuine(host: Host, package: str, build: str, name: str, path: str) -> bool | None:
+    """Whether a file is the script of that name as its package brought it, by the digest that dpkg
+    has; for other builds as it was when this one was written down. None: nobody knows.
+    """
+    script, data = f"{RESPONSES}/{name}", host.read(path)
+    if data is None or host.path(path).is_symlink():
+        return False
+    if digest := _md5sums(host, package).get(script):
+        return digest == _digest(host, path, "md5")
+    known = record(host)
+    if known.version != build or script not in known.digests:
+        return None
+    return known.digests[script] == _digest(host, path, "sha256")
 
 
 def _md5sums(host: Host, package: str) -> dict[str, str]:

@@ -99,15 +99,28 @@ def daemons(root: str = "") -> dict[str, float | None]:
     return {name: _started(root, name) for name in DAEMONS}
 
 
+def number(name: str, root: str = "") -> int | None:
+    """The number of a daemon's process; None for one that does not run."""
+    found = _running(root, name)
+    return found and int(found[0])
+
+
 def _started(root: str, name: str) -> float | None:
+    found = _running(root, name)
+    return found and found[1]
+
+
+def _running(root: str, name: str) -> tuple[str, float] | None:
     """A daemon writes its number into the name of a file, which stays behind where it is killed."""
     for path in glob.glob(f"{glob.escape(root)}{HOME}/var/run/{name}-*.pid"):
         number = path.rpartition("-")[2].removesuffix(".pid")
         try:
             with open(f"{root}/proc/{number}/cmdline", "rb") as file:
                 words = file.read().split(b"\0")
-            if name in [os.path.basename(word).decode(errors="replace") for word in words[:3]]:
-                return os.stat(path).st_mtime
+            if number.isdigit() and name in [
+                os.path.basename(word).decode(errors="replace") for word in words[:3]
+            ]:
+                return number, os.stat(path).st_mtime
         except OSError:
             continue
     return None
