@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import datetime as dt
+import fcntl
 import os
 
 import nrpe_hosts
@@ -13,7 +15,7 @@ from nrpe_hosts import ADDRESS
 from rocksalt import nrpe
 from rocksalt.errors import Refused
 from rocksalt.host import Host
-from rocksalt.nrpe import certificates, config, enforce, facts, installing, reading, tls
+from rocksalt.nrpe import certificates, config, enforce, facts, installing, reading, starting, tls
 from rocksalt.transaction import ASIDE
 
 STOCK = "allowed_hosts=127.0.0.1\ncommand[check_users]=/bin/true\ninclude_dir=/etc/nagios/nrpe.d\n"
@@ -75,9 +77,9 @@ def test_a_fresh_host(host, fresh, apply, wrong):
         *("daemon-reload", f"enable --quiet {nrpe.UNIT}", f"restart {nrpe.UNIT}")
     ]
     (trial,) = [command for command in host.ran if command[0] == "systemd-run"]
-    assert trial[-4:] == (nrpe.PROGRAM, "-c", f"{enforce.RUN}/nrpe.cfg", "-f")
+    assert trial[-4:] == (nrpe.PROGRAM, "-c", f"{starting.RUN}/nrpe.cfg", "-f")
     assert "--property=User=nagios" in trial
-    assert host.read(f"{enforce.RUN}/nrpe.cfg") is None
+    assert host.read(f"{starting.RUN}/nrpe.cfg") is None
     knocked = [(address, port) for address, port, _ in fresh.knocked]
     at_last = knocked[-3:-1]
     assert at_last == [("127.0.0.1", 40000), (ADDRESS, 5666)], "first the trial, then the real one"
@@ -191,7 +193,7 @@ def test_nrpe_gets_in_whatever_the_umask_is(shipped, host, fresh, mask):
     before = os.umask(mask)
     try:
         enforce.enforce(host, nrpe_hosts.comparison(shipped, host, fresh, nrpe=given), ALL)
-        modes = [host.attributes(path).mode for path in (nrpe.ABOVE, nrpe.FOLDER, enforce.RUN)]
+        modes = [host.attributes(path).mode for path in (nrpe.ABOVE, nrpe.FOLDER, starting.RUN)]
     finally:
         os.umask(before)
     assert modes == ["0755", "0750", "0755"]
@@ -236,7 +238,7 @@ def test_what_does_not_work_is_undone(host, fresh, apply, name):
     assert host.read(nrpe.DROP_IN) is None
     assert host.read(nrpe.CONFIG + ASIDE) is None
     assert services(host)[-2:] == ["daemon-reload", STOP], "it would answer without a certificate"
-    assert host.read(f"{enforce.RUN}/nrpe.cfg") is None
+    assert host.read(f"{starting.RUN}/nrpe.cfg") is None
 
 
 def test_what_nrpe_says_is_told(host, fresh, apply):
@@ -246,7 +248,7 @@ def test_what_nrpe_says_is_told(host, fresh, apply):
         apply()
     assert str(caught.value) == (
         "rocksalt-nrpe-trial.service does not listen on 127.0.0.1 port 40000: Error: could not use "
-        f"private key file; the old configuration is back, but {enforce.STOPPED}"
+        f"private key file; the old configuration is back, but {starting.STOPPED}"
     )
 
 
@@ -288,7 +290,7 @@ def test_a_refusal_leaves_nothing_that_answers_strangers(host, net, apply, how):
     net.own.clear()
     with pytest.raises(Refused) as caught:
         apply()
-    assert (enforce.STOPPED in str(caught.value)) is bool(how)
+    assert (starting.STOPPED in str(caught.value)) is bool(how)
     assert (services(host)[-1:] == [STOP]) is bool(how)
 
 
@@ -330,6 +332,26 @@ def test_an_address_that_was_found_is_kept(host, fresh, apply):
     assert host.read(nrpe.KEPT) is None
 
 
+def test_changes_wait_for_each_other(host, fresh, apply, it):
+    """Two at once would stop each other's trial."""
+    free = []
+
+    def answers_in(*_):
+        folder = os.open(host.path(nrpe.FOLDER), os.O_RDONLY)
+        with contextlib.suppress(BlockingIOError):
+            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            free.append(True)
+        os.close(folder)
+        return True
+
+    fresh.answers_in = answers_in
+    apply()
+    made = sign(installing.request(it))
+    knocking(fresh, certificate=nrpe_hosts.shown(made))
+    installing.install(host, it, made, nrpe_hosts.ca().text)
+    assert free == []
+
+
 def test_a_link_in_place_of_the_configuration(host, net, apply, wrong):
     text = host.read(nrpe.CONFIG)
     host.put("/srv/nrpe.cfg", text, 0o666)
@@ -348,7 +370,7 @@ def test_nobody_else_reads_the_configuration(host, fresh, apply):
     host.secure = lambda path, *how: modes.append((path, *how)) or given(path, *how)
     apply()
     assert facts.access(host, nrpe.CONFIG) == "root:nagios 0640"
-    assert (f"{enforce.RUN}/nrpe.cfg", "root", "nagios", "0640") in modes
+    assert (f"{starting.RUN}/nrpe.cfg", "root", "nagios", "0640") in modes
 
 
 def test_waived_controls_are_left(host, fresh, apply):

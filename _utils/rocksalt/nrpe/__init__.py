@@ -4,8 +4,8 @@
 ``commands`` and ``thresholds``; ``config`` renders; ``certificates`` judges certificates and
 ``authority`` signs them on the master; ``tls`` knocks at the running server; ``reading`` looks at
 the host; ``checks`` compares, with ``running``, ``files`` and ``certified``; ``enforce`` makes the
-change as one transaction and ``installing`` brings a certificate. ``plugins`` are programs of their
-own.
+change as one transaction, with ``starting``, and ``installing`` brings a certificate. ``plugins``
+are programs of their own.
 """
 
 FAMILY = "nrpe"

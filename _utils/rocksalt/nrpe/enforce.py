@@ -13,6 +13,7 @@ from rocksalt.backup import program
 from rocksalt.errors import Refused
 from rocksalt.host import Host
 from rocksalt.nrpe import (
+    authority,
     certificates,
     checks,
     config,
@@ -22,17 +23,10 @@ from rocksalt.nrpe import (
     reading,
     setup,
     shipped,
-    tls,
+    starting,
 )
-from rocksalt.transaction import ASIDE, Transaction, must, systemctl
+from rocksalt.transaction import ASIDE, Transaction, systemctl
 
-PATIENCE = 15.0
-"""Seconds in which NRPE has to answer after its start."""
-RUN = "/run/rocksalt-nrpe"
-TRIAL = "rocksalt-nrpe-trial"
-STOPPED = "NRPE would answer without a certificate, or whoever asks, so it is stopped"
-_STOP = ("disable", "--quiet", "--now")
-_LOOPBACK = "127.0.0.1"
 _OURS = ("/etc/nagios/", "/etc/systemd/", "/run/systemd/")
 _PLACES = (
     *("/etc/nagios/*", "/etc/nagios/nrpe.d/*", "/etc/nagios/nrpe.d/*/*"),
@@ -51,15 +45,16 @@ def enforce(host: Host, it: checks.Nrpe, ids: Sequence[str]) -> None:
     try:
         refuse(it)
     except Refused as refused:
-        if exposed(host):
-            stop(host)
-            raise Refused(f"{refused}; {STOPPED}") from None
+        if starting.exposed(host):
+            starting.stop(host)
+            raise Refused(f"{refused}; {starting.STOPPED}") from None
         raise
     _plugins(host, it)
     if not {*ids} - {controls.OURS}:
         return
     change = Transaction(host)
-    with undone(host, change):
+    folders(host)
+    with authority.lock(host, nrpe.FOLDER), undone(host, change):
         _aside(host, it, change)
         _write(host, it, change)
         secure(host)
@@ -92,31 +87,12 @@ def _how_to_get(path: str) -> str:
     return "install what brings it"
 
 
-def exposed(host: Host) -> bool:
-    """Whether a NRPE of the unit answers, or will after a boot, who shows no certificate or is not
-    on its list.
-    """
-    if host.attributes(nrpe.PROGRAM) is None:
-        return False
-    unit = reading.show(host)
-    process = reading.process(host, int(unit.get("MainPID") or 0))
-    if not process and unit.get("UnitFileState") != "enabled":
-        return False
-    other = process and tuple(process.command) != config.COMMAND_LINE
-    return bool(other) or not config.guarded(host.read(nrpe.CONFIG) or "")
-
-
-def stop(host: Host) -> None:
-    """NRPE does not run, now and after a boot."""
-    systemctl(host, *_STOP, nrpe.UNIT)
-
-
 @contextlib.contextmanager
 def undone(host: Host, change: Transaction) -> Iterator[None]:
     """A change that fails is taken back, and NRPE runs on as it did before; one that would answer
     strangers does not.
     """
-    before, open_before = reading.show(host), exposed(host)
+    before, open_before = reading.show(host), starting.exposed(host)
     try:
         yield
     except (Refused, OSError, LookupError) as error:
@@ -125,12 +101,12 @@ def undone(host: Host, change: Transaction) -> Iterator[None]:
             secure(host)
         host.run("systemctl", "daemon-reload")
         again = "restart" if before.get("ActiveState") == "active" else "stop"
-        ran = host.run("systemctl", *(_STOP if open_before else (again,)), nrpe.UNIT)
+        ran = host.run("systemctl", *(starting.OFF if open_before else (again,)), nrpe.UNIT)
         if before.get("UnitFileState") == "disabled":
             host.run("systemctl", "disable", "--quiet", nrpe.UNIT)
         failures += [" ".join((ran.err or ran.out).split())] if ran.status else []
         outcome = "the old configuration is back"
-        outcome += f", but {STOPPED}" if open_before else ""
+        outcome += f", but {starting.STOPPED}" if open_before else ""
         if failures:
             outcome = f"and going back failed, too: {'; '.join(failures)}"
         raise Refused(f"{error}; {outcome}") from None
@@ -252,74 +228,9 @@ def _take_effect(host: Host, it: checks.Nrpe) -> None:
     """
     systemctl(host, "daemon-reload")
     if not reading.read_certificates(host).complete:
-        stop(host)
+        starting.stop(host)
         return
-    start(host, it)
-
-
-def start(host: Host, it: checks.Nrpe) -> None:
-    """Starts NRPE anew on its files, tries them out before, and knocks afterwards."""
-    text = host.read(nrpe.CONFIG) or ""
-    try_out(host, it, text)
-    host.run("systemctl", "reset-failed", nrpe.UNIT)
-    if controls.SERVICE in it.wanted:
-        systemctl(host, "enable", "--quiet", nrpe.UNIT)
-    systemctl(host, "restart", nrpe.UNIT)
-    port = it.setup.settings["port"]
-    _works(host, it, nrpe.UNIT, it.address, port)
-
-
-def try_out(host: Host, it: checks.Nrpe, text: str) -> None:
-    """A NRPE of its own on the loopback address, with the same certificates and commands; it has no
-    test of its configuration.
-    """
-    path, port = f"{RUN}/nrpe.cfg", it.wires.free_port(_LOOPBACK)
-    host.path(RUN).mkdir(parents=True, exist_ok=True)
-    host.path(RUN).chmod(0o755)
-    host.write(path, config.trial(text, _LOOPBACK, port), "0600")
-    properties = (f"User={nrpe.USER}", f"Group={nrpe.USER}", "RuntimeMaxSec=60", "UMask=0077")
-    host.run("systemctl", "stop", "--quiet", f"{TRIAL}.service")
-    try:
-        _give(host, path, facts.CONFIG_FILE)
-        must(
-            host, "a NRPE cannot be tried out", "systemd-run", "--quiet", f"--unit={TRIAL}",
-            *(f"--property={item}" for item in properties),
-            nrpe.PROGRAM, "-c", path, "-f",
-        )  # fmt: skip
-        _works(host, it, f"{TRIAL}.service", _LOOPBACK, port)
-    finally:
-        host.run("systemctl", "stop", "--quiet", f"{TRIAL}.service")
-        host.run("systemctl", "reset-failed", "--quiet", f"{TRIAL}.service")
-        host.remove(path)
-
-
-def _works(host: Host, it: checks.Nrpe, unit: str, address: str, port: int) -> None:
-    """That NRPE answers, shows the certificate of the disk and refuses whoever has none."""
-
-    def alive() -> bool:
-        return host.run("systemctl", "is-active", "--quiet", unit).status == 0
-
-    if not it.wires.answers_in(PATIENCE, address, port, alive):
-        raise Refused(f"{unit} does not listen on {address} port {port}: {_said(host, unit)}")
-    answers = it.wires.knock(address, port, "")
-    if answers.without_certificate != tls.REFUSED:
-        raise Refused(
-            f"{unit}: who shows no certificate should be refused, and it is: "
-            f"{answers.without_certificate}; {_said(host, unit)}"
-        )
-    chain = reading.read_certificates(host).chain
-    if not chain or answers.certificate != certificates.fingerprint(chain[0]):
-        raise Refused(f"{unit} shows another certificate than that in {nrpe.CERTIFICATE}")
-
-
-def _said(host: Host, unit: str) -> str:
-    """The last complaints of a unit; some processes end before the journal knows whose they are."""
-    whose = (f"_SYSTEMD_UNIT={unit}", "+", f"UNIT={unit}", "+", "SYSLOG_IDENTIFIER=nrpe")
-    how = ("--since=-1min", "--lines=30", "--output=cat", "--no-pager")
-    log = host.run("journalctl", *how, *whose).out
-    words = ("error", "could not", "cannot", "failed", "invalid", "unable")
-    found = [line.strip() for line in log.splitlines() if any(it in line.lower() for it in words)]
-    return "; ".join(dict.fromkeys(found[-3:])) or "it does not say why"
+    starting.start(host, it)
 
 
 # Taking it away -----------------------------------------------------------------------------------

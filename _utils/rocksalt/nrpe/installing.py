@@ -9,7 +9,8 @@ from typing import Any
 from rocksalt import nrpe
 from rocksalt.errors import Refused
 from rocksalt.host import Host
-from rocksalt.nrpe import certificates, checks, config, enforce, facts, reading
+from rocksalt.nrpe import authority as authorities
+from rocksalt.nrpe import certificates, checks, config, enforce, facts, reading, starting
 from rocksalt.transaction import Transaction
 
 
@@ -77,7 +78,7 @@ def install(host: Host, it: checks.Nrpe, certificate: str, authority: str) -> st
     if problems:
         raise Refused("; ".join(problems))
     change, key = Transaction(host), enforce.key_of(host, chain[0])
-    with enforce.undone(host, change):
+    with authorities.lock(host, nrpe.FOLDER), enforce.undone(host, change):
         change.write(nrpe.AUTHORITY, certificates.pem(upper), "0644")
         change.write(nrpe.CERTIFICATE, "".join(map(certificates.pem, chain)), "0644")
         if key is not None:
@@ -96,7 +97,7 @@ def _started(host: Host, it: checks.Nrpe) -> str:
         return "installed; NRPE starts with it when the baseline sets it up"
     if why := it.problem():
         raise Refused(why)
-    enforce.start(host, it)
+    starting.start(host, it)
     return "installed, and NRPE runs with it"
 
 
