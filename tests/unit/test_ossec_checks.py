@@ -433,3 +433,93 @@ def test_an_address_of_a_master_is_never_forgotten(agent, shipped, monkeypatch):
 def test_ignoring_hides_what_begins_alike(agent, shipped, ignored, hidden):
     _conf("<ignore>/etc/mtab</ignore>", ignored)(agent)
     assert ("OSS-008" in findings(agent, shipped)) == hidden
+
+
+@pytest.mark.parametrize(
+    "ignored",
+    [
+        "<ignore>/etc/pam.d/common</ignore>",
+        '<ignore type="sregex">^/etc/pam.d/new</ignore>',
+        '<ignore type="sregex">mon-auth$</ignore>',
+    ],
+)
+def test_ignoring_a_part_of_a_folder_hides_it(agent, shipped, ignored):
+    agent.put("/etc/pam.d/common-auth")
+    _conf("<ignore>/etc/mtab</ignore>", ignored)(agent)
+    assert "/etc/pam.d is ignored by" in findings(agent, shipped)["OSS-008"]["reason"]
+
+
+def test_a_folder_of_which_nothing_is_compared_is_not_watched(agent, shipped):
+    text = (agent.read(ossec.CONF) or "").replace('check_all="yes"', 'check_all="no"')
+    agent.put(ossec.CONF, text, 0o640)
+    assert "OSS-008" in findings(agent, shipped)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "<agent_config><!-- !><syscheck><disabled>yes</disabled></syscheck> --></agent_config>",
+        "<agent_config><!--><syscheck><disabled>yes</disabled></syscheck><!-- --></agent_config>",
+        "<agent_config><![CDATA[x]]></agent_config>",
+        "<agent_config><syscheck>\\<!-- --></syscheck></agent_config>",
+        "<agent_config><syscheck><ignore>&#47;etc</ignore></syscheck></agent_config>",
+        '<agent_config xmlns="x"><syscheck><disabled>yes</disabled></syscheck></agent_config>',
+        "<agent_config><syscheck>",
+    ],
+)
+def test_what_ossec_reads_otherwise_is_never_ok(agent, shipped, text):
+    agent.put(watched.AGENT_CONF, text)
+    found = findings(agent, shipped)
+    assert {i: f["status"] for i, f in found.items()} == dict.fromkeys(
+        ("OSS-008", "OSS-009", "OSS-015"), "error"
+    )
+
+
+def test_a_comment_hides_nothing(agent, shipped):
+    _shared("<!-- <syscheck><disabled>yes</disabled></syscheck> -->")(agent)
+    assert findings(agent, shipped) == {}
+
+
+def test_a_command_before_the_scan_is_one_of_the_server(agent, shipped):
+    _shared("<syscheck><prefilter_cmd>/bin/sh -c id</prefilter_cmd></syscheck>")(agent)
+    found = findings(agent, shipped)
+    assert {i: f["remedy"] for i, f in found.items()} == {"OSS-015": "manual"}
+    assert found["OSS-015"]["severity"] == "critical"
+    assert "has root run '/bin/sh -c id' for every file" in found["OSS-015"]["reason"]
+
+
+@pytest.mark.parametrize(
+    ("text", "allowed"),
+    [
+        ("logcollector.remote_commands=1\nlogcollector.remote_commands=0\n", True),
+        ("logcollector.remote_commands=0\nlogcollector.remote_commands=1\n", False),
+        (" logcollector.remote_commands=0\nlogcollector.remote_commands=1\n", True),
+        ("#logcollector.remote_commands=0\nlogcollector.remote_commands=1\n", True),
+        ("logcollector.remote_commands =0\nlogcollector.remote_commands=1\n", True),
+        ("logcollector.remote_commands=no\n", True),
+        ("logcollector.remote_commands=0\r\n", False),
+        ("# " + "x" * 1021 + "logcollector.remote_commands=1\n", True),
+    ],
+)
+def test_the_first_line_of_an_option_counts(agent, shipped, text, allowed):
+    agent.put(ossec.OPTIONS[1], text, 0o640)
+    assert ("OSS-015" in findings(agent, shipped)) == allowed
+
+
+@pytest.mark.parametrize(
+    ("attributes", "text", "weaker"),
+    [
+        ('os="Windows"', "<syscheck><frequency>3600</frequency></syscheck>", False),
+        ('os="Windows|Linux"', "<syscheck><frequency>3600</frequency></syscheck>", True),
+        ('os="!Windows"', "<syscheck><skip_nfs>yes</skip_nfs></syscheck>", True),
+        ('name="db1"', "<rootcheck><check_files>no</check_files></rootcheck>", False),
+        ('name="web1"', "<rootcheck><check_files>no</check_files></rootcheck>", True),
+        ('profile="x"', "<rootcheck><base_directory>/x</base_directory></rootcheck>", True),
+        ("", "<syscheck><directories>/srv</directories></syscheck>", False),
+        ("", "<localfile><location>/var/log/x</location></localfile>", False),
+        ("", "<syscheck><scan_on_start>no</scan_on_start></syscheck>", True),
+    ],
+)
+def test_what_is_handed_out_for_this_host_alone_counts(agent, shipped, attributes, text, weaker):
+    agent.put(watched.AGENT_CONF, f"<agent_config {attributes}>{text}</agent_config>")
+    assert ("OSS-009" in findings(agent, shipped)) == weaker

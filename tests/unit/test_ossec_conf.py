@@ -165,3 +165,8 @@ def test_differences_in_words():
         "c y is missing",
         "b x is not declared",
     ]
+
+
+def test_bytes_that_are_no_text_cannot_be_judged():
+    with pytest.raises(Refused, match="it is no XML"):
+        conf.parse("<ossec_config><a>\udcff</a></ossec_config>")

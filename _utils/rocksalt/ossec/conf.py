@@ -51,6 +51,9 @@ _KNOWN: Mapping[str, Mapping[str, str]] = {
     },
     "active-response": {"disabled": _YES_NO, "repeated_offenders": _TEXT},
 }
+_COMMENT = re.compile(r"<!--(?![->])(?:(?!--|!>)[\s\S])*-->")
+"""A comment that ends at the same place for OSSEC, which also ends it at ``!>``."""
+_AMBIGUOUS = re.compile(r"<!\S*|<\?\w*|&\S*|\bxmlns\b")
 _REALTIME, _DIFFERENCES = "realtime", "report_changes"
 
 
@@ -113,21 +116,28 @@ def value_faults(text: str) -> Iterator[str]:
 
 
 def parse(text: str) -> list[Section]:
-    """What a file says; raises :class:`Refused` where it cannot be read. The file may have several
-    roots, each of which counts.
+    """What a file says; raises :class:`Refused` where it cannot be read, or OSSEC would read it
+    otherwise. The file may have several roots, each of which counts.
     """
+    return [section for _, sections in blocks(text) for section in sections]
+
+
+def blocks(text: str) -> list[tuple[Mapping[str, str], list[Section]]]:
+    """The same root by root, each with its attributes."""
+    plain = _COMMENT.sub("", text)
+    if "\\<" in text or (found := _AMBIGUOUS.search(plain)):
+        what = "\\<" if "\\<" in text else found and found[0]
+        raise Refused(f"it has {what}, which OSSEC does not read as XML")
     try:
-        top = ET.fromstring(f"<all>{text}</all>")
-    except ET.ParseError as error:
+        top = ET.fromstring(f"<all>{plain}</all>")
+    except (ET.ParseError, UnicodeError) as error:
         raise Refused(f"it is no XML: {error}") from None
-    return [
-        Section(
-            section.tag,
-            tuple(Entry(leaf.tag, leaf.text or "", dict(leaf.attrib)) for leaf in section),
-        )
-        for root in top
-        for section in root
-    ]
+    return [(dict(root.attrib), [_read(section) for section in root]) for root in top]
+
+
+def _read(section: ET.Element) -> Section:
+    leaves = (Entry(leaf.tag, leaf.text or "", dict(leaf.attrib)) for leaf in section)
+    return Section(section.tag, tuple(leaves))
 
 
 def flat(sections: Iterable[Section]) -> dict[str, list[str]]:

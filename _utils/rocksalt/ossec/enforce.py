@@ -189,12 +189,12 @@ def _as_evidence(host: Host, path: str) -> str:
 
 
 def _no_commands(host: Host, it: Facts) -> None:
-    """The local file wins over the package's own."""
+    """The local file wins over the package's own, and in it the first line."""
     local = OPTIONS[-1]
-    lines = (host.read(local) or "").splitlines()
+    lines = (host.read(local) or "").split("\n")
     key = "logcollector.remote_commands"
     kept = [line for line in lines if line.partition("=")[0].strip() != key]
-    host.write(local, "\n".join([*kept, f"{key}=0", ""]), "0600")
+    host.write(local, "\n".join([f"{key}=0", *kept]), "0600")
     _give(host, local, installed.of(host, local))
 
 

@@ -79,6 +79,11 @@ class Facts:
     def key(self) -> enrolment.Key | None:
         return enrolment.key(self.host.read(KEYS))
 
+    @property
+    def agent(self) -> str:
+        """The name by which the server knows this host; empty where it does not."""
+        return self.key.name if self.key else ""
+
     @cached_property
     def note(self) -> enrolment.Note:
         return enrolment.note(self.host)

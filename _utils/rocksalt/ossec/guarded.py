@@ -20,6 +20,7 @@ from rocksalt.ossec import (
     installed,
     repository,
     state,
+    watched,
 )
 from rocksalt.ossec.facts import (
     Checks,
@@ -130,8 +131,17 @@ def _unbanned_seen(it: Facts) -> Seen:
 
 
 def _no_commands_seen(it: Facts) -> Seen:
-    found = [*installed.remote_commands({path: it.host.read(path) for path in OPTIONS})]
-    return listed(found, some(f"{path} allows logcollector.remote_commands" for path in found))
+    """The agent cannot refuse a command for the scan: only whoever has the server can."""
+    allowed = installed.remote_commands({path: it.host.read(path) for path in OPTIONS})
+    try:
+        commands = watched.prefilters(it.host.read(watched.AGENT_CONF), it.agent)
+    except Refused as error:
+        if not allowed:
+            return Seen(problem="error", reason=str(error))
+        commands = []
+    run = [f"{watched.AGENT_CONF} has root run {command!r} for every file" for command in commands]
+    remedy = "manual" if run and not allowed else ""
+    return Seen([*allowed, *run], some([*allowed, *run]), remedy=remedy)
 
 
 def _repository(it: Facts) -> dict[str, tuple[str, str]]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from rocksalt.host import Host
@@ -44,6 +44,7 @@ SCRIPT = f"root:{GROUP} 0550"
 _CLOSED = ("/etc/ossec.conf", "/etc/client.keys")
 """What nobody but the agent may read, whatever a package does."""
 _OURS = re.compile(r".*\.rocksalt-[a-z]+(?:\.\d+)?|.*/\.[^/]*")
+_PIECE_OF_LINE = 1023
 _PIECE = re.compile(rb"!(\d+) ([^\n/]+)\n")
 
 
@@ -240,15 +241,27 @@ def _digest(host: Host, path: str, kind: str) -> str:
 # What the server may do --------------------------------------------------------------------------
 
 
-def remote_commands(texts: Mapping[str, str | None]) -> Iterator[str]:
-    """Files in which the server is allowed to have commands run, of the agent's options; the later
-    one of ``texts`` wins.
+def remote_commands(texts: Mapping[str, str | None]) -> list[str]:
+    """In words, why the server may have commands run by the options of the agent: ``texts`` by
+    path, of which the last is the local one, which wins.
     """
-    found = ""
-    for path, text in texts.items():
-        for line in (text or "").splitlines():
-            key, _, value = line.partition("=")
-            if key.strip() == "logcollector.remote_commands":
-                found = path if value.strip() != "0" else ""
-    if found:
-        yield found
+    for path, text in reversed([*texts.items()]):
+        value = option(text or "", "logcollector", "remote_commands")
+        if value is not None:
+            sound = re.fullmatch("[0-9]*", value) and not int(value or "0")
+            return [] if sound else [f"{path} allows logcollector.remote_commands"]
+    return []
+
+
+def option(text: str, high: str, low: str) -> str | None:
+    """What OSSEC takes for the value of an option: that of the first line that has its exact name
+    and is no comment, in pieces of as much as it reads at a time.
+    """
+    for whole in text.split("\n"):
+        for start in range(0, len(whole) or 1, _PIECE_OF_LINE):
+            line = whole[start : start + _PIECE_OF_LINE].partition("\0")[0]
+            first, _, rest = line.partition(".")
+            second, equals, value = rest.partition("=")
+            if line[:1] not in ("#", " ", "") and equals and (first, second) == (high, low):
+                return value.rpartition("\r")[0] if "\r" in value else value
+    return None

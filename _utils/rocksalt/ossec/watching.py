@@ -32,16 +32,19 @@ def _scanned_seen(it: Facts) -> Seen:
 def _covered_seen(it: Facts) -> Seen:
     text, shared = it.host.read(CONF), it.host.read(watched.AGENT_CONF)
     try:
-        sections = watched.in_force(text, shared)
+        sections = watched.in_force(text, shared, it.agent)
     except Refused as error:
-        return Seen(problem="error", reason=f"{CONF} cannot be judged: {error}")
+        return Seen(problem="error", reason=str(error))
     disabled = [s for s in sections if s.name == "syscheck" and s.value("disabled") == "yes"]
     found = ["the scan is disabled"] if disabled else watched.uncovered(sections, it.host)
     return listed(found)
 
 
 def _handed_out_seen(it: Facts) -> Seen:
-    return listed(watched.handed_out(it.host.read(watched.AGENT_CONF)))
+    try:
+        return listed(watched.handed_out(it.host.read(watched.AGENT_CONF), it.agent))
+    except Refused as error:
+        return Seen(problem="error", reason=str(error))
 
 
 def _logs_seen(it: Facts) -> Seen:
