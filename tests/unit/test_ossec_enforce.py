@@ -132,6 +132,25 @@ def test_a_refusal_is_no_enrolment_whatever_the_exit_code(fresh, shipped, ran, w
     assert not [*fresh.path("/run").iterdir()]
 
 
+@pytest.mark.parametrize("killed", [False, True])
+def test_an_enrolment_that_failed_leaves_the_key_what_it_was(fresh, shipped, killed):
+    heal(fresh, shipped, {"ossec": {"enrolment_ca": "CA"}})
+    before = enrolment.note(fresh)
+
+    def server(options: Any) -> Ran:
+        if killed:
+            raise KeyboardInterrupt
+        return Ran(1, "", "Unable to connect to 192.0.2.10:1515")
+
+    fresh.server = server
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt if killed else Refused):
+            enrolment.enrol(fresh, look(fresh, shipped).declared, "root:ossec 0640")
+        assert enrolment.note(fresh) == before
+    assert before.verified
+    assert enrolment.faults(look(fresh, shipped).declared, look(fresh, shipped).key, before) == []
+
+
 def test_without_the_master_the_secret_is_not_known(fresh, shipped):
     it = look(fresh, shipped, {"ossec": {"password": SECRET_OF_A_SNAPSHOT}})
     with pytest.raises(Refused, match="only known while the master is there"):

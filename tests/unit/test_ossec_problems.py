@@ -183,3 +183,26 @@ def test_a_package_of_unknown_origin_is_drift(agent, shipped):
     assert "hardening:ossec:repository_key is empty" in seen.reason
     it = ossec_agent.look(agent, shipped, {"ossec": {"package": "ours", "repository": ""}})
     assert it.seen()["OSS-016"].actual == it.expected()["OSS-016"]
+
+
+@pytest.mark.parametrize(
+    ("folder", "nodiff", "sent"),
+    [
+        ("/etc/salt/pki/minion", None, "/etc/salt/pki"),
+        ("/etc/salt/pki", None, "/etc/salt/pki"),
+        ("/etc/ssl/private", [], "/etc/ssl/private"),
+        ("/var/ossec/etc", None, "/var/ossec/etc/client.keys"),
+        ("/home/ann", None, "/home/ann/.ssh/id_"),
+        ("/etc/salt/pki/minion", ["/etc/salt/pki"], ""),
+        ("/etc/ssl/private", ["/etc/ssl/private"], ""),
+        ("/srv/www", [], ""),
+    ],
+)
+def test_no_key_is_sent(agent, told, folder, nodiff, sent):
+    agent.path("/home/ann/.ssh").mkdir(parents=True)
+    agent.path(folder).mkdir(parents=True, exist_ok=True)
+    ossec = {"directories": {folder: {"report_changes": True}}}
+    found = told({**ossec, **({} if nodiff is None else {"nodiff": nodiff})})
+    assert [fault.partition("what is in ")[2].partition(";")[0] for fault in found] == (
+        [sent] if sent else []
+    )

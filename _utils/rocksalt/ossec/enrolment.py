@@ -9,7 +9,7 @@ import hashlib
 import json
 import tempfile
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from rocksalt.errors import Refused
@@ -45,7 +45,8 @@ class Key:
 class Note:
     """What we wrote down when this host enrolled: with which server, under which name, whether the
     server's certificate was verified, and the digest of the key that came. Without a digest the
-    attempt was broken off; ``before`` is that of the key which was there then.
+    attempt was broken off; ``before`` is that of the key which was there then, and ``old`` what was
+    written down of it.
     """
 
     server: str = ""
@@ -53,6 +54,7 @@ class Note:
     verified: bool = False
     digest: str = ""
     before: str = ""
+    old: Mapping[str, Any] = field(default_factory=dict)
 
 
 def key(text: str | None) -> Key | None:
@@ -65,14 +67,20 @@ def key(text: str | None) -> Key | None:
 
 
 def note(host: Host) -> Note:
-    """What was written down; an attempt that was killed after its key had come counts."""
-    found = state.read(str(host.path(NOTE)))
-    known = {name: found[name] for name in Note.__dataclass_fields__ if name in found}
-    written = Note(**known)
+    """What was written down; an attempt that was killed counts after its key had come, and what was
+    written before it until then.
+    """
+    written = _known(state.read(str(host.path(NOTE))))
     there = key(host.read(KEYS))
+    if written.old and not written.digest and there and there.digest == written.before:
+        return _known(written.old)
     if written.server and not written.digest and there and there.digest != written.before:
         return Note(written.server, written.name, written.verified, there.digest)
     return written
+
+
+def _known(found: Mapping[str, Any]) -> Note:
+    return Note(**{name: found[name] for name in Note.__dataclass_fields__ if name in found})
 
 
 def faults(it: Declared, there: Key | None, written: Note) -> list[str]:
@@ -130,8 +138,14 @@ def enrol(host: Host, it: Declared, access: str) -> Key:
     if SECRET in (it.settings["password"], it.settings["enrolment_key"]):
         raise Refused(by_hand(it, None, Note()))
     server, old = it.servers[0], key(host.read(KEYS))
+    verified, written = bool(it.settings["enrolment_ca"]), note(host)
     attempt = Note(
-        server, it.name, bool(it.settings["enrolment_ca"]), "", old.digest if old else ""
+        server,
+        it.name,
+        verified,
+        "",
+        old.digest if old else "",
+        vars(written) if written.digest else {},
     )
     _write(host, attempt)
     with contextlib.ExitStack() as stack:
@@ -150,6 +164,7 @@ def enrol(host: Host, it: Declared, access: str) -> Key:
         said = f"{ran.out}\n{ran.err}"
         why = next((words for sign, words in _HINTS.items() if sign in said), "")
         why = why or "the server closed the connection; a wrong password ends like that"
+        _write(host, written)
         raise Refused(f"{server} did not enrol this host: {why}")
     owner, group, mode = access.replace(":", " ").split()
     host.secure(KEYS, owner, group, mode)

@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives import serialization
 
 from rocksalt.firewall.policy import KNOWN_NETWORKS, PUBLIC, Policy
 from rocksalt.host import Host
-from rocksalt.ossec import TOP, conf, repository
+from rocksalt.ossec import KEYS, TOP, conf, repository
 from rocksalt.ossec.declared import COMMANDS, Declared
 from rocksalt.schema import nearest
 from rocksalt.settings import SECRET
@@ -24,7 +24,8 @@ _SHORTEST, _LONGEST = 3, 32
 _WIDEST = {4: 8, 6: 16}
 _KEYS_AND_HASHES = (
     *("/etc/shadow", "/etc/gshadow", "/etc/ssl/private", "/etc/rocksalt"),
-    *("/etc/ssh/ssh_host_", "/etc/salt/pki", "/root/.ssh/id_"),
+    *("/etc/ssh/ssh_host_", "/etc/salt/pki", "/root/.ssh/id_", "/etc/letsencrypt"),
+    *(KEYS, "/var/lib/rocksalt"),
 )
 """Whose content would be sent and kept on the server with report_changes."""
 
@@ -37,7 +38,7 @@ def problems(it: Declared, host: Host) -> list[str]:
         *_password(it),
         *_certificates(it),
         *_directories(it, host),
-        *_contents(it),
+        *_contents(it, host),
         *_patterns(it),
         *_logs(it),
         *_never_ban(it),
@@ -151,13 +152,16 @@ def _named_here(it: Declared, folder: str) -> bool:
     return any(folder in (layer.get("directories") or {}) for _, layer in it.family.layers)
 
 
-def _contents(it: Declared) -> Iterator[str]:
+def _contents(it: Declared, host: Host) -> Iterator[str]:
     """With report_changes OSSEC sends what changed in a file, and keeps copies."""
+    secrets = [*_KEYS_AND_HASHES, *(f"{home}/id_" for home in host.glob("/home/*/.ssh"))]
+    hidden = [*it.settings["nodiff"], *it.settings["ignore"]]
     for folder, how in it.settings["directories"].items():
-        for secret in _KEYS_AND_HASHES if how.get("report_changes") else ():
-            under = folder.rstrip("/") + "/"
-            hidden = [*it.settings["nodiff"], *it.settings["ignore"]]
-            if secret.startswith(under) and not hides(hidden, secret):
+        under = folder.rstrip("/") + "/"
+        for secret in secrets if how.get("report_changes") else ():
+            inside = under.startswith(f"{secret}/")
+            meets = inside or secret.startswith(under)
+            if meets and not hides(hidden, folder if inside else secret):
                 yield (
                     f"{it.family.where('directories', folder)}: report_changes would send what is "
                     f"in {secret}; add that to {TOP}:nodiff"
