@@ -337,6 +337,13 @@ def test_the_first_scan_has_time(agent, shipped):
     assert (found["OSS-007"]["status"], [*found]) == ("skipped", ["OSS-007"])
 
 
+def test_a_scan_of_the_future_does_not_count(agent, shipped):
+    agent.put(ossec.STATUS, _older(agent, -1e6))
+    agent.path(ossec.LOG).write_text("")
+    agent.log(CONNECTED)
+    assert findings(agent, shipped)["OSS-007"]["actual"] == "in the future"
+
+
 def test_a_log_that_was_rotated_still_counts(agent, shipped):
     agent.put(f"{ossec.LOG}.1", agent.read(ossec.LOG) or "")
     agent.path(ossec.LOG).write_text("")

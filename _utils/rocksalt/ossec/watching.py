@@ -7,7 +7,7 @@ from rocksalt.findings import Seen
 from rocksalt.ossec import CONF, SYSCHECKD, controls, state, watched
 from rocksalt.ossec.facts import Checks, Facts, listed, nothing, some
 
-_GRACE = 7200
+_GRACE, _CLOCK = 7200, 300
 
 
 def _scanned_expected(it: Facts) -> str:
@@ -17,6 +17,8 @@ def _scanned_expected(it: Facts) -> str:
 def _scanned_seen(it: Facts) -> Seen:
     age = state.since(it.status["scanned"], it.now)
     due = it.status["scan_due"]
+    if age is not None and age < -_CLOCK:
+        return Seen("in the future", "the last scan is said to end later than now")
     if age is not None and age <= due:
         return Seen(_scanned_expected(it))
     started = it.daemons[SYSCHECKD]
