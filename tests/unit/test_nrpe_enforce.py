@@ -400,6 +400,12 @@ def test_clean(host, fresh, apply):
     assert services(host)[-1] == f"restart {nrpe.UNIT}"
 
 
+def test_a_mask_that_is_given_back_stays_in_force(host, net):
+    nrpe_hosts.unit(host, UnitFileState="masked")
+    enforce.clean(host)
+    assert services(host)[-1] == f"stop {nrpe.UNIT}"
+
+
 def test_nothing_to_clean(tmp_path):
     assert enforce.leftovers(Host(str(tmp_path))) == []
 

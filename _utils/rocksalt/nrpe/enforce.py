@@ -254,5 +254,6 @@ def clean(host: Host) -> None:
             host.rename(path, path.removesuffix(ASIDE))
     host.run("systemctl", "daemon-reload")
     if active:
-        restartable = host.read(nrpe.CONFIG) is not None
+        masked = reading.show(host).get("UnitFileState") in ("masked", "masked-runtime")
+        restartable = host.read(nrpe.CONFIG) is not None and not masked
         systemctl(host, "restart" if restartable else "stop", nrpe.UNIT)
