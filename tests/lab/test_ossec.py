@@ -203,7 +203,7 @@ def test_one_run_makes_it_a_watched_host_and_tells_nobody_the_secret(site: Site)
     host.run("rm -f /run/watched")
     host.write("/root/watch.py", (tampers.FOLDER.parent / "on_host/watch.py").read_text())
     sls = "hardening.firewall,hardening.ossec"
-    with host.start(["python3", "/root/watch.py", "/run/watched"]) as watch:
+    with host.start(["python3", "/root/watch.py", "/run/watched"]):
         told = site.master.run(
             f"salt --out=json --timeout=120 web2 state.apply {sls}", check=False
         ).stdout
