@@ -152,6 +152,7 @@ def site(lab: Lab, cluster: dict[str, Host], attacker: Host) -> Iterator[Site]:
     site.master.write(runs.PILLAR, before)
     site.master.run(f"rm -rf {CA}")
     in_parallel(_unwatch, site.hosts)
+    assert not runs.differing(site.hosts[1])
 
 
 def _unwatch(host: Host) -> None:
