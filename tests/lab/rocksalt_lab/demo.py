@@ -75,6 +75,8 @@ hardening:
     administrators:
       ops: {nopasswd: true, keys: [%s]}
     remove: [authorized_keys, sudoers]
+  nrpe: {controls: {NRPE-001: {"off": "nobody watches the demo"}}}
+  ossec: {controls: {OSS-001: {"off": "nobody watches the demo"}}}
   networks:
     management: [10.79.0.1/32]
 """
