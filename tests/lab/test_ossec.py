@@ -333,13 +333,10 @@ def test_another_server_gets_another_key(site: Site, host: Host) -> None:
     assert site.connected() and not site.differing()
 
 
-def test_the_packet_filter_lets_the_agent_out_to_its_servers_alone(
-    site: Site, host: Host, attacker: Host
-) -> None:
-    for address, port in ((MAIN, 1515), (SPARE, 1515)):
-        host.run(f"nc -z -w 2 {address} {port}")
-    refused = host.run(f"nc -z -w 2 {attacker.ip} 1515; nc -z -w 2 {MAIN} 22", check=False)
-    assert refused.returncode
+def test_the_packet_filter_lets_the_agent_out_to_its_servers_alone(host: Host) -> None:
+    for address in (MAIN, SPARE):
+        host.run(f"nc -z -w 2 {address} 1515")
+    assert host.run(f"nc -z -w 2 {MAIN} 22", check=False).returncode, "its sshd is no server"
     rules = host.run("iptables -S rocksalt-output").stdout
     assert [it for it in rules.splitlines() if "1514" in it or "1515" in it] == [
         f"-A rocksalt-output -d {address}/32 -p {protocol} -m {protocol} --dport {port}"
