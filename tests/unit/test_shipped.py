@@ -78,7 +78,13 @@ def test_drift_comes_last(shipped):
 
 def test_some_control_cannot_be_waived(shipped):
     unwaivable = [control for control in every(shipped) if not control.waivable]
-    assert [control.id for control in unwaivable] == ["FW-002", "FW-003", "FW-010", "OSS-012", "SSHD-003"]
+    assert [control.id for control in unwaivable] == [
+        "FW-002",
+        "FW-003",
+        "FW-010",
+        "OSS-012",
+        "SSHD-003",
+    ]
 
 
 def test_the_example_pillar_is_valid(shipped):
