@@ -180,6 +180,11 @@ BROKEN: dict[str, tuple[Break, set[str], str]] = {
         {"OSS-010"},
         "/var/ossec/bin/new came after the agent was installed",
     ),
+    "a script behind ours was changed": (
+        lambda h: h.put(f"{ossec.ORIGINALS}/{FW}", "#!/bin/sh\nid\n", 0o550),
+        {"OSS-010"},
+        "active-response/originals/firewall-drop.sh was changed",
+    ),
     "a rule is gone": (
         lambda h: h.remove(f"{ossec.SHARED}/rootkit_files.txt"),
         {"OSS-010"},
@@ -357,6 +362,15 @@ def test_a_log_that_was_given_up_before_the_start_is_read(agent, shipped):
     assert findings(agent, shipped)["OSS-017"]["actual"] == ["/var/log/app"]
     agent.log("ossec-agentd: INFO: Started (pid: 35).", CONNECTED)
     assert findings(agent, shipped) == {}
+
+
+def test_programs_are_read_once_as_bytes(agent, shipped, monkeypatch):
+    """They are large: as text they cost 35 times as much."""
+    texts = []
+    read = type(agent).read
+    monkeypatch.setattr(type(agent), "read", lambda h, path: texts.append(path) or read(h, path))
+    assert findings(agent, shipped) == {}
+    assert not [path for path in texts if path.startswith(ossec.BIN)]
 
 
 def test_without_responses_their_daemon_need_not_run(agent, shipped):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import subprocess
 import sys
@@ -10,7 +12,7 @@ import ossec_agent
 import pytest
 
 from rocksalt import ossec, program
-from rocksalt.ossec import files, guard, state
+from rocksalt.ossec import files, guard, shipped, state
 
 SETTINGS = {
     "never_ban": ["198.51.100.0/24", "192.0.2.10/32", "2001:db8:1::/64"],
@@ -85,15 +87,21 @@ def test_the_settings_name_everybody(host, shipped):
 @pytest.fixture
 def placed(tmp_path, monkeypatch):
     """A folder of the package's scripts, and of tools that write down how they were called."""
-    monkeypatch.setattr(guard, "ORIGINALS", str(tmp_path / "originals"))
+    for module in (guard, shipped):
+        monkeypatch.setattr(module, "ORIGINALS", str(tmp_path / "originals"))
+    monkeypatch.setattr(shipped, "INSTALLED", str(tmp_path / "installed.json"))
+    monkeypatch.setattr(shipped, "_KNOWN", str(tmp_path / "dpkg"))
     monkeypatch.setattr(guard, "_LOG", str(tmp_path / "responses.log"))
     monkeypatch.setattr(guard, "_PATH", f"{tmp_path}/tools:/bin:/usr/bin")
     monkeypatch.setenv("PATH", f"{tmp_path}/tools:/bin:/usr/bin")
-    for folder in ("originals", "tools"):
+    for folder in ("originals", "tools", "dpkg"):
         (tmp_path / folder).mkdir()
     script = tmp_path / "originals/host-deny.sh"
     script.write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/called\n')
     script.chmod(0o755)
+    digest = hashlib.sha256(script.read_bytes()).hexdigest()
+    written = {"digests": {f"{ossec.RESPONSES}/host-deny.sh": digest}}
+    (tmp_path / "installed.json").write_text(json.dumps(written))
     return tmp_path
 
 
@@ -118,16 +126,52 @@ def test_a_refusal_is_noted_on_one_line(placed):
 
 def test_what_is_allowed_reaches_the_script_of_the_package(placed):
     arguments = ["add", "-", "203.0.113.9", "1.2", "5712", "(web1)", "any->/var/log/auth.log", "-"]
+    assert responded(*arguments) == 0
+    assert called(placed) == [" ".join(arguments)]
+
+
+def responded(*arguments: str, **more: str) -> int:
+    """What comes of it, in a process of its own, which becomes the script."""
     pid = os.fork()
     if not pid:
-        os._exit(guard.respond("host-deny.sh", arguments, SETTINGS))
-    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
-    assert called(placed) == [" ".join(arguments)]
+        os._exit(guard.respond("host-deny.sh", arguments, {**SETTINGS, **more}))
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+@pytest.mark.parametrize("action", ["add", "delete"])
+@pytest.mark.parametrize("how", ["edited", "linked", "not the package's"])
+def test_a_script_that_was_tampered_with_is_never_run(placed, action, how):
+    script = placed / "originals/host-deny.sh"
+    if how == "edited":
+        script.write_text(script.read_text() + "# and more\n")
+    elif how == "linked":
+        script.rename(placed / "elsewhere")
+        script.symlink_to(placed / "elsewhere")
+    else:
+        sums = f"{'0' * 32}  {ossec.RESPONSES[1:]}/host-deny.sh\n"
+        (placed / "dpkg/agent:amd64.md5sums").write_text(sums)
+    assert responded(action, "-", "203.0.113.9", package="agent") == 1
+    assert called(placed) == []
+    assert "is not what the package brought" in (placed / "responses.log").read_text()
+
+
+@pytest.mark.parametrize("packaged", [True, False])
+def test_without_a_record_the_package_decides(placed, packaged):
+    script = placed / "originals/host-deny.sh"
+    digest = hashlib.md5(script.read_bytes()).hexdigest()
+    (placed / "installed.json").unlink()
+    if packaged:
+        sums = f"{digest}  {ossec.RESPONSES[1:]}/host-deny.sh\n"
+        (placed / "dpkg/agent.md5sums").write_text(sums)
+    assert responded("add", "-", "203.0.113.9", package="agent") == int(not packaged)
+    assert responded("delete", "-", "203.0.113.9", package="agent") == 0
+    asked = ["add - 203.0.113.9", "delete - 203.0.113.9"]
+    assert called(placed) == asked[int(not packaged) :]
 
 
 def test_a_script_that_is_gone_bans_nobody(placed):
     assert guard.respond("route-null.sh", ["add", "-", "203.0.113.9"], SETTINGS) == 1
-    assert "cannot be run" in (placed / "responses.log").read_text()
+    assert "route-null.sh is gone" in (placed / "responses.log").read_text()
 
 
 def test_a_ban_goes_behind_the_rules_of_administrators(placed):
@@ -154,7 +198,7 @@ def test_lifting_takes_every_rule_of_that_address(placed):
 def test_without_our_packet_filter_the_package_bans(placed):
     tool(placed, "exit 1")
     assert guard.respond("firewall-drop.sh", ["add", "-", "203.0.113.9"], SETTINGS) == 1
-    assert "originals/firewall-drop.sh cannot be run" in (placed / "responses.log").read_text()
+    assert "originals/firewall-drop.sh is gone" in (placed / "responses.log").read_text()
 
 
 def test_the_program_runs_alone(tmp_path):

@@ -122,6 +122,7 @@ class Declared:
         return {
             **({} if self.missing else {"never_ban": self.never_ban}),
             "users": self.users,
+            "package": self.settings["package"],
             "notify_time": self.settings["notify_time"],
             "frequency": self.settings["frequency"],
         }

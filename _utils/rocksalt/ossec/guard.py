@@ -19,7 +19,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from rocksalt.ossec import HOME, ORIGINALS
+from rocksalt.ossec import HOME, ORIGINALS, shipped
 
 FIREWALL_DROP = "firewall-drop.sh"
 CHAIN, OUR_BANS = "OSSEC", "rocksalt-bans"
@@ -112,6 +112,8 @@ def respond(name: str, arguments: Sequence[str], settings: Mapping[str, Any]) ->
     """Runs the package's script ``name``, or refuses to; the exit code. Where the packet filter of
     the baseline is in force, a ban goes where it keeps bans: behind the rules that let
     administrators in, which scripts of OSSEC do not know.
+
+    A script that is not the package's any more is never run, whatever is asked of it.
     """
     asked = Asked.of(arguments)
     why = refusal(asked, settings)
@@ -123,6 +125,14 @@ def respond(name: str, arguments: Sequence[str], settings: Mapping[str, Any]) ->
         _note(f"{name} {' '.join(arguments[:5])}")
         return drop(asked.action, address)
     original = f"{ORIGINALS}/{name}"
+    genuine = shipped.original(name, str(settings.get("package", "")))
+    if not os.path.lexists(original):
+        _note(f"{name}: {original} is gone")
+        return 1
+    if genuine is False or (genuine is None and asked.action != "delete"):
+        sure = "is not" if genuine is False else "is not known to be"
+        _note(f"{name}: not run, for {original} {sure} what the package brought")
+        return 1
     try:
         os.execv(original, [original, *arguments])
     except OSError as error:

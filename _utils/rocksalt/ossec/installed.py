@@ -27,6 +27,7 @@ from rocksalt.ossec import (
     RESPONSES,
     SHARED,
     files,
+    shipped,
     state,
 )
 
@@ -93,7 +94,7 @@ def write_down(host: Host, build: str) -> None:
     found = {
         "version": build,
         "access": {path: sound(path, access) for path, access in access(host).items()},
-        "digests": digests(host) | {path: _digest(host, path, "sha256") for path in fresh},
+        "digests": digests(host) | {path: shipped.digest(_at(host, path)) for path in fresh},
     }
     host.write(INSTALLED, json.dumps(found, indent=1, sort_keys=True) + "\n", "0600")
 
@@ -146,76 +147,59 @@ def digests(host: Host) -> dict[str, str]:
     """Path -> SHA-256 of programs, scripts and rules; of scripts before which ours stand, that of
     the package's own.
     """
+    return {path: shipped.digest(_at(host, there)) for path, there in programs(host).items()}
+
+
+def programs(host: Host) -> dict[str, str]:
+    """Path of programs, scripts and rules -> where each is; ours are none."""
     found = {}
     for pattern in (f"{BIN}/*", f"{RESPONSES}/*", f"{SHARED}/*.txt"):
         for path in host.glob(pattern):
-            if host.path(path).is_file() and not files.is_wrapper(path, host.read(path)):
-                found[path] = _digest(host, path, "sha256")
+            if host.path(path).is_file() and not _ours(host, path):
+                found[path] = path
     for path in host.glob(f"{ORIGINALS}/*"):
-        found[path.replace(ORIGINALS, RESPONSES, 1)] = _digest(host, path, "sha256")
+        found[path.replace(ORIGINALS, RESPONSES, 1)] = path
     return found
+
+
+def _ours(host: Host, path: str) -> bool:
+    return path.startswith(f"{RESPONSES}/") and files.is_wrapper(path, host.read(path))
+
+
+def _at(host: Host, path: str) -> str:
+    return str(host.path(path))
 
 
 def changed(host: Host, package: str) -> list[str]:
     """In words, which programs and rules are not as they were installed. Rules that the server
     hands out are as they were handed out.
     """
-    written, now, shipped = record(host).digests, digests(host), _md5sums(host, package)
-    handed = handed_out(host)
-    found = [f"{path} is gone" for path in {**shipped, **written} if path not in now]
-    for path, digest in now.items():
-        original = path.replace(RESPONSES, ORIGINALS, 1)
-        there = original if host.attributes(original) else path
+    written, now = record(host).digests, programs(host)
+    known, handed = shipped.md5sums(package, host.root), handed_out(host)
+    found = [f"{path} is gone" for path in {**known, **written} if path not in now]
+    for path, there in now.items():
         name = path.removeprefix(f"{SHARED}/")
         if name in handed:
-            if handed[name] != _digest(host, path, "md5"):
+            if handed[name] != shipped.digest(_at(host, path), "md5"):
                 found.append(f"{path} is not what the server handed out")
-        elif path in shipped:
-            if shipped[path] != _digest(host, there, "md5"):
+        elif path in known:
+            if known[path] != shipped.digest(_at(host, there), "md5"):
                 found.append(f"{there} is not what its package brought")
         elif path not in written:
             found.append(f"{there} came after the agent was installed")
-        elif written[path] != digest:
+        elif written[path] != shipped.digest(_at(host, there)):
             found.append(f"{there} was changed")
     return sorted(found)
 
 
 def genuine(host: Host, package: str, build: str, name: str, path: str) -> bool | None:
-    """Whether a file is the script of that name as its package brought it, by the digest that dpkg
-    has; for other builds as it was when this one was written down. None: nobody knows.
+    """Whether a file is the script of that name as its package brought it; of what was written down
+    only that of this build counts. None: nobody knows.
     """
-    script, data = f"{RESPONSES}/{name}", host.read(path)
-    if data is None or host.path(path).is_symlink():
-        return False
-    if digest := _md5sums(host, package).get(script):
-        return digest == _digest(host, path, "md5")
-    known = record(host)
-    if known.version != build or script not in known.digests:
-        return None
-    return known.digests[script] == _digest(host, path, "sha256")
-
-
-def _md5sums(host: Host, package: str) -> dict[str, str]:
-    """Path -> MD5 as the package has it, of programs, scripts and rules."""
-    text = next(
-        filter(
-            None,
-            (
-                host.read(path)
-                for pattern in (f"{package}.md5sums", f"{package}:*.md5sums")
-                for path in (host.glob(f"/var/lib/dpkg/info/{pattern}") if package else ())
-            ),
-        ),
-        "",
-    )
-    pairs = (line.split(None, 1) for line in text.splitlines() if " " in line)
-    found = {"/" + path.strip(): digest for digest, path in pairs}
-    folders = (f"{BIN}/", f"{RESPONSES}/", f"{SHARED}/")
-    return {
-        path: digest
-        for path, digest in found.items()
-        if path.startswith(folders) and (not path.startswith(SHARED) or path.endswith(".txt"))
-    }
+    written = record(host)
+    digests = written.digests if written.version == build else {}
+    known = shipped.md5sums(package, host.root)
+    return shipped.genuine(_at(host, path), f"{RESPONSES}/{name}", known, digests)
 
 
 def handed_out(host: Host) -> dict[str, str]:
@@ -231,11 +215,6 @@ def handed_out(host: Host) -> dict[str, str]:
         name = match[2].decode(errors="surrogateescape")
         found[name] = hashlib.md5(piece, usedforsecurity=False).hexdigest()
     return found
-
-
-def _digest(host: Host, path: str, kind: str) -> str:
-    data = (host.read(path) or "").encode(errors="surrogateescape")
-    return hashlib.new(kind, data, usedforsecurity=kind != "md5").hexdigest()
 
 
 # What the server may do --------------------------------------------------------------------------
