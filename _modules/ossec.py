@@ -191,6 +191,28 @@ def enrol(saltenv=None):
     return {"server": it.declared.servers[0], "name": key.name, "id": key.number}
 
 
+def accept(saltenv=None):
+    """
+    Takes the agent's programs, scripts and rules as they are now for those that were installed: for
+    a person who has looked at them, after what was written down of them was lost, or after a build
+    of one's own was changed. What a package brought is compared with the package all the same.
+
+    Returns the list of those that no package knows.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt web1 ossec.accept
+    """
+    host, it = _look(saltenv)
+    if not it.version:
+        raise salt.exceptions.CommandExecutionError("there is no agent on this host")
+    with plainly():
+        installed.write_down(host, it.build)
+        return installed.unknown(host, it.package)
+
+
 def mark(moment):
     """
     Tells the OSSEC server that a run of Salt begins or ends on this host, with the id of the job,

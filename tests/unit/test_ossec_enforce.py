@@ -19,7 +19,7 @@ from rocksalt import ossec
 from rocksalt.errors import Refused
 from rocksalt.findings import judge
 from rocksalt.host import Ran
-from rocksalt.ossec import enforce, enrolment, files, guarded, marks, state
+from rocksalt.ossec import enforce, enrolment, files, guarded, installed, marks, state
 
 SECRET = "s3cr3t-enrolment"
 SECRET_OF_A_SNAPSHOT = "***"
@@ -321,6 +321,7 @@ def test_without_its_guard_the_agent_is_neither_enrolled_nor_started(fresh, ship
 
 
 FOREIGN = "#!/bin/sh\niptables -I INPUT -s $3 -j DROP\n"
+SUMS = "/var/lib/dpkg/info/ossec-hids-agent.md5sums"
 SCRIPT, BEHIND = (f"{folder}/host-deny.sh" for folder in (ossec.RESPONSES, ossec.ORIGINALS))
 
 
@@ -329,7 +330,7 @@ def _sums(host: AgentHost, *names: str) -> dict[str, Any]:
     texts = {f"{ossec.RESPONSES}/{n}": f"#!/bin/sh\n# {n}\n" for n in names}
     sums = [f"{hashlib.md5(t.encode()).hexdigest()}  {path[1:]}\n" for path, t in texts.items()]
     host.answer("dpkg-query -W", "installed 4.3.0-1")
-    host.put("/var/lib/dpkg/info/ossec-hids-agent.md5sums", "".join(sums))
+    host.put(SUMS, "".join(sums))
     return {"ossec": {"package": "ossec-hids-agent", "repository": ""}}
 
 
@@ -395,11 +396,59 @@ def test_another_version_is_written_down_anew(fresh, shipped):
     assert look(fresh, shipped).seen()["OSS-010"].actual == []
 
 
+def test_a_lost_record_blesses_nothing(fresh, shipped):
+    heal(fresh, shipped)
+    fresh.put(f"{ossec.BIN}/ossec-agentd", "another program\n", 0o550)
+    fresh.remove(ossec.INSTALLED)
+    assert heal(fresh, shipped) == []
+    assert fresh.read(ossec.INSTALLED) is None
+    it = look(fresh, shipped)
+    found = {f["id"]: f for f in judge(it.declared.baseline, "ossec", it.expected(), it.seen())}
+    for control in ("OSS-010", "OSS-011"):
+        assert (found[control]["status"], found[control]["remedy"]) == ("drift", "manual")
+        assert "is lost; look at the agent, then run ossec.accept" in found[control]["reason"]
+    installed.write_down(fresh, it.build)  # which ossec.accept does
+    assert look(fresh, shipped).seen()["OSS-010"].actual == []
+
+
+def test_with_a_lost_record_owners_and_modes_are_still_kept(fresh, shipped):
+    heal(fresh, shipped)
+    fresh.remove(ossec.INSTALLED)
+    fresh.path(ossec.KEYS).chmod(0o666)
+    assert drifted(fresh, shipped) == ["OSS-011"]
+    assert heal(fresh, shipped) == []
+    assert fresh.attributes(ossec.KEYS).mode == "0640"
+
+
+@pytest.mark.parametrize("changed", [False, True])
+def test_what_the_package_knows_needs_no_record(fresh, shipped, changed):
+    pillar = _sums(fresh, *ossec_agent.SCRIPTS)
+    sums = fresh.read(SUMS) or ""
+    for path in [*fresh.glob(f"{ossec.BIN}/*"), *fresh.glob(f"{ossec.SHARED}/*.txt")]:
+        digest = hashlib.md5(fresh.path(path).read_bytes()).hexdigest()
+        sums += f"{digest}  {path[1:]}\n"
+    fresh.put(SUMS, sums)
+    heal(fresh, shipped, pillar)
+    fresh.remove(ossec.INSTALLED)
+    if changed:
+        fresh.put(f"{ossec.BIN}/ossec-agentd", "another program\n", 0o550)
+    before = ["/var/ossec/bin/ossec-agentd is not what its package brought"] * changed
+    assert look(fresh, shipped, pillar).seen()["OSS-010"].actual == before
+    assert heal(fresh, shipped, pillar) == []
+    assert look(fresh, shipped, pillar).seen()["OSS-010"].actual == before
+    assert "OSS-011" not in drifted(fresh, shipped, pillar)
+
+
+def test_a_version_is_written_down_whatever_is_waived(fresh, shipped):
+    enforce.enforce(fresh, look(fresh, shipped), ["OSS-012"])
+    assert look(fresh, shipped).seen()["OSS-010"].actual == []
+
+
 def test_the_package_knows_its_programs(fresh, shipped):
     pillar = {"ossec": {"package": "ossec-hids-agent", "repository": ""}}
     fresh.answer("dpkg-query -W", "installed 4.3.0-1")
     sums = f"{'0' * 32}  var/ossec/bin/ossec-agentd\n{'1' * 32}  usr/share/doc/x\n"
-    fresh.put("/var/lib/dpkg/info/ossec-hids-agent.md5sums", sums)
+    fresh.put(SUMS, sums)
     heal(fresh, shipped, pillar)
     seen = look(fresh, shipped, pillar).seen()["OSS-010"]
     assert seen.actual == ["/var/ossec/bin/ossec-agentd is not what its package brought"]

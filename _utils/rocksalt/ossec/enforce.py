@@ -54,6 +54,7 @@ def enforce(host: Host, it: Facts, ids: Sequence[str]) -> None:
     if controls.SIGNED in ids:
         steps.append(partial(_repository, host, it))
     if it.version:
+        steps.append(partial(_written_down, host, it))
         steps += [partial(step, host, it) for i, step in _STEPS.items() if i in ids]
         if {*ids} & {controls.GUARDED, *_STARTS}:
             steps.append(partial(_start, host, it, ids))
@@ -124,10 +125,16 @@ def _repository(host: Host, it: Facts) -> None:
         _put(host, path, text, files.FOR_ALL)
 
 
-def _access(host: Host, it: Facts) -> None:
-    """Writes down how a new version was installed, then gives everything its owner and mode."""
-    if installed.record(host).version != it.build:
+def _written_down(host: Host, it: Facts) -> None:
+    """Writes down how a new version was installed, before anything of ours is there. A record that
+    was lost is not made anew of what nobody knows.
+    """
+    if installed.record(host).version != it.build and not it.lost:
         installed.write_down(host, it.build)
+
+
+def _access(host: Host, it: Facts) -> None:
+    """Gives everything its owner and mode."""
     now = installed.access(host)
     for path, access in installed.wanted_access(host).items():
         if now[path] != access:

@@ -55,6 +55,13 @@ class Facts:
         return installed.build(self.host, self.package)
 
     @cached_property
+    def lost(self) -> bool:
+        """Whether only a person can tell that the agent is as it was installed: our record of that
+        is lost, and its package does not know all of it.
+        """
+        return installed.lost(self.host) and bool(installed.unknown(self.host, self.package))
+
+    @cached_property
     def status(self) -> dict[str, Any]:
         """How the agent does now."""
         before = state.read(str(self.host.path(STATUS)))

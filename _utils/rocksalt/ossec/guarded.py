@@ -35,14 +35,20 @@ from rocksalt.ossec.facts import (
 
 BEHIND_OURS = "behind ours"
 _GONE = "the package's script is gone"
+_LOST = "what was written down of this version is lost; look at the agent, then run ossec.accept"
 DIVERSIONS = "/var/lib/dpkg/diversions"
 
 
 def _unchanged_seen(it: Facts) -> Seen:
-    if installed.record(it.host).version != it.build:
-        why = "this version has not been written down yet, which state.apply hardening.ossec does"
-        return Seen(problem="skipped", reason=why)
-    return listed(installed.changed(it.host, it.package))
+    """What the package brought can be told without our record; the rest only by it."""
+    found = installed.changed(it.host, it.package, it.build)
+    unknown = installed.unknown(it.host, it.package)
+    if found or not unknown or installed.record(it.host).version == it.build:
+        return listed(found)
+    if it.lost:
+        return Seen([f"{path} may be anybody's" for path in unknown], f"{_LOST}: {some(unknown)}")
+    why = "this version has not been written down yet, which state.apply hardening.ossec does"
+    return Seen(problem="skipped", reason=why)
 
 
 def _access_expected(it: Facts) -> dict[str, Any]:
@@ -53,6 +59,10 @@ def _access_seen(it: Facts) -> Seen:
     wanted, now = installed.wanted_access(it.host), installed.access(it.host)
     why = [f"{p} is {now[p]}, expected {wanted[p]}" for p in now if now[p] != wanted[p]]
     written = installed.record(it.host).version
+    if it.lost:
+        return Seen(
+            {"written down": written, **now}, some([*why, _LOST]), "", "" if why else "manual"
+        )
     if written != it.build:
         why.append(f"how version {it.build} was installed is not written down yet")
     return Seen({"written down": written, **now}, some(why))

@@ -23,8 +23,11 @@ from rocksalt.ossec import (
     INSTALLED,
     KEYS,
     LOG,
+    NOTE,
     ORIGINALS,
+    PROGRAM,
     RESPONSES,
+    SETTINGS,
     SHARED,
     files,
     shipped,
@@ -170,11 +173,28 @@ def _at(host: Host, path: str) -> str:
     return str(host.path(path))
 
 
-def changed(host: Host, package: str) -> list[str]:
-    """In words, which programs and rules are not as they were installed. Rules that the server
-    hands out are as they were handed out.
+def lost(host: Host) -> bool:
+    """Whether nothing is written down though we were here before, so that it once was."""
+    ours = any(host.attributes(path) is not None for path in (SETTINGS, PROGRAM, NOTE))
+    return ours and not record(host).version
+
+
+def unknown(host: Host, package: str) -> list[str]:
+    """Programs and rules of which neither the package nor the server knows what they should be."""
+    known = {
+        *shipped.md5sums(package, host.root),
+        *(f"{SHARED}/{name}" for name in handed_out(host)),
+    }
+    return sorted(there for path, there in programs(host).items() if path not in known)
+
+
+def changed(host: Host, package: str, build: str) -> list[str]:
+    """In words, which programs and rules are not as they were installed; of a build that was not
+    written down, as far as its package knows. Rules that the server hands out are as they were
+    handed out.
     """
-    written, now = record(host).digests, programs(host)
+    was, now = record(host), programs(host)
+    written = was.digests if was.version == build else {}
     known, handed = shipped.md5sums(package, host.root), handed_out(host)
     found = [f"{path} is gone" for path in {**known, **written} if path not in now]
     for path, there in now.items():
@@ -185,9 +205,9 @@ def changed(host: Host, package: str) -> list[str]:
         elif path in known:
             if known[path] != shipped.digest(_at(host, there), "md5"):
                 found.append(f"{there} is not what its package brought")
-        elif path not in written:
+        elif was.version == build and path not in written:
             found.append(f"{there} came after the agent was installed")
-        elif written[path] != shipped.digest(_at(host, there)):
+        elif was.version == build and written[path] != shipped.digest(_at(host, there)):
             found.append(f"{there} was changed")
     return sorted(found)
 
