@@ -217,10 +217,45 @@ def test_the_program_runs_alone(tmp_path):
 def test_our_script_hands_on_every_argument(tmp_path):
     text = files.wrapper("host-deny.sh")
     assert text.startswith("#!/bin/sh\n# Written by rocksalt")
-    assert text.endswith(f'exec {ossec.PROGRAM} respond host-deny.sh "$@"\n')
+    assert f'exec {ossec.PROGRAM} respond host-deny.sh "$@"\n' in text
     assert files.is_wrapper(f"{ossec.RESPONSES}/host-deny.sh", text)
     assert not files.is_wrapper(f"{ossec.RESPONSES}/route-null.sh", text)
     assert subprocess.run(["sh", "-n"], input=text, text=True).returncode == 0
+
+
+@pytest.fixture
+def without_salt(placed, monkeypatch):
+    """Our script, whose program has lost its interpreter; and how it is asked."""
+    ours = placed / "rocksalt-ossec"
+    ours.write_text(f"#!{placed}/gone\nimport sys\nprint('ours', *sys.argv[1:])\n")
+    ours.chmod(0o755)
+    monkeypatch.setattr(files, "PROGRAM", str(ours))
+    monkeypatch.setattr(files, "ORIGINALS", str(placed / "originals"))
+    monkeypatch.setattr(files, "INSTALLED", str(placed / "installed.json"))
+    monkeypatch.setattr(files, "_SPARE", sys.executable)
+
+    def ask(action: str) -> subprocess.CompletedProcess[str]:
+        command = ["sh", "-c", files.wrapper("host-deny.sh"), "sh", action, "-", "203.0.113.9"]
+        return subprocess.run(command, capture_output=True, text=True)
+
+    return ask
+
+
+def test_a_ban_is_lifted_while_the_interpreter_of_salt_is_away(without_salt, placed):
+    done = without_salt("delete")
+    assert (done.returncode, done.stdout) == (0, "ours respond host-deny.sh delete - 203.0.113.9\n")
+    assert without_salt("add").returncode, "nobody is banned meanwhile"
+    assert called(placed) == []
+
+
+@pytest.mark.parametrize("tampered", [False, True])
+def test_a_ban_is_lifted_without_any_interpreter(without_salt, placed, monkeypatch, tampered):
+    monkeypatch.setattr(files, "_SPARE", str(placed / "gone"))
+    if tampered:
+        script = placed / "originals/host-deny.sh"
+        script.write_text(script.read_text() + "id\n")
+    assert bool(without_salt("delete").returncode) == tampered
+    assert called(placed) == ["delete - 203.0.113.9"] * (not tampered)
 
 
 def test_state_reads_no_file_that_is_none(tmp_path):

@@ -9,7 +9,16 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rocksalt import program
-from rocksalt.ossec import MASTERS, PROGRAM, RESPONSES, SETTINGS, STATE, masters
+from rocksalt.ossec import (
+    INSTALLED,
+    MASTERS,
+    ORIGINALS,
+    PROGRAM,
+    RESPONSES,
+    SETTINGS,
+    STATE,
+    masters,
+)
 
 UNIT = "rocksalt-ossec-status"
 FOLDER = "/etc/systemd/system"
@@ -19,6 +28,7 @@ HARMLESS = ("restart-ossec.sh", "ossec-pagerduty.sh", "ossec-slack.sh", "ossec-t
 """Scripts that ban nobody: the server needs the first one to hand out its configuration, and the
 others tell people.
 """
+_SPARE = "/usr/bin/python3"
 _ENTRY = "rocksalt.ossec.__main__"
 _HEADER = "# Written by rocksalt; state.apply hardening.ossec undoes a change here.\n"
 _SERVICE = f"""{_HEADER}
@@ -78,9 +88,18 @@ def units() -> dict[str, tuple[str, str]]:
 
 
 def wrapper(name: str) -> str:
-    """The script that stands before the package's of the same name."""
+    """The script that stands before the package's of the same name.
+
+    OSSEC asks for a ban to be lifted once. So where the interpreter of our program is away, as
+    during an upgrade of Salt, the system's runs it, and where there is none either, the package's
+    script does it, if it is the one that was written down.
+    """
     return f"""#!/bin/sh
-{_HEADER}exec {PROGRAM} respond {name} "$@"
+{_HEADER}[ "$1" = delete ] || exec {PROGRAM} respond {name} "$@"
+{PROGRAM} respond {name} "$@" && exit
+{_SPARE} -sE {PROGRAM} respond {name} "$@" && exit
+sum=$(sha256sum < {ORIGINALS}/{name}) || exit
+grep -qF '"{RESPONSES}/{name}": "'"${{sum%% *}}"'"' {INSTALLED} && exec {ORIGINALS}/{name} "$@"
 """
 
 
