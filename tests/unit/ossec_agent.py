@@ -69,6 +69,7 @@ class AgentHost(Host):
         self.given: dict[str, str] = {}
         self.inherited: list[int] = []
         self.diverts = True
+        self.patience = 0.0
 
     def run(
         self, *command: str, timeout: float = 30, text: str = "", files: Sequence[int] = ()
@@ -87,6 +88,7 @@ class AgentHost(Host):
             return self.server(options)
         if command[:2] == ("systemctl", "restart") and command[2].startswith("ossec"):
             self.ran.append(command)
+            self.patience = timeout
             self.starts()
             return Ran(0, "", "")
         if command[0] == "dpkg-divert":

@@ -92,6 +92,11 @@ def test_a_fresh_host_gets_in_order(fresh, shipped):
     assert fresh.read(f"{ossec.ORIGINALS}/host-deny.sh").endswith("# host-deny.sh\n")
 
 
+def test_the_daemons_have_time_to_start(fresh, shipped):
+    heal(fresh, shipped)
+    assert fresh.patience >= 90, "OSSEC's own script takes up to 60 s"
+
+
 def test_a_second_run_changes_nothing(fresh, shipped):
     heal(fresh, shipped)
     before, ran = tree(fresh), len(fresh.ran)

@@ -11,7 +11,7 @@ from functools import partial
 
 from rocksalt import systemd
 from rocksalt.errors import Refused
-from rocksalt.host import Host
+from rocksalt.host import Host, Ran
 from rocksalt.ossec import (
     CONF,
     EVIDENCE,
@@ -42,6 +42,8 @@ from rocksalt.ossec import (
 from rocksalt.ossec.facts import Facts
 from rocksalt.transaction import ASIDE, Transaction, each, must, systemctl
 
+_RESTART = 150.0
+"""Seconds in which systemd starts the unit, for which it takes 90 itself, after it has ended."""
 _PATIENCE, _FOR_SERVER, _TO_END = 45.0, 30.0, 5.0
 """Seconds in which the daemons start: they wait for each other for up to 33; in which a server
 answers, which tries the next one after 20; and in which one ends.
@@ -258,7 +260,9 @@ def restart(host: Host, it: Facts) -> None:
     if not it.unit:
         raise Refused(f"there is no unit {' or '.join(facts.UNITS)} that starts the agent")
     systemctl(host, "--quiet", "enable", it.unit)
-    systemctl(host, "restart", it.unit)
+    ran = _restarted(host, it)
+    if ran.status:
+        raise Refused(f"systemctl restart {it.unit}: {' '.join((ran.err or ran.out).split())}")
 
     def runs() -> bool:
         running = state.daemons(host.root)
@@ -267,6 +271,11 @@ def restart(host: Host, it: Facts) -> None:
     if not _wait(runs, _PATIENCE):
         dead = [name for name, started in state.daemons(host.root).items() if not started]
         raise Refused(f"{' and '.join(dead)} does not run: {_last_words(host)}")
+
+
+def _restarted(host: Host, it: Facts) -> Ran:
+    """Units with OSSEC's own script of System V start one daemon after the other."""
+    return host.run("systemctl", "restart", it.unit, timeout=_RESTART)
 
 
 def _last_words(host: Host) -> str:
@@ -281,7 +290,7 @@ def _back(host: Host, it: Facts, change: Transaction, access: str) -> str:
     if host.attributes(CONF):
         _give(host, CONF, access)
     if it.unit and enrolment.key(host.read(KEYS)):
-        ran = host.run("systemctl", "restart", it.unit)
+        ran = _restarted(host, it)
         failures += [" ".join(ran.err.split())] if ran.status else []
     if failures:
         return f"and going back to the old configuration failed, too: {'; '.join(failures)}"
