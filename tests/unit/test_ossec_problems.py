@@ -11,7 +11,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from rocksalt.ossec import repository
+from rocksalt.errors import Refused
+from rocksalt.ossec import enrolment, repository
 from rocksalt.ossec.problems import problems
 
 ARMOUR = "-----BEGIN PGP PUBLIC KEY BLOCK-----\n\nabc\n-----END PGP PUBLIC KEY BLOCK-----\n"
@@ -101,6 +102,10 @@ def test_the_defaults_and_the_usual_settings_are_fine(told):
             {"repository": "deb [signed-by={key} trusted=yes] https://x y main"},
             "takes packages without looking at their signature",
         ),
+        (
+            {"repository": "deb [signed-by={key} allow-downgrade-to-insecure=1] https://x y z"},
+            "takes packages without looking at their signature",
+        ),
         ({"repository": "https://x"}, "is no line of sources.list"),
         ({"repository_key": "mQINB"}, "is no armoured public key"),
         ({"repository_key": ARMOUR, "repository": ""}, "repository: is empty, though"),
@@ -124,14 +129,29 @@ def test_certificates_that_do_not_fit(told):
     expired, its_key = certificate(-9)
     pair = {"enrolment_certificate": valid, "enrolment_key": key}
     assert told({**pair, "enrolment_ca": valid}) == []
-    found = told({"enrolment_certificate": expired, "enrolment_key": its_key})
-    assert len(found) == 1 and "enrolment_certificate: the certificate expired on" in found[0]
+    assert told({"enrolment_certificate": expired, "enrolment_key": its_key}) == []
     assert told({**pair, "enrolment_key": its_key}) == [
         "hardening:ossec:enrolment_key: is not the key of hardening:ossec:enrolment_certificate"
     ]
     assert told({**pair, "enrolment_key": "x"}) == [
         "hardening:ossec:enrolment_key: is no private key in PEM without a passphrase"
     ]
+
+
+@pytest.mark.parametrize("key", ["enrolment_ca", "enrolment_certificate"])
+def test_an_expired_certificate_is_missed_by_who_has_to_enrol_alone(agent, shipped, told, key):
+    """It stops no family of a host that enrolled long ago."""
+    expired, private = certificate(-9)
+    given = {key: expired} | ({} if key == "enrolment_ca" else {"enrolment_key": private})
+    assert told(given) == []
+    it = ossec_agent.look(agent, shipped, {"ossec": given}).declared
+    words = f"the certificate hardening:ossec:{key} expired on"
+    assert words in enrolment.by_hand(it, None, enrolment.Note())
+    with pytest.raises(Refused, match=words):
+        enrolment.enrol(agent, it, "root:ossec 0640")
+    valid = {**given, key: certificate(9)[0]}
+    it = ossec_agent.look(agent, shipped, {"ossec": valid}).declared
+    assert enrolment.by_hand(it, None, enrolment.Note()) == ""
 
 
 def test_the_packet_filter_has_to_let_the_agent_out(told):
@@ -182,6 +202,10 @@ def test_a_package_of_unknown_origin_is_drift(agent, shipped):
     seen = it.seen()["OSS-016"]
     assert "hardening:ossec:repository_key is empty" in seen.reason
     it = ossec_agent.look(agent, shipped, {"ossec": {"package": "ours", "repository": ""}})
+    seen = it.seen()["OSS-016"]
+    assert seen.actual != it.expected()["OSS-016"] and seen.remedy == "manual"
+    assert "hardening:ossec:repository is empty: ours comes from where apt" in seen.reason
+    it = ossec_agent.look(agent, shipped)  # a build of one's own
     assert it.seen()["OSS-016"].actual == it.expected()["OSS-016"]
 
 

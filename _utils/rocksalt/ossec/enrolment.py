@@ -5,12 +5,15 @@ proves nothing. What counts is the key that is there afterwards, and its name.
 from __future__ import annotations
 
 import contextlib
+import datetime as dt
 import hashlib
 import json
 import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
+
+from cryptography import x509
 
 from rocksalt.errors import Refused
 from rocksalt.host import Host
@@ -110,7 +113,25 @@ def by_hand(it: Declared, there: Key | None, written: Note) -> str:
         return "the secrets for enrolment are only known while the master is there"
     if not it.settings["password"] and not it.settings["enrolment_certificate"]:
         return f"{TOP}:password and enrolment_certificate are empty, so it cannot enrol by itself"
-    return ""
+    return next(_expired(it), "")
+
+
+def _expired(it: Declared) -> Iterator[str]:
+    """Which of the certificates that enrolling needs has expired; what is none is a problem of the
+    settings.
+    """
+    for key in ("enrolment_ca", "enrolment_certificate"):
+        with contextlib.suppress(ValueError, IndexError):
+            end = _end(x509.load_pem_x509_certificates(it.settings[key].encode())[0])
+            if end < dt.datetime.now(dt.timezone.utc):
+                yield f"the certificate {TOP}:{key} expired on {end:%Y-%m-%d}; renew it"
+
+
+def _end(certificate: x509.Certificate) -> dt.datetime:
+    """Until when it is valid; older versions of the library say it without the zone."""
+    if hasattr(certificate, "not_valid_after_utc"):
+        return certificate.not_valid_after_utc
+    return certificate.not_valid_after.replace(tzinfo=dt.timezone.utc)
 
 
 def adoptable(it: Declared, there: Key | None, status: Mapping[str, Any]) -> bool:
@@ -137,6 +158,8 @@ def enrol(host: Host, it: Declared, access: str) -> Key:
     """
     if SECRET in (it.settings["password"], it.settings["enrolment_key"]):
         raise Refused(by_hand(it, None, Note()))
+    for why in _expired(it):
+        raise Refused(why)
     server, old = it.servers[0], key(host.read(KEYS))
     verified, written = bool(it.settings["enrolment_ca"]), note(host)
     attempt = Note(

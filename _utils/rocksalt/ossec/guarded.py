@@ -164,8 +164,9 @@ def _signed_expected(it: Facts) -> dict[str, Any]:
 
 def _signed_seen(it: Facts) -> Seen:
     wanted = _repository(it)
-    if it.package and it.settings["repository"] and not wanted:
-        why = f"{TOP}:repository_key is empty: {it.package} comes from where apt finds it"
+    if it.package and not wanted:
+        empty = "repository_key" if it.settings["repository"] else "repository"
+        why = f"{TOP}:{empty} is empty: {it.package} comes from where apt finds it"
         return Seen("apt's other sources", why, remedy="manual")
     actual = files_seen(it.host, wanted)
     return Seen(actual, some(amiss(actual, wanted)))

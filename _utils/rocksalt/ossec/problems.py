@@ -4,7 +4,6 @@ value and what would be right.
 
 from __future__ import annotations
 
-import datetime as dt
 import ipaddress
 import re
 from collections.abc import Iterator
@@ -82,6 +81,7 @@ def _password(it: Declared) -> Iterator[str]:
 
 
 def _certificates(it: Declared) -> Iterator[str]:
+    """One that expired is needed by a host only that is to enrol, which then says so."""
     settings = it.settings
     pair = [key for key in ("enrolment_certificate", "enrolment_key") if settings[key]]
     if len(pair) == 1:
@@ -95,20 +95,9 @@ def _certificates(it: Declared) -> Iterator[str]:
             found[key] = x509.load_pem_x509_certificates(settings[key].encode())[0]
         except (ValueError, IndexError):
             yield f"{it.family.where(key)}: is no certificate in PEM"
-            continue
-        end = _end(found[key])
-        if end < dt.datetime.now(dt.timezone.utc):
-            yield f"{it.family.where(key)}: the certificate expired on {end:%Y-%m-%d}; renew it"
     key = settings["enrolment_key"]
     if key and key != SECRET:
         yield from _private_key(it, key, found.get("enrolment_certificate"))
-
-
-def _end(certificate: x509.Certificate) -> dt.datetime:
-    """Until when it is valid; older versions of the library say it without the zone."""
-    if hasattr(certificate, "not_valid_after_utc"):
-        return certificate.not_valid_after_utc
-    return certificate.not_valid_after.replace(tzinfo=dt.timezone.utc)
 
 
 def _private_key(it: Declared, text: str, certificate: x509.Certificate | None) -> Iterator[str]:

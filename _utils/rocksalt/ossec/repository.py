@@ -12,7 +12,9 @@ KEY = "/etc/apt/keyrings/rocksalt-ossec.asc"
 SOURCES = "/etc/apt/sources.list.d/rocksalt-ossec.list"
 NONE = "none"
 _BEGINNING, _END = "-----BEGIN PGP PUBLIC KEY BLOCK-----", "-----END PGP PUBLIC KEY BLOCK-----"
-_TRUSTED = re.compile(r"trusted\s*=|allow-insecure\s*=|allow-weak\s*=", re.IGNORECASE)
+_TRUSTED = re.compile(
+    r"trusted\s*=|allow-(?:insecure|weak|downgrade-to-insecure)\s*=", re.IGNORECASE
+)
 _HEADER = "# Written by rocksalt; state.apply hardening.ossec undoes a change here.\n"
 
 
