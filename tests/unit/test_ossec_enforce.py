@@ -512,6 +512,13 @@ def test_clean_gives_back_what_is_no_longer_diverted(fresh, shipped):
     assert not fresh.path(ossec.ORIGINALS).exists()
 
 
+def test_clean_ends_where_somebody_left_a_file(fresh, shipped):
+    heal(fresh, shipped)
+    fresh.put(f"{ossec.ORIGINALS}/.swp")
+    enforce.clean(fresh)
+    assert enforce.leftovers(fresh) == []
+
+
 # Marks -------------------------------------------------------------------------------------------
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import grp
 import hashlib
 import json
 import os
+import pwd
 import subprocess
 import sys
 
@@ -60,6 +62,14 @@ def test_nobody_is_banned_while_it_is_not_known_who_must_get_in(settings):
 @pytest.mark.parametrize("user", ["ann", "root", "daemon", "no-such-account", "ann;id"])
 def test_accounts_that_are_needed_stay_open(user):
     assert refusal("add", user, "-")
+
+
+@pytest.mark.parametrize("group", ["sudo", "staff"])
+def test_who_may_become_root_by_the_first_group_stays(monkeypatch, group):
+    account = pwd.struct_passwd(("bob", "x", 1005, 27, "", "/home/bob", "/bin/sh"))
+    monkeypatch.setattr(pwd, "getpwnam", lambda name: account)
+    monkeypatch.setattr(grp, "getgrall", lambda: [grp.struct_group((group, "x", 27, []))])
+    assert refusal("add", "bob", "-") == ("bob may become root" if group == "sudo" else "")
 
 
 def test_the_settings_name_everybody(host, shipped):
@@ -122,6 +132,12 @@ def test_a_refusal_is_noted_on_one_line(placed):
     assert called(placed) == []
     [line] = (placed / "responses.log").read_text().splitlines()
     assert "rocksalt: host-deny.sh add - 198.51.100.7?add 1.2 5712: refused" in line
+
+
+def test_a_refusal_is_not_noted_through_a_link(placed):
+    (placed / "responses.log").symlink_to(placed / "passwd")
+    assert guard.respond("host-deny.sh", ["add", "-", "198.51.100.7"], SETTINGS) == 1
+    assert not (placed / "passwd").exists()
 
 
 def test_what_is_allowed_reaches_the_script_of_the_package(placed):

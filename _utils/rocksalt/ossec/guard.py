@@ -101,7 +101,11 @@ def _user(name: str, users: Sequence[str]) -> str:
         return f"there is no account {name!r}"
     if account.pw_uid < _SYSTEM_ACCOUNTS:
         return f"{name} belongs to the system"
-    groups = [group.gr_name for group in grp.getgrall() if name in group.gr_mem]
+    groups = [
+        group.gr_name
+        for group in grp.getgrall()
+        if name in group.gr_mem or group.gr_gid == account.pw_gid
+    ]
     return f"{name} may become root" if {"sudo", "wheel", "root"} & {*groups} else ""
 
 
@@ -178,7 +182,11 @@ def _quietly(tool: str, *arguments: str) -> bool:
 
 
 def _note(text: str) -> None:
-    """A line in the log of responses, in one piece whatever was asked for."""
+    """A line in the log of responses, in one piece whatever was asked for. Its folder is that of
+    the daemons' user, so a link there is not followed.
+    """
     line = "".join(char if char.isprintable() else "?" for char in text)[:1000]
-    with contextlib.suppress(OSError), open(_LOG, "a", encoding="utf-8", errors="replace") as file:
-        file.write(f"{time.strftime('%a %b %e %H:%M:%S %Z %Y')} rocksalt: {line}\n")
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW
+    with contextlib.suppress(OSError), open(os.open(_LOG, flags, 0o640), "ab") as file:
+        stamp = time.strftime("%a %b %e %H:%M:%S %Z %Y")
+        file.write(f"{stamp} rocksalt: {line}\n".encode(errors="replace"))
