@@ -193,10 +193,11 @@ def _plainly(function, work):
 def _forbidden(error):
     """Salt's packages run the master, and its runners, as another user than root."""
     user = pwd.getpwuid(os.geteuid()).pw_name
-    return (
-        f"{error.filename} is not for {user}, whom runners run as: "
-        f"install -d -o {user} -m 0700 {_folder()}"
-    )
+    why = f"{error.filename} is not for {user}, whom runners run as"
+    path, folder = f"{error.filename}/", f"{_folder()}/"
+    if not (path.startswith(folder) or folder.startswith(path)):  # such as a request
+        return why
+    return f"{why}: install -d -o {user} -m 0700 {_folder()}"
 
 
 def _now():

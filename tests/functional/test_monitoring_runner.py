@@ -228,6 +228,16 @@ def test_a_folder_of_another_user(runner, monkeypatch):
     assert found["reason"].endswith(f"-m 0700 {folder}")
 
 
+def test_a_request_of_another_user(runner, made, monkeypatch):
+    def forbidden(text, what):
+        raise PermissionError(13, "Permission denied", what)
+
+    monkeypatch.setattr(certificates, "load_request", forbidden)
+    found = runner.client("icinga1", request=str(Path(__file__)))
+    assert found["reason"].startswith(f"{__file__} is not for ")
+    assert found["reason"].endswith(", whom runners run as")
+
+
 def test_a_minion_that_says_too_much(runner, made, minions):
     web1 = minions.answers["web1"] = Minion("web1", "10.0.0.7")
     web1["nrpe.install"] = "installed " + "x" * 5000
