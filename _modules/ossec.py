@@ -57,8 +57,9 @@ def _look(saltenv=None):
 def problems(saltenv=None):
     """
     What is wrong with the settings of the family although each is well-formed: a password that the
-    server would not understand, an expired certificate, a folder that does not exist, settings that
-    lose alerts, a packet filter that does not let the agent out.
+    server would not understand, a key without its certificate, a folder that does not exist,
+    settings that lose alerts, a packet filter that does not let the agent out. A certificate that
+    has expired is drift of a host that has to enrol.
 
     Returns a list of sentences.
 
