@@ -4,10 +4,14 @@ hardening:
   schema: 1
 
   # Named groups of addresses. `management` is where administrators come from: they reach ssh, and
-  # nothing is filtered before it is declared. Other names serve hardening:firewall:allow.
+  # nothing is filtered before it is declared. `monitoring` may ask NRPE once hardening:firewall:allow
+  # has {nrpe: [monitoring]} (docs/monitoring.md); the OSSEC servers stand in hardening:ossec:servers
+  # as well (docs/ossec.md). No response of OSSEC bans any of these, or `salt`. All names serve
+  # hardening:firewall:allow.
   # networks:
   #   management: [10.0.0.0/24]
   #   monitoring: [10.0.5.10/32]
+  #   ossec: [10.0.6.10/32]
 
   # The people who may become root. Declare at least one before the first run: root and the accounts
   # that images bring are locked once somebody declared can log in by key. docs/accounts.md says more.
