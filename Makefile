@@ -20,11 +20,11 @@ test-fast: ## Run what needs no lab: lint, unit, functional
 
 test-vm: ## Run what takes a kernel of its own, in an emulated machine (root)
 	@scripts/setup 3008 lab
-	@scripts/lanes vm
+	@scripts/lanes vm vm-luks
 
 test-all: ## Run test, then the VM, Salt 3006, Debian 13 and the benchmarks as well (root)
 	@scripts/setup 3008 lab
-	@scripts/lanes lint unit functional,lab-1+lab-2 functional-3006,lab-debian-13+vm bench
+	@scripts/lanes lint unit functional,lab-1+lab-2 functional-3006,lab-debian-13+vm,vm-luks bench
 
 lab: ## Boot the lab and leave it running to play in; prints how to log in (root)
 	@scripts/lab up

@@ -25,7 +25,7 @@ DISKS = {
     "swap": "64M",
     "dirty": "64M",
 }
-SLOW = 900  # seconds for one test in an emulated machine, its boot included
+SLOW = 1800  # seconds for one test in an emulated machine, its boot included
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

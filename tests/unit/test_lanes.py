@@ -108,10 +108,11 @@ def test_a_lab_lane_makes_the_image_before_the_tests_need_it(clone):
 
 def test_what_takes_a_kernel_of_its_own_is_a_lane_of_its_own(clone):
     (clone / ".venv-3008/bin/pytest").write_text('#!/bin/sh\necho "pytest $*"\n')
-    said = lanes(clone, "lab", "vm").stdout
+    said = lanes(clone, "lab", "vm", "vm-luks").stdout
     options = "tests/lab --lab-release debian-12 --lab-salt 3008"
     assert f"pytest {options} -m not vm\n" in said
-    assert f"pytest {options} -m vm\n" in said
+    assert f"pytest {options} -m vm -k not test_luks\n" in said
+    assert f"pytest {options} -m vm -k test_luks\n" in said
 
 
 def test_the_two_halves_of_the_lab_are_the_lab(clone):
