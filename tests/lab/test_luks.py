@@ -565,12 +565,11 @@ def test_a_power_cut_leaves_nothing_half_done(site: Site) -> None:
     site.salt.shell(f"{DISKS} wipe weak")
     site.salt.salt_call("luks.forget", "globex-cut")
     old = [file for file in acme.keys if file.startswith("/root/acme-data")][-1]
-    stop = 'test -e {}/{}.journal && pkill -STOP -f "^cryptsetup.*$(realpath {}{})"'
     making = threading.Thread(target=_make, args=(site,))
     making.start()
-    machine.wait_for(stop.format(STATE, "globex-cut", BY_ID, "weak"), timeout=120)
+    _stop(machine, "globex-cut", "weak")
     rotation = acme.host.start(f"{acme.line('acme', 'rotate acme-data')} < {old} > /root/cut")
-    machine.wait_for(stop.format(STATE, "acme-data", BY_ID, "fresh"), timeout=120)
+    _stop(machine, "acme-data", "fresh")
     machine.kill()
     making.join()
     rotation.kill()
@@ -588,6 +587,13 @@ def test_a_power_cut_leaves_nothing_half_done(site: Site) -> None:
     for name in ("acme-data", "globex-cut"):
         site.open(name, site.fetch(name))
     assert machine.read("/srv/acme-data/file") == MARKER
+
+
+def _stop(machine: Machine, volume: str, disk: str) -> None:
+    """Stops cryptsetup in the middle of what the journal of a volume tells."""
+    path = machine.run(f"realpath {BY_ID}{disk}").stdout.strip()
+    begun = f"test -e {STATE}/{volume}.journal && pkill -STOP -f '^cryptsetup.*{path}'"
+    machine.run(["timeout", "150", "bash", "-c", f"until {begun}; do sleep 0.01; done"])
 
 
 def _make(site: Site) -> None:
