@@ -168,7 +168,7 @@ def look_after_each(
     host.write("/root/look.py", (tampers.FOLDER.parent / "on_host" / "look.py").read_text())
     todo = [{"name": case.name, "break": case.command, "undo": case.undo} for case in cases]
     command = [PYTHON, "-W", "ignore", "/root/look.py", *families]
-    done = host.run(command, input=json.dumps(todo), timeout=270)
+    done = host.run(command, input=json.dumps(todo), timeout=580)
     lines = (json.loads(line) for line in done.stdout.splitlines() if line.startswith("{"))
     return {line["name"]: line["found"] for line in lines}
 

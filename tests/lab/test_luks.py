@@ -549,7 +549,7 @@ def test_one_run_heals_what_a_state_can(site: Site) -> None:
 def test_after_a_reboot_volumes_are_closed_but_for_those_of_a_key_service(site: Site) -> None:
     site.machine.reboot()
     site.start()
-    site.machine.wait_for("mountpoint /srv/acme-served", timeout=120)
+    site.machine.wait_for("mountpoint /srv/acme-served", timeout=300)
     assert site.machine.read("/srv/acme-served/file") == MARKER
     told = site.salt.salt_call("luks.status").value["volumes"]
     assert {name: told[name]["state"] for name in VOLUMES} == {
@@ -578,7 +578,7 @@ def test_a_power_cut_leaves_nothing_half_done(site: Site) -> None:
 
     machine.boot()
     site.start()
-    machine.wait_for("mountpoint /srv/acme-served", timeout=120)
+    machine.wait_for("mountpoint /srv/acme-served", timeout=300)
     assert {"LUKS-040", "LUKS-043"} <= set(site.differing())
     site.apply()
     site.keep()
@@ -593,7 +593,8 @@ def _stop(machine: Machine, volume: str, disk: str) -> None:
     """Stops cryptsetup in the middle of what the journal of a volume tells."""
     path = machine.run(f"realpath {BY_ID}{disk}").stdout.strip()
     begun = f"test -e {STATE}/{volume}.journal && pkill -STOP -f '^cryptsetup.*{path}'"
-    machine.run(["timeout", "150", "bash", "-c", f"until {begun}; do sleep 0.01; done"])
+    loop = ["timeout", "390", "bash", "-c", f"until {begun}; do sleep 0.01; done"]
+    machine.run(loop, timeout=400)
 
 
 def _make(site: Site) -> None:
