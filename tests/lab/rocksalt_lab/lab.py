@@ -309,7 +309,7 @@ class Lab:
         master.write(f"/etc/salt/pki/master/minions/{minion.name}", public)
         master.run(f"rm -r {made}")
 
-    def _wait_for_minions(self, master: Host, minions: Sequence[str], timeout: float = 60) -> None:
+    def _wait_for_minions(self, master: Host, minions: Sequence[str], timeout: float = 120) -> None:
         """Wait until every minion answers test.ping."""
         # A ping that nobody hears takes over ten seconds: first let everybody subscribe.
         for name in minions:
