@@ -195,7 +195,7 @@ def outside(cluster: Cluster) -> dict[str, int]:
         "salt-call": cluster.run("salt-call", *words).retcode,
         "salt-call passthrough": cluster.run("salt-call", "--retcode-passthrough", *words).retcode,
         "salt": cluster.run("salt", "web1", *words).retcode,
-        "salt -b": cluster.run("salt", "-b", "1", "web1", *words).retcode,
+        "salt -b": cluster.run("salt", "-b", "1", "-t", "30", "web1", *words).retcode,
         "salt-api": answer["web1"]["retcode"],
     }
 
