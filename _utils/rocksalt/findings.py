@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,7 @@ from rocksalt.settings import Baseline, Family
 
 AS_RENDERED = "as rendered"
 STATUSES = ("ok", "drift", "waived", "skipped", "error")
+_SHOWN = 4
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,13 @@ def compared(text: str | None, wanted: str) -> str:
     if text is None:
         return "does not exist"
     return AS_RENDERED if text == wanted else "was edited"
+
+
+def some(found: Iterable[object]) -> str:
+    """A list as a sentence can carry it."""
+    words = [*map(str, found)]
+    more = f" and {len(words) - _SHOWN} more" if len(words) > _SHOWN else ""
+    return "; ".join(words[:_SHOWN]) + more
 
 
 @dataclass(frozen=True)

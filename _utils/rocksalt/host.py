@@ -129,6 +129,15 @@ class Host:
         os.chown(target, pwd.getpwnam(owner).pw_uid, grp.getgrnam(group).gr_gid)
         target.chmod(int(mode, 8))
 
+    def access(self, path: str) -> str | None:
+        """Owner, group and mode of what has this very name."""
+        found = self.attributes(path, follow=False)
+        return found.access if found else None
+
+    def give(self, path: str, access: str) -> None:
+        """Sets what :meth:`access` tells."""
+        self.secure(path, *access.replace(":", " ").split())
+
     @contextlib.contextmanager
     def directory(
         self, path: str, mode: int = 0o755, unless: Callable[[], bool] = lambda: False

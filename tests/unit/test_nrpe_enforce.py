@@ -15,7 +15,7 @@ from nrpe_hosts import ADDRESS
 from rocksalt import nrpe
 from rocksalt.errors import Refused
 from rocksalt.host import Host
-from rocksalt.nrpe import certificates, config, enforce, facts, installing, reading, starting, tls
+from rocksalt.nrpe import certificates, config, enforce, installing, reading, starting, tls
 from rocksalt.transaction import ASIDE
 
 STOCK = "allowed_hosts=127.0.0.1\ncommand[check_users]=/bin/true\ninclude_dir=/etc/nagios/nrpe.d\n"
@@ -135,7 +135,7 @@ def test_rights(host, net, apply, wrong):
     assert wrong() == ["NRPE-010"]
     apply(["NRPE-010"])
     assert wrong() == []
-    assert facts.access(host, nrpe.KEY) == "root:nagios 0640"
+    assert host.access(nrpe.KEY) == "root:nagios 0640"
 
 
 def test_what_is_others_is_put_aside(host, net, apply, wrong):
@@ -303,7 +303,7 @@ def test_given_certificates(host, net, apply, wrong):
     apply(["NRPE-011"], nrpe=given)
     assert wrong(nrpe=given) == []
     assert host.read(nrpe.KEY) == key
-    assert facts.access(host, nrpe.KEY) == "root:nagios 0640"
+    assert host.access(nrpe.KEY) == "root:nagios 0640"
 
 
 def test_a_given_certificate_that_has_expired(host, fresh, apply):
@@ -327,7 +327,7 @@ def test_a_given_certificate_that_has_expired(host, fresh, apply):
 def test_an_address_that_was_found_is_kept(host, fresh, apply):
     apply()
     assert host.read(nrpe.KEPT) == f"{ADDRESS}\n"
-    assert facts.access(host, nrpe.KEPT) == "root:root 0644"
+    assert host.access(nrpe.KEPT) == "root:root 0644"
     apply(["NRPE-003"], nrpe={"address": ADDRESS})
     assert host.read(nrpe.KEPT) is None
 
@@ -369,7 +369,7 @@ def test_nobody_else_reads_the_configuration(host, fresh, apply):
     given = host.secure
     host.secure = lambda path, *how: modes.append((path, *how)) or given(path, *how)
     apply()
-    assert facts.access(host, nrpe.CONFIG) == "root:nagios 0640"
+    assert host.access(nrpe.CONFIG) == "root:nagios 0640"
     assert (f"{starting.RUN}/nrpe.cfg", "root", "nagios", "0640") in modes
 
 
@@ -451,7 +451,7 @@ def test_a_request(host, it):
     asked = certificates.load_request(installing.request(it), "it")
     assert certificates.names(asked) == ["web1", ADDRESS]
     assert host.read(nrpe.KEPT) == f"{ADDRESS}\n", "NRPE is to listen where its certificate is for"
-    assert facts.access(host, nrpe.NEXT_KEY) == "root:root 0600"
+    assert host.access(nrpe.NEXT_KEY) == "root:root 0600"
     assert host.read(nrpe.KEY) == nrpe_hosts.server()[1], "the old one is in use until then"
 
 
@@ -463,7 +463,7 @@ def test_a_certificate_is_brought(host, net, it, wrong):
     assert said == "installed, and NRPE runs with it"
     assert (host.read(nrpe.CERTIFICATE), host.read(nrpe.KEY)) == (made, key)
     assert host.read(nrpe.NEXT_KEY) is None
-    assert facts.access(host, nrpe.KEY) == "root:nagios 0640"
+    assert host.access(nrpe.KEY) == "root:nagios 0640"
     assert wrong() == []
 
 
@@ -493,7 +493,7 @@ def test_nrpe_does_not_start_with_it(host, net, it):
     with pytest.raises(Refused, match="the old configuration is back"):
         installing.install(host, it, made, nrpe_hosts.ca().text)
     assert {path: host.read(path) for path in reading.FILES} == before
-    assert facts.access(host, nrpe.KEY) == "root:nagios 0640"
+    assert host.access(nrpe.KEY) == "root:nagios 0640"
     assert host.read(nrpe.NEXT_KEY), "it may be tried again"
 
 

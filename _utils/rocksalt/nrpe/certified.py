@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from rocksalt import nrpe
-from rocksalt.findings import Seen
+from rocksalt.findings import Seen, some
 from rocksalt.nrpe import certificates, controls, reading
-from rocksalt.nrpe.facts import ENROL, Checks, Facts, some
+from rocksalt.nrpe.facts import ENROL, Checks, Facts
 
 
 def _genuine_expected(it: Facts) -> dict[str, Any]:

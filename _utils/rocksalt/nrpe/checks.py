@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from rocksalt.findings import Seen
+from rocksalt.findings import Seen, some
 from rocksalt.nrpe import certified, controls, files, running
-from rocksalt.nrpe.facts import NOBODY, Checks, Facts, some
+from rocksalt.nrpe.facts import NOBODY, Checks, Facts
 
 _ANSWERS = (controls.ADDRESS, controls.SECURED, controls.HEARD)
 NEED_ADDRESS = (controls.CONFIG, controls.CURRENT, *_ANSWERS)

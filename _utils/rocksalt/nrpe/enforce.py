@@ -117,8 +117,8 @@ def _plugins(host: Host, it: checks.Nrpe) -> None:
     for path, text in it.own_plugins.items() if controls.OURS in it.wanted else ():
         if host.read(path) != text:
             host.write(path, text, "0755")
-        if facts.access(host, path) != facts.PROGRAM_FILE:
-            _give(host, path, facts.PROGRAM_FILE)
+        if host.access(path) != facts.PROGRAM_FILE:
+            host.give(path, facts.PROGRAM_FILE)
 
 
 def _aside(host: Host, it: checks.Nrpe, change: Transaction) -> None:
@@ -210,16 +210,11 @@ def secure(host: Host) -> None:
     for path, rights in wanted.items():
         if host.path(path).is_symlink():
             continue
-        if facts.access(host, path) not in (None, rights):
-            _give(host, path, rights)
+        if host.access(path) not in (None, rights):
+            host.give(path, rights)
         for name in reading.acl(host, path):
             os.removexattr(host.path(path), name)
-            _give(host, path, rights)
-
-
-def _give(host: Host, path: str, rights: str) -> None:
-    owner, group, mode = rights.replace(":", " ").split()
-    host.secure(path, owner, group, mode)
+            host.give(path, rights)
 
 
 def _take_effect(host: Host, it: checks.Nrpe) -> None:

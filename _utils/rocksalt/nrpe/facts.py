@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import datetime as dt
 import ipaddress
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import cached_property
 from typing import Any
 
@@ -31,7 +31,6 @@ ACCESS = {
 }
 ENROL = "salt-run monitoring.enrol"
 NOBODY = "nobody watches this host"
-_SHOWN = 4
 _INTERNAL = tuple(
     map(
         ipaddress.ip_network,
@@ -138,18 +137,6 @@ def _internal(address: str) -> bool:
     """Whether an address is one of those that no router of others knows."""
     found = ipaddress.ip_address(address)
     return any(found in network for network in _INTERNAL)
-
-
-def access(host: Host, path: str) -> str | None:
-    """Owner, group and mode of what has this very name."""
-    found = host.attributes(path, follow=False)
-    return found.access if found else None
-
-
-def some(found: Sequence[str]) -> str:
-    """A list as a sentence can carry it."""
-    more = f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
-    return "; ".join(found[:_SHOWN]) + more
 
 
 Checks = dict[str, tuple[Callable[[Facts], Any], Callable[[Facts], Seen]]]

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from pathlib import PurePosixPath
 
 from rocksalt import nrpe
-from rocksalt.findings import AS_RENDERED, Seen, compared
+from rocksalt.findings import AS_RENDERED, Seen, compared, some
 from rocksalt.host import Host
 from rocksalt.nrpe import commands, config, controls, reading
-from rocksalt.nrpe.facts import ACCESS, CONFIG_FILE, PROGRAM_FILE, Checks, Facts, some
+from rocksalt.nrpe.facts import ACCESS, CONFIG_FILE, PROGRAM_FILE, Checks, Facts
 
 _GROUP = f"in the group {nrpe.USER}"
 _LISTED = " and more by an ACL"

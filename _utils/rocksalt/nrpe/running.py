@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from rocksalt import nrpe
-from rocksalt.findings import AS_RENDERED, Seen, compared
+from rocksalt.findings import AS_RENDERED, Seen, compared, some
 from rocksalt.nrpe import certificates, config, controls, reading, tls
-from rocksalt.nrpe.facts import Checks, Facts, some
+from rocksalt.nrpe.facts import Checks, Facts
 
 AFTER, CERTIFIED = "after its files were written", "the one on the disk"
 _IN_SANDBOX = {**config.SANDBOX, "no new privileges": True, "system calls filtered": True}

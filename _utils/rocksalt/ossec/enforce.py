@@ -92,7 +92,7 @@ def _disarm(host: Host, it: Facts) -> str:
         if host.read(CONF) != text:
             validating.check(host, text, access)
             host.write(CONF, text, "0600")
-            _give(host, CONF, access)
+            host.give(CONF, access)
     except (Refused, OSError) as error:
         failure = f", and {error}"
     if number := state.number(EXECD, host.root):
@@ -112,15 +112,10 @@ def _refuse(why: str) -> None:
     raise Refused(why)
 
 
-def _give(host: Host, path: str, access: str) -> None:
-    owner, group, mode = access.replace(":", " ").split()
-    host.secure(path, owner, group, mode)
-
-
 def _put(host: Host, path: str, text: str, access: str) -> None:
     if host.read(path) != text:
         host.write(path, text, "0600")
-    _give(host, path, access)
+    host.give(path, access)
 
 
 def _repository(host: Host, it: Facts) -> None:
@@ -141,7 +136,7 @@ def _access(host: Host, it: Facts) -> None:
     now = installed.access(host)
     for path, access in installed.wanted_access(host).items():
         if now[path] != access:
-            _give(host, path, access)
+            host.give(path, access)
 
 
 def _own(host: Host, it: Facts) -> None:
@@ -153,7 +148,7 @@ def _own(host: Host, it: Facts) -> None:
         return
     folder = host.path(ORIGINALS)
     folder.mkdir(mode=0o750, parents=True, exist_ok=True)
-    _give(host, ORIGINALS, f"root:{GROUP} 0750")
+    host.give(ORIGINALS, f"root:{GROUP} 0750")
     each(partial(_stand_before, host, it, name) for name in names)
 
 
@@ -179,11 +174,11 @@ def _stand_before(host: Host, it: Facts, name: str) -> None:
     if host.attributes(original, follow=False) and genuine(original) is False:
         strange.append(_as_evidence(host, original))
     host.write(path, files.wrapper(name), "0500")
-    _give(host, path, access)
+    host.give(path, access)
     if host.read(original) is None:
         kept = f"; what was there is {' and '.join(strange)} now" if strange else ""
         raise Refused(f"{original} is gone: install the agent's package again{kept}")
-    _give(host, original, access)
+    host.give(original, access)
 
 
 def _as_evidence(host: Host, path: str) -> str:
@@ -205,7 +200,7 @@ def _no_commands(host: Host, it: Facts) -> None:
     key = "logcollector.remote_commands"
     kept = [line for line in lines if line.partition("=")[0].strip() != key]
     host.write(local, "\n".join([f"{key}=0", *kept]), "0600")
-    _give(host, local, installed.of(host, local))
+    host.give(local, installed.of(host, local))
 
 
 def _enrol(host: Host, it: Facts) -> None:
@@ -238,7 +233,7 @@ def _take_effect(host: Host, it: Facts, ids: Sequence[str]) -> None:
             validating.check(host, text, access)
             change.write(CONF, text, "0600")
             replaced = True
-            _give(host, CONF, access)
+            host.give(CONF, access)
             validating.check_in_place(host)
         if enrolment.key(host.read(KEYS)) is None:
             return  # it has its configuration for the day when it gets a key
@@ -253,7 +248,7 @@ def _keys(host: Host) -> None:
     """The test of a daemon needs the file, which may be empty."""
     if host.read(KEYS) is None:
         host.write(KEYS, "", "0600")
-        _give(host, KEYS, installed.of(host, KEYS))
+        host.give(KEYS, installed.of(host, KEYS))
 
 
 def restart(host: Host, it: Facts) -> None:
@@ -289,7 +284,7 @@ def _back(host: Host, it: Facts, change: Transaction, access: str) -> str:
     """Puts the old configuration back, with which the daemons start again; how that went."""
     failures = change.undo()
     if host.attributes(CONF):
-        _give(host, CONF, access)
+        host.give(CONF, access)
     if it.unit and enrolment.key(host.read(KEYS)):
         ran = _restarted(host, it)
         failures += [" ".join(ran.err.split())] if ran.status else []

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
 from rocksalt import systemd
-from rocksalt.findings import AS_RENDERED, Seen, compared
+from rocksalt.findings import AS_RENDERED, Seen, compared, some
 from rocksalt.host import Host
 from rocksalt.ossec import (
     AGENTD,
@@ -29,7 +29,6 @@ from rocksalt.ossec.declared import Declared, rendered
 
 UNITS = ("ossec-agent.target", "ossec-hids-agent.service", "ossec-hids.service", "ossec.service")
 """What starts all daemons, by whichever name the package has; the first one that is there."""
-_SHOWN = 4
 
 
 class Facts:
@@ -138,13 +137,6 @@ class Facts:
 
 Checks = dict[str, tuple[Callable[[Facts], Any], Callable[[Facts], Seen]]]
 """Control id -> what it expects, and what was seen."""
-
-
-def some(found: Iterable[object]) -> str:
-    """A list as a sentence can carry it."""
-    words = [*map(str, found)]
-    more = f" and {len(words) - _SHOWN} more" if len(words) > _SHOWN else ""
-    return "; ".join(words[:_SHOWN]) + more
 
 
 def listed(found: Sequence[object], why: str = "") -> Seen:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from rocksalt.errors import Refused
-from rocksalt.findings import Seen
+from rocksalt.findings import Seen, some
 from rocksalt.host import Host
 from rocksalt.ossec import (
     OPTIONS,
@@ -30,7 +30,6 @@ from rocksalt.ossec.facts import (
     files_wanted,
     listed,
     nothing,
-    some,
 )
 
 BEHIND_OURS = "behind ours"

@@ -6,9 +6,9 @@ from typing import Any
 
 from rocksalt import systemd
 from rocksalt.errors import Refused
-from rocksalt.findings import AS_RENDERED, Seen, compared
+from rocksalt.findings import AS_RENDERED, Seen, compared, some
 from rocksalt.ossec import CONF, STATUS, TOP, conf, controls, enrolment, files, state
-from rocksalt.ossec.facts import Checks, Facts, amiss, files_seen, files_wanted, some
+from rocksalt.ossec.facts import Checks, Facts, amiss, files_seen, files_wanted
 
 _STALE = 300
 

@@ -14,7 +14,7 @@ import json
 import os
 import re
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -205,8 +205,3 @@ def read(path: str) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}
-
-
-def missing(status: Mapping[str, Any], needed: Sequence[str]) -> list[str]:
-    """Those of the daemons that do not run by a status."""
-    return [name for name in needed if not status.get("daemons", {}).get(name)]

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from rocksalt.errors import Refused
-from rocksalt.findings import Seen
+from rocksalt.findings import Seen, some
 from rocksalt.ossec import CONF, SYSCHECKD, controls, state, watched
-from rocksalt.ossec.facts import Checks, Facts, listed, nothing, some
+from rocksalt.ossec.facts import Checks, Facts, listed, nothing
 
 _GRACE, _CLOCK = 7200, 300
 

@@ -16,7 +16,7 @@ from rocksalt.backup.family import history, reading, units
 from rocksalt.backup.family.setup import DRILL, MASTER, MONITOR, ROOT_ONLY, VAULT, Setup
 from rocksalt.backup.vaults import disks
 from rocksalt.backup.vaults.file import MARKER
-from rocksalt.findings import AS_RENDERED, Seen, compared
+from rocksalt.findings import AS_RENDERED, Seen, compared, some
 from rocksalt.host import Host
 from rocksalt.nrpe import commands
 from rocksalt.settings import Baseline
@@ -36,7 +36,6 @@ KEY_PLACES = ("/etc/rocksalt", "/root", "/dev/shm", "/run", "/tmp", "/var/tmp", 
 NOTHING_AT_ALL = "neither a Salt master nor a vault or drill on this host"
 STORE_NOTE = f"{config.FOLDER}/store"
 """Which folder became the store of this host, beside the marker in it."""
-_SHOWN = 4
 
 
 class Backup:
@@ -100,18 +99,6 @@ def _nothing(roles: Sequence[str]) -> str:
     return NOTHING[roles[0]] if len(roles) == 1 else NOTHING_AT_ALL
 
 
-def some(found: Sequence[str]) -> str:
-    """A list as a sentence can carry it."""
-    more = f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
-    return "; ".join(found[:_SHOWN]) + more
-
-
-def access(host: Host, path: str) -> str | None:
-    """Owner, group and mode of what has this very name."""
-    found = host.attributes(path, follow=False)
-    return found.access if found else None
-
-
 def _differing(wanted: Mapping[str, str], actual: Mapping[str, str | None]) -> str:
     return some(
         [
@@ -155,7 +142,7 @@ def _files_seen(it: Backup) -> Seen:
     for path, (text, _) in wanted_files(it).items():
         found = it.host.read(path)
         state = AS_RENDERED if text is None and found is not None else compared(found, text or "")
-        actual[path] = f"{state}, {access(it.host, path)}" if found is not None else None
+        actual[path] = f"{state}, {it.host.access(path)}" if found is not None else None
     return Seen(actual, _differing(_files_expected(it), actual))
 
 
@@ -167,7 +154,7 @@ def _keys_seen(it: Backup) -> Seen:
     actual: dict[str, str | None] = {}
     why = []
     for path in it.setup.own_keys():
-        rights = access(it.host, path)
+        rights = it.host.access(path)
         try:
             sshsig.Signer.load(it.host.path(path))
             actual[path] = f"{sshsig.KIND}, {rights}"
@@ -240,7 +227,7 @@ def _schedule_seen(it: Backup) -> Seen:
 
 def _folders_seen(it: Backup) -> Seen:
     wanted = it.setup.folders()
-    actual = {path: access(it.host, path) for path in wanted}
+    actual = {path: it.host.access(path) for path in wanted}
     return Seen(actual, _differing(wanted, actual))
 
 
@@ -288,7 +275,7 @@ def _store_expected(it: Backup) -> dict[str, Any]:
 def _store_seen(it: Backup) -> Seen:
     wanted = _store_expected(it)
     marked = wanted.pop("marked") and reading.marked(it.host, it.setup.receiver["path"])
-    actual: dict[str, Any] = {path: access(it.host, path) for path in wanted}
+    actual: dict[str, Any] = {path: it.host.access(path) for path in wanted}
     if other := other_store(it):
         return Seen({**actual, "marked": False}, other, remedy="manual")
     open_above = [
@@ -365,7 +352,7 @@ def _identity_expected(it: Backup) -> dict[str, Any]:
 
 def _identity_seen(it: Backup) -> Seen:
     path = it.settings["drill"]["identity"]
-    rights = access(it.host, path)
+    rights = it.host.access(path)
     why = (
         [] if rights == ROOT_ONLY else [f"{path} is {rights or 'not there'}, expected {ROOT_ONLY}"]
     )

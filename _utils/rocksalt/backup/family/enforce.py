@@ -72,7 +72,7 @@ def _files(host: Host, it: checks.Backup) -> None:
     for path, (text, rights) in checks.wanted_files(it).items():
         if text is not None and host.read(path) != text:
             host.write(path, text, "0600")
-        _give(host, path, rights)
+        host.give(path, rights)
 
 
 def _keys(host: Host, it: checks.Backup) -> None:
@@ -81,7 +81,7 @@ def _keys(host: Host, it: checks.Backup) -> None:
         if host.attributes(path, follow=False) is None:
             host.remove(f"{path}.pub")
             sshsig.generate(host.path(path))
-        _give(host, path, rights)
+        host.give(path, rights)
 
 
 def _runner(host: Host, it: checks.Backup) -> None:
@@ -152,12 +152,7 @@ _STEPS: dict[str, Callable[[Host, checks.Backup], None]] = {
 
 def _make(host: Host, path: str, rights: str) -> None:
     host.path(path).mkdir(mode=0o700, parents=True, exist_ok=True)
-    _give(host, path, rights)
-
-
-def _give(host: Host, path: str, rights: str) -> None:
-    owner, group, mode = rights.replace(":", " ").split()
-    host.secure(path, owner, group, mode)
+    host.give(path, rights)
 
 
 def make_keys(host: Host) -> dict[str, str]:
