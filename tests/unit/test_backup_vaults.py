@@ -294,7 +294,7 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> VaultHost:
 def connected(
     host: VaultHost, monkeypatch: pytest.MonkeyPatch, client: str = "salt1", **more: Any
 ) -> ssh.SshVault:
-    monkeypatch.setattr(ssh, "_Session", lambda *_: Session(host, client))
+    monkeypatch.setattr(ssh, "Session", lambda *_: Session(host, client))
     return ssh.SshVault("offsite", {**SSH, "receiver": host.public, **more}, "salt1")
 
 
@@ -459,7 +459,7 @@ def test_a_receiver_with_another_time_is_refused(
 
 
 def test_a_receiver_without_a_time_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ssh, "_Session", lambda *_: Said(b'{"ok": true, "time": 7}\n'))
+    monkeypatch.setattr(ssh, "Session", lambda *_: Said(b'{"ok": true, "time": 7}\n'))
     with pytest.raises(VaultError, match="the vault offsite does not tell its time"):
         ssh.SshVault("offsite", {**SSH, "receiver": "x"}, "salt1").head()
 
@@ -526,7 +526,7 @@ def test_what_ssh_says_is_told(
     kind: type[VaultError],
     why: str,
 ) -> None:
-    monkeypatch.setattr(ssh, "_Session", lambda *_: Said(b"", status, said))
+    monkeypatch.setattr(ssh, "Session", lambda *_: Said(b"", status, said))
     vault = ssh.SshVault("offsite", {**SSH, "receiver": "x"}, "salt1")
     with pytest.raises(kind, match=why) as raised:
         vault.head()
@@ -541,7 +541,7 @@ def test_what_ssh_says_is_told(
 def test_a_receiver_that_makes_no_sense_is_an_error(
     monkeypatch: pytest.MonkeyPatch, answers: bytes
 ) -> None:
-    monkeypatch.setattr(ssh, "_Session", lambda *_: Said(answers[:60000]))
+    monkeypatch.setattr(ssh, "Session", lambda *_: Said(answers[:60000]))
     vault = ssh.SshVault("offsite", {**SSH, "receiver": "x"}, "salt1")
     with pytest.raises(VaultError):
         vault.head()
@@ -558,7 +558,7 @@ def test_a_receiver_that_makes_no_sense_is_an_error(
 def test_a_list_that_makes_no_sense_is_an_error(
     monkeypatch: pytest.MonkeyPatch, answers: bytes
 ) -> None:
-    monkeypatch.setattr(ssh, "_Session", lambda *_: Said(answers))
+    monkeypatch.setattr(ssh, "Session", lambda *_: Said(answers))
     vault = ssh.SshVault("offsite", {**SSH, "receiver": "x"}, "salt1")
     with pytest.raises(VaultError):
         vault.names()

@@ -5,8 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import re
-import subprocess
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -17,17 +15,14 @@ from rocksalt.backup.errors import Taken, Unreachable, Unverified, VaultError
 from rocksalt.backup.proof import receipts
 from rocksalt.backup.vaults import Settings, Stored, Vault, clocks
 from rocksalt.backup.vaults.content import content, pieces
+from rocksalt.backup.vaults.session import DRAINED, Session
 from rocksalt.backup.vaults.wire import Broken, Silent, Wire
-from rocksalt.host import ENVIRONMENT
 
 TIMEOUT = 60
 """Seconds without progress after which the vault host is taken for gone."""
 _LARGEST = 1 << 28
 """Bytes that a list of names or a report may have."""
-_DRAINED = 1 << 20
-_PATIENCE = 2.0
-"""Seconds for ssh to end after both pipes were closed."""
-_ALIAS = "rocksalt-vault"
+_COMMAND = "rocksalt-backup receive"
 _REPORTS = "rocksalt-report"
 _KINDS = {"taken": Taken, "unreachable": Unreachable}
 _GONE = 255
@@ -59,7 +54,7 @@ class SshVault(Vault):
         self.name, self._settings, self._instance = name, settings, instance
         self._who = f"the vault {name}"
         self._timeout = settings.get("timeout", TIMEOUT)
-        self._session: _Session | None = None
+        self._session: Session | None = None
         self._compared = False
         self._body = _Body(0)
         self._receipts: dict[str, tuple[bytes, bytes]] = {}
@@ -224,15 +219,18 @@ class SshVault(Vault):
             raise VaultError(f"{self._who}: its receipt for {name} is for another manifest")
         return text, signature
 
-    def _ready(self) -> _Session:
+    def _ready(self) -> Session:
         """A session in which nothing is left over; what was not read of an object is lost."""
         left, self._body = self._body.left, _Body(0)
-        if left > _DRAINED:
+        if left > DRAINED:
             self.close()
         while self._session and left:
             left -= len(self._session.wire.read(left))
         if self._session is None:
-            self._session = _Session(self._who, self.program, self._settings, self._timeout)
+            self._session = Session(
+                self._who, self.program, self._settings, self._timeout,
+                config.TRANSPORT_KEY, _COMMAND,
+            )  # fmt: skip
         return self._session
 
     def _failed(self, what: str, error: Broken) -> VaultError:
@@ -261,65 +259,3 @@ class _Body:
         data = wire.read(min(most, self.left))
         self.left -= len(data)
         return data
-
-
-class _Session:
-    """A running ssh."""
-
-    def __init__(self, who: str, program: tuple[str, ...], settings: Settings, timeout: int):
-        self._folder = tempfile.TemporaryDirectory(prefix="rocksalt-")
-        self._errors = Path(self._folder.name, "errors")
-        known = Path(self._folder.name, "known_hosts")
-        known.write_text(f"{_ALIAS} {settings['host_key']}\n")
-        try:
-            with open(self._errors, "wb") as errors:
-                self._child = subprocess.Popen(
-                    [*program, *_arguments(settings, known, timeout)],
-                    stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors,
-                    env=ENVIRONMENT, start_new_session=True,
-                )  # fmt: skip
-        except OSError as error:
-            self._folder.cleanup()
-            raise VaultError(f"{who} needs {program[0]}: {error.strerror}") from None
-        assert self._child.stdin and self._child.stdout
-        self._pipes = (self._child.stdin, self._child.stdout)
-        self.wire = Wire(self._child.stdout.fileno(), self._child.stdin.fileno(), timeout)
-
-    def end(self) -> tuple[int | None, str]:
-        """Ends it: the status that it ended with by itself, if it did, and what it said."""
-        for pipe in self._pipes:
-            with contextlib.suppress(OSError):
-                pipe.close()
-        try:
-            status: int | None = self._child.wait(_PATIENCE)
-        except subprocess.TimeoutExpired:
-            self._child.kill()
-            self._child.wait()
-            status = None
-        said = self._errors.read_bytes()[-_DRAINED:].decode(errors="replace")
-        self._folder.cleanup()
-        return status, said
-
-
-def _arguments(settings: Settings, known: Path, timeout: int) -> list[str]:
-    options = {
-        "BatchMode": "yes",
-        "CheckHostIP": "no",
-        "ClearAllForwardings": "yes",
-        "ConnectTimeout": timeout,
-        "GlobalKnownHostsFile": "/dev/null",
-        "HostKeyAlias": _ALIAS,
-        "IdentitiesOnly": "yes",
-        "IdentityAgent": "none",
-        "LogLevel": "ERROR",
-        "PreferredAuthentications": "publickey",
-        "ServerAliveCountMax": 3,
-        "ServerAliveInterval": max(1, timeout // 3),
-        "StrictHostKeyChecking": "yes",
-        "UpdateHostKeys": "no",
-        "UserKnownHostsFile": known,
-    }
-    words = ["-F", "none", "-T", "-i", config.TRANSPORT_KEY, "-l", settings["user"]]
-    words += ["-p", str(settings.get("port", 22))]
-    words += [word for key, value in options.items() for word in ("-o", f"{key}={value}")]
-    return [*words, "--", settings["host"], "rocksalt-backup receive"]
