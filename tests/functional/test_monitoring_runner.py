@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from rocksalt.nrpe import certificates
+from rocksalt.pki import certificates
 
 REPO = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.any_salt

@@ -15,7 +15,8 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from rocksalt import nrpe, settings
 from rocksalt.host import Host
-from rocksalt.nrpe import authority, certificates, checks, config, reading, tls
+from rocksalt.nrpe import checks, config, reading, tls
+from rocksalt.pki import authority, certificates
 
 NOW = dt.datetime.now(dt.timezone.utc).replace(microsecond=0)
 ADDRESS, MONITOR = "10.79.0.2", "10.79.0.9"
@@ -57,8 +58,8 @@ _FOLDERS: list[tempfile.TemporaryDirectory[str]] = []
 def _ca(name: str) -> authority.Authority:
     _FOLDERS.append(tempfile.TemporaryDirectory(prefix="rocksalt-ca-"))
     host = Host(_FOLDERS[-1].name)
-    authority.make(host, name, 3650, NOW)
-    return authority.Authority(host)
+    authority.make(host, name, 3650, NOW, authority.folder_of("monitoring"))
+    return authority.Authority(host, "monitoring")
 
 
 @cache

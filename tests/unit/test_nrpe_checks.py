@@ -11,8 +11,9 @@ import nrpe_hosts
 import pytest
 from nrpe_hosts import ADDRESS, LISTENER, MONITOR, STATUS
 
-from rocksalt import nrpe
-from rocksalt.nrpe import certificates, checks, config, enforce, reading, tls
+from rocksalt import access, nrpe
+from rocksalt.nrpe import checks, config, enforce, reading, tls
+from rocksalt.pki import certificates
 
 
 @pytest.fixture
@@ -441,9 +442,9 @@ def test_one_between_that_runs_out(host, net, differing):
 def test_a_list_of_who_may_read_the_key(shipped, host, net, monkeypatch):
     there = {str(host.path(nrpe.KEY)): ["system.posix_acl_access", "user.x"]}
     monkeypatch.setattr(
-        reading.os, "listxattr", lambda path, follow_symlinks: there.get(str(path), [])
+        access.os, "listxattr", lambda path, follow_symlinks: there.get(str(path), [])
     )
-    monkeypatch.setattr(reading.os, "removexattr", lambda path, name: there[str(path)].remove(name))
+    monkeypatch.setattr(access.os, "removexattr", lambda path, name: there[str(path)].remove(name))
     seen = nrpe_hosts.comparison(shipped, host, net).seen()["NRPE-010"]
     assert seen.reason == (
         f"{nrpe.KEY} is root:nagios 0640 and more by an ACL, expected root:nagios 0640"

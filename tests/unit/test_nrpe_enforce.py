@@ -15,7 +15,8 @@ from nrpe_hosts import ADDRESS
 from rocksalt import nrpe
 from rocksalt.errors import Refused
 from rocksalt.host import Host
-from rocksalt.nrpe import certificates, config, enforce, installing, reading, starting, tls
+from rocksalt.nrpe import config, enforce, installing, reading, starting, tls
+from rocksalt.pki import certificates
 from rocksalt.transaction import ASIDE
 
 STOCK = "allowed_hosts=127.0.0.1\ncommand[check_users]=/bin/true\ninclude_dir=/etc/nagios/nrpe.d\n"

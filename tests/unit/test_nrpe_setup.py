@@ -12,7 +12,8 @@ from nrpe_hosts import NOW
 
 from rocksalt import nrpe, settings
 from rocksalt.errors import InvalidSettings
-from rocksalt.nrpe import certificates, commands, config, monitors, setup, thresholds
+from rocksalt.nrpe import commands, config, monitors, setup, thresholds
+from rocksalt.pki import certificates
 
 
 @pytest.fixture
@@ -120,7 +121,7 @@ CERTIFICATES = {
     "no authority": (given(ca="no"), "hardening:nrpe:ca: is no certificate in PEM"),
     "two authorities": (
         given(ca=nrpe_hosts.ca().text * 2),
-        "hardening:nrpe:ca: has 2 certificates; NRPE believes each, so name one",
+        "hardening:nrpe:ca: has 2 certificates; each would be believed, so name one",
     ),
     "no key": (given(private_key="no"), "hardening:nrpe:private_key: is no private key in PEM"),
     "another key": (

@@ -1,4 +1,4 @@
-"""The certificates and keys of log shipping: whose they are, for how long, and who can read them."""
+"""The certificates and keys of log shipping: whose they are, how long, and who can read them."""
 
 from __future__ import annotations
 

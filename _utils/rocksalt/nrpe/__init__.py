@@ -1,11 +1,10 @@
 """NRPE: who may ask this host, how that is told from strangers, and what they get to know.
 
 ``setup`` turns settings into what is wanted and says what contradicts itself, with ``monitors``,
-``commands`` and ``thresholds``; ``config`` renders; ``certificates`` judges certificates and
-``authority`` signs them on the master; ``tls`` knocks at the running server; ``reading`` looks at
-the host; ``checks`` compares, with ``running``, ``files`` and ``certified``; ``enforce`` makes the
-change as one transaction, with ``starting``, and ``installing`` brings a certificate. ``plugins``
-are programs of their own.
+``commands`` and ``thresholds``; ``config`` renders; ``tls`` knocks at the running server;
+``reading`` looks at the host; ``checks`` compares, with ``running``, ``files`` and ``certified``;
+``enforce`` makes the change as one transaction, with ``starting``, and ``installing`` brings a
+certificate. ``plugins`` are programs of their own.
 """
 
 FAMILY = "nrpe"

@@ -6,8 +6,9 @@ from typing import Any
 
 from rocksalt import nrpe
 from rocksalt.findings import Seen, some
-from rocksalt.nrpe import certificates, controls, reading
+from rocksalt.nrpe import controls, reading
 from rocksalt.nrpe.facts import ENROL, Checks, Facts
+from rocksalt.pki import certificates
 
 
 def _genuine_expected(it: Facts) -> dict[str, Any]:
@@ -27,9 +28,7 @@ def _genuine_seen(it: Facts) -> Seen:
     names = "this host"
     if found.complete and found.authority:
         problems += certificates.root_problems(found.authority, nrpe.AUTHORITY)
-        problems += certificates.server_problems(
-            found.chain, found.authority, nrpe.CERTIFICATE, it.now
-        )
+        problems += certificates.problems(found.chain, found.authority, nrpe.CERTIFICATE, it.now)
         if not certificates.fits(found.chain[0], found.key):
             problems.append(f"{nrpe.KEY} is not the key of {nrpe.CERTIFICATE}")
         names = _names(it, found.chain[0])

@@ -5,26 +5,14 @@ files first, then the real one starts anew and is knocked at, or everything is a
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Iterator, Sequence
 
-from rocksalt import nrpe
+from rocksalt import access, nrpe
 from rocksalt.backup import program
 from rocksalt.errors import Refused
 from rocksalt.host import Host
-from rocksalt.nrpe import (
-    authority,
-    certificates,
-    checks,
-    config,
-    controls,
-    facts,
-    files,
-    reading,
-    setup,
-    shipped,
-    starting,
-)
+from rocksalt.nrpe import checks, config, controls, facts, files, reading, setup, shipped, starting
+from rocksalt.pki import authority, certificates, held
 from rocksalt.transaction import ASIDE, Transaction, systemctl
 
 _OURS = ("/etc/nagios/", "/etc/systemd/", "/run/systemd/")
@@ -164,15 +152,6 @@ def _write(host: Host, it: checks.Nrpe, change: Transaction) -> None:
         change.write(path, text, "0640" if path == nrpe.CONFIG else "0644")
 
 
-def key_of(host: Host, certificate: certificates.Certificate) -> str | None:
-    """The key of a certificate where it is not in use yet."""
-    for path in (nrpe.NEXT_KEY, nrpe.KEY):
-        text = host.read(path)
-        if text is not None and certificates.fits(certificate, certificates.load_key(text, path)):
-            return text if path == nrpe.NEXT_KEY else None
-    raise Refused("the certificate is for a key that this host does not have: ask it for a request")
-
-
 def _key_of_given(it: checks.Nrpe) -> str | None:
     """The key that was made here, for a certificate that the pillar gives without one."""
     text = it.setup.given.get(nrpe.CERTIFICATE)
@@ -180,7 +159,7 @@ def _key_of_given(it: checks.Nrpe) -> str | None:
         return None
     where = it.setup.family.where("certificate")
     try:
-        return key_of(it.host, certificates.load(text, where)[0])
+        return held.key_of(it.host, reading.PLACE, certificates.load(text, where)[0])
     except Refused as refused:
         raise Refused(
             f"{where}: {refused} (nrpe.request), or give {nrpe.TOP}:private_key"
@@ -203,18 +182,9 @@ def mode_of(host: Host, path: str) -> str:
 
 
 def secure(host: Host) -> None:
-    """Owners and modes; what is right already stays as it is, for a change of them looks like one
-    of the file.
-    """
+    """Owners and modes."""
     wanted = {**facts.ACCESS, nrpe.CONFIG: facts.CONFIG_FILE, nrpe.NEXT_KEY: "root:root 0600"}
-    for path, rights in wanted.items():
-        if host.path(path).is_symlink():
-            continue
-        if host.access(path) not in (None, rights):
-            host.give(path, rights)
-        for name in reading.acl(host, path):
-            os.removexattr(host.path(path), name)
-            host.give(path, rights)
+    access.secure(host, wanted)
 
 
 def _take_effect(host: Host, it: checks.Nrpe) -> None:
@@ -222,7 +192,7 @@ def _take_effect(host: Host, it: checks.Nrpe) -> None:
     distribution's configuration would do without.
     """
     systemctl(host, "daemon-reload")
-    if not reading.read_certificates(host).complete:
+    if not held.read(host, reading.PLACE).complete:
         starting.stop(host)
         return
     starting.start(host, it)

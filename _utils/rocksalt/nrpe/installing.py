@@ -9,8 +9,9 @@ from typing import Any
 from rocksalt import nrpe
 from rocksalt.errors import Refused
 from rocksalt.host import Host
-from rocksalt.nrpe import authority as authorities
-from rocksalt.nrpe import certificates, checks, config, enforce, facts, reading, starting
+from rocksalt.nrpe import checks, config, enforce, facts, reading, starting
+from rocksalt.pki import authority as authorities
+from rocksalt.pki import held
 from rocksalt.transaction import Transaction
 
 
@@ -19,28 +20,13 @@ def status(it: checks.Nrpe) -> dict[str, Any]:
     "renew": whether it needs a new one, "watched": whether anybody asks, "given": whether the
     pillar brings certificates}``.
     """
-    found = reading.read_certificates(it.host)
-    told: dict[str, Any] = {
+    days = it.setup.settings["renew_days"]
+    names = (it.setup.minion, it.address)
+    found = held.read(it.host, reading.PLACE)
+    return {
         "watched": bool(it.setup.monitors),
         "given": bool(it.setup.given),
-        "renew": True,
-    }
-    if not found.complete or not found.authority:
-        return told
-    own = found.chain[0]
-    problems = certificates.server_problems(found.chain, found.authority, "it", it.now)
-    left = certificates.days_left(own, it.now)
-    late = left < it.setup.settings["renew_days"]
-    names = certificates.names(own)
-    other = not {it.setup.minion, it.address} <= {*names}
-    return {
-        **told,
-        "expires": f"{certificates.expires(own):%Y-%m-%dT%H:%M:%SZ}",
-        "days_left": left,
-        "names": names,
-        "serial": certificates.serial(own),
-        "authority": certificates.fingerprint(found.authority),
-        "renew": bool(problems) or late or other or not certificates.fits(own, found.key),
+        **held.status(found, reading.PLACE, names, days, it.now),
     }
 
 
@@ -54,11 +40,9 @@ def request(it: checks.Nrpe) -> str:
         raise Refused(f"{facts.NOBODY}: {nrpe.TOP}:monitors names no network that is declared")
     if why := it.problem():
         raise Refused(why)
-    key = certificates.new_key()
     enforce.keep_address(it, Transaction(it.host))
     enforce.folders(it.host)
-    it.host.write(nrpe.NEXT_KEY, certificates.key_pem(key), "0600")
-    return certificates.request(key, it.setup.minion, it.address)
+    return held.ask(it.host, reading.PLACE, it.setup.minion, it.address)
 
 
 def install(host: Host, it: checks.Nrpe, certificate: str, authority: str) -> str:
@@ -66,23 +50,12 @@ def install(host: Host, it: checks.Nrpe, certificate: str, authority: str) -> st
     has its old one again; what happened, in words. :class:`Refused` with what is wrong.
     """
     _refuse_given(it, "ca", "certificate", "private_key")
-    chain = certificates.load(certificate, "the certificate")
-    upper = certificates.load_one(authority, "the authority")
-    problems = [
-        *certificates.time_problems(upper, "the authority", it.now),
-        *certificates.root_problems(upper, "the authority"),
-        *certificates.server_problems(chain, upper, "the certificate", it.now),
-    ]
-    if it.setup.minion not in certificates.names(chain[0]):
-        problems.append(f"the certificate is not for {it.setup.minion}")
-    if problems:
-        raise Refused("; ".join(problems))
-    change, key = Transaction(host), enforce.key_of(host, chain[0])
+    usage, what = reading.PLACE.usage, "the certificate"
+    signed = held.judged(certificate, authority, it.setup.minion, usage, it.now, what)
+    change = Transaction(host)
+    held.key_of(host, reading.PLACE, signed[0][0])  # before anything is touched
     with authorities.lock(host, nrpe.FOLDER), enforce.undone(host, change):
-        change.write(nrpe.AUTHORITY, certificates.pem(upper), "0644")
-        change.write(nrpe.CERTIFICATE, "".join(map(certificates.pem, chain)), "0644")
-        if key is not None:
-            change.write(nrpe.KEY, key, "0600")
+        held.put(change, reading.PLACE, signed)
         outcome = _started(host, it)
     host.remove(nrpe.NEXT_KEY)
     return outcome

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from rocksalt import nrpe
-from rocksalt.errors import NoSuch, Refused
+from rocksalt.errors import NoSuch
 from rocksalt.firewall import sockets
 from rocksalt.host import Attributes, Host, unit_properties
-from rocksalt.nrpe import certificates, config, tls
+from rocksalt.nrpe import config, tls
+from rocksalt.pki import certificates, held
 
 PUBLIC_AUTHORITIES = "/etc/ssl/certs/ca-certificates.crt"
 _LOCAL = "/etc/nagios/nrpe_local.cfg"
@@ -23,6 +22,7 @@ _PROPERTIES = (
 )
 _DROP_INS = tuple(f"/{place}/systemd/system*/{nrpe.UNIT}.d/*.conf" for place in ("etc", "run"))
 _DISTRIBUTION = ("/lib/systemd/system/", "/usr/lib/systemd/system/")
+PLACE = held.Place(nrpe.AUTHORITY, nrpe.CERTIFICATE, nrpe.KEY, nrpe.NEXT_KEY)
 FILES = (nrpe.AUTHORITY, nrpe.CERTIFICATE, nrpe.KEY)
 
 
@@ -51,21 +51,6 @@ class Process:
 
 
 @dataclass(frozen=True)
-class Certificates:
-    """What is in the three files; ``problems`` says by path why one could not be read."""
-
-    authority: certificates.Certificate | None = None
-    chain: Sequence[certificates.Certificate] = ()
-    key: Any = None
-    problems: Mapping[str, str] = field(default_factory=dict)
-
-    @property
-    def complete(self) -> bool:
-        """Whether NRPE can start with them."""
-        return bool(self.authority and self.chain and self.key)
-
-
-@dataclass(frozen=True)
 class Reading:
     """``absent`` says what is not installed; ``process`` is None while NRPE does not run, and
     ``listening`` None where nobody can tell. ``started`` is in seconds since 1970.
@@ -78,7 +63,7 @@ class Reading:
     listening: Sequence[str] | None = ()
     texts: Mapping[str, str | None] = field(default_factory=dict)
     attributes: Mapping[str, Attributes | None] = field(default_factory=dict)
-    certificates: Certificates = field(default_factory=Certificates)
+    certificates: held.Held = field(default_factory=held.Held)
     foreign: Sequence[str] = ()
     drop_ins: Sequence[str] = ()
 
@@ -90,7 +75,7 @@ class Reading:
 
 def read(host: Host) -> Reading:
     """Looks at everything once, but for the network."""
-    certified = read_certificates(host)
+    certified = held.read(host, PLACE)
     attributes = {
         path: host.attributes(path, follow=False) for path in (nrpe.ABOVE, nrpe.FOLDER, *FILES)
     }
@@ -158,15 +143,6 @@ def _names(host: Host, path: str) -> dict[str, str]:
     return {row[2]: row[0] for row in rows if len(row) > 2}
 
 
-def acl(host: Host, path: str) -> list[str]:
-    """The lists of who else may do what with a file: the names of its attributes."""
-    try:
-        found = os.listxattr(host.path(path), follow_symlinks=False)
-    except OSError:
-        return []
-    return [name for name in found if name.startswith("system.posix_acl_")]
-
-
 def sharing(host: Host) -> list[str]:
     """Whose group NRPE's is as well, beside its own account."""
     rows = (line.split(":") for line in (host.read("/etc/group") or "").splitlines())
@@ -208,27 +184,6 @@ def _drop_ins(host: Host, unit: Mapping[str, str]) -> list[str]:
         for path in dict.fromkeys(found)
         if path and path != nrpe.DROP_IN and not path.rpartition("/")[0].endswith("/service.d")
     ]
-
-
-def read_certificates(host: Host) -> Certificates:
-    """The authority, the certificate with those between, and the key."""
-    found: dict[str, Any] = {}
-    problems: dict[str, str] = {}
-    loads: tuple[tuple[str, str, Callable[[str, str], Any]], ...] = (
-        ("authority", nrpe.AUTHORITY, certificates.load_one),
-        ("chain", nrpe.CERTIFICATE, certificates.load),
-        ("key", nrpe.KEY, certificates.load_key),
-    )
-    for name, path, load in loads:
-        text = host.read(path)
-        if text is None:
-            problems[path] = f"{path} does not exist"
-            continue
-        try:
-            found[name] = load(text, path)
-        except Refused as refused:
-            problems[path] = str(refused)
-    return Certificates(**found, problems=problems)
 
 
 def is_public(host: Host, authority: certificates.Certificate) -> bool:

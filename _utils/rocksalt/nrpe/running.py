@@ -6,8 +6,9 @@ from typing import Any
 
 from rocksalt import nrpe
 from rocksalt.findings import AS_RENDERED, Seen, compared, some
-from rocksalt.nrpe import certificates, config, controls, reading, tls
+from rocksalt.nrpe import config, controls, reading, tls
 from rocksalt.nrpe.facts import Checks, Facts
+from rocksalt.pki import certificates
 
 AFTER, CERTIFIED = "after its files were written", "the one on the disk"
 _IN_SANDBOX = {**config.SANDBOX, "no new privileges": True, "system calls filtered": True}

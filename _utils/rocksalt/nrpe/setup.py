@@ -9,10 +9,10 @@ from functools import cached_property, partial
 from typing import Any
 
 from rocksalt import nrpe
-from rocksalt.errors import Refused
 from rocksalt.firewall.policy import Network
 from rocksalt.host import Host
-from rocksalt.nrpe import certificates, commands, monitors
+from rocksalt.nrpe import commands, monitors
+from rocksalt.pki import certificates, held
 from rocksalt.settings import SECRET, Baseline
 
 _GIVEN = {"ca": nrpe.AUTHORITY, "certificate": nrpe.CERTIFICATE, "private_key": nrpe.KEY}
@@ -100,7 +100,7 @@ def problems(baseline: Baseline, minion: str) -> list[str]:
     where = family.where("monitors")
     found = list(monitors.problems(baseline, settings["monitors"], where)) if setup.named else []
     found += commands.problems(settings["commands"], partial(family.where, "commands"))
-    return [*found, *_address(setup), *_certificates(setup)]
+    return [*found, *_address(setup), *held.given_problems(settings, family.where)]
 
 
 def outdated(setup: Setup, now: dt.datetime, host: Host) -> Iterator[str]:
@@ -126,27 +126,3 @@ def _address(setup: Setup) -> Iterator[str]:
     versions = {network.version for network in setup.monitors}
     if versions and address.version not in versions:
         yield f"{where}: {given} is of another version of IP than all {nrpe.TOP}:monitors"
-
-
-def _certificates(setup: Setup) -> Iterator[str]:
-    """What is wrong with certificates and the key in the pillar, as far as they are there."""
-    settings, where = setup.settings, setup.family.where
-    if settings["private_key"] and not settings["certificate"]:
-        yield f"{where('certificate')}: is missing, for there is {nrpe.TOP}:private_key"
-    if settings["certificate"] and not settings["ca"]:
-        yield f"{where('ca')}: is missing, for there is {nrpe.TOP}:certificate"
-    try:
-        authority = chain = None
-        if settings["ca"]:
-            authority = certificates.load_one(settings["ca"], where("ca"))
-            yield from certificates.root_problems(authority, where("ca"))
-        if settings["certificate"]:
-            chain = certificates.load(settings["certificate"], where("certificate"))
-        if chain and authority:
-            yield from certificates.server_problems(chain, authority, where("certificate"))
-        if chain and settings["private_key"] not in ("", SECRET):
-            key = certificates.load_key(settings["private_key"], where("private_key"))
-            if not certificates.fits(chain[0], key):
-                yield f"{where('private_key')}: is not the key of {nrpe.TOP}:certificate"
-    except Refused as refused:
-        yield str(refused)

@@ -7,8 +7,9 @@ from __future__ import annotations
 from rocksalt import nrpe
 from rocksalt.errors import Refused
 from rocksalt.host import Host
-from rocksalt.nrpe import certificates, config, controls, reading, tls
+from rocksalt.nrpe import config, controls, reading, tls
 from rocksalt.nrpe.facts import Facts
+from rocksalt.pki import certificates, held
 from rocksalt.transaction import must, systemctl
 
 PATIENCE = 15.0
@@ -89,7 +90,7 @@ def _works(host: Host, it: Facts, unit: str, address: str, port: int) -> None:
             f"{unit}: who shows no certificate should be refused, and it is: "
             f"{answers.without_certificate}; {_said(host, unit)}"
         )
-    chain = reading.read_certificates(host).chain
+    chain = held.read(host, reading.PLACE).chain
     if not chain or answers.certificate != certificates.fingerprint(chain[0]):
         raise Refused(f"{unit} shows another certificate than that in {nrpe.CERTIFICATE}")
 

@@ -1,4 +1,4 @@
-"""rocksalt.nrpe.certificates and authority: who signs what, and what is believed."""
+"""rocksalt.pki.certificates and authority: who signs what, and what is believed."""
 
 from __future__ import annotations
 
@@ -15,15 +15,16 @@ from nrpe_hosts import NOW
 
 from rocksalt.errors import Refused
 from rocksalt.host import Host
-from rocksalt.nrpe import authority, certificates
+from rocksalt.pki import authority, certificates
 
+FOLDER = authority.folder_of("monitoring")
 PAST = dt.timedelta(minutes=-5)
 
 
 @pytest.fixture
 def own(host):
-    authority.make(host, "monitoring", 3650, NOW)
-    return authority.Authority(host)
+    authority.make(host, "monitoring", 3650, NOW, FOLDER)
+    return authority.Authority(host, "monitoring")
 
 
 def request(name="web1", address="10.0.0.7", key=None):
@@ -31,10 +32,10 @@ def request(name="web1", address="10.0.0.7", key=None):
 
 
 def test_an_authority_is_made_once(host, own):
-    assert authority.make(host, "other", 10, NOW) is False
-    assert authority.Authority(host).fingerprint == own.fingerprint
-    assert host.attributes(f"{authority.FOLDER}/ca.key").mode == "0600"
-    assert host.attributes(authority.FOLDER).mode == "0700"
+    assert authority.make(host, "other", 10, NOW, FOLDER) is False
+    assert authority.Authority(host, "monitoring").fingerprint == own.fingerprint
+    assert host.attributes(f"{FOLDER}/ca.key").mode == "0600"
+    assert host.attributes(FOLDER).mode == "0700"
     assert list(certificates.authority_problems(own.certificate, "it")) == []
     limits = own.certificate.extensions.get_extension_for_class(x509.BasicConstraints)
     assert (limits.critical, limits.value.ca, limits.value.path_length) == (True, True, 0)
@@ -44,17 +45,17 @@ def test_an_authority_is_made_once(host, own):
 @pytest.mark.parametrize("name", ["ca.key", "ca.pem"])
 def test_half_an_authority_is_not_made_anew(host, own, name):
     own.server(request(), "web1", 90, NOW)
-    host.path(f"{authority.FOLDER}/{name}").unlink()
+    host.path(f"{FOLDER}/{name}").unlink()
     with pytest.raises(Refused, match="alone: put the other back from a backup"):
-        authority.make(host, "monitoring", 10, NOW)
+        authority.make(host, "monitoring", 10, NOW, FOLDER)
     with pytest.raises(Refused, match="there is no authority in /etc/rocksalt/monitoring-ca yet"):
-        authority.Authority(host)
+        authority.Authority(host, "monitoring")
 
 
 def test_a_key_of_another_authority(host, own):
-    host.put(f"{authority.FOLDER}/ca.key", certificates.key_pem(certificates.new_key()))
+    host.put(f"{FOLDER}/ca.key", certificates.key_pem(certificates.new_key()))
     with pytest.raises(Refused, match=r"ca\.key is not the key of"):
-        authority.Authority(host)
+        authority.Authority(host, "monitoring")
 
 
 def test_a_server(own):
@@ -64,7 +65,7 @@ def test_a_server(own):
     assert certificates.usages(made) == ["server"]
     assert certificates.days_left(made, NOW) == 90
     assert certificates.fits(made, key)
-    assert certificates.server_problems([made], own.certificate, "it", NOW) == []
+    assert certificates.problems([made], own.certificate, "it", NOW) == []
     assert list(certificates.authority_problems(made, "it")) == ["it: is no certificate of an "
     "authority (CA:TRUE)", "it: may not sign certificates by its key usage"]  # fmt: skip
     (entry,) = own.issued()
@@ -76,7 +77,7 @@ def test_a_server(own):
 def test_a_client(own):
     made = own.client(certificates.new_key().public_key(), "icinga1", 30, NOW)
     assert certificates.usages(made) == ["client"]
-    found = certificates.server_problems([made], own.certificate, "it", NOW)
+    found = certificates.problems([made], own.certificate, "it", NOW)
     assert found == ["it: is for client, not for a server"]
 
 
@@ -186,9 +187,9 @@ def test_two_that_ask_at_once(host, own, monkeypatch):
 
 def test_a_making_that_was_broken_off(host, monkeypatch):
     """The key has signed nothing yet, so there is nothing to put back from a backup."""
-    host.put(f"{authority.FOLDER}/ca.key", "half")
-    assert authority.make(host, "monitoring", 10, NOW)
-    assert authority.Authority(host).issued() == []
+    host.put(f"{FOLDER}/ca.key", "half")
+    assert authority.make(host, "monitoring", 10, NOW, FOLDER)
+    assert authority.Authority(host, "monitoring").issued() == []
 
 
 def test_a_name_of_other_letters():
@@ -205,13 +206,13 @@ def test_the_end_of_a_chain(host):
     assert said.startswith("it: was signed by another authority")
     old, _ = issued_by(root, root_key, "middle", is_ca=True, key=middle_key, end=PAST)
     leaf, _ = issued_by(middle, middle_key, "web1")
-    (said,) = certificates.server_problems([leaf, old], root, "it", NOW)
+    (said,) = certificates.problems([leaf, old], root, "it", NOW)
     assert said.startswith("it: middle: expired on")
-    assert certificates.server_problems([leaf, old], root, "it") == []
+    assert certificates.problems([leaf, old], root, "it") == []
 
 
 def test_a_damaged_list(host, own):
-    host.put(f"{authority.FOLDER}/issued.jsonl", "{}\n")
+    host.put(f"{FOLDER}/issued.jsonl", "{}\n")
     with pytest.raises(Refused, match=r"issued\.jsonl is damaged"):
         own.issued()
 
@@ -226,12 +227,12 @@ def test_those_between(host):
     root, root_key = nrpe_hosts.signed(name="root", is_ca=True)
     middle, middle_key = issued_by(root, root_key, "middle", is_ca=True)
     leaf, _ = issued_by(middle, middle_key, "web1")
-    assert certificates.server_problems([leaf, middle], root, "it", NOW) == []
+    assert certificates.problems([leaf, middle], root, "it", NOW) == []
     for chain in ([leaf], [middle, leaf], [leaf, root]):
-        assert certificates.server_problems(chain, root, "it", NOW)
+        assert certificates.problems(chain, root, "it", NOW)
     false, false_key = issued_by(root, root_key, "web2")
     forged, _ = issued_by(false, false_key, "web1")
-    assert certificates.server_problems([forged, false], root, "it", NOW) == [
+    assert certificates.problems([forged, false], root, "it", NOW) == [
         "it: web2: is no certificate of an authority (CA:TRUE)"
     ]
 
@@ -247,3 +248,66 @@ def test_the_lock_makes_the_folder(tmp_path):
     host = Host(str(tmp_path))
     with authority.lock(host, "/a/b"):
         assert host.attributes("/a/b").mode == "0700"
+
+
+def test_a_service_of_several_names(own):
+    asked = certificates.request(certificates.new_key(), "logs1", "logs.example.com", "10.0.0.9")
+    made = own.service(asked, "logs1", 90, NOW)
+    assert certificates.names(made) == ["logs1", "logs.example.com", "10.0.0.9"]
+    assert certificates.usages(made) == ["server"]
+    (entry,) = own.issued()
+    assert (entry.name, entry.address) == ("logs1", "logs.example.com, 10.0.0.9")
+    assert own.service(asked, "logs1", 90, NOW), "it renews its own"
+
+
+@pytest.mark.parametrize(
+    ("names", "words"),
+    [
+        (("logs2", "10.0.0.9"), "is for 10.0.0.9, for which logs1 has a certificate until"),
+        (("logs2", "logs.example.com"), "for logs.example.com, for which logs1 has a certificate"),
+        (("logs2", "logs1"), "is for logs1, for which logs1 has a certificate until"),
+        (("logs2", "web1"), "is for web1, for which web1 has a certificate until"),
+        (("web1",), "is for 'web1', not for the minion"),
+        (("logs2", "127.0.0.1"), "is for 127.0.0.1, which is no address of a host"),
+        (("logs2", "*.example.com"), "for *.example.com; ask for names without a star"),
+        (("logs2", *(f"x{n}" for n in range(20))), "is for 21 names; 20 are the most"),
+    ],
+)
+def test_services_that_are_refused(own, names, words):
+    """No minion gets the names of another, whatever role that has."""
+    first = certificates.request(certificates.new_key(), "logs1", "logs.example.com", "10.0.0.9")
+    own.service(first, "logs1", 90, NOW)
+    own.member(certificates.request(certificates.new_key(), "web1"), "web1", 90, NOW)
+    before = own.issued()
+    with pytest.raises(Refused) as caught:
+        own.service(certificates.request(certificates.new_key(), *names), "logs2", 90, NOW)
+    assert words in str(caught.value)
+    assert own.issued() == before
+
+
+def test_a_member(own):
+    key = certificates.new_key()
+    made = own.member(certificates.request(key, "web1"), "web1", 90, NOW)
+    assert (certificates.common_name(made), certificates.names(made)) == ("web1", ["web1"])
+    assert certificates.usages(made) == ["client"]
+    assert certificates.fits(made, key)
+    assert certificates.problems([made], own.certificate, "it", NOW, "client") == []
+
+
+@pytest.mark.parametrize(
+    ("names", "words"),
+    [
+        (("web2",), "the request of web1 is for 'web2', not for the minion"),
+        (("web1", "web2"), "the request of web1 is for web1, web2; it needs web1 alone"),
+        (("web1", "10.0.0.7"), "the request of web1 is for web1, 10.0.0.7; it needs web1 alone"),
+    ],
+)
+def test_members_that_are_refused(own, names, words):
+    with pytest.raises(Refused, match=words):
+        own.member(certificates.request(certificates.new_key(), *names), "web1", 90, NOW)
+    assert own.issued() == []
+
+
+def test_the_authorities_of_runners_are_apart(host, own):
+    with pytest.raises(Refused, match=r"in /etc/rocksalt/logs-ca yet: salt-run logs\.authority"):
+        authority.Authority(host, "logs")

@@ -1,5 +1,5 @@
-"""The authority for monitoring, on the master: a key that signs certificates of NRPE servers and of
-monitoring hosts, and the list of all that it signed.
+"""An authority on the master: a key that signs certificates of hosts, and the list of all that it
+signed.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import fcntl
 import ipaddress
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,18 +20,20 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from rocksalt.errors import Refused
 from rocksalt.host import Host
-from rocksalt.nrpe import certificates
+from rocksalt.pki import certificates
 
-FOLDER = "/etc/rocksalt/monitoring-ca"
 CLIENTS = "clients"
 _A_YEAR = 365
+_MOST_NAMES = 20
 _EARLIER = dt.timedelta(minutes=10)
 """Clocks differ a little."""
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One certificate that was signed; times as ``2026-11-22T00:00:00Z``."""
+    """One certificate that was signed; times as ``2026-11-22T00:00:00Z``, and as ``address`` what
+    it is for beside the name, with commas between.
+    """
 
     serial: str
     role: str
@@ -42,15 +44,23 @@ class Entry:
     sha256: str
 
 
-class Authority:
-    """The authority in a folder; :class:`Refused` where there is none or it is damaged."""
+def folder_of(runner: str) -> str:
+    """Where the authority is that a runner asks, such as ``monitoring``."""
+    return f"/etc/rocksalt/{runner}-ca"
 
-    def __init__(self, host: Host, folder: str = FOLDER):
+
+class Authority:
+    """The authority of a ``runner``, in a folder; :class:`Refused` where there is none or it is
+    damaged.
+    """
+
+    def __init__(self, host: Host, runner: str, folder: str = ""):
         self.host = host
-        self.folder = folder
+        self.runner = runner
+        self.folder = folder = folder or folder_of(runner)
         text, key = host.read(f"{folder}/ca.pem"), host.read(f"{folder}/ca.key")
         if text is None or key is None:
-            raise Refused(f"there is no authority in {folder} yet: salt-run monitoring.authority")
+            raise Refused(f"there is no authority in {folder} yet: salt-run {runner}.authority")
         self.certificate = certificates.load_one(text, f"{folder}/ca.pem")
         self._key = certificates.load_key(key, f"{folder}/ca.key")
         if not certificates.fits(self.certificate, self._key):
@@ -80,36 +90,66 @@ class Authority:
             raise Refused(f"{path} is damaged: put it back from a backup") from None
 
     def server(self, request: str, minion: str, days: int, now: dt.datetime) -> x509.Certificate:
-        """A certificate for the NRPE of a minion, whose request has to be for its id and one
+        """A certificate for a server of a minion, whose request has to be for its id and one
         address, which no other minion holds.
         """
-        what = f"the request of {minion}"
-        asked = certificates.load_request(request, what)
-        address = self._address(asked, minion, what)
-        _refuse_weak(asked.public_key(), what)
-        with lock(self.host, self.folder):
-            self._refuse_taken(address, minion, what, now)
-            key = asked.public_key()
-            return self._sign(certificates.SERVER, key, minion, address, days, now)
+        asked, what = _asked(request, minion)
+        address = _address(asked, minion, what)
+        return self._serve(asked, minion, [address], days, now)
 
-    def _refuse_taken(self, address: str, minion: str, what: str, now: dt.datetime) -> None:
+    def service(self, request: str, minion: str, days: int, now: dt.datetime) -> x509.Certificate:
+        """The same with all names and addresses of the request, none of which another minion
+        holds.
+        """
+        asked, what = _asked(request, minion)
+        names = certificates.names(asked)
+        if len(names) > _MOST_NAMES:
+            raise Refused(f"{what} is for {len(names)} names; {_MOST_NAMES} are the most")
+        if stars := [name for name in names if "*" in name]:
+            raise Refused(f"{what} is for {', '.join(stars)}; ask for names without a star")
+        for address in certificates.addresses(asked):
+            _refuse_general(address, what)
+        others = [name for name in dict.fromkeys(names) if name != minion]
+        return self._serve(asked, minion, others, days, now)
+
+    def member(self, request: str, minion: str, days: int, now: dt.datetime) -> x509.Certificate:
+        """A certificate by which a minion shows who it is; its request has to be for its id."""
+        asked, what = _asked(request, minion)
+        if certificates.names(asked) != [minion]:
+            names = ", ".join(certificates.names(asked))[:300]
+            raise Refused(f"{what} is for {names}; it needs {minion} alone")
+        return self.client(asked.public_key(), minion, days, now)
+
+    def _serve(
+        self, asked: certificates.Request, minion: str, others: Sequence[str], days: int,
+        now: dt.datetime,
+    ) -> x509.Certificate:  # fmt: skip
+        _refuse_weak(asked.public_key(), f"the request of {minion}")
+        with lock(self.host, self.folder):
+            self._refuse_taken(others, minion, now)
+            return self._sign(certificates.SERVER, asked.public_key(), minion, others, days, now)
+
+    def _refuse_taken(self, others: Sequence[str], minion: str, now: dt.datetime) -> None:
         for entry in self.issued():
-            holds = entry.role == certificates.SERVER and entry.address == address
-            if holds and entry.name != minion and entry.expires > stamp(now):
+            if entry.name == minion or entry.expires <= stamp(now):
+                continue
+            served = entry.address.split(", ") if entry.role == certificates.SERVER else []
+            for taken in {*others} & {entry.name, *served}:
                 raise Refused(
-                    f"{what} is for {address}, for which {entry.name} has a certificate until "
-                    f"{entry.expires}; salt-run monitoring.forget {entry.name} if it is gone"
+                    f"the request of {minion} is for {taken}, for which {entry.name} has a "
+                    f"certificate until {entry.expires}; salt-run {self.runner}.forget "
+                    f"{entry.name} if it is gone"
                 )
 
     def client(self, key: Any, name: str, days: int, now: dt.datetime) -> x509.Certificate:
-        """A certificate for a monitoring host, of its public key."""
+        """A certificate for a client, of its public key."""
         _refuse_weak(key, f"the key of {name}")
         with lock(self.host, self.folder):
-            return self._sign(certificates.CLIENT, key, name, "", days, now)
+            return self._sign(certificates.CLIENT, key, name, (), days, now)
 
     def forget(self, name: str, now: dt.datetime) -> list[str]:
         """Takes what was signed for a name off the list of what is in use, so that another host may
-        have its address; the serial numbers. NRPE has no list of revoked certificates.
+        have its address; the serial numbers. There is no list of revoked certificates.
         """
         with lock(self.host, self.folder):
             known = self.issued()
@@ -121,21 +161,8 @@ class Authority:
             self._note(changed)
         return gone
 
-    def _address(self, asked: certificates.Request, minion: str, what: str) -> str:
-        names = certificates.names(asked)
-        if certificates.common_name(asked) != minion or minion not in names:
-            raise Refused(f"{what} is for {certificates.common_name(asked)!r}, not for the minion")
-        others = {name for name in names if name != minion} | {*certificates.addresses(asked)}
-        try:
-            (address,) = (ipaddress.ip_address(name) for name in others)
-        except ValueError:
-            raise Refused(f"{what} is for {', '.join(names)}; it needs one address") from None
-        if address.is_unspecified or address.is_multicast or address.is_loopback:
-            raise Refused(f"{what} is for {address}, which is no address of a host")
-        return str(address)
-
     def _sign(
-        self, role: str, key: Any, name: str, address: str, days: int, now: dt.datetime
+        self, role: str, key: Any, name: str, others: Sequence[str], days: int, now: dt.datetime
     ) -> x509.Certificate:
         end = now + dt.timedelta(days=days)
         if days < 1 or end > certificates.expires(self.certificate):
@@ -152,7 +179,7 @@ class Authority:
             .add_extension(x509.BasicConstraints(False, None), critical=True)
             .add_extension(_key_usage(digital_signature=True), critical=True)
             .add_extension(x509.ExtendedKeyUsage([certificates.USAGES[role]]), critical=True)
-            .add_extension(certificates.alternative(name, address), critical=False)
+            .add_extension(certificates.alternative(name, *others), critical=False)
             .add_extension(
                 x509.AuthorityKeyIdentifier.from_issuer_public_key(self.certificate.public_key()),  # type: ignore[arg-type]
                 critical=False,
@@ -160,7 +187,7 @@ class Authority:
             .sign(self._key, hashes.SHA256())
         )
         entry = Entry(
-            certificates.serial(made), role, name, address, stamp(now), stamp(end),
+            certificates.serial(made), role, name, ", ".join(others), stamp(now), stamp(end),
             certificates.fingerprint(made),
         )  # fmt: skip
         self._note([*self.issued(), entry])
@@ -171,9 +198,9 @@ class Authority:
         self.host.write(f"{self.folder}/issued.jsonl", text, "0600")
 
 
-def make(host: Host, name: str, days: int, now: dt.datetime, folder: str = FOLDER) -> bool:
-    """Makes the authority unless it is there; whether it was made. It may sign nothing but the
-    certificates of hosts.
+def make(host: Host, name: str, days: int, now: dt.datetime, folder: str) -> bool:
+    """Makes an authority in a folder unless one is there; whether it was made. It may sign nothing
+    but the certificates of hosts.
     """
     with lock(host, folder):
         found = [path for path in ("ca.key", "ca.pem") if host.read(f"{folder}/{path}") is not None]
@@ -201,6 +228,32 @@ def make(host: Host, name: str, days: int, now: dt.datetime, folder: str = FOLDE
         host.write(f"{folder}/ca.key", certificates.key_pem(key), "0600")
         host.write(f"{folder}/ca.pem", certificates.pem(made), "0644")
     return True
+
+
+def _asked(request: str, minion: str) -> tuple[certificates.Request, str]:
+    """A request of a minion for its own id, and what it is called."""
+    what = f"the request of {minion}"
+    asked = certificates.load_request(request, what)
+    if certificates.common_name(asked) != minion or minion not in certificates.names(asked):
+        raise Refused(f"{what} is for {certificates.common_name(asked)!r}, not for the minion")
+    return asked, what
+
+
+def _address(asked: certificates.Request, minion: str, what: str) -> str:
+    names = certificates.names(asked)
+    others = {name for name in names if name != minion} | {*certificates.addresses(asked)}
+    try:
+        (address,) = (ipaddress.ip_address(name) for name in others)
+    except ValueError:
+        raise Refused(f"{what} is for {', '.join(names)}; it needs one address") from None
+    _refuse_general(str(address), what)
+    return str(address)
+
+
+def _refuse_general(address: str, what: str) -> None:
+    found = ipaddress.ip_address(address)
+    if found.is_unspecified or found.is_multicast or found.is_loopback:
+        raise Refused(f"{what} is for {found}, which is no address of a host")
 
 
 def _refuse_weak(key: Any, what: str) -> None:

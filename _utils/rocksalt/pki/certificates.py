@@ -1,4 +1,4 @@
-"""X.509 as NRPE needs it: reading certificates, judging them, and asking for one."""
+"""X.509 as TLS between hosts needs it: reading certificates, judging them, and asking for one."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def load_one(text: str, what: str) -> Certificate:
     """The only certificate of a PEM text."""
     found = load(text, what)
     if len(found) != 1:
-        raise Refused(f"{what}: has {len(found)} certificates; NRPE believes each, so name one")
+        raise Refused(f"{what}: has {len(found)} certificates; each would be believed, so name one")
     return found[0]
 
 
@@ -187,14 +187,14 @@ def authority_problems(certificate: Certificate, what: str) -> Iterator[str]:
 
 
 def root_problems(certificate: Certificate, what: str) -> Iterator[str]:
-    """Why NRPE's OpenSSL does not take it for the end of a chain."""
+    """Why OpenSSL does not take it for the end of a chain."""
     yield from authority_problems(certificate, what)
     try:
         certificate.verify_directly_issued_by(certificate)
     except (InvalidSignature, *_BROKEN):
         yield (
-            f"{what}: was signed by another authority, and NRPE would refuse everybody; give the "
-            "one that signed itself, and those between with each certificate"
+            f"{what}: was signed by another authority, and OpenSSL would refuse everybody; give "
+            "the one that signed itself, and those between with each certificate"
         )
 
 
@@ -236,19 +236,23 @@ def key_problems(key: Any, what: str) -> Iterator[str]:
         yield f"{what}: has a key of a kind that TLS does not know; use RSA or EC"
 
 
-def server_problems(
-    chain: Sequence[Certificate], authority: Certificate, what: str, now: dt.datetime | None = None
+def problems(
+    chain: Sequence[Certificate],
+    authority: Certificate,
+    what: str,
+    now: dt.datetime | None = None,
+    usage: str = SERVER,
 ) -> list[str]:
-    """What is wrong with a server's certificate, the first of ``chain``; without ``now`` whatever
-    the time is.
+    """What is wrong with the certificate of a server, or of a client, the first of ``chain``;
+    without ``now`` whatever the time is.
     """
     found = list(strength_problems(chain[0], what))
     if now:
         found += time_problems(chain[0], what, now)
         for it in chain[1:]:
             found += time_problems(it, f"{what}: {_subject(it)}", now)
-    if SERVER not in usages(chain[0]):
-        found.append(f"{what}: is for {', '.join(usages(chain[0])) or 'others'}, not for a server")
+    if usage not in usages(chain[0]):
+        found.append(f"{what}: is for {', '.join(usages(chain[0])) or 'others'}, not for a {usage}")
     return found + chain_problems(chain, authority, what)
 
 
@@ -260,12 +264,12 @@ def new_key() -> ec.EllipticCurvePrivateKey:
     return ec.generate_private_key(ec.SECP256R1())
 
 
-def request(key: Any, name: str, address: str) -> str:
-    """A request, in PEM, for a certificate of a host."""
+def request(key: Any, name: str, *others: str) -> str:
+    """A request, in PEM, for a certificate of a host and its other names and addresses."""
     return pem(
         x509.CertificateSigningRequestBuilder()
         .subject_name(subject(name))
-        .add_extension(alternative(name, address), critical=False)
+        .add_extension(alternative(name, *others), critical=False)
         .sign(key, hashes.SHA256())
     )
 
@@ -278,11 +282,22 @@ def subject(name: str) -> x509.Name:
         raise Refused(f"{name!r} is too long for a certificate; 64 characters fit") from None
 
 
-def alternative(name: str, address: str = "") -> x509.SubjectAlternativeName:
-    """The names that a certificate is for."""
+def alternative(name: str, *others: str) -> x509.SubjectAlternativeName:
+    """The names and addresses that a certificate is for; the first one is a name whatever it looks
+    like.
+    """
+    return x509.SubjectAlternativeName([_dns_name(name), *map(_general_name, filter(None, others))])
+
+
+def _general_name(name: str) -> x509.GeneralName:
     try:
-        found: list[x509.GeneralName] = [x509.DNSName(name)]
+        return x509.IPAddress(ipaddress.ip_address(name))
+    except ValueError:
+        return _dns_name(name)
+
+
+def _dns_name(name: str) -> x509.GeneralName:
+    try:
+        return x509.DNSName(name)
     except ValueError:
         raise Refused(f"{name!r} has letters that a certificate cannot have; use ASCII") from None
-    found += [x509.IPAddress(ipaddress.ip_address(address))] if address else []
-    return x509.SubjectAlternativeName(found)
