@@ -1,15 +1,26 @@
-"""One host as the checks and the enforcement see it: its settings, and how it is."""
+"""One host as the checks and the enforcement see it: its settings, how it is, and what is rendered
+for it.
+"""
 
 from __future__ import annotations
 
 import datetime as dt
+import hashlib
+import json
+import os
+import socket
+import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
-from rocksalt import findings, logstash
+from rocksalt import findings, logstash, systemd
 from rocksalt.findings import Seen
 from rocksalt.host import Host
 from rocksalt.settings import Baseline
+
+CERTIFICATES = (logstash.AUTHORITY, logstash.CERTIFICATE, logstash.KEY)
 
 
 class Setup:
@@ -36,18 +47,120 @@ class Setup:
         """Whether this host is the witness of log servers."""
         return bool(self.settings["witness"])
 
+    @property
+    def servers(self) -> list[dict[str, Any]]:
+        """The log servers with all that a shipper has to know; those without a port are left out,
+        for :func:`rocksalt.logstash.problems.problems` names them.
+        """
+        own = self.settings["ports"].get(self.minion)
+        found = [
+            {
+                "host": server["host"],
+                "port": server.get("port", own),
+                "name": server.get("name", server["host"]),
+            }
+            for server in self.settings["servers"]
+        ]
+        return [server for server in found if server["port"]]
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """What every line says of this host."""
+        found = {"role": ",".join(self.baseline.roles), "customer": self.settings["customer"]}
+        return {name: text for name, text in found.items() if text}
+
+
+def disk(path: str) -> tuple[int, int]:
+    """The size of the disk that a path is, or would be, on, and what root's services may still
+    take of it: bytes.
+    """
+    while not os.path.exists(path):
+        path = os.path.dirname(path)
+    found = os.statvfs(path)
+    return found.f_blocks * found.f_frsize, found.f_bavail * found.f_frsize
+
+
+def resolves(name: str) -> bool:
+    """Whether a name has an address."""
+    try:
+        return bool(socket.getaddrinfo(name, None))
+    except OSError:
+        return False
+
+
+@dataclass(frozen=True)
+class Wires:
+    """What is not in files: the network, the disk's size, and the time that passes."""
+
+    resolves: Callable[[str], bool] = resolves
+    disk: Callable[[str], tuple[int, int]] = disk
+    clock: Callable[[], float] = time.monotonic
+    sleep: Callable[[float], None] = time.sleep
+
 
 class Facts:
     """One host: what is wanted of it, and how it is. ``interpreter`` runs our programs."""
 
     def __init__(
-        self, baseline: Baseline, minion: str, host: Host, now: dt.datetime, interpreter: str
+        self,
+        baseline: Baseline,
+        minion: str,
+        host: Host,
+        now: dt.datetime,
+        interpreter: str,
+        wires: Wires | None = None,
     ):
         self.setup = Setup(baseline, minion)
         self.host = host
         self.now = now
         self.interpreter = interpreter
+        self.wires = wires or Wires()
         self.wanted = findings.wanted(baseline, logstash.FAMILY, self.setup.family.controls)
+
+    @property
+    def certified(self) -> bool:
+        """Whether there is what a shipper needs to be believed."""
+        return all(self.host.attributes(path) for path in CERTIFICATES)
+
+    @cached_property
+    def status(self) -> Mapping[str, Any] | None:
+        """What the shipper last said of itself; None where that is nothing."""
+        return read_json(self.host, logstash.STATUS)
+
+    @cached_property
+    def shipper(self) -> dict[str, str]:
+        """What systemd knows of the shipper."""
+        found = systemd.units(self.host, [logstash.SHIPPER_UNIT])
+        return found.get(logstash.SHIPPER_UNIT, {})
+
+    @property
+    def runs(self) -> bool:
+        """Whether the shipper runs."""
+        return self.shipper.get("ActiveState") == "active"
+
+    def age(self, stamp: str | None) -> float | None:
+        """Seconds since a time in ISO form; None for none."""
+        if not stamp:
+            return None
+        try:
+            then = dt.datetime.fromisoformat(stamp.replace("Z", "+00:00"))
+        except ValueError:
+            return None
+        return (self.now - then).total_seconds()
+
+
+def read_json(host: Host, path: str) -> Mapping[str, Any] | None:
+    """A mapping that one of our programs wrote; None where there is none."""
+    try:
+        found = json.loads(host.read(path) or "")
+    except ValueError:
+        return None
+    return found if isinstance(found, Mapping) else None
+
+
+def digest(text: str | None) -> str:
+    """SHA-256 of a file's text, in hex."""
+    return hashlib.sha256((text or "").encode(errors="surrogateescape")).hexdigest()
 
 
 Checks = dict[str, tuple[Callable[[Facts], Any], Callable[[Facts], Seen]]]
