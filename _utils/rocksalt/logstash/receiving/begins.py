@@ -1,0 +1,76 @@
+"""Where the chain of a host begins after its oldest lines were removed: ``<host>/begins.json``,
+signed by the log server.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from rocksalt.backup.crypto import sshsig
+from rocksalt.backup.errors import Unverified
+from rocksalt.backup.manifest import canonical
+from rocksalt.logstash.receiving import files
+from rocksalt.logstash.receiving.chain import ZERO, Head
+
+NAMESPACE = "rocksalt-begins"
+
+
+@dataclass(frozen=True)
+class Begins:
+    """The lines of a host up to ``n`` were removed; the last of them had that hash and was received
+    at that time. Before this removal the chain began after ``before_n``: that is still true for a
+    host that lost its power before the file was gone.
+    """
+
+    host: str
+    n: int
+    hash: str
+    time: str
+    before_n: int = 0
+    before_hash: str = ZERO
+    format: int = 1
+
+    @property
+    def head(self) -> Head:
+        """The last line that was removed."""
+        return Head(self.n, self.hash, self.time)
+
+    @property
+    def starts(self) -> dict[int, str]:
+        """The lines after which the chain may begin: number -> hash."""
+        return {self.before_n: self.before_hash, self.n: self.hash}
+
+
+def write(folder: Path, begins: Begins, signer: sshsig.Signer) -> None:
+    """Puts it in the folder of its host."""
+    text = canonical(asdict(begins))
+    signature = signer.sign(text, NAMESPACE).decode("ascii")
+    files.replace(
+        folder / files.BEGINS, canonical({"begins": text.decode("ascii"), "signature": signature})
+    )
+
+
+def read(folder: Path, trusted: str | None = None) -> Begins | None:
+    """What the folder of a host has; None where nothing was removed. :class:`Unverified` where it
+    is damaged, or was not signed by ``trusted`` (a public key; None does not look).
+    """
+    path = folder / files.BEGINS
+    try:
+        with files.opened(path) as file:
+            whole = json.loads(file.read(1 << 16))
+        text = whole["begins"].encode()
+        if trusted is not None:
+            sshsig.verify(text, whole["signature"].encode(), NAMESPACE, [trusted])
+        found = Begins(**json.loads(text))
+        int(found.n), int(found.before_n), bytes.fromhex(found.hash + found.before_hash)
+    except FileNotFoundError:
+        return None
+    except Unverified as error:
+        raise Unverified(f"{path} {error}") from None
+    except (ValueError, TypeError, KeyError, AttributeError, OSError):
+        raise Unverified(f"{path} is damaged") from None
+    if found.host != folder.name:
+        raise Unverified(f"{path} is that of {found.host}")
+    return found

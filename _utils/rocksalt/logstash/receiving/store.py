@@ -1,0 +1,232 @@
+"""The chains of all hosts as the one process that writes them has them."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+import errno
+import hashlib
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from rocksalt.backup.errors import Unverified
+from rocksalt.errors import RocksaltError
+from rocksalt.host import synchronise
+from rocksalt.logstash.receiving import HOST, begins, chain, files
+
+Clock = Callable[[], dt.datetime]
+TIME = "%Y-%m-%dT%H:%M:%S.%fZ"
+REMEMBERED = 20_000
+"""Ids of a host among which one is found again."""
+
+
+def now() -> dt.datetime:
+    """By the clock of this host."""
+    return dt.datetime.now(dt.timezone.utc)
+
+
+class Unsynced(RocksaltError):
+    """What was written may not be on the disk, and nobody can say what of it."""
+
+
+class Recent:
+    """The ids that were seen last."""
+
+    def __init__(self, most: int = REMEMBERED):
+        self._order: deque[int] = deque()
+        self._known: set[int] = set()
+        self._most = most
+
+    def seen(self, identity: str) -> bool:
+        """Whether an id was there already, which it is from now on."""
+        number = hash(identity)
+        if number in self._known:
+            return True
+        self._known.add(number)
+        self._order.append(number)
+        if len(self._order) > self._most:
+            self._known.discard(self._order.popleft())
+        return False
+
+
+class Chain:
+    """The chain of one host, open at its end. Opening it moves half a line, which a power cut may
+    leave, to the folder ``torn``; nothing else ever changes what is written.
+    """
+
+    def __init__(self, path: Path, host: str):
+        if not HOST.fullmatch(host):
+            raise RocksaltError(f"{host!r} is no name of a host")
+        self.host = host
+        self.folder = path / host
+        self._file = -1
+        self._day = ""
+        self.retired: list[int] = []
+        _mkdir(self.folder)
+        self._mend()
+        self.head = files.head(self.folder) or _begins(self.folder) or chain.Head()
+
+    @property
+    def file(self) -> int:
+        """The file that is written to; -1 for none yet."""
+        return self._file
+
+    def append(self, line: chain.Line) -> None:
+        """Puts the next line at the end; OSError if that cannot be done, and then nothing is."""
+        self._turn(line.head.received[:10])
+        size = self._present()
+        data = line.data + b"\n"
+        written = os.write(self._file, data)
+        if written != len(data):
+            os.ftruncate(self._file, size)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), os.fspath(self.folder))
+        self.head = line.head
+
+    def torn(self) -> list[str]:
+        """Where half lines are kept."""
+        folder = self.folder / files.TORN
+        with contextlib.suppress(FileNotFoundError):
+            return sorted(str(folder / name) for name in os.listdir(folder))
+        return []
+
+    def _turn(self, day: str) -> None:
+        """Opens the file of a day. A clock that goes back does not bring back an earlier one: the
+        order of the files is that of the chain.
+        """
+        day = max(day, self._day)
+        if self._file >= 0 and day == self._day:
+            return
+        path = self.folder / f"{day}.jsonl"
+        file = os.open(
+            path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o640
+        )
+        synchronise(self.folder)
+        self._retire()
+        self._file, self._day = file, day
+
+    def _present(self) -> int:
+        """The size of the file. One that somebody removed is made anew: what went into it would be
+        lost otherwise.
+        """
+        found = os.fstat(self._file)
+        if found.st_nlink:
+            return found.st_size
+        self._retire()
+        self._turn(self._day)
+        return os.fstat(self._file).st_size
+
+    def _retire(self) -> None:
+        if self._file >= 0:
+            self.retired.append(self._file)
+            self._file = -1
+
+    def _mend(self) -> None:
+        found = files.days(self.folder)
+        if not found:
+            return
+        self._day = files.day(found[-1])
+        if found[-1].name.endswith(".gz"):
+            return
+        whole, half = files.torn(found[-1])
+        if half:
+            name = f"{self._day}-{whole}-{hashlib.sha256(half).hexdigest()[:12]}"
+            _mkdir(self.folder / files.TORN)
+            files.replace(self.folder / files.TORN / name, half)
+            os.truncate(found[-1], whole)
+
+
+def _mkdir(folder: Path) -> None:
+    with contextlib.suppress(FileExistsError):
+        folder.mkdir(0o750)
+        synchronise(folder.parent)
+    if folder.is_symlink() or not folder.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), os.fspath(folder))
+
+
+def _begins(folder: Path) -> chain.Head | None:
+    """Where a chain goes on of which all lines were removed; `verify` judges who says so."""
+    try:
+        found = begins.read(folder)
+    except Unverified:
+        return None
+    return found.head if found else None
+
+
+class Store:
+    """The chains of all hosts below ``path``. ``before`` is what :meth:`status` was when it was
+    written down last: counts go on from there.
+    """
+
+    def __init__(
+        self, path: Path, known: Iterable[str], before: Mapping[str, Any], clock: Clock = now
+    ):
+        self._path, self._clock = path, clock
+        self._chains: dict[str, Chain] = {}
+        self._counts: dict[str, dict[str, Any]] = {}
+        self._recent: dict[str, Recent] = {}
+        self._before = before.get("hosts") or {}
+        self._dirty: set[str] = set()
+        for host in sorted({*known, *files.hosts(path)}):
+            self._chain(host)
+
+    def take(self, host: str, text: str) -> None:
+        """Appends what came from a host. OSError where it cannot be written: then it is not."""
+        here = self._chain(host)
+        received = self._clock().strftime(TIME)
+        found = chain.event(text)
+        odd = chain.flags(found, host)
+        here.append(chain.append(here.head, host, received, text, found, odd))
+        self._dirty.add(host)
+        counts = self._counts[host]
+        for flag in odd:
+            counts["flags"][flag] += 1
+            counts["flags"]["last_flagged"] = received
+        identity = chain.identity(found)
+        if identity is not None and self._recent[host].seen(identity):
+            counts["duplicates"] += 1
+
+    def sync(self) -> None:
+        """All that was taken is on the disk when this returns; :class:`Unsynced` if not."""
+        dirty, self._dirty = self._dirty, set()
+        for host in dirty:
+            here = self._chains[host]
+            retired, here.retired = here.retired, []
+            try:
+                for file in [*retired, here.file]:
+                    os.fdatasync(file)
+            except OSError as error:
+                raise Unsynced(f"{here.folder} cannot be written to: {error.strerror}") from None
+            for file in retired:
+                os.close(file)
+
+    @property
+    def dirty(self) -> bool:
+        """Whether anything was taken that may not be on the disk yet."""
+        return bool(self._dirty)
+
+    def status(self) -> dict[str, Any]:
+        """What other programs are told: ``time``, ``torn`` (paths), and by host ``n``, ``hash``,
+        ``received``, ``flags`` and ``duplicates``.
+        """
+        chains = list(self._chains.values())
+        return {
+            "time": self._clock().strftime(TIME),
+            "hosts": {it.host: {**vars(it.head), **self._counts[it.host]} for it in chains},
+            "torn": [path for it in chains for path in it.torn()],
+        }
+
+    def _chain(self, host: str) -> Chain:
+        if host not in self._chains:
+            here = Chain(self._path, host)
+            old = self._before.get(host) or {}
+            empty = {"host": 0, "json": 0, "last_flagged": None}
+            self._counts[host] = {
+                "flags": {**empty, **(old.get("flags") or {})},
+                "duplicates": old.get("duplicates", 0),
+            }
+            self._recent[host] = Recent()
+            self._chains[host] = here
+        return self._chains[host]

@@ -1,0 +1,119 @@
+"""What rsyslog hands every line to (omprog with confirmMessages): one JSON object a line on standard
+input, ``OK`` on standard output once it is in the chain of its host, or what went wrong; then rsyslog
+asks again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import syslog
+import threading
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from rocksalt.backup.manifest import canonical
+from rocksalt.errors import RocksaltError
+from rocksalt.logstash.receiving import files
+from rocksalt.logstash.receiving.store import Store, Unsynced
+
+EVERY = 1.0
+"""Seconds after which what was taken is on the disk, and the status tells of it."""
+_QUIET = 60.0
+"""Seconds for which the same trouble is not told again."""
+
+
+def run(settings: Mapping[str, Any], status: Path, source: BinaryIO, target: int) -> None:
+    """Takes lines until ``source`` ends. ``settings`` are those in receiver.json, ``status`` is the
+    file that tells how it goes, ``target`` a descriptor for the answers.
+    """
+    path = Path(settings["path"])
+    lock = files.locked(path)
+    store = Store(path, settings["hosts"], _before(status))
+    signal.signal(signal.SIGTERM, _end)
+    keeper = _Keeper(store, status)
+    keeper.start()
+    told = _Told()
+    try:
+        os.write(target, b"OK\n")
+        for line in source:
+            os.write(target, answer(store, line, told.tell))
+    finally:
+        keeper.end()
+        os.close(lock)
+
+
+def answer(store: Store, line: bytes, tell: Any) -> bytes:
+    """Takes one line; what rsyslog is to be told."""
+    try:
+        said = json.loads(line.decode(errors="surrogateescape"))
+        store.take(said["from"], said["raw"])
+    except (OSError, RocksaltError, ValueError, KeyError, TypeError) as error:
+        sentence = " ".join(f"a line was not kept and is tried again: {error}".split())
+        tell(sentence)
+        return f"Error: {sentence}\n".encode(errors="replace")
+    return b"OK\n"
+
+
+class _Told:
+    """Troubles in the host's own log, each once a minute."""
+
+    def __init__(self) -> None:
+        self._last = ("", 0.0)
+
+    def tell(self, sentence: str) -> None:
+        """Says it unless it was said just now."""
+        before, when = self._last
+        if sentence != before or time.monotonic() - when > _QUIET:
+            self._last = (sentence, time.monotonic())
+            syslog.syslog(syslog.LOG_ERR, sentence)
+
+
+class _Keeper(threading.Thread):
+    """Brings what was taken to the disk, and writes the status."""
+
+    def __init__(self, store: Store, status: Path):
+        super().__init__(daemon=True)
+        self._store, self._status = store, status
+        self._ended = threading.Event()
+
+    def run(self) -> None:
+        """Until :meth:`end`."""
+        while not self._ended.wait(EVERY):
+            self._keep()
+
+    def end(self) -> None:
+        """Once more, and no more."""
+        self._ended.set()
+        self.join()
+        self._keep()
+
+    def _keep(self) -> None:
+        if not self._store.dirty and self._status.exists():
+            return
+        try:
+            self._store.sync()
+        except Unsynced as error:
+            syslog.syslog(syslog.LOG_CRIT, str(error))
+            # Hosts were told that those lines arrived. They send the last ones again when they
+            # connect again, which they do when rsyslog starts anew.
+            os.kill(os.getppid(), signal.SIGTERM)
+            os._exit(1)
+        with contextlib.suppress(OSError):
+            files.replace(self._status, canonical(self._store.status()))
+
+
+def _before(status: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(status.read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _end(*_: object) -> None:
+    raise SystemExit(0)
