@@ -11,17 +11,13 @@ Its key is on this master alone, below ``/etc/rocksalt/monitoring-ca``, and what
 for monitoring and nothing else. Keys of minions never leave them.
 """
 
-import re
 import sys
 
 import salt.client
 
 from rocksalt.errors import Refused
-from rocksalt.host import Host
 from rocksalt.pki import authority as authorities
 from rocksalt.pki import certificates, enrolling
-
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]{0,62}")
 
 
 def __virtual__():
@@ -112,7 +108,8 @@ def client(name, request=None, days=None):
         salt-run monitoring.client icinga1 request=/root/icinga1.csr
     """
     office = _office()
-    return office.plainly("client", lambda: _client(office, str(name), request, days))
+    asked = str(request) if request else None
+    return office.plainly("client", lambda: office.outsider("client", str(name), asked, days))
 
 
 def issued():
@@ -154,13 +151,9 @@ def _office():
     return enrolling.Office("monitoring", __opts__.get("rocksalt_monitoring_ca"))
 
 
-def _days(known, days):
-    return int(days) if days is not None else known.days(enrolling.now())
-
-
 def _enrol(office, minions, asked, days):
     known = office.known
-    days = _days(known, days)
+    days = office.days(days)
 
     def bring(minion, _):
         """Asks, signs and brings."""
@@ -172,23 +165,3 @@ def _enrol(office, minions, asked, days):
         return f"{said}; until {authorities.stamp(certificates.expires(signed))}"
 
     return office.enrol(minions, asked, bring)
-
-
-def _client(office, name, request, days):
-    if not NAME.fullmatch(name):
-        raise Refused(f"{name!r} is no name of a host")
-    host, known, folder = Host(), office.known, f"{office.folder}/{authorities.CLIENTS}"
-    paths = {"certificate": f"{folder}/{name}.pem", "authority": f"{office.folder}/ca.pem"}
-    if request:
-        text = host.read(str(request))
-        if text is None:
-            raise Refused(f"{request} does not exist")
-        public = certificates.load_request(text, str(request)).public_key()
-    else:
-        key = certificates.new_key()
-        public, paths["key"] = key.public_key(), f"{folder}/{name}.key"
-    signed = known.client(public, name, _days(known, days), enrolling.now())
-    if not request:
-        host.write(paths["key"], certificates.key_pem(key), "0600")
-    host.write(paths["certificate"], certificates.pem(signed), "0644")
-    return {**paths, "expires": authorities.stamp(certificates.expires(signed))}

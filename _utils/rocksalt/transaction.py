@@ -50,6 +50,10 @@ class Transaction:
             text, mode = old, attributes.mode
             self._undo.append(lambda: self.host.write(path, text, mode))
 
+    def on_undo(self, step: Callable[[], object]) -> None:
+        """Has a step taken when everything is put back, after all that comes later."""
+        self._undo.append(step)
+
     def do(self, *command: str, undo: Sequence[str]) -> None:
         """Runs a command that another one takes back."""
         self._undo.append(lambda: self.host.run(*undo))

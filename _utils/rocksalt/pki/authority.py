@@ -22,7 +22,6 @@ from rocksalt.errors import Refused
 from rocksalt.host import Host
 from rocksalt.pki import certificates
 
-CLIENTS = "clients"
 _A_YEAR = 365
 _MOST_NAMES = 20
 _EARLIER = dt.timedelta(minutes=10)
@@ -140,6 +139,13 @@ class Authority:
                     f"certificate until {entry.expires}; salt-run {self.runner}.forget "
                     f"{entry.name} if it is gone"
                 )
+
+    def outsider(self, key: Any, name: str, days: int, now: dt.datetime) -> x509.Certificate:
+        """A certificate for a server that is no minion, of its public key."""
+        _refuse_weak(key, f"the key of {name}")
+        with lock(self.host, self.folder):
+            self._refuse_taken([name], name, now)
+            return self._sign(certificates.SERVER, key, name, (), days, now)
 
     def client(self, key: Any, name: str, days: int, now: dt.datetime) -> x509.Certificate:
         """A certificate for a client, of its public key."""

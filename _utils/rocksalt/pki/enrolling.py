@@ -6,6 +6,7 @@ import datetime as dt
 import logging
 import os
 import pwd
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +16,7 @@ from rocksalt.host import Host
 from rocksalt.pki import authority as authorities
 from rocksalt.pki import certificates
 
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]{0,62}")
 log = logging.getLogger(__name__)
 _SHOWN = 300
 _GIVEN = "the pillar brings its certificates, so they are not renewed here"
@@ -93,6 +95,40 @@ class Office:
     def forget(self, name: str) -> dict[str, Any]:
         """Strikes what was signed for a name."""
         return {"forgotten": self.known.forget(name, now())}
+
+    def outsider(
+        self, role: str, name: str, request: str | None, days: int | None
+    ) -> dict[str, Any]:
+        """Signs for a host that is no minion, as a ``client`` or a ``server``: from its request, or
+        with a key that is made here for root alone.
+
+        Returns ``{"certificate", "authority", "key": paths, "expires"}``.
+        """
+        if not NAME.fullmatch(name):
+            raise Refused(f"{name!r} is no name of a host")
+        host, known, folder = Host(), self.known, f"{self.folder}/{role}s"
+        paths = {"certificate": f"{folder}/{name}.pem", "authority": f"{self.folder}/ca.pem"}
+        key = None
+        if request:
+            text = host.read(request)
+            if text is None:
+                raise Refused(f"{request} does not exist")
+            public = certificates.load_request(text, request).public_key()
+        else:
+            key = certificates.new_key()
+            public, paths["key"] = key.public_key(), f"{folder}/{name}.key"
+        sign = known.client if role == certificates.CLIENT else known.outsider
+        signed = sign(public, name, self.days(days), now())
+        if key:
+            host.write(paths["key"], certificates.key_pem(key), "0600")
+        host.write(paths["certificate"], certificates.pem(signed), "0644")
+        return {**paths, "expires": authorities.stamp(certificates.expires(signed))}
+
+    def days(self, days: Any) -> int:
+        """How long a certificate is valid; a year where nobody says it, or as long as the authority
+        is.
+        """
+        return int(days) if days is not None else self.known.days(now())
 
     def enrol(
         self, minions: Minions, asked: Round, bring: Callable[[str, dict[str, Any]], str]
