@@ -1,9 +1,9 @@
 """The configuration of the rsyslog that receives lines (rsyslog 8.2302 and later).
 
-Every host has a port of its own, because imrelp checks the certificate of a client but does not tell
-whose it was; the name of the input is the host's. Each line goes to the writer as one JSON object
-that rsyslog makes, so that nothing in a line can pass for another line or another host. The writer
-confirms each: RELP acknowledges a line to its host after that, not before.
+Every host has a port of its own, because imrelp checks the certificate of a client but does not
+tell whose it was; the name of the input is the host's. Each line goes to the writer as one JSON
+object that rsyslog makes, so that nothing in a line can pass for another line or another host. The
+writer confirms each: RELP acknowledges a line to its host after that, not before.
 """
 
 from __future__ import annotations

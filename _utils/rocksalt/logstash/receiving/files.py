@@ -57,7 +57,7 @@ def opened(path: Path) -> BinaryIO:
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
         raise OSError(f"{path} is no file")
-    file = open(descriptor, "rb", 1 << 20)
+    file = open(descriptor, "rb", 1 << 20)  # noqa: SIM115
     return gzip.open(file) if path.name.endswith(".gz") else file  # type: ignore[return-value]
 
 

@@ -1,6 +1,6 @@
-"""What rsyslog hands every line to (omprog with confirmMessages): one JSON object a line on standard
-input, ``OK`` on standard output once it is in the chain of its host, or what went wrong; then rsyslog
-asks again.
+"""What rsyslog hands every line to (omprog with confirmMessages): one JSON object a line on
+standard input, ``OK`` on standard output once it is in the chain of its host, or what went wrong;
+then rsyslog asks again.
 """
 
 from __future__ import annotations
