@@ -1,0 +1,159 @@
+"""Makes a host what the checks expect, as one transaction: what cannot be is refused before
+anything is touched, and what fails is taken back.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from rocksalt import logstash, systemd
+from rocksalt.errors import Refused
+from rocksalt.host import Host
+from rocksalt.logstash import (
+    certified,
+    checks,
+    controls,
+    journald,
+    server,
+    shipper,
+    starting,
+    witness,
+)
+from rocksalt.logstash.facts import read_json
+from rocksalt.transaction import ASIDE, Transaction, systemctl
+
+_SHIPPER = {
+    *(controls.SERVICE, controls.OURS, controls.CURRENT, controls.MASKED),
+    *(controls.GENUINE, controls.PRIVATE),
+}
+"""Controls that a shipper starts anew for."""
+
+
+def enforce(host: Host, it: checks.Logstash, ids: Sequence[str]) -> None:
+    """Enforces the controls ``ids``. Raises :class:`Refused`; then either nothing was changed, or
+    everything was put back.
+    """
+    own = {*ids} & {*it.wanted}
+    if not own:
+        return
+    refuse(it)
+    change = Transaction(host)
+    with _undone(host, change, own):
+        restart_journal = journald.put(host, it, change, own)
+        _put(host, it, change, own)
+        systemctl(host, "daemon-reload")
+        if restart_journal:
+            journald.take_effect(host)
+        _take_effect(host, it, own)
+
+
+def refuse(it: checks.Logstash) -> None:
+    """What stands in the way, before anything is touched."""
+    found = [journald.too_large(it)] if {*journald.CHECKS} & {*it.wanted} else []
+    if it.setup.ships and controls.OURS in it.wanted:
+        found += _unresolved(it)
+    if found := list(filter(None, found)):
+        raise Refused("; ".join(found))
+
+
+def _unresolved(it: checks.Logstash) -> Iterator[str]:
+    """Names of log servers that have no address, unless the shipper knows them already: a name
+    service that is away is no reason to leave everything else as it is.
+    """
+    known: Any = (read_json(it.host, logstash.SHIPPER_CONFIG) or {}).get("servers") or []
+    names = {entry.get("host") for entry in known}
+    for entry in it.setup.servers:
+        name = entry["host"]
+        if not _is_address(name) and name not in names and not it.wires.resolves(name):
+            yield f"{it.setup.family.where('servers')}: {name} has no address"
+
+
+def _is_address(name: str) -> bool:
+    try:
+        return bool(ipaddress.ip_address(name))
+    except ValueError:
+        return False
+
+
+def _put(host: Host, it: checks.Logstash, change: Transaction, ids: set[str]) -> None:
+    """The files of all the parts that this host has in it."""
+    setup = it.setup
+    if setup.ships or setup.receives or setup.witnesses:
+        shipper.make_folders(host)
+    if setup.ships and {*shipper.CHECKS} & ids:
+        shipper.put(host, it, change, ids)
+    if setup.receives:
+        server.put(host, it, change, ids)
+    if setup.witnesses:
+        witness.put(host, it, change, ids)
+    if setup.ships or setup.receives:  # keys are for accounts that are there by now
+        certified.put(host, it, change, ids)
+
+
+def _take_effect(host: Host, it: checks.Logstash, ids: set[str]) -> None:
+    """Starts what was put; a shipper whose files are the same runs on."""
+    if it.setup.witnesses and ids & {*witness.CHECKS}:
+        witness.take_effect(host, it)
+    if it.setup.receives and ids & {*server.CHECKS, *certified.CHECKS}:
+        server.take_effect(host, it)
+    if it.setup.ships and ids & _SHIPPER and controls.SERVICE in it.wanted:
+        _start(host, it)
+
+
+def _start(host: Host, it: checks.Logstash) -> None:
+    """A shipper without a certificate would be believed by nobody: it waits for one."""
+    if it.certified:
+        starting.start(host, it)
+
+
+@contextlib.contextmanager
+def _undone(host: Host, change: Transaction, ids: set[str]) -> Iterator[None]:
+    """A change that fails is taken back, and what ran before runs on as it did."""
+    before = systemd.units(host, [logstash.SHIPPER_UNIT]).get(logstash.SHIPPER_UNIT, {})
+    try:
+        yield
+    except (Refused, OSError, LookupError) as error:
+        if before.get("UnitFileState") != "enabled":
+            host.run("systemctl", "disable", "--quiet", logstash.SHIPPER_UNIT)
+        if before.get("ActiveState") != "active":
+            host.run("systemctl", "stop", logstash.SHIPPER_UNIT)
+        failures = change.undo()
+        host.run("systemctl", "daemon-reload")
+        again = [journald.UNIT] if ids & {*journald.CHECKS} else []
+        again += [logstash.SHIPPER_UNIT] if before.get("ActiveState") == "active" else []
+        for unit in again:
+            ran = host.run("systemctl", "restart", unit)
+            failures += [" ".join((ran.err or ran.out).split())] if ran.status else []
+        outcome = "the old configuration is back"
+        if failures:
+            outcome = f"and going back failed, too: {'; '.join(failures)}"
+        raise Refused(f"{error}; {outcome}") from None
+
+
+# Taking it away -----------------------------------------------------------------------------------
+
+
+def leftovers(host: Host) -> list[str]:
+    """What the baseline put on the host and ``clean`` takes away. Keys, certificates, received logs
+    and what a witness signed stay.
+    """
+    parts = (shipper.leftovers(host), journald.leftovers(host))
+    others = (part.leftovers(host) for part in (server, witness))
+    return [path for part in (*parts, *others) for path in part]
+
+
+def clean(host: Host) -> None:
+    """Takes it away, and gives back what was put aside."""
+    if host.attributes(shipper.UNIT_PATH, follow=False):
+        host.run("systemctl", "disable", "--now", "--quiet", logstash.SHIPPER_UNIT)
+    for part in (witness, server):
+        part.clean(host)
+    for path in shipper.leftovers(host):
+        host.remove(path)
+    for path in (path for place in shipper.BESIDE for path in host.glob(place + ASIDE)):
+        host.rename(path, path.removesuffix(ASIDE))
+    journald.clean(host)
+    systemctl(host, "daemon-reload")

@@ -1,0 +1,60 @@
+"""Starts the shipper, and waits until it says that it runs with what is on the disk."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from rocksalt import logstash
+from rocksalt.errors import Refused
+from rocksalt.host import Host
+from rocksalt.logstash import shipper
+from rocksalt.logstash.facts import Facts, digest, read_json
+from rocksalt.transaction import systemctl
+
+PATIENCE = 15.0
+"""Seconds in which the shipper has to say how it is; the same once more for a log server."""
+PAUSE = 0.2
+
+
+def start(host: Host, it: Facts) -> None:
+    """Starts it anew on its files; :class:`Refused` where it does not come up. That it finds a log
+    server is waited for, but is no condition.
+    """
+    host.run("systemctl", "reset-failed", logstash.SHIPPER_UNIT)
+    systemctl(host, "enable", "--quiet", logstash.SHIPPER_UNIT)
+    systemctl(host, "restart", logstash.SHIPPER_UNIT)
+    wanted = digest(host.read(logstash.SHIPPER_CONFIG))
+    if not _within(it, lambda: _says(host, wanted)):
+        raise Refused(f"{logstash.SHIPPER_UNIT} does not start: {said(host)}")
+    _within(it, lambda: _probed(host))
+
+
+def _within(it: Facts, happened: Callable[[], bool]) -> bool:
+    """Whether something happens before patience ends."""
+    end = it.wires.clock() + PATIENCE
+    while not happened():
+        if it.wires.clock() >= end:
+            return False
+        it.wires.sleep(PAUSE)
+    return True
+
+
+def _says(host: Host, config: str) -> bool:
+    """Whether the process of the unit runs with this configuration."""
+    found = read_json(host, logstash.STATUS) or {}
+    process = shipper.main_process(host)
+    return bool(process) and (found.get("pid"), found.get("config")) == (process, config)
+
+
+def _probed(host: Host) -> bool:
+    """Whether a marked line of the running process arrived."""
+    found = read_json(host, logstash.STATUS) or {}
+    return bool(found.get("server") and (found.get("probe") or {}).get("acknowledged"))
+
+
+def said(host: Host) -> str:
+    """The last complaints of the shipper."""
+    how = ("--since=-1min", "--lines=20", "--output=cat", "--no-pager")
+    log = host.run("journalctl", *how, f"_SYSTEMD_UNIT={logstash.SHIPPER_UNIT}").out
+    found = [line.strip() for line in log.splitlines() if line.strip()]
+    return "; ".join(dict.fromkeys(found[-3:])) or "it does not say why"

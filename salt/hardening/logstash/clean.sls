@@ -1,0 +1,3 @@
+this host no longer ships, receives or witnesses logs:
+  hardening.absent:
+    - family: logstash

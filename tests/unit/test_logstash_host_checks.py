@@ -1,0 +1,564 @@
+"""rocksalt.logstash.checks: a host that ships, against the settings."""
+
+from __future__ import annotations
+
+import json
+import os
+
+import logstash_hosts
+import pytest
+from logstash_hosts import GIB, NOW, stamp
+
+from rocksalt import logstash
+from rocksalt.logstash import checks, controls, journald, shipper
+
+OWN = (controls.RECEIVED, *shipper.CHECKS, *journald.CHECKS)
+"""The controls that are not about certificates, log servers and witnesses."""
+
+
+@pytest.fixture
+def net(shipped, host):
+    return logstash_hosts.good(shipped, host)
+
+
+@pytest.fixture
+def differing(shipped, host, net):
+    """Control id -> problem or reason, of those that are not as expected."""
+
+    def call(**pillar) -> dict[str, str]:
+        it = logstash_hosts.comparison(shipped, host, net, **pillar)
+        want, seen = it.expected(), it.seen()
+        assert want.keys() == seen.keys()
+        assert all(seen[i].reason for i in want if seen[i].problem)
+        return {
+            i: seen[i].reason or f"{seen[i].actual}"
+            for i in OWN
+            if seen[i].problem or want[i] != seen[i].actual
+        }
+
+    return call
+
+
+def test_as_expected(differing):
+    assert differing() == {}
+
+
+def test_every_control_is_looked_at(shipped, host, net):
+    it = logstash_hosts.comparison(shipped, host, net)
+    assert it.seen().keys() == it.setup.family.controls.keys()
+
+
+def test_what_the_shipper_is_told(shipped, host, net):
+    it = logstash_hosts.comparison(
+        shipped, host, net,
+        logstash={"customer": "acme", "files": {"/var/log/app/*.log": "app"}, "ignore": ["/x/*"]},
+    )  # fmt: skip
+    found = json.loads(it.render()[logstash.SHIPPER_CONFIG])
+    masks = it.setup.settings["mask"]
+    assert found["host"] == "web1"
+    assert found["servers"] == [
+        {"host": "10.79.0.9", "port": 2601, "name": "logs1"},
+        {"host": "logs2", "port": 2700, "name": "logs2"},
+    ]
+    assert (found["ca"], found["certificate"], found["key"]) == (
+        *("/etc/rocksalt/logstash/ca.pem", "/etc/rocksalt/logstash/host.pem"),
+        "/etc/rocksalt/logstash/host.key",
+    )
+    assert found["files"]["/var/log/app/*.log"] == "app"
+    assert found["files"]["/var/log/dpkg.log"] == "packages"
+    assert found["files"]["/var/log/salt/minion"] == "salt"
+    assert found["files"]["/var/log/fail2ban.log"] == "fail2ban"
+    assert found["report"] == "/var/lib/rocksalt/last.json"
+    assert found["labels"] == {"role": "web,all", "customer": "acme"}
+    assert (found["ignore"], found["mask"]) == (["/x/*"], masks)
+    assert (found["limit"], found["at_limit"], found["probe"]) == (2000000, "block", 300)
+
+
+def test_less_is_shipped(shipped, host, net):
+    it = logstash_hosts.comparison(shipped, host, net, logstash={"datasets": ["auth"]}, roles={})
+    found = json.loads(it.render()[logstash.SHIPPER_CONFIG])
+    assert (found["datasets"], found["files"], found["report"]) == (["auth"], {}, "")
+    assert found["labels"] == {"role": "web,all"}
+
+
+def test_rendered_texts_can_be_told(shipped, host, net):
+    """The program is a zip, which Salt could not return as text."""
+    it = logstash_hosts.comparison(shipped, host, net)
+    assert set(it.render()) == {journald.DROP_IN, shipper.UNIT_PATH, logstash.SHIPPER_CONFIG}
+    json.dumps(it.render()).encode()
+
+
+def test_nobody_receives(shipped, host, net):
+    it = logstash_hosts.comparison(shipped, host, net, logstash={"servers": []})
+    want, seen = it.expected(), it.seen()
+    where = "hardening:logstash:servers is empty"
+    assert seen["LOG-001"].actual is False
+    assert seen["LOG-001"].reason == f"nobody receives the logs of this host: {where}"
+    for i in ("LOG-012", "LOG-013"):
+        assert (seen[i].actual, seen[i].problem) == (want[i], "")
+    skipped = {i: look.reason for i, look in seen.items() if look.problem == "skipped"}
+    nobody = "nobody receives the logs of this host (LOG-001)"
+    assert {r for i, r in skipped.items() if i < "LOG-016"} == {nobody}
+    assert set(OWN) - set(skipped) == {"LOG-001", "LOG-012", "LOG-013"}
+    assert all(want[i] is None for i in skipped)
+    assert list(it.render()) == [journald.DROP_IN]
+
+
+def test_roles_that_this_host_has_not(shipped, host, net):
+    seen = logstash_hosts.comparison(shipped, host, net).seen()
+    reasons = {i: look.reason for i, look in seen.items() if i > "LOG-100"}
+    assert {r for i, r in reasons.items() if i < "LOG-200"} <= {"this host is no log server"}
+    others = {r for i, r in reasons.items() if i > "LOG-200"}
+    assert others <= {"this host is no witness of log servers"}
+
+
+@pytest.mark.parametrize(
+    ("shown", "sentence"),
+    [
+        ({"ActiveState": "failed"}, "failed, enabled"),
+        ({"UnitFileState": "disabled"}, "active, disabled"),
+        ({"UnitFileState": ""}, "active, not there"),
+        ({"NeedDaemonReload": "yes"}, "active, enabled, not as on disk"),
+    ],
+)
+def test_the_unit(host, differing, shown, sentence):
+    logstash_hosts.unit(host, **shown)
+    assert differing()["LOG-002"] == sentence
+
+
+def test_stopped(host, differing):
+    logstash_hosts.unit(host, ActiveState="inactive")
+    found = differing()
+    assert set(found) == {"LOG-002", "LOG-004", "LOG-005", "LOG-006", "LOG-014"}
+    skipped = {found[i] for i in found if i != "LOG-002"}
+    assert skipped == {"the shipper does not run (LOG-002)"}
+
+
+def test_without_a_certificate(host, differing):
+    host.path(logstash.CERTIFICATE).unlink()
+    found = differing()
+    assert set(found) == {"LOG-002", "LOG-004", "LOG-005", "LOG-006", "LOG-014"}
+    assert set(found.values()) == {"the shipper has no certificate yet (LOG-008)"}
+
+
+@pytest.mark.parametrize(
+    ("path", "mode", "how"),
+    [
+        (logstash.SHIPPER, 0o755, "was edited, root:root 0755"),
+        (shipper.UNIT_PATH, 0o644, "was edited, root:root 0644"),
+        (logstash.SHIPPER_CONFIG, 0o600, "was edited, root:root 0600"),
+    ],
+)
+def test_edited_files(host, differing, path, mode, how):
+    host.put(path, '{"mask": ["(?P<secret>.+)"]}', mode)
+    found = differing()
+    assert found.pop("LOG-003") == f"{path} {how}"
+    changed = path == logstash.SHIPPER_CONFIG
+    assert set(found) == ({"LOG-004"} if changed else set())
+    host.path(path).unlink()
+    assert differing()["LOG-003"] == f"{path} does not exist"
+
+
+def test_access_to_files(host, differing):
+    host.path(logstash.SHIPPER_CONFIG).chmod(0o644)
+    host.owners[logstash.SHIPPER] = "ann"
+    assert differing() == {
+        "LOG-003": f"{logstash.SHIPPER} as rendered, ann:ann 0755; "
+        f"{logstash.SHIPPER_CONFIG} as rendered, root:root 0644"
+    }
+
+
+def test_what_changes_the_unit(host, differing):
+    host.put(f"{shipper.UNIT_PATH}.d/mine.conf", "[Service]\nUser=nobody\n")
+    logstash_hosts.unit(host, FragmentPath="/run/systemd/system/rocksalt-ship.service")
+    assert differing() == {
+        "LOG-003": f"{shipper.UNIT_PATH}.d/mine.conf changes the unit; "
+        "/run/systemd/system/rocksalt-ship.service changes the unit"
+    }
+
+
+def test_a_drop_in_for_every_service_is_not_about_us(host, differing):
+    logstash_hosts.unit(host, DropInPaths="/usr/lib/systemd/system/service.d/10-all.conf")
+    assert differing() == {}
+
+
+@pytest.mark.parametrize(
+    ("status", "sentence"),
+    [
+        ({"pid": 701}, f"what {logstash.STATUS} says is of process 701, not of the unit"),
+        (
+            {"config": "0" * 64},
+            f"the shipper was not started since {logstash.SHIPPER_CONFIG} changed",
+        ),
+        ({"time": stamp(61)}, f"the shipper hangs: it has said nothing since {stamp(61)}"),
+        ({"time": "soon"}, "the shipper hangs: it has said nothing since soon"),
+    ],
+)
+def test_the_running_shipper_is_another(host, differing, status, sentence):
+    logstash_hosts.said(host, **status)
+    assert differing() == {"LOG-004": sentence}
+
+
+def test_started_before_its_program(host, differing):
+    logstash_hosts.unit(host, ago=60)
+    wanted = f"{logstash.SHIPPER}, {shipper.UNIT_PATH}"
+    assert differing()["LOG-004"] == f"the shipper was not started since {wanted} changed"
+
+
+@pytest.mark.parametrize("text", [None, "", "[1]", "{"])
+def test_a_shipper_that_says_nothing(host, differing, text):
+    host.remove(logstash.STATUS)
+    if text is not None:
+        host.put(logstash.STATUS, text)
+    found = differing()
+    assert found["LOG-004"] == "the shipper hangs: it has said nothing since its start"
+    others = {found[i] for i in ("LOG-005", "LOG-006", "LOG-007")}
+    assert others == {"the shipper has not said yet how it is (LOG-004)"}
+    assert set(found) == {"LOG-004", "LOG-005", "LOG-006", "LOG-007"}
+
+
+@pytest.mark.parametrize(
+    ("status", "sentence"),
+    [
+        (
+            {"disconnected_since": stamp(30), "error": "logs1: certificate has expired"},
+            f"connected to no log server, not since {stamp(30)}: logs1: certificate has expired",
+        ),
+        (
+            {"connected_since": None},
+            "connected to no log server, not yet: none of 10.79.0.9:2601, logs2:2700 answers",
+        ),
+    ],
+)
+def test_not_connected(host, differing, status, sentence):
+    logstash_hosts.said(host, server=None, **status)
+    assert differing() == {"LOG-005": sentence}
+
+
+@pytest.mark.parametrize(
+    ("status", "sentence"),
+    [
+        ({"waiting": 7, "oldest_waiting": stamp(300)}, None),
+        (
+            {"waiting": 7, "oldest_waiting": stamp(301)},
+            f"7 lines wait, the oldest since {stamp(301)}",
+        ),
+        ({"waiting": 1999999}, None),
+        ({"waiting": 2000000}, "2000000 lines wait"),
+        (
+            {"waiting": 2000000, "full_since": stamp(9)},
+            f"more lines wait than hardening:logstash:limit allows since {stamp(9)}; all stay",
+        ),
+    ],
+)
+def test_waiting(host, differing, status, sentence):
+    logstash_hosts.said(host, **status)
+    assert differing() == ({"LOG-006": sentence} if sentence else {})
+
+
+def test_full_and_dropping(shipped, host, net, differing):
+    pillar = {"logstash": {"at_limit": "drop"}}
+    logstash_hosts.put_files(host, logstash_hosts.comparison(shipped, host, net, **pillar))
+    logstash_hosts.said(host, full_since=stamp(9))
+    assert differing(**pillar) == {
+        "LOG-006": f"more lines wait than hardening:logstash:limit allows since {stamp(9)}; "
+        "the oldest are dropped"
+    }
+
+
+LOOK = "look for what was to be hidden, then salt web1 logstash.accept"
+
+
+@pytest.mark.parametrize(
+    ("status", "accepted", "sentence"),
+    [
+        ({"dropped": 5}, None, f"5 dropped for there were too many; {LOOK}"),
+        (
+            {"lost": 3, "unknown_gaps": 1},
+            None,
+            f"3 gone before they were sent; 1 gaps of unknown size; {LOOK}",
+        ),
+        ({"dropped": 5, "lost": 3}, {"dropped": 5, "lost": 3}, None),
+        ({"dropped": 6, "lost": 3}, {"dropped": 5, "lost": 3},
+         f"1 dropped for there were too many; {LOOK}"),
+        ({"dropped": 4}, {"dropped": 5},
+         f"{logstash.POSITIONS} counts fewer than were accepted, so it was made anew; {LOOK}"),
+    ],
+)  # fmt: skip
+def test_dropped_and_lost(host, differing, status, accepted, sentence):
+    logstash_hosts.said(host, **status)
+    if accepted:
+        host.put(logstash.ACCEPTED, json.dumps(accepted))
+    assert differing() == ({"LOG-007": sentence} if sentence else {})
+
+
+def test_lost_lines_are_known_of_a_stopped_shipper(host, differing):
+    logstash_hosts.said(host, lost=2)
+    logstash_hosts.unit(host, ActiveState="inactive")
+    assert differing()["LOG-007"] == f"2 gone before they were sent; {LOOK}"
+
+
+def probed(seconds):
+    return {"mark": "x", "acknowledged": stamp(seconds)}
+
+
+NEVER = "no marked line has arrived since the shipper started"
+
+
+@pytest.mark.parametrize(
+    ("probe", "started", "sentence"),
+    [
+        (probed(660), 9999, None),
+        (probed(661), 9999, f"the last marked line that arrived did so at {stamp(661)}"),
+        (None, 600, None),
+        (None, 700, NEVER),
+        ({"mark": "x", "acknowledged": None}, 700, NEVER),
+    ],
+)
+def test_marked_lines(shipped, host, net, probe, started, sentence):
+    logstash_hosts.said(host, probe=probe)
+    logstash_hosts.unit(host, ago=started)
+    it = logstash_hosts.comparison(shipped, host, net)
+    seen = it.seen()["LOG-014"]
+    assert seen.reason == (sentence or "")
+    assert (seen.actual == it.expected()["LOG-014"] == "within 660 s") is (sentence is None)
+
+
+def test_masks_of_the_shipper_on_disk(shipped, host, differing):
+    config = json.loads(host.read(logstash.SHIPPER_CONFIG))
+    host.put(logstash.SHIPPER_CONFIG, json.dumps({**config, "mask": config["mask"][:1]}), 0o600)
+    assert differing()["LOG-015"] == (
+        f"{logstash.SHIPPER_CONFIG} lets out a password in an address, a JSON web token, "
+        "a private key, an access key of a cloud"
+    )
+
+
+@pytest.mark.parametrize("canary", shipper.CANARIES)
+def test_each_canary_is_of_a_mask(shipped, host, net, canary):
+    """Without any expression all of them get out, so each is one that a line may have."""
+    pillar = {"logstash": {"mask": ["(?P<secret>nothing-like-it)"]}}
+    it = logstash_hosts.comparison(shipped, host, net, **pillar)
+    logstash_hosts.put_files(host, it)
+    seen = it.seen()["LOG-015"]
+    assert seen.actual == [*shipper.CANARIES]
+    assert seen.reason.startswith("hardening:logstash:mask lets out a password in a setting, ")
+    assert seen.remedy == "manual"
+    assert canary in seen.reason
+
+
+def test_masks_that_cannot_be_read(host, differing):
+    host.put(logstash.SHIPPER_CONFIG, '{"mask": ["(?P<secret>"]}', 0o600)
+    assert "is no regular expression" in differing()["LOG-015"]
+    host.put(logstash.SHIPPER_CONFIG, "{", 0o600)
+    assert differing()["LOG-015"] == f"{logstash.SHIPPER_CONFIG} cannot be read"
+    host.remove(logstash.SHIPPER_CONFIG)
+    assert differing()["LOG-015"] == "the shipper has no configuration yet (LOG-003)"
+
+
+# Logs that stay -----------------------------------------------------------------------------------
+
+NAME = "name them in hardening:logstash:files, or in hardening:logstash:ignore"
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/var/log/app.log",
+        "/var/log/app/error.log",
+        "/var/log/app/east/access_log",
+        "/var/log/exim4/mainlog",
+        "/var/log/samba/log.smbd",
+        "/var/log/salt/cloud",
+        "/var/log/apt/deep/x.log",
+    ],
+)
+def test_a_log_that_nobody_ships(host, differing, path):
+    host.put(path, "a line\n")
+    assert differing() == {"LOG-011": f"nobody ships {path}: {NAME}"}
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/var/log/app.log.1",
+        "/var/log/app.log.2.gz",
+        "/var/log/app.log-20261122",
+        "/var/log/wtmp",
+        "/var/log/kern.log",
+        "/var/log/cloud-init-output.log",
+        "/var/log/unattended-upgrades/unattended-upgrades.log",
+        "/var/log/audit/audit.log",
+        "/var/log/installer/initial.log",
+        "/var/log/journal/0123/x.log",
+        "/var/log/rocksalt/db1/x.log",
+        "/var/log/a/b/c/deep.log",
+    ],
+)
+def test_what_need_not_be_named(host, differing, path):
+    host.put(path, "a line\n")
+    assert differing() == {}
+
+
+def test_logs_that_are_not_in_use(host, differing):
+    host.put("/var/log/old.log", "a line\n")
+    old = NOW.timestamp() - 8 * 86400
+    os.utime(host.path("/var/log/old.log"), (old, old))
+    host.path("/var/log/link.log").symlink_to("/etc/passwd")
+    host.path("/var/log/dir.log").mkdir()
+    assert differing() == {}
+
+
+def test_logs_that_are_named(shipped, host, net):
+    for name in ("a/x.log", "b/x.log", "c/x.log"):
+        host.put(f"/var/log/{name}", "a line\n")
+    pillar = {"files": {"/var/log/a/*.log": "a"}, "ignore": ["/var/log/b/x.*", "/var/*/x.log"]}
+    it = logstash_hosts.comparison(shipped, host, net, logstash=pillar)
+    assert it.seen()["LOG-011"].actual == ["/var/log/c/x.log"]
+
+
+def test_many_logs(shipped, host, net):
+    for number in range(5):
+        host.put(f"/var/log/{number}.log", "a line\n")
+    seen = logstash_hosts.comparison(shipped, host, net).seen()["LOG-011"]
+    assert seen.actual == [f"/var/log/{number}.log" for number in range(5)]
+    names = ", ".join(seen.actual[:4])
+    assert seen.reason == f"nobody ships {names} and others: {NAME}"
+
+
+def test_a_dataset_that_is_not_shipped(shipped, host, net):
+    host.put("/var/log/fail2ban.log", "a line\n")
+    pillar = {"datasets": ["journal"]}
+    it = logstash_hosts.comparison(shipped, host, net, logstash=pillar)
+    assert it.seen()["LOG-011"].actual == ["/var/log/fail2ban.log", "/var/log/salt/minion"]
+
+
+def test_received_logs_in_another_folder(shipped, host, net):
+    host.put("/var/log/others/db1/x.log", "a line\n")
+    receiver = {"receiver": {"path": "/var/log/others"}}
+    it = logstash_hosts.comparison(shipped, host, net, logstash=receiver)
+    assert it.seen()["LOG-011"].actual == []
+
+
+# The journal --------------------------------------------------------------------------------------
+
+
+def test_the_drop_in(shipped, host, net):
+    it = logstash_hosts.comparison(shipped, host, net)
+    assert journald.render(it).splitlines()[1:] == [
+        "",
+        "[Journal]",
+        "Storage=persistent",
+        "SystemMaxUse=1024M",
+        "SystemMaxFiles=100",
+        "MaxRetentionSec=0",
+        "RateLimitIntervalSec=0",
+        "RateLimitBurst=0",
+        "MaxLevelStore=debug",
+        "ReadKMsg=yes",
+    ]
+    large = logstash_hosts.comparison(shipped, host, net, logstash={"journal_size": 32768})
+    assert "SystemMaxUse=32768M\nSystemMaxFiles=512\n" in journald.render(large)
+
+
+LATER = "/etc/systemd/journald.conf.d/zzz.conf"
+
+
+@pytest.mark.parametrize(
+    ("text", "control", "sentence"),
+    [
+        ("Storage=volatile", "LOG-012", f"{LATER} says Storage=volatile, expected persistent"),
+        ("SystemMaxUse=", "LOG-012", f"{LATER} says SystemMaxUse=, expected 1024M"),
+        ("MaxRetentionSec=1day", "LOG-012", f"{LATER} says MaxRetentionSec=1day, expected 0"),
+        ("RateLimitBurst=9", "LOG-013", f"{LATER} says RateLimitBurst=9, expected 0"),
+        ("MaxLevelStore=err", "LOG-013", f"{LATER} says MaxLevelStore=err, expected debug"),
+    ],
+)
+def test_a_file_that_wins(host, differing, text, control, sentence):
+    logstash_hosts.journald_has(host, f"# {LATER}\n[Journal]\n; a comment\n{text}")
+    assert differing() == {control: sentence}
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["#Storage=none", "[Other]\nStorage=none", "[Journal]\nStorage=none\nStorage=persistent"],
+)
+def test_a_file_that_wins_nothing(host, differing, text):
+    logstash_hosts.journald_has(host, f"# {LATER}\n{text}")
+    assert differing() == {}
+
+
+def test_no_drop_in(host, differing):
+    host.answer(logstash_hosts.CAT, logstash_hosts.STOCK)
+    found = differing()
+    assert found["LOG-012"].startswith("no file says Storage, expected persistent; no file says")
+    assert found["LOG-013"].startswith("no file says RateLimitIntervalSec, expected 0;")
+    assert set(found) == {"LOG-012", "LOG-013"}
+
+
+def test_journald_runs_on_old_files(host, differing):
+    logstash_hosts.journal(host, ago=60)
+    why = f"journald was started before {journald.DROP_IN} changed"
+    assert differing() == {"LOG-012": why}
+    logstash_hosts.journal(host, state="failed")
+    assert differing() == {"LOG-012": "journald was started never"}
+
+
+def test_a_journal_in_memory(host, differing):
+    (host.path("/proc/200/fd/9")).unlink()
+    (host.path("/proc/200/fd/9")).symlink_to("/run/log/journal/0123/system.journal")
+    assert differing() == {"LOG-012": "journald keeps the journal in memory"}
+
+
+def test_a_disk_that_is_full(shipped, host, net):
+    net.disk = (10 * GIB, 2 * GIB)
+    it = logstash_hosts.comparison(shipped, host, net)
+    seen = it.seen()["LOG-012"]
+    assert seen.remedy == "manual"
+    assert seen.reason == (
+        "the journal may have 1024 MiB (hardening:logstash:journal_size), and has room for 512 "
+        "MiB, for journald leaves a part of the disk free; make room on the disk of /var/log"
+    )
+    net.disk = (100 * GIB, 5 * GIB)
+    assert logstash_hosts.comparison(shipped, host, net).seen()["LOG-012"].reason == ""
+
+
+def test_a_disk_that_is_too_small(differing, net):
+    net.disk = (GIB // 2, GIB // 2)
+    assert differing() == {
+        "LOG-012": "hardening:logstash:journal_size: 1024 MiB are more than the disk of /var/log "
+        "has, 512 MiB"
+    }
+
+
+@pytest.mark.parametrize(
+    ("line", "what"),
+    [
+        ("LogRateLimitIntervalUSec=30s", "LogRateLimitIntervalUSec=30s"),
+        ("LogLevelMax=3", "LogLevelMax=3"),
+        ("LogNamespace=own", "LogNamespace=own"),
+    ],
+)
+def test_units_with_limits_of_their_own(shipped, host, net, line, what):
+    shown = f"Id=cron.service\nLogLevelMax=-1\n\nId=app.service\n{line}\n"
+    host.answer(logstash_hosts.SHOW_ALL, shown)
+    seen = logstash_hosts.comparison(shipped, host, net).seen()["LOG-013"]
+    assert seen.reason == f"app.service keeps its lines from the journal: {what}"
+    assert (seen.remedy, seen.actual["units with limits of their own"]) == (
+        "manual", {"app.service": what},
+    )  # fmt: skip
+
+
+def test_systemd_does_not_answer(host, differing):
+    host.answer(logstash_hosts.CAT, status=1, err="Failed to\nread")
+    host.answer(logstash_hosts.SHOW_ALL, status=1, err="no bus")
+    why = "systemd-analyze cat-config systemd/journald.conf: Failed to read"
+    assert differing() == {"LOG-012": why, "LOG-013": why}
+    logstash_hosts.journald_has(host)
+    assert differing() == {"LOG-013": "systemctl show: no bus"}
+
+
+def test_a_waived_control_is_not_rendered(shipped, host, net, waiver):
+    it = logstash_hosts.comparison(shipped, host, net, waivers={"LOG-013": waiver()})
+    assert "RateLimit" not in journald.render(it)
+    assert "Storage=persistent" in journald.render(it)
+    assert checks.CHECKS.keys() >= {"LOG-013"}

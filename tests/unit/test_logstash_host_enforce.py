@@ -1,0 +1,314 @@
+"""rocksalt.logstash.enforce: a host that ships becomes what the checks expect, or stays as it is."""
+
+from __future__ import annotations
+
+import logstash_hosts
+import pytest
+from logstash_hosts import GIB, PID
+
+from rocksalt import logstash
+from rocksalt.errors import Refused
+from rocksalt.host import Ran
+from rocksalt.logstash import enforce, journald, shipper, starting
+from rocksalt.logstash.facts import digest
+from rocksalt.transaction import ASIDE
+
+RESTART = ("systemctl", "restart", logstash.SHIPPER_UNIT)
+RESTART_JOURNAL = ("systemctl", "restart", journald.UNIT)
+HOST_IDS = ["LOG-002", "LOG-003", "LOG-004", "LOG-012", "LOG-013", "LOG-015"]
+FILES = [*shipper.ACCESS, journald.DROP_IN]
+
+
+@pytest.fixture
+def net(shipped, host):
+    return logstash_hosts.good(shipped, host)
+
+
+@pytest.fixture
+def run(shipped, host, net):
+    """Enforces controls, all that a state may by default."""
+
+    def call(*ids, **pillar):
+        it = logstash_hosts.comparison(shipped, host, net, **pillar)
+        host.ran.clear()
+        enforce.enforce(host, it, ids or HOST_IDS)
+
+    return call
+
+
+@pytest.fixture
+def fresh(host, net):
+    """A host that has its certificates and nothing else of ours; the shipper that is started says
+    how it is.
+    """
+    for path in (*FILES, logstash.STATUS):
+        host.remove(path)
+    host.answer(logstash_hosts.CAT, logstash_hosts.STOCK)
+    logstash_hosts.unit(
+        host, ActiveState="inactive", UnitFileState="", FragmentPath="", MainPID="0"
+    )
+
+    def meanwhile(_):
+        if RESTART in host.ran:
+            logstash_hosts.unit(host)
+            logstash_hosts.said(host)
+
+    net.meanwhile = meanwhile
+    return net
+
+
+def contents(host):
+    return {path: host.read(path) for path in FILES}
+
+
+def test_a_fresh_host(shipped, host, fresh, run):
+    run()
+    it = logstash_hosts.comparison(shipped, host, fresh)
+    assert contents(host) == {**shipper.render(it), journald.DROP_IN: journald.render(it)}
+    assert {path: host.access(path) for path in shipper.ACCESS} == shipper.ACCESS
+    assert host.access(journald.DROP_IN) == "root:root 0644"
+    assert {path: host.access(path) for path in shipper.FOLDERS} == shipper.FOLDERS
+    order = [
+        *(("systemctl", "daemon-reload"), RESTART_JOURNAL, ("journalctl", "--flush")),
+        ("systemctl", "reset-failed", logstash.SHIPPER_UNIT),
+        ("systemctl", "enable", "--quiet", logstash.SHIPPER_UNIT),
+        RESTART,
+    ]
+    changes = [c for c in host.ran if c[1] != "show" and c[0] != "systemd-analyze"]
+    assert changes == order
+    logstash_hosts.journald_has(host)
+    seen = logstash_hosts.comparison(shipped, host, fresh).seen()
+    assert {i for i in HOST_IDS if seen[i].reason} == set()
+
+
+def test_nothing_is_done_where_nothing_differs(host, run):
+    """A highstate enforces the controls that differ, which are none here."""
+    before = contents(host)
+    run("LOG-001")
+    assert RESTART not in host.ran and RESTART_JOURNAL not in host.ran
+    assert contents(host) == before
+
+
+@pytest.mark.parametrize("ids", [["LOG-012"], ["LOG-013"]])
+def test_the_journal_alone(host, run, ids):
+    host.put(journald.DROP_IN, "[Journal]\n")
+    run(*ids)
+    assert RESTART_JOURNAL in host.ran and RESTART not in host.ran
+    assert "Storage=persistent" in host.read(journald.DROP_IN)
+
+
+def test_the_shipper_alone(host, run):
+    host.put(logstash.SHIPPER_CONFIG, "{}", 0o644)
+    run("LOG-003", "LOG-004")
+    assert RESTART in host.ran and RESTART_JOURNAL not in host.ran
+    assert host.access(logstash.SHIPPER_CONFIG) == "root:root 0600"
+
+
+def test_nobody_receives(host, run):
+    host.remove(journald.DROP_IN)
+    host.remove(logstash.SHIPPER)
+    run("LOG-012", "LOG-013", logstash={"servers": []})
+    assert host.read(journald.DROP_IN) is not None
+    assert host.read(logstash.SHIPPER) is None
+    assert RESTART not in host.ran
+
+
+def test_without_a_certificate_nothing_starts(host, fresh, run):
+    host.remove(logstash.KEY)
+    run()
+    assert host.read(logstash.SHIPPER_CONFIG) is not None
+    assert not [c for c in host.ran if logstash.SHIPPER_UNIT in c and c[1] in ("restart", "enable")]
+
+
+def test_waived_controls_are_left(host, fresh, run, waiver):
+    run(*HOST_IDS, waivers={"LOG-003": waiver(), "LOG-012": waiver(), "LOG-013": waiver()})
+    assert contents(host) == dict.fromkeys(FILES)
+    assert RESTART_JOURNAL not in host.ran
+
+
+# Refused ------------------------------------------------------------------------------------------
+
+
+def refused(run, *ids, **pillar):
+    with pytest.raises(Refused) as caught:
+        run(*ids, **pillar)
+    return str(caught.value)
+
+
+def test_a_name_without_an_address(host, fresh, run):
+    before = contents(host)
+    fresh.names.clear()
+    assert refused(run) == "hardening:logstash:servers: logs2 has no address"
+    assert contents(host) == before
+    assert [c for c in host.ran if c[:2] != ("systemctl", "show")] == []
+
+
+def test_a_name_that_the_shipper_knows_may_be_away(host, net, run):
+    """A name service that does not answer is no reason to leave everything else as it is."""
+    net.names.clear()
+    host.remove(shipper.UNIT_PATH)
+    run("LOG-003")
+    assert host.read(shipper.UNIT_PATH) is not None
+
+
+def test_a_disk_that_is_too_small(host, fresh, run):
+    before = contents(host)
+    fresh.disk = (GIB // 2, GIB // 4)
+    assert refused(run) == (
+        "hardening:logstash:journal_size: 1024 MiB are more than the disk of /var/log has, 512 MiB"
+    )
+    assert contents(host) == before
+
+
+# Undone -------------------------------------------------------------------------------------------
+
+
+def older(host):
+    """Files of ours as an older version wrote them."""
+    for path in FILES:
+        host.put(path, "older\n", 0o600)
+    return contents(host)
+
+
+def test_a_shipper_that_does_not_start(host, net, run):
+    before = older(host)
+    logstash_hosts.said(host)
+    host.answer("journalctl --since=-1min", "started\nno such module\n\nno such module\n")
+    said = refused(run)
+    assert said == (
+        f"{logstash.SHIPPER_UNIT} does not start: started; no such module; the old configuration "
+        "is back"
+    )
+    assert contents(host) == before
+    assert host.ran[-3:] == [("systemctl", "daemon-reload"), RESTART_JOURNAL, RESTART]
+    assert net.time >= starting.PATIENCE
+
+
+def test_one_that_did_not_run_before_does_not_run_after(host, fresh, run):
+    fresh.meanwhile = None
+    assert "it does not say why; the old configuration is back" in refused(run)
+    assert contents(host) == dict.fromkeys(FILES)
+    disable = ("systemctl", "disable", "--quiet", logstash.SHIPPER_UNIT)
+    stop = ("systemctl", "stop", logstash.SHIPPER_UNIT)
+    reload = ("systemctl", "daemon-reload")
+    assert host.ran[-4:] == [disable, stop, reload, RESTART_JOURNAL]
+
+
+def test_systemd_refuses(host, net, run):
+    before = older(host)
+    host.answer(" ".join(RESTART_JOURNAL), status=1, err="Job failed")
+    said = refused(run)
+    assert said == (
+        f"systemctl restart {journald.UNIT}: Job failed; and going back failed, too: Job failed"
+    )
+    assert contents(host) == before
+
+
+@pytest.mark.parametrize(
+    ("command", "answer", "sentence"),
+    [
+        ("journalctl --flush", Ran(1, "", "no access"), "journalctl --flush: no access"),
+        (logstash_hosts.SHOW_JOURNALD, Ran(0, "ActiveState=failed\n", ""),
+         f"{journald.UNIT} does not run"),
+    ],
+)  # fmt: skip
+def test_a_journald_that_does_not_work(host, run, command, answer, sentence):
+    before = older(host)
+    host.answers[tuple(command.split())] = answer
+    assert refused(run, "LOG-012") == f"{sentence}; the old configuration is back"
+    assert contents(host) == before
+
+
+# What others wrote --------------------------------------------------------------------------------
+
+LATER = "/etc/systemd/journald.conf.d/zzz.conf"
+
+
+def test_a_file_that_wins_is_put_aside(host, run):
+    host.put(LATER, "[Journal]\nStorage=none\n")
+    logstash_hosts.journald_has(host, f"# {LATER}\n[Journal]\nStorage=none\n")
+    run("LOG-012")
+    assert host.read(LATER) is None
+    assert host.read(LATER + ASIDE) == "[Journal]\nStorage=none\n"
+    enforce.clean(host)
+    assert host.read(LATER) == "[Journal]\nStorage=none\n"
+
+
+def test_a_file_that_says_the_same_stays(host, run):
+    host.put(LATER, "[Journal]\nStorage=persistent\nCompress=no\n")
+    text = "[Journal]\nStorage=persistent\nCompress=no\n"
+    logstash_hosts.journald_has(host, f"# {LATER}\n{text}")
+    run("LOG-012")
+    assert host.read(LATER) is not None
+
+
+def test_a_file_of_the_distribution_that_wins(host, run):
+    path = "/usr/lib/systemd/journald.conf.d/zzz.conf"
+    logstash_hosts.journald_has(host, f"# {path}\n[Journal]\nStorage=none\n")
+    assert refused(run, "LOG-012") == (
+        f"{path} beats {journald.DROP_IN}: take its options out of it; the old configuration is "
+        "back"
+    )
+
+
+def test_what_changes_the_unit_is_put_aside(host, run):
+    path = f"{shipper.UNIT_PATH}.d/mine.conf"
+    host.put(path, "[Service]\nUser=nobody\n")
+    run("LOG-003")
+    assert host.read(path) is None and host.read(path + ASIDE) is not None
+    logstash_hosts.unit(host, DropInPaths="/usr/lib/systemd/system/rocksalt-ship.service.d/x.conf")
+    assert refused(run, "LOG-003") == (
+        "/usr/lib/systemd/system/rocksalt-ship.service.d/x.conf changes rocksalt-ship.service: "
+        "remove it; the old configuration is back"
+    )
+    enforce.clean(host)
+    assert host.read(path) == "[Service]\nUser=nobody\n"
+
+
+# Waiting for the shipper --------------------------------------------------------------------------
+
+
+def test_a_log_server_is_waited_for(host, net, run):
+    """A healthy highstate ends with a first marked line that arrived; a log server that is away is
+    no failure.
+    """
+    logstash_hosts.said(host, server=None, probe=None)
+
+    def meanwhile(now):
+        if now > 4:
+            logstash_hosts.said(host)
+
+    net.meanwhile = meanwhile
+    run("LOG-002")
+    assert 4 < net.time < 5
+    net.time, net.meanwhile = 0.0, None
+    logstash_hosts.said(host, server=None, probe=None)
+    run("LOG-002")
+    assert starting.PATIENCE <= net.time < starting.PATIENCE + 1
+
+
+@pytest.mark.parametrize("other", [{"pid": PID + 1}, {"config": digest("older")}])
+def test_what_an_older_shipper_said_does_not_count(host, net, run, other):
+    logstash_hosts.said(host, **other)
+    assert "does not start" in refused(run, "LOG-002")
+
+
+# Taking it away -----------------------------------------------------------------------------------
+
+
+def test_clean(host, net):
+    host.put(logstash.POSITIONS, "{}")
+    found = enforce.leftovers(host)
+    assert found == [*shipper.ACCESS, logstash.STATUS, journald.DROP_IN]
+    enforce.clean(host)
+    assert enforce.leftovers(host) == []
+    stop = ("systemctl", "disable", "--now", "--quiet", logstash.SHIPPER_UNIT)
+    assert stop in host.ran and RESTART_JOURNAL in host.ran
+    kept = (logstash.AUTHORITY, logstash.CERTIFICATE, logstash.KEY, logstash.POSITIONS)
+    assert all(host.read(path) is not None for path in kept)
+
+
+def test_clean_where_nothing_is(host):
+    host.answer("systemctl")
+    enforce.clean(host)
+    assert host.ran == [("systemctl", "daemon-reload")]
