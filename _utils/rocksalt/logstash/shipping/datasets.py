@@ -1,0 +1,62 @@
+"""Which dataset a line belongs to, and where those are that the journal does not have."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from rocksalt.firewall.policy import LOG_PREFIX
+
+JOURNAL, AUTH, AUDIT, IPTABLES, FAIL2BAN, OSSEC, SALT, DRIFT = (
+    *("journal", "auth", "audit", "iptables", "fail2ban", "ossec", "salt", "drift"),
+)
+PROBE = "rocksalt.probe"
+FILES: dict[str, tuple[str, ...]] = {
+    SALT: tuple(
+        f"/var/log/salt/{it}" for it in ("minion", "master", "api", "key", "syndic", "proxy")
+    ),
+    AUDIT: ("/var/log/audit/audit.log",),
+    FAIL2BAN: ("/var/log/fail2ban.log",),
+    OSSEC: (
+        "/var/ossec/logs/ossec.log",
+        "/var/ossec/logs/active-responses.log",
+        "/var/ossec/logs/alerts/alerts.log",
+    ),
+}
+"""Globs of the files that a dataset has beside the journal."""
+
+STARTS = {
+    SALT: re.compile(rb"\d{4}-\d\d-\d\d "),
+    OSSEC: re.compile(rb"\*\* Alert |\d{4}/\d\d/\d\d |[A-Z][a-z]{2} [A-Z][a-z]{2} "),
+}
+"""How a record begins, where one may have several lines."""
+
+_AUTH_FACILITIES = frozenset(("4", "10"))
+_AUTH_PROGRAMS = frozenset(
+    (
+        *("sshd", "sshd-session", "sshd-auth", "sudo", "su", "login", "systemd-logind", "passwd"),
+        *("useradd", "usermod", "userdel", "groupadd", "groupmod", "groupdel", "chage", "gpasswd"),
+        *("chpasswd", "newgrp", "pkexec", "polkitd", "runuser", "cryptsetup", "unix_chkpwd"),
+    )
+)
+_PACKET = re.compile(r"\bIN=\S* OUT=\S* .*\bSRC=\S+ ")
+_PREFIXES = (("salt", SALT), ("fail2ban", FAIL2BAN), ("ossec", OSSEC))
+
+
+def of_journal(entry: Mapping[str, Any], message: str) -> str:
+    """The dataset of a journal's entry."""
+    transport = entry.get("_TRANSPORT")
+    if transport == "audit":
+        return AUDIT
+    if transport == "kernel":
+        packet = message.startswith(LOG_PREFIX) or ("SRC=" in message and _PACKET.search(message))
+        return IPTABLES if packet else JOURNAL
+    program = entry.get("SYSLOG_IDENTIFIER") or entry.get("_COMM") or ""
+    if entry.get("SYSLOG_FACILITY") in _AUTH_FACILITIES or program in _AUTH_PROGRAMS:
+        return AUTH
+    unit = entry.get("_SYSTEMD_UNIT") or ""
+    for prefix, dataset in _PREFIXES:
+        if str(program).startswith(prefix) or str(unit).startswith(prefix):
+            return dataset
+    return JOURNAL

@@ -1,0 +1,194 @@
+"""Documents in the Elastic Common Schema, one for each line, as the bytes that are sent.
+
+What is no field of the schema is below ``rocksalt``. Nothing is taken from a text before its
+secrets are out of it.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import time
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any
+
+from rocksalt.logstash.shipping import datasets, reading
+from rocksalt.logstash.shipping.mask import Masker
+
+Document = dict[str, Any]
+ECS = "8.17.0"
+LONGEST = 48 * 1024
+"""Bytes of a message as JSON; longer ones are sent in parts."""
+LEVELS = ("emerg", "alert", "crit", "err", "warning", "notice", "info", "debug")
+FACILITIES = (
+    *("kern", "user", "mail", "daemon", "auth", "syslog", "lpr", "news", "uucp", "cron"),
+    *("authpriv", "ftp", "ntp", "security", "console", "solaris-cron"),
+    *(f"local{number}" for number in range(8)),
+)
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), check_circular=False).encode
+
+
+def identity(*parts: object) -> str:
+    """An id that the same line always gets, and no other."""
+    return hashlib.sha256("\0".join(map(str, parts)).encode()).hexdigest()[:32]
+
+
+def stamp(micros: int) -> str:
+    """Microseconds since 1970 as a time in UTC."""
+    return f"{_second(micros // 1_000_000)}.{micros % 1_000_000:06d}Z"
+
+
+def now() -> int:
+    """Microseconds since 1970."""
+    return time.time_ns() // 1000
+
+
+@functools.lru_cache(64)
+def _second(seconds: int) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
+
+
+def plain(value: Any) -> str:
+    """A field of the journal as text: bytes come as numbers, what was given twice as a list."""
+    if isinstance(value, str):
+        return value
+    if not isinstance(value, list):
+        return "" if value is None else str(value)
+    if all(isinstance(it, int) for it in value):
+        return bytes(value).decode("utf-8", "backslashreplace")
+    return "\n".join(map(plain, value))
+
+
+class Maker:
+    """Makes the documents of one host."""
+
+    def __init__(self, host: str, labels: Mapping[str, str], masker: Masker):
+        self._host = host
+        self._masker = masker
+        self._common: Document = {"ecs": {"version": ECS}, "host": {"name": host}}
+        if labels:
+            self._common["labels"] = dict(labels)
+        self._command = functools.lru_cache(1024)(masker.mask)
+
+    def of_journal(
+        self, entry: Mapping[str, Any], moment: tuple[str, ...], wanted: Collection[str] | None
+    ) -> list[bytes]:
+        """The documents of an entry, none if its dataset is not among the ``wanted``; ``moment`` is
+        what stays of its cursor wherever it is kept.
+        """
+        message = plain(entry.get("MESSAGE"))
+        dataset = datasets.of_journal(entry, message)
+        if wanted is not None and dataset not in wanted:
+            return []
+        micros = entry.get("_SOURCE_REALTIME_TIMESTAMP") or entry["__REALTIME_TIMESTAMP"]
+        made = self._document(dataset, identity(self._host, *moment), int(plain(micros)))
+        self._describe(made, entry)
+        return self._finish(made, message, dataset, made["process"].get("name", ""))
+
+    def of_file(
+        self, dataset: str, path: str, place: tuple[str, int, int], data: bytes
+    ) -> list[bytes]:
+        """The documents of a record; ``place`` is the generation of its file and where it begins
+        and ends there.
+        """
+        text = data.decode("utf-8", "backslashreplace").rstrip("\r\n")
+        made = self._document(dataset, identity(self._host, *place), now())
+        made["log"] = {"file": {"path": path}}
+        made["rocksalt"] = {"offset": place[1]}
+        made["process"] = {}
+        return self._finish(made, text, dataset, "", path)
+
+    def of_own(self, dataset: str, key: str, message: str, extra: Document) -> list[bytes]:
+        """A document of our own; ``extra`` goes in as it is."""
+        made = self._document(dataset, key, now())
+        made["process"] = {}
+        for name, value in extra.items():
+            made[name] = {**made.get(name, {}), **value} if isinstance(value, dict) else value
+        return self._finish(made, message, "", "")
+
+    def _document(self, dataset: str, key: str, micros: int) -> Document:
+        event = {"id": key, "dataset": dataset, "kind": "event", "created": stamp(now())}
+        return {"@timestamp": stamp(micros), "event": event, **self._common}
+
+    def _describe(self, made: Document, entry: Mapping[str, Any]) -> None:
+        """What the journal knows of a line beside its text."""
+        get = entry.get
+        process: Document = {}
+        if name := get("SYSLOG_IDENTIFIER") or get("_COMM"):
+            process["name"] = self._command(plain(name))
+        if (pid := plain(get("_PID") or get("SYSLOG_PID"))).isdecimal():
+            process["pid"] = int(pid)
+        if executable := get("_EXE"):
+            process["executable"] = self._command(plain(executable))
+        if command := get("_CMDLINE"):
+            process["command_line"] = self._command(plain(command))
+        made["process"] = process
+        if user := get("_UID"):
+            made["user"] = {"id": plain(user)}
+        made["log"] = log = {}
+        if syslog := _syslog(plain(get("PRIORITY")), plain(get("SYSLOG_FACILITY"))):
+            if "severity" in syslog:
+                log["level"] = syslog["severity"]["name"]
+            if "name" in process:
+                syslog["appname"] = process["name"]
+            log["syslog"] = syslog
+        own = {"unit": get("_SYSTEMD_UNIT"), "transport": get("_TRANSPORT")}
+        made["rocksalt"] = {name: self._command(plain(it)) for name, it in own.items() if it}
+
+    def _finish(
+        self, made: Document, message: str, dataset: str, program: str, path: str = ""
+    ) -> list[bytes]:
+        """Masks, reads the text, and splits what is too long."""
+        text = self._masker.mask(message)
+        if dataset == datasets.AUDIT:
+            text = reading.without_hidden(text, self._masker)
+        reading.read(made, text, dataset, program, path)
+        for name in ("process", "log"):
+            if not made.get(name, True):
+                del made[name]
+        return list(_encoded(made, text))
+
+
+def _syslog(priority: str, facility: str) -> Document:
+    """``log.syslog``: its priority is what both make together. A new one each time."""
+    found: Document = {}
+    severity = int(priority) if priority.isdecimal() and len(priority) < 3 else 8
+    code = int(facility) if facility.isdecimal() and len(facility) < 4 else 24
+    if severity < len(LEVELS):
+        found["severity"] = {"code": severity, "name": LEVELS[severity]}
+    if code < len(FACILITIES):
+        found["facility"] = {"code": code, "name": FACILITIES[code]}
+    if len(found) == 2:
+        found["priority"] = code * 8 + severity
+    return found
+
+
+def _encoded(made: Document, text: str) -> Iterator[bytes]:
+    made["message"] = text
+    if len(text) < LONGEST // 6:
+        yield _bytes(made)
+        return
+    parts = list(_parts(text))
+    own, key = made.setdefault("rocksalt", {}), made["event"]["id"]
+    for number, part in enumerate(parts, 1):
+        made["message"] = part
+        if len(parts) > 1:
+            own["part"] = f"{number}/{len(parts)}"
+            made["event"]["id"] = f"{key}-{number}"
+        yield _bytes(made)
+
+
+def _parts(text: str) -> Iterator[str]:
+    """The text in pieces of which none is too long as JSON."""
+    start = 0
+    while start < len(text):
+        size = LONGEST
+        while len(_bytes(text[start : start + size])) > LONGEST:
+            size = size * 3 // 4
+        yield text[start : start + size]
+        start += size
+
+
+def _bytes(value: Any) -> bytes:
+    return _encode(value).encode("utf-8", "backslashreplace")

@@ -1,0 +1,293 @@
+"""One connection to a log server: TCP, TLS, RELP, without ever waiting."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import selectors
+import socket
+import ssl
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from rocksalt.errors import RocksaltError
+from rocksalt.logstash.shipping import relp
+from rocksalt.logstash.shipping.config import Config, Server
+
+CONNECT = 5.0
+"""Seconds until a server has to have taken the connection, with RELP."""
+SILENCE = 15.0
+"""Seconds in which something of what is under way has to be acknowledged."""
+_BUFFER = 256 * 1024
+_CHUNK = 65_536
+_NAMING, _CONNECTING, _SECURING, _OPENING, _READY, _CLOSED = range(6)
+_KEEPALIVE = {"TCP_KEEPIDLE": 5, "TCP_KEEPINTVL": 3, "TCP_KEEPCNT": 3, "TCP_USER_TIMEOUT": 15_000}
+_READ, _WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
+
+
+class Broken(RocksaltError):
+    """A connection cannot be made, or has ended."""
+
+
+def context(config: Config) -> ssl.SSLContext:
+    """What a connection needs of files, read anew; :class:`Broken` names the one that is wrong."""
+    made = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    made.minimum_version = ssl.TLSVersion.TLSv1_2
+    try:
+        made.load_verify_locations(config.ca)
+    except (OSError, ssl.SSLError) as error:
+        raise Broken(f"{config.ca} cannot be used as the authority: {_words(error)}") from None
+    try:
+        made.load_cert_chain(config.certificate, config.key)
+    except (OSError, ssl.SSLError) as error:
+        raise Broken(
+            f"{config.certificate} with {config.key} cannot be used: {_words(error)}"
+        ) from None
+    return made
+
+
+def stamps(config: Config) -> tuple[Any, ...]:
+    """What changes when one of the files does."""
+    found = []
+    for path in (config.ca, config.certificate, config.key):
+        with contextlib.suppress(OSError):
+            state = os.stat(path)
+            found.append((path, state.st_mtime_ns, state.st_ino, state.st_size))
+    return tuple(found)
+
+
+class Link:
+    """A connection from its beginning; ``ready`` once lines can be sent. Methods raise
+    :class:`Broken` with a sentence about what is wrong. Times are seconds of ``now``.
+    """
+
+    def __init__(self, server: Server, config: Config, now: float):
+        self.server, self.began, self.stamps = server, now, stamps(config)
+        self.expires: float | None = None
+        self._context = context(config)
+        self._state = _NAMING
+        self._socket: socket.socket | None = None
+        self._addresses: list[Any] = []
+        self._naming = _Naming(server)
+        self._out = bytearray()
+        self._parser = relp.Parser()
+        self._wants = 0
+        self._number = 1
+
+    @property
+    def ready(self) -> bool:
+        """Whether the server takes lines."""
+        return self._state == _READY
+
+    @property
+    def waiting(self) -> int:
+        """Bytes that the kernel has not taken."""
+        return len(self._out)
+
+    def interest(self) -> tuple[int, int]:
+        """File descriptor and events to wait for; -1 while there is none."""
+        if not self._socket:
+            return -1, 0
+        if self._state < _OPENING:
+            return self._socket.fileno(), self._wants or _WRITE
+        return self._socket.fileno(), _READ | (_WRITE if self._out else 0)
+
+    def send(self, data: bytes) -> int:
+        """Puts a line on its way; the number that its acknowledgement will have."""
+        self._number = relp.following(self._number)
+        self._out += relp.encode(self._number, relp.SYSLOG, data)
+        return self._number
+
+    def step(self, now: float) -> list[relp.Frame]:
+        """Does what can be done without waiting; the answers that came."""
+        try:
+            return self._step(now)
+        except ssl.SSLError as error:
+            raise Broken(self._refusal(error)) from None
+        except OSError as error:
+            raise Broken(f"{self.server}: {_words(error)}") from None
+        except relp.Garbled as error:
+            raise Broken(f"{self.server}: {error}") from None
+
+    def _step(self, now: float) -> list[relp.Frame]:
+        if self._state < _READY and now - self.began > CONNECT:
+            raise Broken(f"{self.server} does not answer within {CONNECT:g} seconds")
+        if self._state == _NAMING and self._naming.done:
+            self._addresses = self._naming.result(self.server)
+            self._connect()
+        if self._state == _CONNECTING:
+            self._connected()
+        if self._state == _SECURING:
+            self._secure()
+        if self._state < _OPENING:
+            return []
+        self._write()
+        found = self._read()
+        self._write()
+        return found
+
+    def close(self) -> None:
+        """Ends it; a farewell is said where that costs no time."""
+        if self._state == _READY and not self._out:
+            with contextlib.suppress(OSError, Broken):
+                self._out += relp.encode(relp.following(self._number), relp.CLOSE)
+                self._write()
+        self._state = _CLOSED
+        if self._socket:
+            self._socket.close()
+            self._socket = None
+
+    def _connect(self) -> None:
+        """Begins with the next address."""
+        family, _, _, _, address = self._addresses.pop(0)
+        self._socket = made = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+        made.setblocking(False)
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER)
+        made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for name, value in _KEEPALIVE.items():
+            made.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+        self._state, self._wants = _CONNECTING, _WRITE
+        made.connect_ex(address)
+
+    def _connected(self) -> None:
+        assert self._socket
+        code = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if code and self._addresses:
+            self._socket.close()
+            self._connect()
+            return
+        if code:
+            raise OSError(code, os.strerror(code))
+        try:
+            self._socket.getpeername()
+        except OSError as error:
+            if error.errno == errno.ENOTCONN:
+                return
+            raise
+        try:
+            self._socket = self._context.wrap_socket(
+                self._socket, server_hostname=self.server.name, do_handshake_on_connect=False
+            )
+        except (ValueError, UnicodeError) as error:
+            raise Broken(
+                f"{self.server} has no name that a certificate can have: {error}"
+            ) from None
+        self._state = _SECURING
+
+    def _secure(self) -> None:
+        assert isinstance(self._socket, ssl.SSLSocket)
+        try:
+            self._socket.do_handshake()
+        except ssl.SSLWantReadError:
+            self._wants = _READ
+            return
+        except ssl.SSLWantWriteError:
+            self._wants = _WRITE
+            return
+        shown = self._socket.getpeercert() or {}
+        if end := shown.get("notAfter"):
+            self.expires = float(ssl.cert_time_to_seconds(str(end)))
+        self._state = _OPENING
+        self._out += relp.encode(self._number, relp.OPEN, relp.OFFER)
+
+    def _write(self) -> None:
+        assert self._socket
+        while self._out:
+            try:
+                sent = self._socket.send(self._out[:_CHUNK])
+            except (ssl.SSLWantReadError, ssl.SSLWantWriteError, BlockingIOError):
+                return
+            del self._out[:sent]
+
+    def _read(self) -> list[relp.Frame]:
+        assert self._socket
+        found: list[relp.Frame] = []
+        while True:
+            try:
+                data = self._socket.recv(_CHUNK)
+            except (ssl.SSLWantReadError, ssl.SSLWantWriteError, BlockingIOError):
+                break
+            if not data:
+                raise Broken(self._ended())
+            found += self._parser.feed(data)
+        return self._opened(found) if self._state == _OPENING else self._answers(found)
+
+    def _opened(self, frames: list[relp.Frame]) -> list[relp.Frame]:
+        for frame in frames:
+            if frame.command != relp.ANSWER or not frame.accepted:
+                said = frame.data[:200].decode("utf-8", "backslashreplace")
+                raise Broken(f"{self.server} does not speak RELP with this host: {said}")
+            self._state = _READY
+        return []
+
+    def _answers(self, frames: list[relp.Frame]) -> list[relp.Frame]:
+        for frame in frames:
+            if frame.command == relp.FAREWELL:
+                raise Broken(f"{self.server} says that it ends")
+            if not frame.accepted:
+                said = frame.data[:200].decode("utf-8", "backslashreplace")
+                raise Broken(f"{self.server} does not take a line: {said}")
+        return frames
+
+    def _ended(self) -> str:
+        if self._state == _READY:
+            return f"{self.server} ended the connection"
+        return (
+            f"{self.server} ended the connection before it took a line: it may not know this"
+            " host's certificate, or have this port for another host"
+        )
+
+    def _refusal(self, error: ssl.SSLError) -> str:
+        if isinstance(error, ssl.SSLCertVerificationError):
+            return (
+                f"{self.server} has a certificate that is not to be trusted: {error.verify_message}"
+            )
+        if isinstance(error, ssl.SSLEOFError | ssl.SSLZeroReturnError):
+            return self._ended()
+        alert = (error.reason or "").partition("ALERT_")[2].lower().replace("_", " ")
+        if alert:
+            return f"{self.server} does not take this host's certificate: {alert}"
+        return f"{self.server}: TLS fails: {_words(error)}"
+
+
+class _Naming:
+    """Asks for the addresses of a name in a thread of its own, for that may wait."""
+
+    def __init__(self, server: Server):
+        self._found: list[Any] = []
+        self._error = ""
+        try:
+            self._ask(server, socket.AI_NUMERICHOST)
+            self.done = True
+        except OSError:
+            self.done = False
+            threading.Thread(target=self._try, args=(server,), daemon=True).start()
+
+    def _ask(self, server: Server, flags: int = 0) -> None:
+        self._found = socket.getaddrinfo(
+            server.host, server.port, type=socket.SOCK_STREAM, flags=flags
+        )
+
+    def _try(self, server: Server) -> None:
+        try:
+            self._ask(server)
+        except (OSError, UnicodeError) as error:
+            self._error = _words(error)
+        self.done = True
+
+    def result(self, server: Server) -> list[Any]:
+        if not self._found:
+            raise Broken(f"{server} has no address: {self._error}")
+        return self._found
+
+
+def _words(error: BaseException) -> str:
+    """An error of the system or of TLS in its own words."""
+    reason = getattr(error, "reason", None) or getattr(error, "strerror", None)
+    return str(reason or error)
+
+
+Factory = Callable[[Server, Config, float], Link]

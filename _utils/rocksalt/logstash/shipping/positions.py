@@ -1,0 +1,147 @@
+"""How far the log servers have the lines of each source, and how many they will never have.
+
+A position counts once the line before it was acknowledged some seconds ago: a log server that loses
+its last second in a power cut gets that again. Counters move with positions, so that a line that is
+passed over twice is counted once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Any
+
+from rocksalt.logstash.shipping import STATE_MODE
+from rocksalt.logstash.shipping.steps import Step
+
+RESEND = 5.0
+"""Seconds after its acknowledgement during which a line is sent again over a new connection."""
+DROPPED, LOST, GAPS = "dropped", "lost", "unknown_gaps"
+_SCHEMA = 1
+_STEP, _SAVE = 0.25, 1.0
+
+
+@dataclass
+class Passed:
+    """What was acknowledged in a moment: positions by source, counts, and the number of lines."""
+
+    at: float
+    positions: dict[str, Any] = field(default_factory=dict)
+    counts: dict[str, int] = field(default_factory=dict)
+    lines: int = 0
+
+
+class Positions:
+    """The file of positions, and what is about to get there. ``damaged`` is a sentence about the
+    file that was found, or empty.
+    """
+
+    def __init__(self, path: str, now: float):
+        self._path = path
+        self._passed: deque[Passed] = deque()
+        self._saved, self._changed = now, False
+        self.damaged = ""
+        self.counting: dict[str, Any] = {}
+        self.counts = dict.fromkeys((DROPPED, LOST, GAPS), 0)
+        try:
+            self._load()
+        except FileNotFoundError:
+            pass
+        except (OSError, ValueError, TypeError, AttributeError) as error:
+            self.damaged = f"{path} cannot be read, shipping starts with the current boot: {error}"
+            self.counts[GAPS] += 1
+            self._changed = True
+
+    def _load(self) -> None:
+        with open(self._path, "rb") as file:
+            value = json.load(file)
+        if value["schema"] != _SCHEMA:
+            raise ValueError(f"its schema is {value['schema']!r}, not {_SCHEMA}")
+        counts = {name: int(value["counts"][name]) for name in self.counts}
+        self.counting, self.counts = dict(value["positions"].items()), counts
+
+    def note(self, now: float, step: Step) -> None:
+        """All lines of a step were acknowledged."""
+        if not self._passed or now - self._passed[-1].at > _STEP:
+            self._passed.append(Passed(now))
+        last = self._passed[-1]
+        last.positions[step.source] = step.position
+        last.lines += len(step.lines)
+        for name, count in step.counts.items():
+            last.counts[name] = last.counts.get(name, 0) + count
+
+    def settle(self, now: float) -> None:
+        """Lets count what is old enough, and saves that."""
+        while self._passed and now - self._passed[0].at >= RESEND + _STEP:
+            self._count(self._passed.popleft())
+        if self._changed and now - self._saved >= _SAVE:
+            self.save(now)
+
+    def _count(self, passed: Passed) -> None:
+        for source, position in passed.positions.items():
+            self.counting[source] = position
+            if position is None:
+                del self.counting[source]
+        for name, count in passed.counts.items():
+            self.counts[name] += count
+        self._changed = True
+
+    def put(self, now: float, source: str, position: Any) -> None:
+        """Counts at once, and is on the disk before anything else happens."""
+        self._count(Passed(now, {source: position}))
+        self.save(now)
+
+    def rewind(self) -> int:
+        """Everything that does not count yet is as if it had not been; the number of its lines."""
+        lines = sum(it.lines for it in self._passed)
+        self._passed.clear()
+        return lines
+
+    @property
+    def latest(self) -> dict[str, Any]:
+        """The positions with those that do not count yet."""
+        found = dict(self.counting)
+        for passed in self._passed:
+            found.update(passed.positions)
+        return found
+
+    @property
+    def seen(self) -> dict[str, int]:
+        """The counters with what does not count yet."""
+        found = dict(self.counts)
+        for passed in self._passed:
+            for name, count in passed.counts.items():
+                found[name] += count
+        return found
+
+    def save(self, now: float) -> None:
+        """Writes the file."""
+        value = {"schema": _SCHEMA, "positions": self.counting, "counts": self.counts}
+        replace(self._path, json.dumps(value, indent=1), lasting=True)
+        self._saved, self._changed = now, False
+
+
+def replace(path: str, text: str, lasting: bool = False) -> None:
+    """Puts a file there in one step; ``lasting`` is on the disk when this returns."""
+    temporary = f"{path}.new"
+    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, STATE_MODE)
+    with os.fdopen(handle, "w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        if lasting:
+            os.fsync(handle)
+    os.replace(temporary, path)
+    if lasting:
+        with contextlib.suppress(OSError):
+            _synchronise(os.path.dirname(path))
+
+
+def _synchronise(folder: str) -> None:
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,336 @@
+"""Follows log files, through every way to rotate them."""
+
+from __future__ import annotations
+
+import glob
+import hashlib
+import os
+import re
+import secrets
+import stat
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from fnmatch import fnmatch
+from typing import Any
+
+from rocksalt.logstash.shipping.datasets import STARTS
+from rocksalt.logstash.shipping.events import Maker
+from rocksalt.logstash.shipping.events import now as micros
+from rocksalt.logstash.shipping.positions import DROPPED, GAPS
+from rocksalt.logstash.shipping.steps import Step
+
+PREFIX = "file:"
+SCAN = 1.0
+"""Seconds from one look for new files to the next."""
+UNFINISHED = 60.0
+"""Seconds that a line without its end may take, and that a file which was rotated is kept."""
+JOIN, MOST_LINES = 1.0, 64
+"""Seconds and number of lines in which a record has to be complete."""
+LONGEST = 1024 * 1024
+"""Bytes of a record; also those of the end of a large file that the first run begins with."""
+_CHUNK, _HEAD = 65_536, 256
+_TYPICAL = 120
+
+Remember = Callable[[str, Any], None]
+
+
+@dataclass
+class File:
+    """An open file. ``start`` is the offset of ``buffer``, of what was read and not yet taken;
+    ``meta`` what finds it again, and goes into its positions. After the offset ``keep``, ``skip``
+    records are passed over.
+    """
+
+    handle: int
+    path: str
+    dataset: str
+    generation: str
+    meta: dict[str, Any]
+    start: int = 0
+    size: int = 0
+    grew: float = 0.0
+    gone: bool = False
+    keep: int = 0
+    skip: int = 0
+    buffer: bytearray = field(default_factory=bytearray)
+
+    @property
+    def source(self) -> str:
+        """Its name among the positions."""
+        return PREFIX + self.generation
+
+    @property
+    def read(self) -> int:
+        """The offset up to which it was read."""
+        return self.start + len(self.buffer)
+
+    def position(self) -> list[Any]:
+        """Where it stands, and how to find it."""
+        return [self.start, self.meta]
+
+
+class Tail:
+    """All files as a source of steps. ``remember`` writes the position of a new file at once, so
+    that its lines have the same ids whatever happens.
+    """
+
+    def __init__(
+        self, files: Mapping[str, str], ignore: tuple[str, ...], maker: Maker, remember: Remember
+    ):
+        self._globs, self._ignore, self._maker = dict(files), ignore, maker
+        self._remember = remember
+        self._scan_at = 0.0
+        self.files: dict[str, File] = {}
+        self._lost: list[Step] = []
+
+    def start(self, positions: Mapping[str, Any], now: float) -> None:
+        """Goes to the positions; those whose file is gone are gaps."""
+        known = {it.removeprefix(PREFIX): at for it, at in positions.items() if _is_file(it)}
+        first = not positions
+        self._lost = []
+        for generation in [it for it in self.files if it not in known]:
+            os.close(self.files.pop(generation).handle)
+        for generation, position in known.items():
+            found = self.files.get(generation) or self._found(generation, position)
+            if found:
+                found.keep, found.skip = max(found.keep, found.start), 0
+                found.start, found.buffer, found.grew = position[0], bytearray(), now
+                self.files[generation] = found
+            elif position is not None:
+                self._lost.append(Step(PREFIX + generation, None, (), 0, {GAPS: 1}))
+        self._scan(now, first)
+
+    def _found(self, generation: str, position: Any) -> File | None:
+        """The file of a position, which may have another name now."""
+        if position is None:
+            return None
+        offset, meta = position
+        taken = {(it.meta["device"], it.meta["inode"]) for it in self.files.values()}
+        for path in _siblings(meta["path"], meta["inode"]):
+            made = _opened(path, meta["path"], meta["dataset"], generation)
+            if not made:
+                continue
+            same = (made.meta["device"], made.meta["inode"]) == (meta["device"], meta["inode"])
+            length, digest = meta["head"]
+            same &= made.size >= offset and _head(made.handle, length) == digest
+            if same and (meta["device"], meta["inode"]) not in taken:
+                made.meta = dict(meta)
+                return made
+            os.close(made.handle)
+        return None
+
+    def scan(self, now: float) -> None:
+        """Looks for new, renamed and deleted files, where it is time for that."""
+        if now >= self._scan_at:
+            self._scan(now, False)
+
+    def _scan(self, now: float, first: bool) -> None:
+        self._scan_at = now + SCAN
+        there = {(it.meta["device"], it.meta["inode"]): it for it in self.files.values()}
+        seen = set()
+        for pattern, dataset in self._globs.items():
+            for path in sorted(glob.glob(pattern)):
+                if any(fnmatch(path, it) for it in self._ignore):
+                    continue
+                try:
+                    state = os.stat(path)
+                except OSError:
+                    continue
+                key = (state.st_dev, state.st_ino)
+                if not stat.S_ISREG(state.st_mode) or key in seen:
+                    continue
+                seen.add(key)
+                if key not in there and (made := _opened(path, path, dataset)):
+                    made.start = _beginning(made) if first else 0
+                    made.grew = now
+                    self.files[made.generation] = made
+                    self._remember(made.source, made.position())
+        for key, file in there.items():
+            file.gone = key not in seen
+
+    @property
+    def pending(self) -> bool:
+        """Whether there is something to take without a look at the files."""
+        return bool(self._lost)
+
+    def take(self, count: int, now: float) -> Iterator[Step]:
+        """At most so many steps, from all files in turn."""
+        while self._lost:
+            yield self._lost.pop()
+        for file in list(self.files.values()):
+            share = max(count // 2, 8)
+            for step in self._of(file, share, now):
+                yield step
+                count -= 1
+            if count <= 0:
+                return
+
+    def _of(self, file: File, count: int, now: float) -> Iterator[Step]:
+        if not self._refill(file, now):
+            yield from self._truncated(file, now)
+            return
+        starts = STARTS.get(file.dataset)
+        idle = now - file.grew
+        whole = file.read >= file.size
+        final = whole and idle > JOIN
+        ended = whole and (idle > UNFINISHED or (file.gone and idle > JOIN))
+        while count > 0 and (length := _record(file.buffer, starts, final, ended)):
+            yield self._step(file, length)
+            count -= 1
+        if file.gone and whole and not file.buffer and idle > UNFINISHED:
+            os.close(file.handle)
+            del self.files[file.generation]
+            yield Step(file.source, None)
+
+    def _step(self, file: File, length: int) -> Step:
+        data = bytes(file.buffer[:length])
+        begin = file.start
+        del file.buffer[:length]
+        file.start += length
+        if file.skip and begin >= file.keep:
+            file.skip -= 1
+            return Step(file.source, file.position(), (), 0, {DROPPED: 1})
+        if not data.strip():
+            return Step(file.source, file.position())
+        place = (file.generation, begin, file.start)
+        lines = self._maker.of_file(file.dataset, file.meta["path"], place, data)
+        return Step(file.source, file.position(), tuple(lines), micros())
+
+    def _refill(self, file: File, now: float) -> bool:
+        """Reads on; False if the file was cut off."""
+        size = os.fstat(file.handle).st_size
+        if size < file.read:
+            return False
+        if size > file.size or (file.read < size and not file.buffer):
+            file.grew = now
+        file.size = size
+        if file.read < size and len(file.buffer) < max(_CHUNK, 2 * _last_line(file)):
+            file.buffer += os.pread(file.handle, _CHUNK, file.read)
+        if file.meta["head"][0] < _HEAD and size > file.meta["head"][0]:
+            length = min(size, _HEAD)
+            file.meta["head"] = [length, _head(file.handle, length)]
+        return True
+
+    def _truncated(self, file: File, now: float) -> Iterator[Step]:
+        """What was read and not sent goes first; then the file begins anew."""
+        counts = {GAPS: 1} if file.read < file.size else {}
+        while file.buffer:
+            length = _record(file.buffer, None, True, True)
+            yield self._step(file, length)
+        del self.files[file.generation]
+        made = _opened_as(file.handle, file.meta["path"], file.dataset)
+        made.grew, made.gone = now, file.gone
+        self.files[made.generation] = made
+        self._remember(made.source, made.position())
+        yield Step(file.source, None, (), 0, counts)
+
+    def waiting(self, positions: Mapping[str, Any]) -> dict[str, int]:
+        """About how many lines each path has behind its position."""
+        found: dict[str, int] = {}
+        for file in self.files.values():
+            offset = (positions.get(file.source) or [0])[0]
+            left = max(os.fstat(file.handle).st_size - offset, 0)
+            lines = -(-left // _TYPICAL)
+            found[file.meta["path"]] = found.get(file.meta["path"], 0) + lines
+        return found
+
+    def limit(self, most: int) -> None:
+        """Passes over the oldest lines where more wait than may."""
+        for file in self.files.values():
+            file.keep = max(file.keep, file.start)
+            left = (os.fstat(file.handle).st_size - file.keep) // _TYPICAL
+            file.skip = max(left - most, 0)
+
+    def state(self, positions: Mapping[str, Any]) -> dict[str, Any]:
+        """What the status says of each file."""
+        found = {}
+        for file in sorted(self.files.values(), key=lambda it: not it.gone):
+            offset = (positions.get(file.source) or [0])[0]
+            size = os.fstat(file.handle).st_size
+            found[file.meta["path"]] = {"dataset": file.dataset, "offset": offset, "size": size}
+        return found
+
+    def close(self) -> None:
+        """Closes all files."""
+        for file in self.files.values():
+            os.close(file.handle)
+        self.files.clear()
+
+
+def _is_file(source: str) -> bool:
+    return source.startswith(PREFIX)
+
+
+def _last_line(file: File) -> int:
+    """The length of what has no end yet, which may be longer than what is read at a time."""
+    return 0 if b"\n" in file.buffer else min(len(file.buffer), LONGEST)
+
+
+def _siblings(path: str, inode: int) -> list[str]:
+    """Where a file can be: at its path, or beside it under a name that begins like its own."""
+    folder, name = os.path.split(path)
+    try:
+        with os.scandir(folder) as entries:
+            near = [it.path for it in entries if it.name.startswith(name) and it.inode() == inode]
+    except OSError:
+        return []
+    return sorted(near)
+
+
+def _opened(path: str, known: str, dataset: str, generation: str = "") -> File | None:
+    """A file that is there under ``path`` and is ``known`` by another name."""
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
+    except OSError:
+        return None
+    return _opened_as(handle, known, dataset, generation)
+
+
+def _opened_as(handle: int, path: str, dataset: str, generation: str = "") -> File:
+    state = os.fstat(handle)
+    length = min(state.st_size, _HEAD)
+    meta = {
+        **{"path": path, "dataset": dataset, "device": state.st_dev, "inode": state.st_ino},
+        "head": [length, _head(handle, length)],
+    }
+    generation = generation or secrets.token_hex(8)
+    return File(handle, path, dataset, generation, meta, size=state.st_size)
+
+
+def _head(handle: int, length: int) -> str:
+    return hashlib.sha256(os.pread(handle, length, 0)).hexdigest()
+
+
+def _beginning(file: File) -> int:
+    """Where the first run begins with a file: at its beginning, or at a line near its end."""
+    if file.size <= LONGEST:
+        return 0
+    start = file.size - LONGEST
+    return start + os.pread(file.handle, LONGEST, start).find(b"\n") + 1
+
+
+def _record(buffer: bytearray, starts: re.Pattern[bytes] | None, final: bool, ended: bool) -> int:
+    """The length of the first record in a buffer, 0 if it is not complete. ``final`` says that no
+    further line belongs to it, ``ended`` that not even its last line will be completed.
+    """
+    end, lines = 0, 0
+    while True:
+        found = buffer.find(b"\n", end, LONGEST)
+        if found < 0:
+            break
+        end, lines = found + 1, lines + 1
+        if not starts or lines >= MOST_LINES:
+            return end
+        if end < len(buffer) and starts.match(buffer, end):
+            return end
+        if end < len(buffer) < end + _LONGEST_START and not final:
+            return 0
+    if len(buffer) >= LONGEST:
+        return end or LONGEST
+    if ended:
+        return len(buffer)
+    return end if final else 0
+
+
+_LONGEST_START = 16
+"""Bytes from which on it can be told whether a line begins a record."""

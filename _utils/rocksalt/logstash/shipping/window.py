@@ -1,0 +1,81 @@
+"""What is on its way to a log server and not acknowledged yet."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from rocksalt.logstash.shipping.link import SILENCE, Link
+from rocksalt.logstash.shipping.relp import Frame
+from rocksalt.logstash.shipping.steps import Step
+
+LINES = 256
+"""Most lines that are under way."""
+
+
+@dataclass
+class _Sent:
+    step: Step
+    open: int
+
+
+class Window:
+    """Steps in their order; one is done when all of its lines, and all before it, are acknowledged.
+    ``sent`` and ``acknowledged`` count lines.
+    """
+
+    def __init__(self) -> None:
+        self._steps: deque[_Sent] = deque()
+        self._open: dict[int, _Sent] = {}
+        self._heard = 0.0
+        self.sent = self.acknowledged = 0
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    @property
+    def room(self) -> int:
+        """How many lines may follow; 0 while more than half are under way, for many at once cost
+        less.
+        """
+        return LINES - len(self._open) if len(self._open) <= LINES // 2 else 0
+
+    @property
+    def oldest(self) -> int:
+        """When the oldest line was written, in microseconds since 1970; 0 without one."""
+        return next((it.step.micros for it in self._steps if it.step.micros), 0)
+
+    def add(self, link: Link, step: Step, now: float) -> None:
+        """Sends a step."""
+        if not self._open:
+            self._heard = now
+        sent = _Sent(step, len(step.lines))
+        for line in step.lines:
+            self._open[link.send(line)] = sent
+        self.sent += len(step.lines)
+        self._steps.append(sent)
+
+    def answered(self, frames: Iterable[Frame], now: float) -> None:
+        """Takes acknowledgements; what is unknown is one for an earlier time."""
+        for frame in frames:
+            if sent := self._open.pop(frame.number, None):
+                sent.open -= 1
+                self.acknowledged += 1
+                self._heard = now
+
+    def done(self) -> Iterator[Step]:
+        """The steps that are done, once each."""
+        while self._steps and not self._steps[0].open:
+            yield self._steps.popleft().step
+
+    def silent(self, now: float) -> bool:
+        """Whether the server has not acknowledged anything for too long."""
+        return bool(self._open) and now - self._heard > SILENCE
+
+    def forget(self) -> int:
+        """Gives up on what is under way; the number of lines."""
+        count = len(self._open)
+        self._steps.clear()
+        self._open.clear()
+        return count
