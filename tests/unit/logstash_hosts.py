@@ -68,7 +68,7 @@ def comparison(shipped: Any, host: Any, net: Net, **pillar: Any) -> checks.Logst
 
 
 def unit(host: Any, ago: float = -60, **other: str) -> None:
-    """What systemd shows of the shipper; it began a minute from now, after all that a test writes."""
+    """What systemd shows of the shipper; it began after all that a test writes."""
     shown = {
         "Id": logstash.SHIPPER_UNIT,
         "ActiveState": "active",
@@ -134,7 +134,7 @@ def good(shipped: Any, host: Any) -> Net:
     host.path(logstash.FOLDER).chmod(0o755)
     put_files(host, comparison(shipped, host, net))
     said(host)
-    host.path(logstash.STATE).chmod(0o700)
+    host.path(logstash.STATE).chmod(0o750)
     for name in ("syslog", "auth.log", "dpkg.log", "apt/term.log", "salt/minion", "faillog"):
         host.put(f"/var/log/{name}", "a line\n")
     host.put("/var/log/apt/eipp.log.xz", "packed")

@@ -149,5 +149,5 @@ def test_verify_that_fails(host):
         asking.verify(host)
     host.put(logstash.RECEIVER_CONFIG, "{}")
     host.answer(VERIFY, status=1, err="rocksalt-logs: it has no\nlines")
-    with pytest.raises(Refused, match="rocksalt-logs verify: rocksalt-logs: it has no lines$"):
+    with pytest.raises(Refused, match=r"rocksalt-logs verify: rocksalt-logs: it has no lines$"):
         asking.verify(host)

@@ -1,4 +1,4 @@
-"""rocksalt.logstash.enforce: a host that ships becomes what the checks expect, or stays as it is."""
+"""rocksalt.logstash.enforce: a host becomes what the checks expect, or stays as it is."""
 
 from __future__ import annotations
 
