@@ -36,7 +36,6 @@ _FIELDS: dict[str, dict[str, Any]] = {
     "sequence": {"type": "integer", "min": 1, "required": True},
     "previous": {"type": "string", "pattern": "([0-9a-f]{64})?", "required": True},
     "time": {"type": "string", "pattern": "[0-9-]{10}T[0-9:]{8}Z", "required": True},
-    "heads": {"type": "mapping", "values": {"type": "list"}, "required": True},
 }
 
 
@@ -69,20 +68,29 @@ def read(text: bytes) -> Entry:
         value = json.loads(text)
     except (ValueError, RecursionError):
         raise Unverified("is no JSON") from None
+    heads = value.pop("heads", None) if isinstance(value, dict) else None
     if found := schema.problems(value, {"type": "mapping", "fields": _FIELDS}, "it"):
         raise Unverified("; ".join(found))
-    for host, head in value["heads"].items():
-        good = HOST.fullmatch(host) and len(head) == 2 and type(head[0]) is int and head[0] > 0
-        if not good or not isinstance(head[1], str) or not _HASH.fullmatch(head[1]):
+    if not isinstance(heads, dict):
+        raise Unverified("has no heads")
+    for host, head in heads.items():
+        if not HOST.fullmatch(host) or not _is_head(head):
             raise Unverified(f"has no number and hash for {host!r}")
     try:
         names.parsed(value["time"])
     except ValueError:
         raise Unverified(f"has {value['time']}, which is no time") from None
-    heads = {host: (n, own) for host, (n, own) in value["heads"].items()}
+    heads = {host: (n, own) for host, (n, own) in heads.items()}
     return Entry(
         value["server"], value["sequence"], value["previous"], value["time"], heads, digest(text)
     )
+
+
+def _is_head(value: object) -> bool:
+    match value:
+        case [int(n), str(own)]:
+            return not isinstance(n, bool) and n > 0 and _HASH.fullmatch(own) is not None
+    return False
 
 
 class Ledger:

@@ -9,7 +9,7 @@ from typing import Any
 from rocksalt.backup.errors import BackupError, Unverified
 from rocksalt.backup.manifest import digest
 from rocksalt.backup.vaults.session import Session
-from rocksalt.backup.vaults.wire import Broken
+from rocksalt.backup.vaults.wire import Broken, Wire
 from rocksalt.errors import RocksaltError
 from rocksalt.logstash.receiving import ledger, witness
 
@@ -40,7 +40,9 @@ class Witness:
         self._settings, self._client = settings, client
         self._who = f"the witness {settings['host']}"
         try:
-            self._session = Session(self._who, self.program, settings, TIMEOUT, key, _COMMAND)
+            self._session: Session | None = Session(
+                self._who, self.program, settings, TIMEOUT, key, _COMMAND
+            )
         except BackupError as error:
             raise Away(str(error)) from None
 
@@ -80,21 +82,31 @@ class Witness:
 
     def close(self) -> None:
         """Ends the session."""
-        self._session.end()
+        self._end()
+
+    def _end(self) -> str:
+        """What ssh said, until the end."""
+        session, self._session = self._session, None
+        return session.end()[1] if session else ""
+
+    def _wire(self) -> Wire:
+        if self._session is None:
+            raise Broken("ended the session")
+        return self._session.wire
 
     def _body(self, size: int) -> bytes:
         data = bytearray()
         try:
             while len(data) < size:
-                data += self._session.wire.read(size - len(data))
+                data += self._wire().read(size - len(data))
         except Broken as error:
             raise self._gone(error) from None
         return bytes(data)
 
     def _ask(self, line: Mapping[str, Any]) -> dict[str, Any]:
         try:
-            self._session.wire.send(line)
-            answer = self._session.wire.receive()
+            self._wire().send(line)
+            answer = self._wire().receive()
         except Broken as error:
             raise self._gone(error) from None
         if not answer:
@@ -104,7 +116,7 @@ class Witness:
         return answer
 
     def _gone(self, error: Broken) -> Away:
-        said = self._session.end()[1]
+        said = self._end()
         for pattern, sentence in _DENIED:
             if pattern in said:
                 return Away(f"{self._who} {sentence}")
