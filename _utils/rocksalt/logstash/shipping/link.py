@@ -212,6 +212,8 @@ class Link:
                 break
             if not data:
                 raise Broken(self._ended())
+            # Servers send small answers and wait for the kernel to acknowledge each of them.
+            self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
             found += self._parser.feed(data)
         return self._opened(found) if self._state == _OPENING else self._answers(found)
 
