@@ -164,6 +164,65 @@ def strangers(host: Host, group: str) -> list[str]:
     return sorted(database.read(host).members.get(group, set()) - {group})
 
 
+# The log server's ---------------------------------------------------------------------------------
+
+
+def server_given(it: Facts) -> dict[str, str]:
+    """Path -> content of what the pillar gives for a log server as well: a certificate that is for
+    one, and its key.
+    """
+    found = roles.given(it.setup)
+    text = found.get(logstash.CERTIFICATE)
+    if not text or not it.setup.receives:
+        return {}
+    own = certificates.load(text, it.setup.family.where("certificate"))
+    if certificates.SERVER not in certificates.usages(own[0]):
+        return {}
+    key = found.get(logstash.KEY) or it.host.read(logstash.KEY)
+    return {logstash.SERVER_CERTIFICATE: text, **({logstash.SERVER_KEY: key} if key else {})}
+
+
+def _serving_expected(it: Facts) -> dict[str, Any]:
+    given = dict.fromkeys(server_given(it), _AS_GIVEN)
+    return {"problems": [], "names": roles.called(it.setup), **given}
+
+
+def _serving_seen(it: Facts) -> Seen:
+    found, called = held.read(it.host, SERVER), roles.called(it.setup)
+    given = server_given(it)
+    actual: dict[str, Any] = {
+        path: _AS_GIVEN if it.host.read(path) == text else _ANOTHER for path, text in given.items()
+    }
+    differing = [path for path, state in actual.items() if state == _ANOTHER]
+    problems = place_problems(found, SERVER, it) or list(found.problems.values())
+    why = [f"{path} is not what the pillar gives" for path in differing]
+    names = certificates.names(found.chain[0]) if found.chain else called
+    lacking = [name for name in called if not _is_for(name, names)]
+    if lacking:
+        why.append(
+            f"{logstash.SERVER_CERTIFICATE} is for {', '.join(names) or 'nobody'}, and hosts call "
+            f"this log server {', '.join(lacking)}"
+        )
+    if problems or lacking:
+        why.append(_how_to_get(it))
+    actual |= {"problems": problems, "names": [name for name in called if name not in lacking]}
+    return Seen(actual, some([*problems, *why]), remedy="" if differing else "manual")
+
+
+def _is_for(name: str, names: list[str]) -> bool:
+    star = f"*.{name.partition('.')[2]}"
+    return bool({name.lower(), star.lower()} & {known.lower() for known in names})
+
+
+def _how_to_get(it: Facts) -> str:
+    if roles.given(it.setup):
+        where = it.setup.family.where("certificate")
+        return f"{where}: give one that is for a server as well, by that name"
+    return f"bring one from the master: {ENROL} {it.setup.minion}"
+
+
+SERVER_CHECKS: Checks = {controls.SERVER_GENUINE: (_serving_expected, _serving_seen)}
+
 # The change ---------------------------------------------------------------------------------------
 
 CHECKS: Checks = {
@@ -183,7 +242,11 @@ def put(host: Host, it: Facts, change: Transaction, ids: Collection[str]) -> Non
         for path, text in roles.given(it.setup).items():
             if host.read(path) != text or host.path(path).is_symlink():
                 change.write(path, text, "0600")
-    if {controls.GENUINE, controls.PRIVATE} & {*ids}:
+    if controls.SERVER_GENUINE in ids:
+        for path, text in server_given(it).items():
+            if host.read(path) != text or host.path(path).is_symlink():
+                change.write(path, text, "0600")
+    if {controls.GENUINE, controls.PRIVATE, controls.SERVER_GENUINE} & {*ids}:
         secure(host, it)
 
 

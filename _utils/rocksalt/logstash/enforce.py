@@ -95,8 +95,6 @@ def _put(host: Host, it: checks.Logstash, change: Transaction, ids: set[str]) ->
 
 def _take_effect(host: Host, it: checks.Logstash, ids: set[str]) -> None:
     """Starts what was put; a shipper whose files are the same runs on."""
-    if it.setup.witnesses and ids & {*witness.CHECKS}:
-        witness.take_effect(host, it)
     if it.setup.receives and ids & {*server.CHECKS, *certified.CHECKS}:
         server.take_effect(host, it)
     if it.setup.ships and ids & _SHIPPER and controls.SERVICE in it.wanted:

@@ -59,7 +59,7 @@ def witness_account(setup: Setup) -> forced.Forced:
     lines = ["# Written by rocksalt; state.apply hardening.logstash undoes a change here."]
     for name, client in sorted(witness(setup)["clients"].items()):
         kind, key = client["key"].split()[:2]
-        command = f"{logstash.LOGS} witness --client {name}"
+        command = f"{logstash.LOGS} witness --key {logstash.WITNESS_KEY} --client {name}"
         lines.append(f'restrict,command="{command}" {kind} {key} {name}')
     file = forced.key_file(setup.baseline, user, WITNESS_HOME)
     return forced.Forced(user, WITNESS_HOME, file, "\n".join([*lines, ""]))

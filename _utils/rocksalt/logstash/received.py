@@ -1,0 +1,223 @@
+"""What a log server received: from whom, whether it is unchanged and witnessed, and who can read
+it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from rocksalt import access, logstash, systemd
+from rocksalt.errors import Refused
+from rocksalt.findings import Seen, some
+from rocksalt.host import Host
+from rocksalt.logstash import certified, controls, roles
+from rocksalt.logstash.facts import Checks, Facts, read_json
+
+STATUS = f"{logstash.RECEIVING}/status.json"
+HEADS = f"{logstash.RECEIVING}/heads.json"
+VERIFIED = f"{logstash.RECEIVING}/verified.json"
+STRICT = f"{logstash.USER}:{logstash.USER} 0750"
+_DAY = 86400
+_CHECKED, _WITNESSED = 2 * _DAY, 300
+_MOST = 50_000
+_FLAGGED = {"host": "name another host", "json": "are no JSON"}
+_GROUP = f"in the group {logstash.USER}"
+
+
+# From whom ----------------------------------------------------------------------------------------
+
+
+def _heard_expected(it: Facts) -> dict[str, str]:
+    own = roles.receiver(it.setup)
+    return dict.fromkeys(sorted(own["hosts"]), f"heard within {own['silent']} s, under its name")
+
+
+def _heard_seen(it: Facts) -> Seen:
+    said = read_json(it.host, STATUS)
+    started = systemd.started(it.host, logstash.RECEIVER_UNIT)
+    wanted, why = _heard_expected(it), []
+    silent, hosts = roles.receiver(it.setup)["silent"], (said or {}).get("hosts") or {}
+    up = it.now.timestamp() - started if started else None
+    actual = {}
+    for host, good in wanted.items():
+        state = _state(it, hosts.get(host) or {}, silent, up)
+        actual[host] = state or good
+        why += [f"{host} {state}"] if state else []
+    return Seen(actual, some(why))
+
+
+def _state(it: Facts, known: Mapping[str, Any], silent: int, up: float | None) -> str:
+    """What is wrong with a host, the rest of a sentence. It has had ``up`` seconds to send."""
+    last = known.get("received")
+    age = it.age(last)
+    waits = min((n for n in (age, up) if n is not None), default=None)
+    if waits is None or waits > silent:
+        return f"sent its last line at {last}" if last else "has not sent a line yet"
+    flags = known.get("flags") or {}
+    flagged = it.age(flags.get("last_flagged"))
+    if flagged is None or flagged > _DAY:
+        return ""
+    found = [f"{flags[kind]} {words}" for kind, words in _FLAGGED.items() if flags.get(kind)]
+    return f"sent lines of which {' and '.join(found)}, last at {flags['last_flagged']}"
+
+
+# Unchanged and witnessed --------------------------------------------------------------------------
+
+
+def _verified_expected(it: Facts) -> dict[str, Any]:
+    return {"checked": "within 2 days", "problems": []}
+
+
+def _verified_seen(it: Facts) -> Seen:
+    found = read_json(it.host, VERIFIED)
+    if found is None:
+        unit = f"{logstash.VERIFY_UNIT}.service"
+        return Seen(None, f"nothing was ever checked: systemctl start {unit}")
+    actual, why = _verified_expected(it), []
+    age = it.age(found.get("time"))
+    if age is None or age > _CHECKED:
+        actual["checked"] = f"at {found.get('time')}"
+        why.append(f"the last check was at {found.get('time')}")
+    hosts = found.get("hosts") or {}
+    problems = [f"{host}: {it_}" for host in sorted(hosts) for it_ in hosts[host]["problems"]]
+    problems += found.get("problems") or []
+    if not found.get("ok") and not problems:
+        problems = ["the last check failed"]
+    actual["problems"] = problems
+    return Seen(actual, some([*problems, *why]))
+
+
+def is_verified(it: Facts) -> bool:
+    """Whether the last check is young and found nothing."""
+    return bool(_verified_seen(it).actual == _verified_expected(it))
+
+
+def _witnessed_seen(it: Facts) -> Seen:
+    if not roles.receiver(it.setup)["witness"]:
+        where = it.setup.family.where("receiver", "witness")
+        return Seen(
+            "no witness",
+            f"{where}: is missing, so whoever becomes root here can write another past; name a "
+            "second host there",
+        )
+    found = read_json(it.host, HEADS) or {}
+    until = found.get("witnessed_until")
+    age = it.age(until)
+    if age is not None and age <= _WITNESSED:
+        return Seen(_witnessed_expected(it))
+    since = found.get("unwitnessed_since") or until or "the beginning"
+    error = f": {found['error']}" if found.get("error") else ""
+    return Seen(f"unwitnessed since {since}", f"unwitnessed since {since}{error}")
+
+
+def _witnessed_expected(it: Facts) -> str:
+    return f"within {_WITNESSED // 60} minutes"
+
+
+# Who can read it ----------------------------------------------------------------------------------
+
+
+def folders(it: Facts) -> dict[str, str]:
+    """Path -> access of the log server's folders."""
+    own = (roles.receiver(it.setup)["path"], logstash.RECEIVING, f"{logstash.RECEIVING}/rsyslog")
+    return dict.fromkeys(own, STRICT)
+
+
+def make_folders(host: Host, it: Facts) -> None:
+    """The folders, and access to all that is in the store. A folder of somebody else is
+    refused.
+    """
+    refuse_taken(host, roles.receiver(it.setup)["path"], logstash.USER, "receiver")
+    for path, rights in folders(it).items():
+        make_folder(host, path, rights)
+    close(host, roles.receiver(it.setup)["path"], logstash.USER)
+
+
+def close(host: Host, top: str, user: str) -> None:
+    """Nobody but ``user`` and root gets at what is in a folder."""
+    for path, _ in open_in(host, top, user):
+        mode = "0750" if host.path(path).is_dir() else "0640"
+        access.secure(host, {path: f"{user}:{user} {mode}"})
+
+
+def make_folder(host: Host, path: str, rights: str) -> None:
+    """A folder; those above it are everybody's to pass."""
+    target = host.path(path)
+    if not target.exists():
+        target.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+        target.mkdir(mode=0o700)
+    if host.access(path) != rights:
+        host.give(path, rights)
+
+
+def refuse_taken(host: Host, path: str, user: str, role: str) -> None:
+    """Nobody else's folder is taken over."""
+    found = host.attributes(path, follow=False)
+    if found is None or found.owner == user:
+        return
+    if not host.path(path).is_dir() or host.path(path).is_symlink():
+        raise Refused(f"{logstash.TOP}:{role}:path: {path} is no folder")
+    if entries := sorted(os.listdir(host.path(path))):
+        raise Refused(
+            f"{logstash.TOP}:{role}:path: {path} is of {found.owner} and holds {some(entries)}; it "
+            "needs a folder of its own"
+        )
+
+
+def _closed_expected(it: Facts) -> dict[str, Any]:
+    return {**folders(it), "open to others": [], _GROUP: "nobody"}
+
+
+def _closed_seen(it: Facts) -> Seen:
+    wanted = folders(it)
+    actual: dict[str, Any] = {path: it.host.access(path) for path in wanted}
+    why = [
+        f"{path} {'is ' + have if have else 'does not exist'}, expected {wanted[path]}"
+        for path, have in actual.items()
+        if have != wanted[path]
+    ]
+    try:
+        top = roles.receiver(it.setup)["path"]
+        found = [f"{path} is {state}" for path, state in open_in(it.host, top, logstash.USER)]
+    except Refused as refused:
+        return Seen(problem="error", reason=str(refused))
+    others = certified.strangers(it.host, logstash.USER)
+    actual |= {"open to others": found, _GROUP: ", ".join(others) or "nobody"}
+    people = [f"{actual[_GROUP]} can read logs, by the group {logstash.USER}"] if others else []
+    remedy = "manual" if people and not why and not found else ""
+    return Seen(actual, some([*why, *found, *people]), remedy=remedy)
+
+
+def open_in(host: Host, top: str, user: str) -> Iterator[tuple[str, str]]:
+    """What in a folder others than ``user`` can read, or write, or own, and how it is."""
+    for path in _entries(host, top):
+        found = host.attributes(path, follow=False)
+        if found is None:
+            continue
+        ours = {found.owner, found.group} <= {user, "root"}
+        if host.path(path).is_symlink():
+            yield path, "a link"
+        elif not ours or int(found.mode, 8) & 0o027 or access.acl(host, path):
+            yield path, found.access
+
+
+def _entries(host: Host, top: str) -> Iterator[str]:
+    """All that is below a folder; links are not followed."""
+    seen = 0
+    for parent, names, files in os.walk(host.path(top)):
+        for name in sorted([*names, *files]):
+            seen += 1
+            if seen > _MOST:
+                raise Refused(f"{top} has more than {_MOST} files, too many to look at")
+            yield os.path.join(parent, name)[len(host.root) :]
+
+
+RUNNING: Checks = {
+    controls.HEARD: (_heard_expected, _heard_seen),
+    controls.UNCHANGED: (_verified_expected, _verified_seen),
+    controls.WITNESSED: (_witnessed_expected, _witnessed_seen),
+}
+"""What there is to see once the log server runs."""
+CHECKS: Checks = {controls.CLOSED: (_closed_expected, _closed_seen)}
