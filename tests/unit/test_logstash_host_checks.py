@@ -509,6 +509,20 @@ def test_a_journal_in_memory(host, differing):
     assert differing() == {"LOG-012": "journald keeps the journal in memory"}
 
 
+def test_a_journal_that_was_deleted(host, differing):
+    (host.path("/proc/200/fd/9")).unlink()
+    target = "/var/log/journal/0123/system.journal (deleted)"
+    (host.path("/proc/200/fd/9")).symlink_to(target)
+    why = "journald keeps the journal in a file that was deleted"
+    assert differing() == {"LOG-012": why}
+
+
+def test_a_comment_hides_no_option(host, differing):
+    text = "[Journal]\n# /etc/other.conf\n# /etc/x/systemd/journald.conf.d/a/b.conf\nStorage=none"
+    logstash_hosts.journald_has(host, f"# {LATER}\n{text}")
+    assert differing() == {"LOG-012": f"{LATER} says Storage=none, expected persistent"}
+
+
 def test_a_disk_that_is_full(shipped, host, net):
     net.disk = (10 * GIB, 2 * GIB)
     it = logstash_hosts.comparison(shipped, host, net)

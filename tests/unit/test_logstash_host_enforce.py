@@ -184,6 +184,15 @@ def test_a_shipper_that_does_not_start(host, net, run):
     assert net.time >= starting.PATIENCE
 
 
+def test_a_shipper_that_systemd_does_not_start(host, net, run):
+    host.answer("journalctl --since=-1min", "rocksalt-ship: no certificate\n")
+    host.answer(" ".join(RESTART), status=1, err="Job failed")
+    assert refused(run, "LOG-002") == (
+        f"{logstash.SHIPPER_UNIT} does not start: rocksalt-ship: no certificate; and going back "
+        "failed, too: Job failed"
+    )
+
+
 def test_one_that_did_not_run_before_does_not_run_after(host, fresh, run):
     fresh.meanwhile = None
     assert "it does not say why; the old configuration is back" in refused(run)

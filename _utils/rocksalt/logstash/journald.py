@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 from collections.abc import Collection, Iterator
 
 from rocksalt import systemd
@@ -19,6 +20,7 @@ NAME = "systemd/journald.conf"
 DROP_IN = "/etc/systemd/journald.conf.d/zz-rocksalt.conf"
 """The last file wins, so its name is one of the last."""
 FOLDER = "/var/log/journal"
+_FILE_NAMED = re.compile(r"# (/\S*/systemd/journald\.conf(?:\.d/[^/]+\.conf)?)")
 HEADER = "# Written by rocksalt; state.apply hardening.logstash undoes a change here.\n"
 AFTER, ON_DISK = "after its configuration was written", "on disk"
 _UNLIMITED = {
@@ -68,8 +70,8 @@ def parse(text: str) -> list[Option]:
     path = section = ""
     for line in text.splitlines():
         line = line.strip()
-        if line.startswith("# /") and line.endswith(".conf"):
-            path, section = line[2:], ""
+        if header := _FILE_NAMED.fullmatch(line):
+            path = header[1]
         elif line.startswith("["):
             section = line
         elif "=" in line and line[0] not in "#;" and section == "[Journal]":
@@ -163,7 +165,7 @@ def _compared(it: Facts, wanted: dict[str, str]) -> tuple[dict[str, object], lis
     last = {name: (path, value) for path, name, value in options(it.host)}
     for name, value in wanted.items():
         path, have = last.get(name, ("", ""))
-        actual[name] = have
+        actual[name] = have or None
         if have != value:
             said = f"{path} says {name}={have}" if path else f"no file says {name}"
             why.append(f"{said}, expected {value}")
@@ -188,8 +190,9 @@ def _place(host: Host) -> str:
     shown, *_ = unit_properties(host.run("systemctl", "show", UNIT, "-p", "MainPID").out) or [{}]
     for path in host.glob(f"/proc/{shown.get('MainPID') or 0}/fd/*"):
         with contextlib.suppress(OSError):
-            if os.readlink(host.path(path)).startswith(f"{FOLDER}/"):
-                return ON_DISK
+            target = os.readlink(host.path(path))
+            if target.startswith(f"{FOLDER}/"):
+                return "in a file that was deleted" if target.endswith(" (deleted)") else ON_DISK
     return "in memory"
 
 

@@ -13,7 +13,7 @@ from rocksalt.transaction import systemctl
 
 PATIENCE = 15.0
 """Seconds in which the shipper has to say how it is; the same once more for a log server."""
-PAUSE = 0.2
+PAUSE, LONGEST = 0.2, 90.0
 
 
 def start(host: Host, it: Facts) -> None:
@@ -22,9 +22,9 @@ def start(host: Host, it: Facts) -> None:
     """
     host.run("systemctl", "reset-failed", logstash.SHIPPER_UNIT)
     systemctl(host, "enable", "--quiet", logstash.SHIPPER_UNIT)
-    systemctl(host, "restart", logstash.SHIPPER_UNIT)
+    ran = host.run("systemctl", "restart", logstash.SHIPPER_UNIT, timeout=LONGEST)
     wanted = digest(host.read(logstash.SHIPPER_CONFIG))
-    if not _within(it, lambda: _says(host, wanted)):
+    if ran.status or not _within(it, lambda: _says(host, wanted)):
         raise Refused(f"{logstash.SHIPPER_UNIT} does not start: {said(host)}")
     _within(it, lambda: _probed(host))
 
