@@ -46,6 +46,7 @@ class Net:
 
     def sleep(self, seconds: float) -> None:
         self.time += seconds
+        assert self.time < 1000, "nothing was waited for"
         if self.meanwhile:
             self.meanwhile(self.time)
 

@@ -310,6 +310,7 @@ NEVER = "no marked line has arrived since the shipper started"
     [
         (probed(660), 9999, None),
         (probed(661), 9999, f"the last marked line that arrived did so at {stamp(661)}"),
+        (probed(9999), 600, None),
         (None, 600, None),
         (None, 700, NEVER),
         ({"mark": "x", "acknowledged": None}, 700, NEVER),

@@ -231,18 +231,15 @@ def _probed_expected(it: Facts) -> str:
 
 
 def _probed_seen(it: Facts) -> Seen:
+    """A shipper that has only just started is given the time for the first."""
     longest = 2 * it.setup.settings["probe"] + LATE
-    probe = (it.status or {}).get("probe") or {}
-    age = it.age(probe.get("acknowledged"))
-    if age is None:
-        started = systemd.started(it.host, logstash.SHIPPER_UNIT)
-        waits = it.now.timestamp() - started if started else longest + 1
-        if waits <= longest:
-            return Seen(_probed_expected(it))
-        return Seen("never", "no marked line has arrived since the shipper started")
-    if age <= longest:
+    started = systemd.started(it.host, logstash.SHIPPER_UNIT)
+    last = ((it.status or {}).get("probe") or {}).get("acknowledged")
+    ages = [it.age(last), it.now.timestamp() - started if started else None]
+    if any(age is not None and age <= longest for age in ages):
         return Seen(_probed_expected(it))
-    last = probe["acknowledged"]
+    if not last:
+        return Seen("never", "no marked line has arrived since the shipper started")
     return Seen(f"not since {last}", f"the last marked line that arrived did so at {last}")
 
 

@@ -26,7 +26,7 @@ def start(host: Host, it: Facts) -> None:
     wanted = digest(host.read(logstash.SHIPPER_CONFIG))
     if ran.status or not _within(it, lambda: _says(host, wanted)):
         raise Refused(f"{logstash.SHIPPER_UNIT} does not start: {said(host)}")
-    _within(it, lambda: _probed(host))
+    _within(it, lambda: _probed(host, it))
 
 
 def _within(it: Facts, happened: Callable[[], bool]) -> bool:
@@ -46,10 +46,11 @@ def _says(host: Host, config: str) -> bool:
     return bool(process) and (found.get("pid"), found.get("config")) == (process, config)
 
 
-def _probed(host: Host) -> bool:
-    """Whether a marked line of the running process arrived."""
+def _probed(host: Host, it: Facts) -> bool:
+    """Whether a marked line arrived since; the shipper remembers that of the one before it."""
     found = read_json(host, logstash.STATUS) or {}
-    return bool(found.get("server") and (found.get("probe") or {}).get("acknowledged"))
+    age = it.age((found.get("probe") or {}).get("acknowledged"))
+    return bool(found.get("server")) and age is not None and age <= 0
 
 
 def said(host: Host) -> str:
