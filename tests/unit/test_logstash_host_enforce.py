@@ -305,6 +305,36 @@ def test_what_an_older_shipper_said_does_not_count(host, net, run, other):
     assert "does not start" in refused(run, "LOG-002")
 
 
+STOP = ("systemctl", "disable", "--quiet", "--now", logstash.SHIPPER_UNIT)
+
+
+def test_a_shipper_that_waited_for_its_certificate(shipped, host, fresh):
+    logstash_hosts.put_files(host, logstash_hosts.comparison(shipped, host, fresh))
+    assert starting.go_on(host, logstash_hosts.comparison(shipped, host, fresh))
+    assert RESTART in host.ran and STOP not in host.ran
+    host.ran.clear()
+    assert not starting.go_on(host, logstash_hosts.comparison(shipped, host, fresh))
+    assert RESTART not in host.ran
+
+
+def test_one_that_cannot_start_with_it(shipped, host, fresh):
+    logstash_hosts.put_files(host, logstash_hosts.comparison(shipped, host, fresh))
+    fresh.meanwhile = None
+    with pytest.raises(Refused, match=r"does not start: it does not say why$"):
+        starting.go_on(host, logstash_hosts.comparison(shipped, host, fresh))
+    assert host.ran[-1] == STOP
+
+
+@pytest.mark.parametrize("missing", [shipper.UNIT_PATH, logstash.KEY, "servers", "LOG-002"])
+def test_one_that_need_not_start(shipped, host, fresh, missing, waiver):
+    logstash_hosts.put_files(host, logstash_hosts.comparison(shipped, host, fresh))
+    host.remove(missing)
+    pillar = {"logstash": {"servers": []}} if missing == "servers" else {}
+    pillar |= {"waivers": {missing: waiver()}} if missing == "LOG-002" else {}
+    assert not starting.go_on(host, logstash_hosts.comparison(shipped, host, fresh, **pillar))
+    assert RESTART not in host.ran
+
+
 # Taking it away -----------------------------------------------------------------------------------
 
 

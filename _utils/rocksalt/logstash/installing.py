@@ -11,7 +11,7 @@ from typing import Any
 from rocksalt import logstash
 from rocksalt.errors import Refused
 from rocksalt.host import Host
-from rocksalt.logstash import certified, roles, server
+from rocksalt.logstash import certified, roles, server, starting
 from rocksalt.logstash.facts import Facts
 from rocksalt.pki import authority as authorities
 from rocksalt.pki import held
@@ -96,6 +96,12 @@ def _judged(
 
 
 def _in_use(host: Host, it: Facts) -> str:
+    """What uses them from now on; a shipper that waited for its first certificate starts."""
+    outcome = _served(host, it)
+    return f"{outcome}; the shipper was started" if starting.go_on(host, it) else outcome
+
+
+def _served(host: Host, it: Facts) -> str:
     """A log server that was never set up is the business of the next highstate."""
     if not it.setup.receives:
         return "installed; the shipper has it at its next connection"

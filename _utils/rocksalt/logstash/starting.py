@@ -7,7 +7,7 @@ from collections.abc import Callable
 from rocksalt import logstash
 from rocksalt.errors import Refused
 from rocksalt.host import Host
-from rocksalt.logstash import shipper
+from rocksalt.logstash import controls, shipper
 from rocksalt.logstash.facts import Facts, digest, read_json
 from rocksalt.transaction import systemctl
 
@@ -27,6 +27,19 @@ def start(host: Host, it: Facts) -> None:
     if ran.status or not _within(it, lambda: _says(host, wanted)):
         raise Refused(f"{logstash.SHIPPER_UNIT} does not start: {said(host)}")
     _within(it, lambda: _probed(host, it))
+
+
+def go_on(host: Host, it: Facts) -> bool:
+    """Starts a shipper that is set up and has waited for its certificate; whether it did."""
+    set_up = host.attributes(shipper.UNIT_PATH) and controls.SERVICE in it.wanted
+    if not it.setup.ships or not set_up or it.runs or not it.certified:
+        return False
+    try:
+        start(host, it)
+    except Refused:
+        host.run("systemctl", "disable", "--quiet", "--now", logstash.SHIPPER_UNIT)
+        raise
+    return True
 
 
 def _within(it: Facts, happened: Callable[[], bool]) -> bool:
