@@ -50,7 +50,7 @@ class Positions:
             self._load()
         except FileNotFoundError:
             pass
-        except (OSError, ValueError, TypeError, AttributeError) as error:
+        except (OSError, ValueError, TypeError, AttributeError, KeyError) as error:
             self.damaged = f"{path} cannot be read, shipping starts with the current boot: {error}"
             self.counts[GAPS] += 1
             self._changed = True

@@ -22,7 +22,8 @@ _LOGIN = re.compile(
 _INVALID = re.compile(rf"Invalid user (?P<user>.*){_FROM}$")
 _PEER = re.compile(r"(?P<ip>[0-9a-fA-F.:]{3,45}) port (?P<port>\d+)(?: \[preauth\])?$")
 _SUDO = re.compile(
-    r"\s*(?P<user>\S+) : (?:(?!TTY=|PWD=)(?P<why>.*?) ; )?(?:TTY|PWD)=.*?\bUSER=(?P<other>\S+) ; .*COMMAND=",
+    r"\s*(?P<user>\S+) : (?:(?!TTY=|PWD=)(?P<why>.*?) ; )?(?:TTY|PWD)="
+    r".*?\bUSER=(?P<other>\S+) ; .*COMMAND=",
     re.S,
 )
 _PACKET = re.compile(r"\b(SRC|DST|SPT|DPT|PROTO|IN|OUT)=(\S*)")

@@ -154,10 +154,11 @@ class Tail:
         return bool(self._lost)
 
     def take(self, count: int, now: float) -> Iterator[Step]:
-        """At most so many steps, from all files in turn."""
+        """At most so many steps, from all files in turn: who was asked comes last."""
         while self._lost:
             yield self._lost.pop()
         for file in list(self.files.values()):
+            self.files[file.generation] = self.files.pop(file.generation)
             share = max(count // 2, 8)
             for step in self._of(file, share, now):
                 yield step
