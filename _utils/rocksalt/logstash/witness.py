@@ -42,7 +42,14 @@ def _reached_seen(it: Facts) -> Seen:
     for path, (text, _) in files(it).items():
         rights = it.host.access(path)
         actual[path] = f"{compared(it.host.read(path), text)}, {rights}" if rights else None
-    return Seen(actual)
+    wanted = _reached_expected(it)
+    why = [
+        f"{name} {state or 'does not exist'}"
+        for name, state in actual.items()
+        if name != "beside it" and state != wanted[name]
+    ]
+    why += [f"{path} lies beside the keys of the account" for path in actual["beside it"]]
+    return Seen(actual, some(why))
 
 
 def _closed_expected(it: Facts) -> dict[str, Any]:
@@ -117,8 +124,8 @@ CHECKS: Checks = {
 
 
 def put(host: Host, it: Facts, change: Transaction, ids: Collection[str]) -> None:
-    """Writes what drifting controls ask for: the account, files, the folder, the key. All is read at
-    each session, so nothing has to be started.
+    """Writes what drifting controls ask for: account, files, folder and key. Nothing has to
+    be started, for all is read at each session.
     """
     if not {*CHECKS} & {*ids}:
         return

@@ -1,0 +1,280 @@
+"""rocksalt.logstash.server and its parts: what is seen of a log server."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import logstash_servers as servers
+import pytest
+from logstash_hosts import stamp
+from logstash_servers import ADDRESS, NAME, USER
+
+from rocksalt import logstash
+from rocksalt.logstash import knocking, received, server
+
+STORE = logstash.RECEIVED
+
+
+@pytest.fixture
+def knocked(monkeypatch):
+    """What strangers get, which a test may change, and where somebody knocked."""
+    found = {"answers": servers.REFUSED, "at": []}
+
+    def knock(address, port, name, other=None):
+        found["at"].append((address, port, name, other is not None))
+        return found["answers"]
+
+    monkeypatch.setattr(knocking, "knock", knock)
+    return found
+
+
+@pytest.fixture
+def it(shipped, host, knocked):
+    servers.good(shipped, host)
+    return lambda **pillar: servers.comparison(shipped, host, **pillar)
+
+
+def differing(found):
+    return servers.differing(found, server.CHECKS)
+
+
+def test_a_good_log_server(it, knocked):
+    assert differing(it()) == {}
+    assert knocked["at"] == [(ADDRESS, 2602, "web1", True)]
+    assert sorted(server.CHECKS) == [f"LOG-10{n}" for n in range(1, 9)]
+
+
+def edited(path):
+    return lambda host: host.path(path).write_text("other\n") and None
+
+
+def written(path, **found):
+    return lambda host: servers.said(host, path, **found)
+
+
+def chmod(path, mode):
+    return lambda host: host.path(path).chmod(mode)
+
+
+def heard(**hosts):
+    good = {name: servers.host_status() for name in ("logs1", "web1")}
+    return written(received.STATUS, time=stamp(), hosts={**good, **hosts}, torn=[])
+
+
+def shown(**other):
+    return lambda host: servers.units(host, **other)
+
+
+def removed(path):
+    return lambda host: host.path(path).unlink()
+
+
+OLD = f"{logstash.RECEIVER_UNIT} was not started since {logstash.LOGS}, "
+LOCKED = f"{USER} has the shell /usr/sbin/nologin and a password"
+
+
+@pytest.mark.parametrize(
+    ("change", "drifts"),
+    [
+        (shown(ActiveState="failed"), {"LOG-101": "rocksalt-logs.service is failed, enabled"}),
+        (shown(UnitFileState="disabled"), {"LOG-101": "heads.timer is active, disabled; "}),
+        (shown(ago=60), {"LOG-101": OLD}),
+        (
+            lambda host: host.put("/etc/shadow", servers.SHADOW.replace(f"{USER}:!", f"{USER}:")),
+            {"LOG-101": LOCKED},
+        ),
+        (
+            edited(logstash.RSYSLOG_CONFIG),
+            {"LOG-102": f"{logstash.RSYSLOG_CONFIG} was edited, root:rocksalt-logs 0640"},
+        ),
+        (
+            removed(logstash.RECEIVER_CONFIG),
+            {"LOG-102": f"{logstash.RECEIVER_CONFIG} does not exist"},
+        ),
+        (
+            chmod(logstash.LOGS, 0o775),
+            {"LOG-102": f"{logstash.LOGS} as rendered, root:root 0775"},
+        ),
+        (
+            removed(logstash.SIGNING_KEY),
+            {"LOG-102": f"{logstash.SIGNING_KEY} does not exist"},
+        ),
+        (
+            lambda host: host.put(f"{server.UNIT_PATH}.d/x.conf", "[Service]\n"),
+            {"LOG-102": f"{server.UNIT_PATH}.d/x.conf changes a unit"},
+        ),
+        (
+            lambda host: servers.listens(host, (ADDRESS, 2601), ("0.0.0.0", 2602)),
+            {"LOG-103": f"it does not listen on {ADDRESS} 2602; it listens on 0.0.0.0 2602"},
+        ),
+        (
+            heard(web1=servers.host_status(host=3, json=2, last_flagged=stamp(86_000))),
+            {
+                "LOG-104": "web1 sent lines of which 3 name another host and 2 are no JSON, last "
+                f"at {stamp(86_000)}"
+            },
+        ),
+        (heard(web1=servers.host_status(host=3, last_flagged=stamp(86_500))), {}),
+        (removed(received.STATUS), {}),
+        (removed(logstash.SERVER_KEY), {"LOG-105": f"{logstash.SERVER_KEY} does not exist; "}),
+        (
+            removed(received.VERIFIED),
+            {
+                "LOG-106": "nothing was ever checked: systemctl start "
+                "rocksalt-logs-verify.service"
+            },
+        ),
+        (
+            written(received.VERIFIED, time=stamp(172_900), ok=True, hosts={}, problems=[]),
+            {"LOG-106": f"the last check was at {stamp(172_900)}"},
+        ),
+        (
+            written(received.VERIFIED, time=stamp(), ok=False, problems=["/x does not belong here"],
+                    hosts={"web1": {"problems": ["line 7 was changed"]}}),
+            {"LOG-106": "web1: line 7 was changed; /x does not belong here"},
+        ),
+        (
+            written(received.VERIFIED, time=stamp(), ok=False, problems=[], hosts={}),
+            {"LOG-106": "the last check failed"},
+        ),
+        (
+            written(received.HEADS, witnessed_until=stamp(301), unwitnessed_since=stamp(301),
+                    error="the witness 10.79.0.8 is away"),
+            {"LOG-107": f"unwitnessed since {stamp(301)}: the witness 10.79.0.8 is away"},
+        ),
+        (removed(received.HEADS), {"LOG-107": "unwitnessed since the beginning"}),
+        (
+            chmod(f"{STORE}/web1/2026-11-23.jsonl", 0o644),
+            {"LOG-108": f"{STORE}/web1/2026-11-23.jsonl is {USER}:{USER} 0644"},
+        ),
+        (
+            lambda host: host.owners.update({f"{STORE}/web1": "ann"}),
+            {"LOG-108": f"{STORE}/web1 is ann:ann 0750"},
+        ),
+        (chmod(STORE, 0o755), {"LOG-108": f"{STORE} is {USER}:{USER} 0755, expected "}),
+        (
+            lambda host: host.path(f"{STORE}/web2").symlink_to("/etc"),
+            {"LOG-108": f"{STORE}/web2 is a link"},
+        ),
+    ],
+)  # fmt: skip
+def test_drift(it, host, change, drifts):
+    change(host)
+    found = differing(it())
+    skipped = {i for i, why in found.items() if "no certificate yet" in why}
+    if "LOG-105" in drifts:
+        assert skipped == {"LOG-101", "LOG-103", "LOG-104", "LOG-106", "LOG-107"}
+    assert found.keys() - skipped == drifts.keys()
+    for identifier, words in drifts.items():
+        assert words in found[identifier]
+
+
+def test_a_stranger_in_the_group(it, host):
+    host.put("/etc/group", servers.GROUP.replace(f"{USER}:x:990:", f"{USER}:x:990:ann"))
+    found = it()
+    assert differing(found) == {"LOG-108": f"ann can read logs, by the group {USER}"}
+    assert found.seen()["LOG-108"].remedy == "manual"
+    assert "ann can read keys" in found.seen()["LOG-010"].reason
+
+
+@pytest.mark.parametrize(
+    ("field", "way"),
+    [
+        ("without_certificate", "without a certificate"),
+        ("foreign_certificate", "certificate of others"),
+        ("other_host", "certificate of another host"),
+        ("plain", "without TLS"),
+    ],
+)
+def test_strangers_that_are_heard(it, knocked, field, way):
+    knocked["answers"] = dataclasses.replace(servers.REFUSED, **{field: "served"})
+    assert differing(it()) == {"LOG-103": f"{way}: served"}
+
+
+@pytest.mark.parametrize(
+    ("firewall", "words"),
+    [
+        (
+            {"allow": {"relp": []}},
+            "hardening:firewall:allow: lets nobody in at relp; write relp: [networks] there",
+        ),
+        (
+            {"services": {"relp": {"tcp": [2601]}}},
+            "hardening:firewall:services: none has tcp/2602, where hardening:logstash:ports makes "
+            "this host listen; name one and allow it",
+        ),
+    ],
+)
+def test_a_firewall_that_keeps_hosts_out(it, firewall, words):
+    found = it(firewall=firewall)
+    assert differing(found) == {"LOG-103": words}
+    assert found.seen()["LOG-103"].remedy == "manual"
+
+
+def test_a_firewall_that_is_no_business_of_ours(it):
+    assert differing(it(firewall={"enabled": False, "allow": {"relp": []}})) == {}
+
+
+def test_a_host_that_never_sent(it, host):
+    """It has as long as one that fell silent, from the start of the log server on."""
+    heard(web1={"n": 0, "received": ""})(host)
+    assert differing(it()) == {}
+    servers.units(host, ago=1000)
+    assert differing(it())["LOG-104"] == "web1 has not sent a line yet"
+
+
+def test_a_host_that_fell_silent(it, host):
+    heard(web1=servers.host_status(901))(host)
+    assert differing(it()) == {}, "the log server has just started"
+    servers.units(host, ago=1000)
+    assert differing(it())["LOG-104"] == f"web1 sent its last line at {stamp(901)}"
+    heard(web1=servers.host_status(890))(host)
+    assert "LOG-104" not in differing(it())
+
+
+def test_nobody_witnesses(shipped, host, knocked):
+    servers.good(shipped, host)
+    own = {**servers.PILLAR, "logstash": {**servers.PILLAR["logstash"], "receiver": {
+        "address": ADDRESS}}}  # fmt: skip
+    found = servers.comparison(shipped, host, own)
+    assert differing(found)["LOG-107"] == (
+        "hardening:logstash:receiver:witness: is missing, so whoever becomes root here can write "
+        "another past; name a second host there"
+    )
+    assert found.seen()["LOG-107"].actual == "no witness"
+
+
+def test_a_name_that_the_certificate_lacks(it):
+    found = it(logstash={"servers": [{"host": ADDRESS, "name": "other.example.org"}]})
+    assert differing(found) == {
+        "LOG-105": f"{logstash.SERVER_CERTIFICATE} is for logs1, {NAME}, {ADDRESS}, and hosts call "
+        "this log server other.example.org; bring one from the master: salt-run logs.enrol logs1"
+    }
+    assert found.seen()["LOG-105"].remedy == "manual"
+
+
+def test_a_certificate_of_others(it, host):
+    host.put(logstash.SERVER_CERTIFICATE, servers.signed("logs1", NAME, ADDRESS, by="x")[0])
+    assert differing(it())["LOG-105"] == (
+        f"{logstash.SERVER_CERTIFICATE}: logs1 was not signed by logs; it needs the certificates "
+        f"between it and the authority, in this order; {logstash.SERVER_KEY} is not the key of "
+        f"{logstash.SERVER_CERTIFICATE}; bring one from the master: salt-run logs.enrol logs1"
+    )
+
+
+def test_too_many_files(it, monkeypatch):
+    monkeypatch.setattr(received, "_MOST", 3)
+    seen = it().seen()["LOG-108"]
+    assert (seen.problem, seen.reason) == (
+        "error",
+        f"{STORE} has more than 3 files, too many to look at",
+    )
+
+
+def test_settings_that_cannot_be(shipped, host, it):
+    own = {**servers.PILLAR, "logstash": {**servers.PILLAR["logstash"], "receiver": {"days": 3}}}
+    seen = servers.comparison(shipped, host, own).seen()["LOG-101"]
+    assert (seen.problem, seen.reason) == (
+        "error",
+        "hardening:logstash:receiver:address: is missing; name the address to listen on",
+    )
