@@ -199,6 +199,21 @@ def test_the_running_shipper_is_another(host, differing, status, sentence):
     assert differing() == {"LOG-004": sentence}
 
 
+@pytest.mark.parametrize(
+    ("time", "age"),
+    [
+        (stamp(60), 60),
+        (stamp(-5).replace("Z", ".250000+00:00"), -5.25),
+        ("2026-11-22T00:00:00", None),
+        ("soon", None),
+        (None, None),
+        (7, None),
+    ],
+)
+def test_times(shipped, host, net, time, age):
+    assert logstash_hosts.comparison(shipped, host, net).age(time) == age
+
+
 def test_started_before_its_program(host, differing):
     logstash_hosts.unit(host, ago=60)
     wanted = f"{logstash.SHIPPER}, {shipper.UNIT_PATH}"

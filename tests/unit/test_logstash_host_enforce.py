@@ -127,6 +127,55 @@ def test_waived_controls_are_left(host, fresh, run, waiver):
     assert RESTART_JOURNAL not in host.ran
 
 
+def test_keys_that_others_can_read(host, run):
+    host.path(logstash.KEY).chmod(0o644)
+    run("LOG-010")
+    assert host.access(logstash.KEY) == "root:root 0600"
+    assert RESTART not in host.ran
+
+
+RECEIVER = {"receiver": {"address": "10.79.0.9"}}
+WITNESS = {"witness": {"path": "/srv/witness/logs"}}
+
+
+@pytest.mark.parametrize(
+    ("pillar", "ids", "called"),
+    [
+        ({}, {"LOG-003", "LOG-101", "LOG-201"}, []),
+        (RECEIVER, {"LOG-101", "LOG-203"}, ["server.put", "server.take_effect"]),
+        (RECEIVER, {"LOG-012"}, ["server.put"]),
+        (WITNESS, {"LOG-201"}, ["witness.put"]),
+    ],
+)
+def test_the_roles_of_a_host(host, run, monkeypatch, pillar, ids, called):
+    """What a host is not, is not set up on it."""
+    told = []
+
+    monkeypatch.setattr(enforce.server, "put", lambda *args: told.append(("server.put", args[3])))
+    monkeypatch.setattr(enforce.witness, "put", lambda *args: told.append(("witness.put", args[3])))
+    monkeypatch.setattr(
+        enforce.server, "take_effect", lambda *args: told.append(("server.take_effect",))
+    )
+    logstash_hosts.said(host, probe=NEW)
+    run(*ids, logstash=pillar)
+    assert [name for name, *_ in told] == called
+    assert all(args == [ids] for _, *args in told if args)
+
+
+def test_a_log_server_that_fails_takes_the_shipper_back(host, run, monkeypatch):
+    def fail(*_):
+        raise Refused("rsyslogd does not listen")
+
+    before = older(host)
+    monkeypatch.setattr(enforce.server, "put", lambda *_: None)
+    monkeypatch.setattr(enforce.server, "take_effect", fail)
+    ids = ("LOG-003", "LOG-101")
+    assert refused(run, *ids, logstash=RECEIVER) == (
+        "rsyslogd does not listen; the old configuration is back"
+    )
+    assert contents(host) == before
+
+
 # Refused ------------------------------------------------------------------------------------------
 
 

@@ -26,8 +26,7 @@ from rocksalt.logstash.facts import read_json
 from rocksalt.transaction import ASIDE, Transaction, systemctl
 
 _SHIPPER = {
-    *(controls.SERVICE, controls.OURS, controls.CURRENT, controls.MASKED),
-    *(controls.GENUINE, controls.PRIVATE),
+    *(controls.SERVICE, controls.OURS, controls.CURRENT, controls.MASKED, controls.GENUINE),
 }
 """Controls that a shipper starts anew for."""
 

@@ -138,15 +138,13 @@ class Facts:
         """Whether the shipper runs."""
         return self.shipper.get("ActiveState") == "active"
 
-    def age(self, stamp: str | None) -> float | None:
-        """Seconds since a time in ISO form; None for none."""
-        if not stamp:
-            return None
+    def age(self, stamp: Any) -> float | None:
+        """Seconds since a time in ISO form with its zone; None for what is none."""
         try:
-            then = dt.datetime.fromisoformat(stamp.replace("Z", "+00:00"))
-        except ValueError:
+            then = dt.datetime.fromisoformat(str(stamp).replace("Z", "+00:00"))
+            return (self.now - then).total_seconds()
+        except (ValueError, TypeError):
             return None
-        return (self.now - then).total_seconds()
 
 
 def read_json(host: Host, path: str) -> Mapping[str, Any] | None:
