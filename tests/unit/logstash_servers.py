@@ -89,7 +89,7 @@ SOCKET = (
     "tcp LISTEN 0 5 {address}:{port} 0.0.0.0:* "
     'users:(("rsyslogd",pid=800,fd={port})) ino:1 sk:1 <->\n'
 )
-REFUSED = knocking.Answers(*["refused"] * 4, "")
+REFUSED = knocking.Answers(*["refused"] * 4)
 
 
 def comparison(

@@ -26,16 +26,12 @@ _UNANSWERED = (ConnectionError, ssl.SSLEOFError, ssl.SSLZeroReturnError, ssl.SSL
 
 @dataclass(frozen=True)
 class Answers:
-    """What strangers get; ``other_host`` is empty where there was no certificate to try.
-    ``certificate`` is the SHA-256 of the one that the log server showed, empty where it showed
-    none.
-    """
+    """What strangers get; ``other_host`` is empty where there was no certificate to try."""
 
     without_certificate: str = SILENT
     foreign_certificate: str = SILENT
     other_host: str = ""
     plain: str = SILENT
-    certificate: str = ""
 
 
 def knock(address: str, port: int, name: str, other: tuple[str, str] | None = None) -> Answers:
@@ -43,19 +39,19 @@ def knock(address: str, port: int, name: str, other: tuple[str, str] | None = No
     and ``other`` has the files of the certificate and the key of another host.
     """
     where = (address, port)
-    outcome, shown = _secured(where, _context())
+    outcome = _secured(where, _context())
     if outcome == SILENT:
         return Answers()
     with tempfile.TemporaryDirectory(prefix="rocksalt-knock-") as folder:
         context = _context()
         context.load_cert_chain(_throw_away(Path(folder), name))
-        foreign = _secured(where, context)[0]
+        foreign = _secured(where, context)
     another = ""
     if other:
         context = _context()
         context.load_cert_chain(*other)
-        another = _secured(where, context)[0]
-    return Answers(outcome, foreign, another, _plain(where), shown)
+        another = _secured(where, context)
+    return Answers(outcome, foreign, another, _plain(where))
 
 
 def _context() -> ssl.SSLContext:
@@ -84,27 +80,23 @@ def _throw_away(folder: Path, name: str) -> str:
     return str(path)
 
 
-def _secured(where: tuple[str, int], context: ssl.SSLContext) -> tuple[str, str]:
-    """What somebody gets over TLS, and the hash of the certificate that is shown. With TLS 1.3 the
-    refusal comes when the handshake is over for a client.
+def _secured(where: tuple[str, int], context: ssl.SSLContext) -> str:
+    """What somebody gets over TLS; with TLS 1.3 the refusal comes when the handshake is over for a
+    client.
     """
-    shown = ""
     try:
         raw = socket.create_connection(where, TIMEOUT)
     except OSError:
-        return SILENT, ""
+        return SILENT
     try:
         with raw, context.wrap_socket(raw) as secured:
-            der = secured.getpeercert(binary_form=True)
-            if der:
-                shown = certificates.fingerprint(x509.load_der_x509_certificate(der))
-            return _asked(secured), shown
+            return _asked(secured)
     except _UNANSWERED:
-        return REFUSED, shown
+        return REFUSED
     except ssl.SSLError as error:
-        return (REFUSED if "ALERT" in (error.reason or "") else f"{UNTOLD}: {error}"), shown
+        return REFUSED if "ALERT" in (error.reason or "") else f"{UNTOLD}: {error}"
     except OSError as error:
-        return f"{UNTOLD}: {error.strerror or error}", shown
+        return f"{UNTOLD}: {error.strerror or error}"
 
 
 def _plain(where: tuple[str, int]) -> str:

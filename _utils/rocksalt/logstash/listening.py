@@ -18,7 +18,8 @@ from rocksalt.pki import held
 def _places(it: Facts) -> list[str]:
     """Address and port of each host, as they are listed."""
     settings = roles.receiver(it.setup)
-    return sorted(f"{settings['address']} {port}" for port in settings["hosts"].values())
+    address = sockets.normalised(settings["address"])
+    return sorted(f"{address} {port}" for port in settings["hosts"].values())
 
 
 def expected(it: Facts) -> dict[str, Any]:

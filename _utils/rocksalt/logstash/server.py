@@ -31,7 +31,8 @@ UNITS = (
 """Those that run from boot on."""
 PATIENCE = 20.0
 """Seconds in which rsyslogd has to listen after its start."""
-_FIRST_CHECK = 300.0
+_FIRST_CHECK, _FIRST_HEADS = 300.0, 60.0
+"""Seconds that a run of Salt waits for them; one that takes longer goes on by itself."""
 RUNS, STARTED, CURRENT = "active, enabled", "started", "after its files were written"
 _MODULES = "/usr/lib/*/rsyslog/{}.so"
 _NEEDED = {"imrelp": "rsyslog-relp", "omprog": "rsyslog", "lmnsd_ossl": "rsyslog-openssl"}
@@ -209,7 +210,7 @@ def take_effect(host: Host, it: Facts) -> None:
         restart(host, it)
     for unit in UNITS:
         systemctl(host, "enable", "--quiet", "--now", unit)
-    host.run("systemctl", "start", f"{logstash.HEADS_UNIT}.service", timeout=_FIRST_CHECK)
+    host.run("systemctl", "start", f"{logstash.HEADS_UNIT}.service", timeout=_FIRST_HEADS)
     if not received.is_verified(it):
         host.run("systemctl", "start", f"{logstash.VERIFY_UNIT}.service", timeout=_FIRST_CHECK)
 
