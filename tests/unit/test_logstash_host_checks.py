@@ -10,7 +10,7 @@ import pytest
 from logstash_hosts import GIB, NOW, stamp
 
 from rocksalt import logstash
-from rocksalt.logstash import checks, controls, journald, shipper
+from rocksalt.logstash import checks, controls, journald, masking, shipper
 
 OWN = (controls.RECEIVED, *shipper.CHECKS, *journald.CHECKS)
 """The controls that are not about certificates, log servers and witnesses."""
@@ -349,14 +349,14 @@ def test_masks_of_the_shipper_on_disk(shipped, host, differing):
     )
 
 
-@pytest.mark.parametrize("canary", shipper.CANARIES)
+@pytest.mark.parametrize("canary", masking.CANARIES)
 def test_each_canary_is_of_a_mask(shipped, host, net, canary):
     """Without any expression all of them get out, so each is one that a line may have."""
     pillar = {"logstash": {"mask": ["(?P<secret>nothing-like-it)"]}}
     it = logstash_hosts.comparison(shipped, host, net, **pillar)
     logstash_hosts.put_files(host, it)
     seen = it.seen()["LOG-015"]
-    assert seen.actual == [*shipper.CANARIES]
+    assert seen.actual == [*masking.CANARIES]
     assert seen.reason.startswith("hardening:logstash:mask lets out a password in a setting, ")
     assert seen.remedy == "manual"
     assert canary in seen.reason

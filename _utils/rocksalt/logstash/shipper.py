@@ -11,10 +11,9 @@ from rocksalt import logstash, program, systemd
 from rocksalt.errors import Refused
 from rocksalt.findings import AS_RENDERED, Seen, compared, some
 from rocksalt.host import Host, unit_properties
-from rocksalt.logstash import controls, sources
+from rocksalt.logstash import controls, masking, sources
 from rocksalt.logstash.facts import Checks, Facts, digest, read_json
 from rocksalt.logstash.shipping import unit
-from rocksalt.logstash.shipping.mask import Masker
 from rocksalt.transaction import ASIDE, Transaction
 
 ENTRY = "rocksalt.logstash.shipping.__main__"
@@ -40,23 +39,6 @@ _WORDS = {
     "lost": "gone before they were sent",
     "unknown_gaps": "gaps of unknown size",
 }
-_NAMED = "what-nobody-else-may-know-3f1c"
-CANARIES = {
-    "a password in a setting": (f"login failed, password={_NAMED}", _NAMED),
-    "a password on a command line": (f"COMMAND=/usr/bin/x --password {_NAMED}", _NAMED),
-    "a bearer token": (f"Authorization: Bearer {_NAMED}", _NAMED),
-    "a password in an address": (f"connect to postgres://app:{_NAMED}@db1/app", _NAMED),
-    "a JSON web token": (
-        "session eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0NTYifQ.c2lnbmF0dXJlLW9m begins",
-        "eyJzdWIiOiIxMjM0NTYifQ",
-    ),
-    "a private key": (
-        f"-----BEGIN PRIVATE KEY-----\n{_NAMED}\n-----END PRIVATE KEY-----",
-        _NAMED,
-    ),
-    "an access key of a cloud": ("key AKIAABCDEFGHIJKLMNOP is used", "AKIAABCDEFGHIJKLMNOP"),
-}
-"""What a line looks like that has a secret, and the secret."""
 
 
 @cache
@@ -243,20 +225,6 @@ def _probed_seen(it: Facts) -> Seen:
     return Seen(f"not since {last}", f"the last marked line that arrived did so at {last}")
 
 
-def _masked_seen(it: Facts) -> Seen:
-    found = read_json(it.host, logstash.SHIPPER_CONFIG)
-    if found is None:
-        return Seen(problem="error", reason=f"{logstash.SHIPPER_CONFIG} cannot be read")
-    masker = Masker(found.get("mask") or [])
-    leaves = [
-        what for what, (line, secret) in CANARIES.items() if secret in masker.mask(line)
-    ]  # fmt: skip
-    same = found.get("mask") == [*it.setup.settings["mask"]]
-    where = it.setup.family.where("mask") if same else logstash.SHIPPER_CONFIG
-    why = f"{where} lets out {', '.join(leaves)}" if leaves else ""
-    return Seen(leaves, why, remedy="manual" if same and leaves else "")
-
-
 CHECKS: Checks = {
     controls.SERVICE: (lambda it: "active, enabled", _service_seen),
     controls.OURS: (_ours_expected, _ours_seen),
@@ -266,7 +234,7 @@ CHECKS: Checks = {
     controls.COMPLETE: (lambda it: {}, _complete_seen),
     controls.SOURCES: (lambda it: [], sources.seen),
     controls.PROBED: (_probed_expected, _probed_seen),
-    controls.MASKED: (lambda it: [], _masked_seen),
+    controls.MASKED: (lambda it: [], masking.seen),
 }
 
 
