@@ -1,0 +1,351 @@
+"""rocksalt.logstash.shipping.ship: the whole, from a journal to a log server that may fail."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+
+import pytest
+from logstash_relp import HERE, Authority, LogServer
+from test_logstash_ship_journal import Source, cursor, entry
+
+from rocksalt.logstash.shipping import config, feed, link, positions, servers, status, window
+from rocksalt.logstash.shipping.__main__ import main
+from rocksalt.logstash.shipping.ship import Shipper
+
+ALL = ["journal", "auth", "audit", "iptables", "fail2ban", "ossec", "salt", "drift"]
+
+
+class Ship:
+    """A shipper on a host that is a folder."""
+
+    def __init__(self, folder, *log_servers):
+        self.folder, self.state = folder, folder / "state"
+        self.state.mkdir()
+        self.source = Source(folder)
+        self.authority = log_servers[0].authority
+        certificate, key = self.authority.issue("web1")
+        self.settings = {
+            "host": "web1", "servers": [it.settings for it in log_servers],
+            "ca": self.authority.path, "certificate": certificate, "key": key,
+            "files": {f"{folder}/*.log": "x"},
+            "datasets": ALL, "report": str(folder / "last.json"), "ignore": [],
+            "mask": [r"password=(?P<secret>\S+)"], "labels": {"role": "web", "customer": ""},
+            "limit": 1000, "at_limit": "block", "probe": 300,
+        }  # fmt: skip
+        self.shipper = None
+
+    @property
+    def config(self):
+        path = self.folder / "shipper.json"
+        path.write_text(json.dumps(self.settings))
+        return str(path)
+
+    def start(self):
+        """A new process, as far as it matters: nothing but the files is known to it."""
+        if self.shipper:
+            self.shipper._feed.close()
+            self.shipper._servers.close()
+        command = [str(self.source.program)]
+        self.shipper = Shipper(config.load(self.config), str(self.state), command)
+
+    def until(self, condition):
+        """Turns until something is so."""
+        deadline = time.monotonic() + 20
+        while not condition():
+            assert time.monotonic() < deadline, self.shipper._servers.error
+            self.shipper.turn(0.01)
+
+    def status(self):
+        if not (self.state / "status.json").exists():
+            self.shipper.turn(0)
+        return json.loads((self.state / "status.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory):
+    return Authority(tmp_path_factory.mktemp("authority"))
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch):
+    monkeypatch.setattr(positions, "RESEND", 0.05)
+    monkeypatch.setattr(positions, "_STEP", 0.01)
+    monkeypatch.setattr(positions, "_SAVE", 0.0)
+    monkeypatch.setattr(status, "EVERY", 0.0)
+    monkeypatch.setattr(feed, "COUNT", 0.05)
+    monkeypatch.setattr(servers, "SHORTEST", 0.02)
+    monkeypatch.setattr(servers, "LOOK", 0.02)
+    monkeypatch.setattr(servers, "RETURN", 0.05)
+
+
+@pytest.fixture
+def server(authority):
+    made = LogServer(authority)
+    yield made
+    made.kill()
+
+
+@pytest.fixture
+def ship(tmp_path, server):
+    made = Ship(tmp_path, server)
+    yield made
+    if made.shipper:
+        made.shipper._finish()
+
+
+def numbered(first, last):
+    return [f"n{it}" for it in range(first, last + 1)]
+
+
+def test_lines_arrive_and_count(ship, server):
+    (ship.folder / "a.log").write_text("uses password=hunter2\n")
+    ship.source.write(*(entry(it) for it in range(1, 301)))
+    ship.start()
+    ship.until(lambda: len(server.lines) == 302)
+    assert server.messages() == numbered(1, 300)
+    assert server.messages("x") == ["uses password=***"]
+    ship.until(lambda: ship.shipper._positions.counting.get("journal") == cursor(300))
+    ship.until(lambda: ship.status()["probe"] and ship.status()["waiting"] == 0)
+    found = ship.status()
+    known = {name: found[name] for name in ("server", "error", "sent", "acknowledged", "resent")}
+    assert known == {"server": "logs1", "error": "", "sent": 302, "acknowledged": 302, "resent": 0}
+    assert found["pid"] == os.getpid()
+    assert found["probe"]["mark"] in [it["event"]["id"] for it in server.events()]
+    assert (found["disconnected_since"], found["oldest_waiting"], found["full_since"]) == (
+        None, None, None,
+    )  # fmt: skip
+    assert found["server_expires"] > found["time"]
+    assert oct((ship.state / "status.json").stat().st_mode & 0o777) == "0o640"
+
+
+def test_a_log_server_that_dies_loses_nothing(ship, server):
+    ship.source.write(*(entry(it) for it in range(1, 501)))
+    server.acknowledges = 100
+    ship.start()
+    ship.until(lambda: server.acknowledges == 0)
+    server.kill()
+    ship.until(lambda: ship.shipper._link is None)
+    ship.until(lambda: "refused" in ship.status()["error"])
+    assert ship.status()["server"] is None
+    assert ship.status()["disconnected_since"]
+    ship.until(lambda: ship.status()["waiting"] > 300)
+    assert ship.status()["oldest_waiting"].startswith("1970-01-01")
+    server.revive()
+    ship.until(lambda: set(server.messages()) == set(numbered(1, 500)))
+    ids = {it["message"]: it["event"]["id"] for it in server.events()}
+    again = [it for it in server.events() if ids[it["message"]] != it["event"]["id"]]
+    assert again == []
+    assert ship.status()["resent"] > 0
+
+
+def test_a_shipper_that_dies_loses_nothing(ship, server):
+    ship.source.write(*(entry(it) for it in range(1, 101)))
+    server.acknowledges = 50
+    ship.start()
+    ship.until(lambda: server.acknowledges == 0)
+    server.acknowledges = None
+    ship.start()
+    ship.until(lambda: ship.shipper._positions.counting.get("journal") == cursor(100))
+    assert set(server.messages()) == set(numbered(1, 100))
+    count = len(server.lines)
+    ship.start()
+    ship.source.write(entry(101))
+    ship.until(lambda: server.messages()[-1] == "n101")
+    assert len(server.lines) == count + 2
+
+
+def test_what_was_just_acknowledged_is_sent_again(ship, server, monkeypatch):
+    monkeypatch.setattr(positions, "RESEND", 60.0)
+    ship.source.write(entry(1), entry(2))
+    ship.start()
+    ship.until(lambda: ship.shipper._window.acknowledged == 3)
+    server.kill()
+    server.lines.clear()
+    ship.until(lambda: ship.shipper._link is None)
+    server.revive()
+    ship.until(lambda: len(server.messages()) == 2)
+    assert ship.shipper._status.resent == 3
+
+
+def test_a_silent_server_is_given_up(ship, server, monkeypatch):
+    monkeypatch.setattr(window, "SILENCE", 0.05)
+    ship.source.write(entry(1))
+    server.acknowledges = 0
+    ship.start()
+    ship.until(lambda: "does not acknowledge lines" in ship.shipper._servers.error)
+    server.acknowledges = None
+    ship.until(lambda: ship.shipper._window.acknowledged >= 2)
+
+
+def test_one_that_never_answers_is_given_up(ship, server, monkeypatch):
+    monkeypatch.setattr(link, "CONNECT", 0.05)
+    server.opens = False
+    ship.start()
+    ship.until(lambda: "does not answer within 0.05 seconds" in ship.shipper._servers.error)
+
+
+def test_it_fails_over_and_returns(tmp_path, authority, server):
+    second = LogServer(authority, "logs2")
+    ship = Ship(tmp_path, server, second)
+    server.kill()
+    ship.source.write(*(entry(it) for it in range(1, 51)))
+    ship.start()
+    ship.until(lambda: second.messages() == numbered(1, 50))
+    assert ship.status()["server"] == "logs2"
+    server.revive()
+    ship.until(lambda: ship.status()["server"] == "logs1")
+    ship.source.write(entry(51))
+    ship.until(lambda: "n51" in server.messages())
+    arrived = {*server.messages(), *second.messages()}
+    assert arrived == set(numbered(1, 51))
+    second.kill()
+    ship.shipper._finish()
+
+
+WRONG = [
+    ("name", "is not to be trusted: Hostname mismatch, certificate is not valid for 'other'."),
+    ("expired", "is not to be trusted: certificate has expired"),
+    ("ca", "is not to be trusted: self"),
+    ("certificate", "web9.pem with "),
+    ("own", "does not take this host's certificate: "),
+    ("answer", "does not take a line: 500 no space"),
+]
+
+
+@pytest.mark.parametrize(("what", "expected"), WRONG)
+def test_what_is_wrong_is_said_and_mended(ship, server, authority, tmp_path, what, expected):
+    good = server.certificate, dict(ship.settings)
+    stranger = Authority(tmp_path, "stranger")
+    if what == "name":
+        server.certificate = authority.issue("logs1x")
+        ship.settings["servers"] = [{**server.settings, "name": "other"}]
+    elif what == "expired":
+        server.certificate = authority.issue("logs1", days=-1, file="expired")
+    elif what == "ca":
+        ship.settings["ca"] = stranger.path
+    elif what == "certificate":
+        ship.settings["certificate"] = str(tmp_path / "web9.pem")
+    elif what == "own":
+        ship.settings["certificate"], ship.settings["key"] = stranger.issue("web1")
+    else:
+        server.answer = b"500 no space"
+    ship.start()
+    ship.until(lambda: expected in ship.shipper._servers.error)
+    server.certificate, settings = good
+    server.answer = b"200 OK"
+    if settings != ship.settings:
+        ship.settings = settings
+        ship.start()
+    ship.source.write(entry(1))
+    ship.until(lambda: server.messages() == ["n1"])
+    assert ship.shipper._servers.error == ""
+
+
+def test_a_renewed_certificate_is_used(ship, server, authority):
+    ship.start()
+    ship.until(lambda: ship.shipper._window.acknowledged == 1)
+    authority.issue("web1")
+    ship.until(lambda: len(server.clients) == 2)
+    assert len(set(server.clients)) == 2
+    ship.source.write(entry(1))
+    ship.until(lambda: server.messages()[-1:] == ["n1"])
+
+
+def test_marks_are_told(ship, server):
+    ship.start()
+    for number in range(1, 26):
+        ship.source.write(entry(number, ROCKSALT_MARK=f"m{number}"))
+    ship.until(lambda: "m25" in ship.status()["marks"])
+    assert list(ship.status()["marks"]) == [f"m{it}" for it in range(6, 26)]
+
+
+def test_the_oldest_are_dropped_and_counted(ship, server):
+    ship.settings |= {"at_limit": "drop", "limit": 20}
+    ship.source.write(entry(1))
+    ship.start()
+    ship.until(lambda: ship.shipper._positions.counting.get("journal") == cursor(1))
+    server.kill()
+    ship.until(lambda: ship.shipper._link is None)
+    ship.source.write(*(entry(it) for it in range(2, 101)))
+    server.revive()
+    ship.until(lambda: "n100" in server.messages())
+    assert server.messages() == ["n1", *numbered(81, 100)]
+    assert ship.status()["dropped"] == 79
+    ship.until(lambda: ship.shipper._positions.counts["dropped"] == 79)
+
+
+def test_the_drift_report_is_sent_once(ship, server):
+    summary = {
+        **{"controls": 3, "ok": 1, "drift": 1, "waived": 0, "skipped": 1, "error": 0},
+        **{"score": 50.0, "worst": "high"},
+    }
+    finding = {
+        **{"id": "FW-001", "family": "firewall", "severity": "high", "remedy": "state"},
+        **{"title": "Inbound traffic is denied", "status": "drift", "expected": 1, "actual": 2},
+        **{"reason": "INPUT accepts", "fix": "state.apply hardening.firewall"},
+    }
+    report = {
+        **{"schema": 1, "host": "web1", "time": "2026-11-23T00:00:00Z", "version": "0"},
+        **{"settings": "live", "summary": summary},
+        "findings": [finding, {**finding, "id": "FW-002", "status": "ok"}],
+    }
+    (ship.folder / "last.json").write_text(json.dumps(report))
+    ship.start()
+    ship.until(lambda: len(server.messages("drift")) == 2)
+    first, second = (it for it in server.events() if it["event"]["dataset"] == "drift")
+    text = "drift report: score 50, 1 ok, 1 drift, 0 waived, 1 skipped, 0 error"
+    assert (first["message"], first["event"]["severity"]) == (text, 3)
+    rule = {"id": "FW-001", "name": "Inbound traffic is denied", "ruleset": "firewall"}
+    assert (second["message"], second["rule"]) == ("INPUT accepts", rule)
+    assert (second["event"]["action"], second["event"]["kind"]) == ("drift", "state")
+    ship.until(lambda: ship.shipper._positions.counting.get("report") == report["time"])
+    ship.start()
+    reports_sent = len(server.messages("drift"))
+    report["time"] = "2026-11-24T00:00:00Z"
+    (ship.folder / "last.json").write_text(json.dumps(report))
+    ship.until(lambda: len(server.messages("drift")) == reports_sent + 2)
+    assert len({it["event"]["id"] for it in server.events()}) == len(server.lines)
+
+
+def test_it_ends_cleanly(ship, server):
+    ship.source.write(*(entry(it) for it in range(1, 51)))
+    ship.start()
+    ship.until(lambda: ship.shipper._window.sent > 10)
+    ship.shipper.stop()
+    ship.shipper.run()
+    assert not ship.shipper._window
+    assert json.loads((ship.state / "positions.json").read_text())["schema"] == 1
+
+
+def test_the_status_is_for_people(ship, server, capsys):
+    ship.start()
+    ship.until(lambda: ship.shipper._window.acknowledged == 1 and ship.status()["probe"])
+    assert main(["status", "--state", str(ship.state)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("connected to logs1 since 20")
+    assert "missing: 0 dropped, 0 lost, 0 unknown gaps" in lines
+    assert main(["status", "--state", str(ship.folder)]) == 1
+    assert "status.json cannot be read, the shipper may never have run" in capsys.readouterr().err
+
+
+def test_settings_are_checked(ship, server, capsys):
+    assert main(["check", "--config", ship.config]) == 0
+    ship.settings |= {"at_limit": "wait", "mask": ["("], "other": 1, "limit": "x"}
+    ship.settings["servers"] = [{"host": HERE, "port": 0, "name": "a"}, {"host": HERE}]
+    del ship.settings["ca"]
+    assert main(["check", "--config", ship.config]) == 1
+    said = capsys.readouterr().err
+    for sentence in (
+        "shipper.json: ca is missing",
+        "other is no setting of the shipper",
+        "limit is 'x', not a number",
+        "mask: '(' is no regular expression",
+        "servers[0] has the port 0",
+        "servers[1] is {'host': '127.0.0.1'}, not a host, a port and a name",
+        "at_limit is 'wait', not block or drop",
+    ):
+        assert sentence in said
+    assert main(["run", "--config", ship.config]) == 78
+    assert main(["run", "--config", "/nowhere"]) == 78
