@@ -2,7 +2,8 @@
 
 Run by ``make bench`` (root): boots a lab with a master and one minion, hardens the minion, and
 measures CPU seconds of everything the minion starts, so that a busy machine does not count. What
-packing a backup costs is measured on this machine itself (bench_backup.py).
+shipping logs costs is measured in a lab of its own (bench_logs.py), what packing a backup costs on
+this machine itself (bench_backup.py).
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import bench_backup
+import bench_logs
 
 import runs
 from rocksalt_lab import Host, Lab
@@ -224,6 +226,8 @@ def main() -> int:
         controls = prepare(bench)
         print(f"-- measuring, {REPETITIONS} rounds ...", flush=True)
         lines = [*measure(bench, controls), *packet_filter(bench), crowd(bench)]
+    print("-- shipping logs ...", flush=True)
+    lines += [Line(*row) for row in bench_logs.rows()]
     print("-- packing backups ...", flush=True)
     lines += [Line(*row) for row in bench_backup.rows()]
     print(f"\n{'CPU and memory':<46} {'cost':>8} {'limit':>7}")

@@ -77,6 +77,7 @@ hardening:
     remove: [authorized_keys, sudoers]
   nrpe: {controls: {NRPE-001: {"off": "nobody watches the demo"}}}
   ossec: {controls: {OSS-001: {"off": "nobody watches the demo"}}}
+  logstash: {controls: {LOG-001: {"off": "nobody receives the demo's logs"}}}
   networks:
     management: [10.79.0.1/32]
 """

@@ -143,12 +143,16 @@ class Lab:
     @property
     def pillar(self) -> dict[str, Any]:
         """What the baseline has to be told of this lab: where management is, who administers its
-        hosts, and that nobody watches them.
+        hosts, and that nobody watches them or receives their logs.
         """
         people = {ADMINISTRATOR: {"keys": [self.public_key.strip()], "nopasswd": True}}
         unwatched = {
             family: {"controls": {control: {"off": "nobody watches hosts of the lab"}}}
-            for family, control in (("nrpe", "NRPE-001"), ("ossec", "OSS-001"))
+            for family, control in (
+                ("nrpe", "NRPE-001"),
+                ("ossec", "OSS-001"),
+                ("logstash", "LOG-001"),
+            )
         }
         return {"networks": NETWORKS, "accounts": {"administrators": people}, **unwatched}
 

@@ -1,0 +1,404 @@
+"""The family logstash on real hosts: two that ship, two log servers, each the other's witness."""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+import time
+from collections.abc import Iterator
+
+import pytest
+
+import runs
+from logs import (
+    ADDRESSES,
+    CA,
+    FOLDER,
+    PORTS,
+    RECEIVER,
+    SHIPPER,
+    STATE,
+    STORE,
+    Site,
+    Speaker,
+    becomes,
+)
+from rocksalt_lab import Host, Lab
+from rocksalt_lab.lab import in_parallel
+from traces import spellings
+
+RATE, FILE_RATE = 1000, 200
+"""Numbered lines a second, into the journal and into a file."""
+
+
+@pytest.fixture(scope="module")
+def site(lab: Lab, cluster: dict[str, Host]) -> Iterator[Site]:
+    """Hosts that nobody receives logs of yet; afterwards those of all tests are as they were."""
+    site = Site(lab, cluster)
+    before = site.master.read(runs.PILLAR)
+    site.prepare()
+    yield site
+    for asker in site.askers.values():
+        asker.close()
+    site.master.write(runs.PILLAR, before)
+    site.master.run(f"rm -rf {CA}; rm -f /etc/salt/pki/master/minions/logs*")
+    in_parallel(lambda host: host.stop(), site.servers)
+    for host in (site.web1, site.web2):
+        host.salt_call("logstash.clean")
+        host.run(f"rm -rf {FOLDER} {STATE} /var/log/app /var/lib/say-* /root/*.py")
+        assert not runs.apply(host, "hardening.firewall,hardening.logstash").failed
+    assert not runs.differing(site.web2)
+
+
+@pytest.fixture(scope="module")
+def hardened(site: Site) -> Site:
+    """All hosts have what they need, but nobody has brought them certificates yet."""
+    site.harden()
+    return site
+
+
+@pytest.fixture(scope="module")
+def shipping(hardened: Site) -> Site:
+    """Certificates are there, and each log server is the other's witness."""
+    hardened.connect()
+    return hardened
+
+
+# What a highstate makes --------------------------------------------------------------------------
+
+
+def test_test_mode_says_what_it_would_do_and_does_nothing(site: Site) -> None:
+    before = runs.fingerprint(site.web1)
+    run = runs.apply(site.web1, "hardening.logstash", test=True)
+    assert {"LOG-002", "LOG-003"} <= run.controls
+    assert runs.fingerprint(site.web1) == before
+    assert site.web1.run(f"systemctl cat {SHIPPER}", check=False).returncode
+
+
+def test_without_a_certificate_nothing_is_sent_and_that_is_drift(hardened: Site) -> None:
+    found = hardened.differing(hardened.web1)
+    assert {"LOG-005", "LOG-008"} <= set(found)
+    assert "salt-run logs.enrol web1" in found["LOG-008"]
+
+
+def test_a_second_run_changes_nothing_and_restarts_nothing(shipping: Site) -> None:
+    units = f"{SHIPPER} {RECEIVER} systemd-journald.service"
+    started = f"systemctl show -P MainPID {units}"
+    for host in (shipping.web1, shipping.logs1):
+        assert not shipping.differing(host)
+        before = host.run(started).stdout
+        assert not shipping.apply(host).changes
+        assert host.run(started).stdout == before
+
+
+def test_a_whole_highstate_leaves_log_servers_without_drift(shipping: Site) -> None:
+    host = shipping.logs2
+    run = runs.apply(shipping.salt(host))
+    assert not run.failed
+    assert not runs.differing(shipping.salt(host))
+    assert shipping.lab.ssh(shipping.master, "ops", host, "sudo -n id").returncode == 0
+
+
+# What a line looks like --------------------------------------------------------------------------
+
+
+def test_lines_of_all_sources_arrive_with_fields(shipping: Site) -> None:
+    host = shipping.web1
+    begin = time.time()
+    shipping.lab.ssh(shipping.master, "nobody-here", host, "true")
+    host.run("logger -t sudo-like -p authpriv.warning 'a line of auth'")
+    host.run("mkdir -p /var/log/app; echo 'a line of the application' >> /var/log/app/one.log")
+    refused = shipping.arrives(host, "Invalid user nobody-here")
+    assert refused["event"]["dataset"] == "auth"
+    assert refused["source"]["ip"] == shipping.master.ip
+    assert refused["user"]["name"] == "nobody-here"
+    assert refused["process"]["name"] == "sshd"
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", refused["@timestamp"])
+    assert refused["host"]["name"] == "web1"
+    assert refused["labels"] == {"role": "web-server", "customer": "acme"}
+    said = shipping.arrives(host, "a line of auth")
+    assert (said["event"]["dataset"], said["log"]["level"]) == ("auth", "warning")
+    app = shipping.arrives(host, "a line of the application")
+    assert app["event"]["dataset"] == "app"
+    assert app["log"]["file"]["path"] == "/var/log/app/one.log"
+    salt = shipping.lines(host, '"dataset": "salt"') + shipping.lines(host, '"dataset":"salt"')
+    assert salt
+    ids = [line["event"]["event"]["id"] for line in shipping.lines(host, "web1")]
+    assert len(ids) > 20
+    assert time.time() - begin < 60
+
+
+def test_the_drift_report_arrives(shipping: Site) -> None:
+    host = shipping.web1
+    host.run("systemctl stop rocksalt-drift.timer; systemctl start rocksalt-drift.service")
+    found = shipping.arrives(host, "DRIFT-003")
+    assert found["event"]["dataset"] == "drift"
+    assert found["rule"]["id"] == "DRIFT-003"
+    host.run("systemctl start rocksalt-drift.timer; systemctl start rocksalt-drift.service")
+
+
+def test_lines_that_are_no_text_or_more_than_one_survive(shipping: Site) -> None:
+    host = shipping.web1
+    host.run(r"printf 'first of three\nsecond\nthird' | systemd-cat -t lines")
+    host.write("/root/odd.py", _ODD)
+    host.run("python3 /root/odd.py")
+    several = shipping.arrives(host, "odd: two lines")
+    assert several["message"] == "odd: two lines\nsecond"
+    raw = shipping.arrives(host, "odd: not UTF-8")
+    assert raw["message"] == "odd: not UTF-8 \\xff\\xfe end"
+    forged = shipping.arrives(host, "odd: forged")
+    assert forged["host"]["name"] == "web1"
+    parts = [line["event"] for line in shipping.lines(host, "odd: long ")]
+    tail = shipping.arrives(host, "end of long")
+    assert (
+        parts and tail["rocksalt"]["part"].split("/")[0] == tail["rocksalt"]["part"].split("/")[1]
+    )
+    assert not shipping.lines(host, "injected-host")[1:]
+
+
+_ODD = r"""
+import socket, struct
+s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+s.connect("/run/systemd/journal/socket")
+def say(message):
+    s.send(b"SYSLOG_IDENTIFIER=odd\nMESSAGE\n" + struct.pack("<Q", len(message)) + message + b"\n")
+say(b"odd: two lines\nsecond")
+say(b"odd: not UTF-8 \xff\xfe end")
+say(b'odd: forged","host":{"name":"injected-host"},"x":"\n{"from":"logs1"}')
+say(b"odd: long " + b"x" * 120000 + b" end of long")
+"""
+
+
+def test_secrets_do_not_leave_the_host(shipping: Site) -> None:
+    host = shipping.web1
+    canary = "".join(random.choices("abcdefghijkmnpqrstuvwxyz23456789", k=48))
+    for line in (
+        f"login with password={canary}",
+        f"Authorization: Bearer {canary}",
+        f"fetch https://me:{canary}@example.org/x",
+        f"tool --token {canary}",
+    ):
+        host.run(["logger", "-t", "canary", line])
+    host.run(["bash", "-c", f"echo 'key: {canary} api_key={canary}' | sed 's/key: [^ ]* //' "
+              ">> /var/log/app/one.log"])  # fmt: skip
+    shipping.caught_up(host)
+    masked = shipping.arrives(host, "login with password=")
+    assert masked["message"] == "login with password=***"
+    wanted = [piece.decode("latin-1") for piece in spellings(canary.encode()).values()]
+    for server in shipping.servers:
+        text = server.run(f"cat {STORE}/web1/*.jsonl").stdout
+        assert not [piece for piece in wanted if piece in text]
+
+
+# Nothing is lost ---------------------------------------------------------------------------------
+
+
+def test_no_line_is_lost_whatever_fails(shipping: Site) -> None:
+    """Numbered lines at 1,000 a second and more, while one thing after the other fails."""
+    host, server = shipping.web1, shipping.logs1
+    host.run("mkdir -p /var/log/app")
+    begin = time.monotonic()
+    journal = Speaker(host, "steady", RATE)
+    file = Speaker(host, "filed", FILE_RATE, "/var/log/app/filed.log")
+    for _ in range(3):
+        server.run(f"systemctl kill --signal=KILL --kill-whom=all {RECEIVER}")
+        time.sleep(random.uniform(1, 3))
+        server.run("pkill -KILL -f 'rocksalt-logs write'", check=False)
+        time.sleep(random.uniform(1, 2))
+    for _ in range(4):
+        host.run(f"systemctl kill --signal=KILL {SHIPPER}")
+        time.sleep(random.uniform(0.5, 2.5))
+    host.run(f"systemctl restart {SHIPPER}")
+    host.run("journalctl --rotate")
+    host.run("mv /var/log/app/filed.log /var/log/app/filed.log.1")
+    time.sleep(2)
+    for address in ADDRESSES.values():
+        host.run(f"iptables -I OUTPUT -d {address} -j DROP")
+    time.sleep(25)
+    for address in ADDRESSES.values():
+        host.run(f"iptables -D OUTPUT -d {address} -j DROP")
+    for it in shipping.servers:
+        it.run(f"systemctl stop {RECEIVER}")
+    time.sleep(30)
+    for it in shipping.servers:
+        it.run(f"systemctl start {RECEIVER}")
+    counts = {"steady": journal.end(), "filed": file.end()}
+    seconds = time.monotonic() - begin
+    assert counts["steady"] / seconds > RATE * 0.9
+    shipping.caught_up(host, 120)
+    for identifier, count in counts.items():
+        found = shipping.received(host, identifier)
+        print(f"{identifier}: {count} lines, {found.lines - found.count} duplicates")
+        assert found.numbers == [[0, count - 1]]
+    assert not {key: shipping.status(host)[key] for key in ("dropped", "lost", "unknown_gaps")
+                if shipping.status(host)[key]}  # fmt: skip
+
+
+def test_no_line_is_lost_by_a_reboot_or_a_power_cut(shipping: Site) -> None:
+    host = shipping.web2
+    speaker = Speaker(host, "booted", RATE)
+    time.sleep(2)
+    count = speaker.end()
+    host.reboot()
+    speaker = Speaker(host, "booted", RATE)
+    time.sleep(3)
+    host.run("journalctl --sync")
+    host.kill()
+    host.boot()
+    kept = host.run("journalctl -q -t booted -o cat").stdout.split()
+    last = max(int(word) for word in kept if word.isdigit())
+    assert last > count
+    becomes(lambda: shipping.status(host)["connected_since"], 30)
+    shipping.askers.pop(host.name).close()
+    shipping.caught_up(host)
+    found = shipping.received(host, "booted")
+    assert found.numbers[0][0] == 0
+    assert found.numbers[-1][1] >= last
+    written = {int(word) for word in kept if word.isdigit()}
+    have = {n for first, end in found.numbers for n in range(first, end + 1)}
+    assert not written - have
+
+
+def test_lines_go_to_the_next_server_and_return_to_the_first(shipping: Site) -> None:
+    host, first, second = shipping.web1, *shipping.servers
+    becomes(lambda: shipping.status(host)["server"] == first.name, 90)
+    first.run(f"systemctl stop {RECEIVER}")
+    took = becomes(lambda: shipping.status(host)["server"] == second.name, 30)
+    host.run("logger -t moved 'over to the second'")
+    assert shipping.arrives(host, "over to the second")
+    first.run(f"systemctl start {RECEIVER}")
+    back = becomes(lambda: shipping.status(host)["server"] == first.name, 90)
+    print(f"over in {took:.1f} s, back in {back:.1f} s")
+
+
+def test_an_expired_certificate_stops_lines_until_a_new_one_comes(shipping: Site) -> None:
+    host = shipping.web1
+    valid = host.read(f"{FOLDER}/host.pem")
+    host.write("/root/expired.pem", _expired(shipping))
+    host.run(f"cp /root/expired.pem {FOLDER}/host.pem; systemctl restart {SHIPPER}")
+    speaker = Speaker(host, "expired", RATE)
+    becomes(lambda: "expired" in shipping.status(host)["error"], 40)
+    assert not shipping.status(host)["connected_since"]
+    found = shipping.differing(host)
+    assert {"LOG-005", "LOG-008", "LOG-009"} <= set(found)
+    host.write(f"{FOLDER}/host.pem", valid)
+    becomes(lambda: shipping.status(host)["connected_since"], 60)
+    count = speaker.end()
+    shipping.caught_up(host, 120)
+    assert shipping.received(host, "expired").numbers == [[0, count - 1]]
+
+
+def _expired(site: Site) -> str:
+    """The certificate of web1 with an end that is over."""
+    subject = "-subj /CN=web1 -addext subjectAltName=DNS:web1 -addext extendedKeyUsage=clientAuth"
+    request = f"openssl req -new -key {FOLDER}/host.key {subject} -out /root/it.csr"
+    site.web1.run(request)
+    site.master.write("/root/it.csr", site.web1.read("/root/it.csr"))
+    site.master.run(
+        "openssl x509 -req -in /root/it.csr -copy_extensions copy -days -1 -out /root/expired.pem"
+        f" -CA {CA}/ca.pem -CAkey {CA}/ca.key"
+    )
+    return site.master.read("/root/expired.pem")
+
+
+# The bound ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def unreachable(shipping: Site) -> Iterator[Site]:
+    """No log server takes lines; afterwards both do, and the settings are as before."""
+    for server in shipping.servers:
+        server.run(f"systemctl stop {RECEIVER}")
+    yield shipping
+    for server in shipping.servers:
+        server.run(f"systemctl start {RECEIVER}")
+    shipping.pillar()
+    shipping.apply(shipping.web1)
+    becomes(lambda: shipping.status(shipping.web1)["connected_since"], 60)
+    shipping.salt(shipping.web1).salt_call("logstash.accept")
+
+
+def test_a_full_queue_blocks_nobody_and_loses_nothing(unreachable: Site) -> None:
+    site, host = unreachable, unreachable.web1
+    site.pillar(limit=5000, at_limit="block")
+    site.apply(host)
+    speaker = Speaker(host, "blocked", RATE)
+    becomes(lambda: site.status(host)["full_since"], 60)
+    assert "LOG-006" in site.differing(host)
+    for command in ("sudo -n id", "true"):
+        begin = time.monotonic()
+        assert not site.lab.ssh(site.master, "ops", host, command).returncode
+        assert time.monotonic() - begin < 3  # a log-in itself takes a third of a second here
+    begin = time.monotonic()
+    host.run("setpriv --reuid=ops --regid=ops --clear-groups sudo -n true; logger hello")
+    assert time.monotonic() - begin < 1
+    count = speaker.end()
+    assert count > 5000
+    for server in site.servers:
+        server.run(f"systemctl start {RECEIVER}")
+    becomes(lambda: site.status(host)["connected_since"], 60)
+    site.caught_up(host, 120)
+    assert site.received(host, "blocked").numbers == [[0, count - 1]]
+    assert site.status(host)["full_since"] is None
+    assert not site.status(host)["dropped"]
+
+
+def test_what_is_dropped_is_counted_exactly(unreachable: Site) -> None:
+    site, host = unreachable, unreachable.web1
+    site.pillar(limit=5000, at_limit="drop")
+    site.apply(host)
+    before = site.status(host)
+    cursor = host.run("journalctl -n1 -q -o json --output-fields=_PID").stdout
+    speaker = Speaker(host, "dropped", RATE)
+    becomes(lambda: site.status(host)["dropped"] > before["dropped"] + 1000, 60)
+    count = speaker.end()
+    for server in site.servers:
+        server.run(f"systemctl start {RECEIVER}")
+    becomes(lambda: site.status(host)["connected_since"], 60)
+    site.caught_up(host, 120)
+    found = site.received(host, "dropped")
+    assert found.numbers[-1][1] == count - 1, "the newest ones have arrived"
+    assert count - found.count > 1000
+    dropped = site.status(host)["dropped"] - before["dropped"]
+    ids = ["python3", "/root/journal_ids.py", host.name, json.loads(cursor)["__CURSOR"]]
+    entries = host.run(ids).stdout.split()
+    time.sleep(1)
+    assert len(entries) == len(set(entries))
+    assert len(set(entries) - site.ids(host)) == dropped
+    drift = site.differing(host)
+    assert f"{dropped} dropped" in drift["LOG-007"]
+    site.salt(host).salt_call("logstash.accept")
+    assert "LOG-007" not in site.differing(host)
+
+
+# Who is who ---------------------------------------------------------------------------------------
+
+
+KNOCK = r"""
+data=$(printf 'relp_version=0\ncommands=syslog')
+(printf '1 open %d %s\n' ${#data} "$data"; sleep 1) |
+timeout 5 openssl s_client -quiet -connect "$@" 2>&1
+"""
+
+
+def _answers(client: Host, server: Host, port: int, *options: str) -> str:
+    """What a log server answers to the first words of RELP."""
+    words = ["bash", "-c", KNOCK, "knock", f"{server.ip}:{port}", *options]
+    return client.run(words, check=False).stdout
+
+
+def test_a_port_takes_lines_of_its_host_alone(shipping: Site, attacker: Host) -> None:
+    server, own = shipping.logs1, f"-cert {FOLDER}/host.pem -key {FOLDER}/host.key"
+    assert "200 OK" in _answers(shipping.web2, server, PORTS["web2"], *own)
+    assert "200 OK" not in _answers(shipping.web2, server, PORTS["web1"], *own)
+    assert "200 OK" not in _answers(shipping.web2, server, PORTS["web2"])
+    self_signed = ["-cert", "/root/mine.pem", "-key", "/root/mine.key"]
+    shipping.web2.run(
+        "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 9"
+        " -subj /CN=web2 -addext subjectAltName=DNS:web2 -keyout /root/mine.key"
+        " -out /root/mine.pem"
+    )
+    assert "200 OK" not in _answers(shipping.web2, server, PORTS["web2"], *self_signed)
+    assert "200 OK" not in _answers(shipping.web2, server, PORTS["web2"], *own, "-tls1_1")
+    assert attacker.run(["nc", "-z", "-w", "2", server.ip, str(PORTS["web1"])], False).returncode
