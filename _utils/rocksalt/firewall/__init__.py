@@ -12,3 +12,5 @@ DOCKER_USER = "DOCKER-USER"
 JUMPS = {"INPUT": INPUT, "FORWARD": FORWARD, "OUTPUT": OUTPUT, DOCKER_USER: DOCKER}
 FOLDER = "/etc/rocksalt/firewall"
 RUN = "/run/rocksalt-firewall"
+LOG_PREFIX = "rocksalt-drop-"
+"""What the kernel writes before a refused packet, followed by its direction."""

@@ -7,13 +7,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from rocksalt.firewall import BANS, DOCKER, FORWARD, INPUT, OUTPUT
+from rocksalt.firewall import BANS, DOCKER, FORWARD, INPUT, LOG_PREFIX, OUTPUT
 from rocksalt.settings import Baseline
 
 MANAGEMENT, PUBLIC = "management", "public"
 EVERYBODY = ("0.0.0.0/0", "::/0")
 KNOWN_NETWORKS = (MANAGEMENT, "monitoring", "salt", "logs", "backup", "ossec")
-LOG_PREFIX = "rocksalt-drop-"
 METADATA = "169.254.169.254/32"
 _LINK_LOCAL = "fe80::/10"
 _REFUSE = {4: "icmp-admin-prohibited", 6: "icmp6-adm-prohibited"}

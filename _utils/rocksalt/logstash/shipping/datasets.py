@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from rocksalt.firewall.policy import LOG_PREFIX
+from rocksalt.firewall import LOG_PREFIX
 
 JOURNAL, AUTH, AUDIT, IPTABLES, FAIL2BAN, OSSEC, SALT, DRIFT = (
     *("journal", "auth", "audit", "iptables", "fail2ban", "ossec", "salt", "drift"),

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from rocksalt.firewall.policy import LOG_PREFIX
+from rocksalt.firewall import LOG_PREFIX
 from rocksalt.logstash.shipping import datasets
 from rocksalt.logstash.shipping.mask import MASKED, Masker
 
