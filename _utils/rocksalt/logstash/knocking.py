@@ -119,5 +119,5 @@ def _asked(connection: socket.socket) -> str:
     try:
         answer = connection.recv(len(_ANSWER))
     except TimeoutError:
-        return REFUSED
+        return f"{UNTOLD}: no answer in {TIMEOUT:g} seconds"
     return SERVED if answer.startswith(_ANSWER[:2]) else REFUSED
