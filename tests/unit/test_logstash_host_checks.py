@@ -250,6 +250,39 @@ def test_not_connected(host, differing, status, sentence):
     assert differing() == {"LOG-005": sentence}
 
 
+LOGS = {"logs": {"tcp": [2601]}}
+
+
+@pytest.mark.parametrize(
+    ("firewall", "shut"),
+    [
+        ({"output": "allow"}, []),
+        ({"output": "deny", "enabled": False}, []),
+        ({"output": "deny"}, ["2601 of 10.79.0.9", "2700 of logs2"]),
+        ({"output": "deny", "services": LOGS, "egress": {"logs": ["logs"]}}, ["2700 of logs2"]),
+        (
+            {"output": "deny", "services": LOGS, "egress": {"logs": ["elsewhere"]}},
+            ["2601 of 10.79.0.9", "2700 of logs2"],
+        ),
+        (
+            {"output": "deny", "services": {"logs": {"tcp": [2601, 2700]}},
+             "egress": {"logs": ["logs"]}},
+            [],
+        ),
+    ],
+)  # fmt: skip
+def test_the_packet_filter_keeps_lines_in(host, differing, firewall, shut):
+    logstash_hosts.said(host, server=None, error="timed out", disconnected_since=stamp(9))
+    networks = {"logs": ["10.79.0.0/24"], "elsewhere": ["10.80.0.0/24"]}
+    said = differing(firewall=firewall, networks=networks)["LOG-005"].split("; ", 1)
+    assert said[0] == f"connected to no log server, not since {stamp(9)}: timed out"
+    assert "; ".join(said[1:]) == "; ".join(
+        f"hardening:firewall:egress: lets this host out to no tcp/{it}; name a service with that "
+        "port and its network there"
+        for it in shut
+    )
+
+
 @pytest.mark.parametrize(
     ("status", "sentence"),
     [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import json
 from collections.abc import Collection, Mapping
 from functools import cache
@@ -10,6 +11,7 @@ from typing import Any
 from rocksalt import logstash, program, systemd
 from rocksalt.errors import Refused
 from rocksalt.findings import AS_RENDERED, Seen, compared, some
+from rocksalt.firewall.policy import Network, Policy
 from rocksalt.host import Host, unit_properties
 from rocksalt.logstash import controls, masking, sources
 from rocksalt.logstash.facts import Checks, Facts, digest, read_json
@@ -160,7 +162,29 @@ def _connected_seen(it: Facts) -> Seen:
     how = f"not since {since}" if since else "not yet"
     names = ", ".join(f"{server['host']}:{server['port']}" for server in it.setup.servers)
     error = said.get("error") or f"none of {names} answers"
-    return Seen(how, f"connected to no log server, {how}: {error}")
+    return Seen(how, some([f"connected to no log server, {how}: {error}", *shut_in(it)]))
+
+
+def shut_in(it: Facts) -> list[str]:
+    """Which log servers the packet filter of this host keeps it from, a sentence each."""
+    family = it.setup.baseline.families.get("firewall")
+    if not family or not family.settings["enabled"] or family.settings["output"] != "deny":
+        return []
+    ways = [way for way in Policy(it.setup.baseline).access("egress") if way.protocol == "tcp"]
+    return [
+        f"{family.where('egress')}: lets this host out to no tcp/{port} of {host}; name a service "
+        "with that port and its network there"
+        for host, port in ((server["host"], server["port"]) for server in it.setup.servers)
+        if not any(way.port == port and _may_be_in(host, way.network) for way in ways)
+    ]
+
+
+def _may_be_in(host: str, network: Network) -> bool:
+    """Whether an address is in a network; where a name leads to is not looked up."""
+    try:
+        return ipaddress.ip_address(host) in network
+    except ValueError:
+        return True
 
 
 def _waiting_expected(it: Facts) -> dict[str, str]:
