@@ -262,13 +262,12 @@ def test_a_certificate_of_others(it, host):
     )
 
 
-def test_too_many_files(it, monkeypatch):
-    monkeypatch.setattr(received, "_MOST", 3)
-    seen = it().seen()["LOG-108"]
-    assert (seen.problem, seen.reason) == (
-        "error",
-        f"{STORE} has more than 3 files, too many to look at",
-    )
+def test_of_very_many_files_the_folders_are_looked_at(it, host, monkeypatch):
+    monkeypatch.setattr(received, "_MOST", 0)
+    host.path(f"{STORE}/web1/2026-11-23.jsonl").chmod(0o644)
+    assert differing(it()) == {}
+    host.path(f"{STORE}/web1").chmod(0o755)
+    assert differing(it()) == {"LOG-108": f"{STORE}/web1 is {USER}:{USER} 0755"}
 
 
 def test_settings_that_cannot_be(shipped, host, it):

@@ -178,11 +178,8 @@ def _closed_seen(it: Facts) -> Seen:
         for path, have in actual.items()
         if have != wanted[path]
     ]
-    try:
-        top = roles.receiver(it.setup)["path"]
-        found = [f"{path} is {state}" for path, state in open_in(it.host, top, logstash.USER)]
-    except Refused as refused:
-        return Seen(problem="error", reason=str(refused))
+    top = roles.receiver(it.setup)["path"]
+    found = [f"{path} is {state}" for path, state in open_in(it.host, top, logstash.USER)]
     others = certified.strangers(it.host, logstash.USER)
     actual |= {"open to others": found, _GROUP: ", ".join(others) or "nobody"}
     people = [f"{actual[_GROUP]} can read logs, by the group {logstash.USER}"] if others else []
@@ -204,13 +201,13 @@ def open_in(host: Host, top: str, user: str) -> Iterator[tuple[str, str]]:
 
 
 def _entries(host: Host, top: str) -> Iterator[str]:
-    """All that is below a folder; links are not followed."""
+    """What is below a folder; links are not followed. Of very many files, those beyond ``_MOST``
+    are left out: others reach none in a folder that is closed, and every folder is looked at.
+    """
     seen = 0
     for parent, names, files in os.walk(host.path(top)):
-        for name in sorted([*names, *files]):
-            seen += 1
-            if seen > _MOST:
-                raise Refused(f"{top} has more than {_MOST} files, too many to look at")
+        seen += len(files)
+        for name in sorted([*names, *files] if seen <= _MOST else names):
             yield os.path.join(parent, name)[len(host.root) :]
 
 
