@@ -31,8 +31,10 @@ class Walk:
         self._n, self._hash = 0, chain.ZERO
         self._lost = 0
         """Lines just before that cannot be read."""
-        self._fork: tuple[int, str] | None = None
-        """After a line that does not fit: its place among problems, and the hash before it."""
+        self._before = self._other = ""
+        """The hash before the last line, and that of another with the same number."""
+        self._fork: int | None = None
+        """The place among the problems of the last line, if it does not fit."""
         self._evidence = evidence or Evidence()
         self._seen = self._evidence.hosts.get(self.host, Seen())
         self._next = 0
@@ -106,6 +108,7 @@ class Walk:
 
     def _step(self, n: int, own: str, data: bytes, received: int) -> None:
         """Goes on to a line."""
+        self._before, self._other = self._hash, ""
         self._n, self._hash, self._fork, self._lost = n, own, None, 0
         self.lines += 1
         self.last = data[received : received + 27].decode("ascii", "replace")
@@ -125,16 +128,19 @@ class Walk:
             pass
         elif line.head.n > self._n + 1:
             self._removed(line.head.n)
-        elif line.head.n <= self._n and not self._replaced(line):
-            self._wrong(f"{place} was inserted: line {line.head.n} is there already")
+        elif line.head.n <= self._n:
+            self._again(line, place)
             return
-        elif line.head.n == self._n + 1:
+        elif not (self._other and line.follows(self._other)):
+            fork = len(self.problems)
             self._wrong(f"{place} is not as it arrived: line {line.head.n} or the one before it")
-            fork = (len(self.problems) - 1, self._hash)
-            self._step(line.head.n, line.head.hash, data, data.index(b'"received":"') + 12)
+            self._enter(line)
             self._fork = fork
             return
-        self._step(line.head.n, line.head.hash, data, data.index(b'"received":"') + 12)
+        self._enter(line)
+
+    def _enter(self, line: chain.Line) -> None:
+        self._step(line.head.n, line.head.hash, line.data, line.data.index(b'"received":"') + 12)
 
     def _begin(self, line: chain.Line, place: str) -> None:
         self.first = line.head.received
@@ -150,15 +156,23 @@ class Walk:
         gone = f"line {first} was" if first == last else f"lines {first} to {last} were"
         self._wrong(f"{gone} removed")
 
-    def _replaced(self, line: chain.Line) -> bool:
-        """Whether this is the right line after one that took its number and was inserted."""
-        if self._fork is None or line.head.n != self._n or not line.follows(self._fork[1]):
-            return False
-        place = self._fork[0]
-        if place < len(self.problems):
-            self.problems[place] = f"{self.host}: a line was inserted before line {line.head.n}"
+    def _again(self, line: chain.Line, place: str) -> None:
+        """A number that was there already. Where both lines fit, the next one tells which is the
+        right one.
+        """
+        number = line.head.n
+        if number != self._n or not line.follows(self._before):
+            self._wrong(f"{place} was inserted: line {number} is there already")
+            return
+        sentence = f"there are two lines {number}: one was inserted"
+        if self._fork is not None and self._fork < len(self.problems):
+            self.problems[self._fork] = f"{self.host}: {sentence}"
+        else:
+            self._wrong(sentence)
+        other, self._hash = self._hash, self._before
         self.lines -= 1
-        return True
+        self._enter(line)
+        self._other = other
 
     def _compare(self, n: int, own: str) -> None:
         seen = self._seen

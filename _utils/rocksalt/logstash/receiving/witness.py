@@ -58,10 +58,13 @@ def serve(
         except (RocksaltError, OSError) as error:
             wire.send({"ok": False, "text": str(error)})
             raise
-        while line := wire.receive(LARGEST):
-            answer, body = desk.answer(line)
-            wire.send(answer)
-            wire.write(body)
+        try:
+            while line := wire.receive(LARGEST):
+                answer, body = desk.answer(line)
+                wire.send(answer)
+                wire.write(body)
+        finally:
+            desk.close()
     except Broken as error:
         raise RocksaltError(f"the log server {client} {error}") from None
 
@@ -80,6 +83,10 @@ class Desk:
         self._folder.mkdir(0o750, exist_ok=True)
         self._lock = files.locked(self._folder)
         self._ledger = ledger.Ledger(self._folder)
+
+    def close(self) -> None:
+        """Lets other sessions of the client in."""
+        os.close(self._lock)
 
     def answer(self, line: Line) -> tuple[Line, bytes]:
         """Does what a line asks for; the answer, and the bytes after it."""

@@ -1,0 +1,356 @@
+"""rocksalt.logstash.receiving: what arrives is kept, hashed, and found again after any end."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import io
+import json
+import os
+import signal
+import stat
+import threading
+from typing import Any
+
+import pytest
+from logstash_received import DAY, NOW, Server, event
+
+from rocksalt.errors import Refused, RocksaltError
+from rocksalt.logstash.receiving import chain, conf, files, store, units, writer
+
+ZEROS = "0" * 64
+
+
+@pytest.fixture
+def server(tmp_path, monkeypatch):
+    before = os.umask(0o027)
+    monkeypatch.setattr(os, "fsync", lambda _: None)
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    yield Server(tmp_path, monkeypatch)
+    os.umask(before)
+
+
+def head(n, own, received="2026-11-23T04:20:00.123456Z"):
+    return chain.Head(n, own, received)
+
+
+# A line.
+
+
+def test_a_line_is_what_came_and_a_hash():
+    text = '{"host": {"name": "web1"},  "a": "\\u0000€"}'
+    line = chain.append(
+        chain.Head(), "web1", "2026-11-23T04:20:00.123456Z", text, chain.event(text), []
+    )
+    body = (
+        '{"n":1,"received":"2026-11-23T04:20:00.123456Z","from":"web1","flags":[],'
+        '"event":{"host": {"name": "web1"},  "a": "\\u0000€"}'
+    ).encode()
+    own = hashlib.sha256(ZEROS.encode() + body).hexdigest()
+    assert line.data == body + f',"hash":"{own}"}}'.encode()
+    assert line.head == head(1, own)
+    assert chain.read(line.data) == line
+    assert line.follows(ZEROS)
+    assert not line.follows("1" * 64)
+
+
+@pytest.mark.parametrize(
+    ("text", "flags"),
+    [
+        ('{"host":{"name":"web1"}}', []),
+        ('{"host.name":"web1"}', []),
+        ('{"host":{"name":"web2"}}', ["host"]),
+        ('{"host":"web1"}', ["host"]),
+        ("{}", ["host"]),
+        ('{"host":{"name":"web1"}} ', []),
+        ("", ["json"]),
+        ("[1]", ["json"]),
+        ("half a {", ["json"]),
+        ('{"a":NaN}', ["json"]),
+        ('{"a":1}\n', ["json"]),
+        ('{"a":\r1}', ["json"]),
+        ('{"a":"\udcff"}', ["json"]),
+        ("[" * 100_000, ["json"]),
+        ('{"a":' + "9" * 5000 + "}", ["json"]),
+        ('x","hash":"' + "0" * 64 + '"}\n{"n":2', ["json"]),
+    ],
+)
+def test_nothing_in_a_line_passes_for_another(server, text, flags):
+    kept = server.store()
+    kept.take("web1", text)
+    (data,) = server.lines()
+    found = json.loads(data)
+    assert (found["n"], found["from"], found["flags"]) == (1, "web1", flags)
+    if flags == ["json"]:
+        assert found["raw"] == text
+    else:
+        assert b'"event":' + text.encode() + b',"hash"' in data
+    assert server.problems() == []
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"{}", b'{"n":0,"received":"x"}', b'{"n":01,"a":1}', b"\xff\x00"]
+)
+def test_what_is_no_line(data):
+    assert chain.read(data) is None
+
+
+# The chain of a host.
+
+
+def test_lines_are_numbered_by_host(server):
+    kept = server.store()
+    for host in ("web1", "db.1", "web1"):
+        kept.take(host, event(host=host))
+    kept.sync()
+    found = kept.status()
+    assert {host: it["n"] for host, it in found["hosts"].items()} == {"web1": 2, "db.1": 1}
+    assert found["hosts"]["web1"]["hash"] == json.loads(server.lines()[1])["hash"]
+    assert found["hosts"]["web1"]["received"] == "2026-11-23T04:20:00.123456Z"
+    assert found["time"] == "2026-11-23T04:20:00.123456Z"
+    assert stat.S_IMODE(server.file().stat().st_mode) == 0o640
+    assert stat.S_IMODE(server.file().parent.stat().st_mode) == 0o750
+
+
+@pytest.mark.parametrize("host", ["", ".", "..", ".a", "a/b", "a\0", "ä", "a" * 129])
+def test_names_that_are_no_folders(server, host):
+    with pytest.raises(RocksaltError, match="is no name of a host"):
+        server.store().take(host, event())
+
+
+def test_links_are_not_followed(server, tmp_path):
+    (tmp_path / "away").mkdir()
+    (server.path / "web9").symlink_to(tmp_path / "away")
+    kept = server.store()
+    with pytest.raises(NotADirectoryError):
+        kept.take("web9", event())
+    (server.path / "web1" / "2026-11-23.jsonl").symlink_to(tmp_path / "file")
+    with pytest.raises(OSError, match="symbolic links"):
+        kept.take("web1", event())
+    assert not (tmp_path / "file").exists()
+
+
+def test_a_chain_goes_on_after_the_writer_ended(server):
+    server.receive(3)
+    server.receive(2)
+    assert [json.loads(line)["n"] for line in server.lines()] == [1, 2, 3, 4, 5]
+    assert server.problems() == []
+
+
+def test_half_a_line_is_moved_aside_wherever_it_ends(server, tmp_path):
+    """As a power cut leaves it: at every byte of the last line."""
+    server.receive(2)
+    whole = server.file().read_bytes()
+    first, last = server.lines()
+    for cut in range(1, len(last)):
+        server.file().write_bytes(whole[:-cut])
+        kept = server.store()
+        (path,) = kept.status()["torn"]
+        half = last[:-cut]
+        with open(path, "rb") as file:
+            assert file.read() == half
+        assert server.file().read_bytes() == first
+        assert kept.status()["hosts"]["web1"]["n"] == 1
+        kept.take("web1", event(1))
+        assert server.file().read_bytes() == whole
+        os.unlink(path)
+
+
+def test_a_file_with_half_a_first_line(server):
+    server.receive(1)
+    server.time += DAY
+    server.file("2026-11-24").write_bytes(b'{"n":2')
+    server.receive(1)
+    (line,) = server.lines("2026-11-24")
+    assert json.loads(line)["n"] == 2
+    assert len(os.listdir(server.path / "web1" / "torn")) == 1
+
+
+def test_every_day_has_a_file(server):
+    kept = server.store()
+    for _ in range(3):
+        kept.take("web1", event())
+        server.time += DAY
+    kept.sync()
+    names = ["2026-11-23.jsonl", "2026-11-24.jsonl", "2026-11-25.jsonl"]
+    assert sorted(os.listdir(server.path / "web1")) == names
+    server.time = NOW
+    kept.take("web1", event())
+    assert [json.loads(line)["n"] for line in server.lines("2026-11-25")] == [3, 4]
+    server.receive(1)
+    assert [json.loads(line)["n"] for line in server.lines("2026-11-25")] == [3, 4, 5]
+    assert server.problems() == []
+
+
+def test_a_file_that_was_removed_is_made_anew(server):
+    kept = server.store()
+    kept.take("web1", event(1))
+    server.file().unlink()
+    kept.take("web1", event(2))
+    kept.sync()
+    assert [json.loads(line)["n"] for line in server.lines()] == [2]
+
+
+@pytest.mark.parametrize("fitting", [0, 1, 150])
+def test_a_full_disk(server, monkeypatch, fitting):
+    """Nothing of a line that did not fit is left, and the same line comes again."""
+    kept = server.store()
+    kept.take("web1", event(1))
+    before = server.file().read_bytes()
+    real = os.write
+
+    def full(file, data):
+        if not fitting:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return real(file, data[:fitting])
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", full)
+        line = json.dumps({"from": "web1", "raw": event(2)}).encode() + b"\n"
+        told: list[str] = []
+        said = writer.answer(kept, line, told.append)
+    assert said.startswith(b"Error: a line was not kept and is tried again: [Errno 28]")
+    assert said.count(b"\n") == 1
+    assert [said] == [f"Error: {it}\n".encode() for it in told]
+    assert server.file().read_bytes() == before
+    assert writer.answer(kept, line, told.append) == b"OK\n"
+    assert [json.loads(line)["n"] for line in server.lines()] == [1, 2]
+    assert server.problems() == []
+
+
+def test_what_could_not_be_synced_is_said(server, monkeypatch):
+    kept = server.store()
+    kept.take("web1", event())
+
+    def broken(_):
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(os, "fdatasync", broken)
+    with pytest.raises(store.Unsynced, match=r"web1 cannot be written to: Input/output error"):
+        kept.sync()
+
+
+def test_only_what_was_written_is_synced(server, monkeypatch):
+    synced: list[int] = []
+    monkeypatch.setattr(os, "fdatasync", synced.append)
+    kept = server.store()
+    kept.take("web1", event())
+    server.time += DAY
+    kept.take("web1", event())
+    kept.take("web2", event())
+    assert kept.dirty
+    kept.sync()
+    assert len(set(synced)) == len(synced) == 3
+    assert not kept.dirty
+    kept.sync()
+    assert len(synced) == 3
+
+
+def test_flags_and_duplicates_are_counted(server):
+    kept = server.store()
+    for text in (event(1), event(2), event(1), event(3, "evil"), "x", event(1)):
+        kept.take("web1", text)
+    found = kept.status()["hosts"]["web1"]
+    flagged = "2026-11-23T04:20:00.123456Z"
+    assert found["flags"] == {"host": 1, "json": 1, "last_flagged": flagged}
+    assert (found["duplicates"], found["n"]) == (2, 6)
+    again = server.store(hosts={"web1": found}).status()["hosts"]["web1"]
+    assert again == found
+
+
+def test_ids_are_forgotten():
+    recent = store.Recent(2)
+    assert [recent.seen(it) for it in "abacab"] == [False, False, True, False, False, False]
+
+
+# What rsyslog talks to.
+
+
+def run(server, data: bytes) -> tuple[bytes, Any]:
+    source, target = os.pipe()
+    status = server.folder / "status.json"
+    writer.run(server.settings, status, io.BytesIO(data), target)
+    os.close(target)
+    with open(source, "rb") as file:
+        return file.read(), json.loads(status.read_bytes())
+
+
+def test_every_line_is_confirmed(server):
+    assert threading.current_thread() is threading.main_thread()
+    raw = ["a\nb", '{"x":1}', "\x01\"'\\"]
+    data = b"".join(json.dumps({"from": "web1", "raw": it}).encode() + b"\n" for it in raw)
+    data += b'{"from":"web1","raw":"\xff"}\nno JSON\n{"from":"../x","raw":""}\n'
+    said, status = run(server, data)
+    lines = said.decode().splitlines()
+    assert lines[:5] == ["OK"] * 5
+    assert [line[:6] for line in lines[5:]] == ["Error:"] * 2
+    stored = [json.loads(line) for line in server.file().read_bytes().splitlines()]
+    assert [it.get("raw", it.get("event")) for it in stored] == ["a\nb", {"x": 1}, raw[2], "\udcff"]
+    assert status["hosts"]["web1"]["n"] == 4
+    said, status = run(server, b"")
+    assert (said, status["hosts"]["web1"]["n"]) == (b"OK\n", 4)
+
+
+def test_a_second_writer_waits(server):
+    lock = files.locked(server.path)
+    done: list[int] = []
+    waiting = threading.Thread(target=lambda: done.append(files.locked(server.path)))
+    waiting.start()
+    waiting.join(0.02)
+    assert done == []
+    os.close(lock)
+    waiting.join(5)
+    assert len(done) == 1
+    os.close(done[0])
+
+
+# Its configuration and units.
+
+SETTINGS = {"hosts": {"web2": 2602, "db1": 2600}, "path": "/srv/l o%g", "address": "10.0.0.9"}
+
+
+def test_every_host_has_an_input():
+    text = conf.render(SETTINGS)
+    first = text.index('name="db1"\n    port="2600"\n    address="10.0.0.9"')
+    assert first < text.index('name="web2"\n    port="2602"\n    address="10.0.0.9"')
+    assert text.count("input(") == text.count('tls.authMode="name"') == 2
+    assert 'tls.permittedPeer=["db1"]' in text
+    assert 'workDirectory="/var/lib/rocksalt-logs/rsyslog"' in text
+    binary = (
+        'binary="/usr/local/sbin/rocksalt-logs write'
+        ' --config /etc/rocksalt/logstash/receiver.json"'
+    )
+    assert binary in text
+    assert "address=" not in conf.render({**SETTINGS, "address": ""})
+    assert conf.render(SETTINGS) == conf.render({**SETTINGS, "hosts": {"db1": 2600, "web2": 2602}})
+
+
+@pytest.mark.parametrize(
+    ("hosts", "words"),
+    [
+        ({'a"b': 2600}, "hardening:logstash:ports has 'a\"b': a name has letters, digits"),
+        ({".heads": 2600}, "hardening:logstash:ports has '.heads'"),
+        ({"a": 2600, "b": 2600}, "hardening:logstash:ports gives 2600 to a and to b: give each"),
+    ],
+)
+def test_hosts_that_cannot_be_told_apart(hosts, words):
+    with pytest.raises(Refused) as caught:
+        conf.render({**SETTINGS, "hosts": hosts})
+    assert words in str(caught.value)
+
+
+def test_units():
+    found = units.texts(SETTINGS)
+    folder = "/etc/systemd/system/rocksalt-logs"
+    names = [".service", "-heads.service", "-heads.timer", "-verify.service", "-verify.timer"]
+    assert set(found) == {folder + name for name in names}
+    services = [text for name, text in found.items() if name.endswith(".service")]
+    for text in services:
+        assert 'ReadWritePaths="/srv/l o%%g"\n' in text
+        assert "User=rocksalt-logs\n" in text
+    start = "ExecStart=/usr/sbin/rsyslogd -n -f /etc/rocksalt/logstash/receiver.conf -i NONE\n"
+    assert start in found[f"{folder}.service"]
+    verify = found[f"{folder}-verify.service"]
+    assert "ExecStart=/usr/local/sbin/rocksalt-logs verify --daily\n" in verify
+    assert "OnCalendar=*:*:00\n" in found[f"{folder}-heads.timer"]
+    assert "Persistent=true\n" in found[f"{folder}-verify.timer"]

@@ -1,0 +1,440 @@
+"""rocksalt.logstash.receiving: every kind of damage is found, and nothing else is called one."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+
+import pytest
+from logstash_received import DAY, Server, event
+
+from rocksalt.backup.crypto import sshsig
+from rocksalt.errors import RocksaltError
+from rocksalt.logstash.receiving import begins, chain, evidence, files, keep, verify
+
+TIME = "2026-11-23T04:20:00Z"
+MICRO = "2026-11-23T04:20:00.123456Z"
+DAYS = ("2026-11-23", "2026-11-24", "2026-11-25")
+
+
+@pytest.fixture
+def server(tmp_path, monkeypatch):
+    """Lines 1 to 4 on the first day, 5 to 8 and 9 to 12 on the next; witnessed at 3, 8 and 10."""
+    monkeypatch.setattr(os, "fsync", lambda _: None)
+    found = Server(tmp_path, monkeypatch)
+    for count, witnessed in ((3, True), (1, False)):
+        receive(found, count, witnessed)
+    tomorrow(found)
+    receive(found, 4, True)
+    tomorrow(found)
+    for count, witnessed in ((2, True), (2, False)):
+        receive(found, count, witnessed)
+    return found
+
+
+def receive(server, count, witnessed):
+    server.receive(count)
+    if witnessed:
+        assert server.heads() == ""
+
+
+def tomorrow(server):
+    server.time += DAY
+    server.witness_time += DAY
+
+
+def put(server, number, lines):
+    """Other lines in the file of a day."""
+    server.file(DAYS[number]).write_bytes(b"".join(lines))
+
+
+def rebuilt(lines, before=chain.Head()):  # noqa: B008
+    """The lines with hashes and numbers that fit."""
+    made = []
+    for data in lines:
+        body = json.loads(data)
+        text = json.dumps(body["event"])
+        line = chain.append(before, "web1", body["received"], text, body["event"], body["flags"])
+        made.append(line.data + b"\n")
+        before = line.head
+    return made
+
+
+def head(server, number, index):
+    """The head after a line."""
+    line = chain.read(server.lines(DAYS[number])[index].rstrip(b"\n"))
+    assert line
+    return line.head
+
+
+def test_nothing_is_wrong(server):
+    found = server.verify(server.evidence())
+    assert found == {
+        "time": "2026-11-25T04:20:00Z",
+        "ok": True,
+        "hosts": {
+            "web1": {
+                "lines": 12, "first": MICRO, "last": "2026-11-25T04:20:00.123456Z",
+                "problems": [], "unwitnessed_since": "2026-11-25T04:20:00Z",
+            }
+        },
+        "witness": {"until": "2026-11-25T04:20:00Z", "error": ""},
+        "problems": [],
+    }  # fmt: skip
+    server.heads()
+    assert server.verify(server.evidence())["hosts"]["web1"]["unwitnessed_since"] is None
+
+
+def test_without_a_witness(server):
+    found = server.verify()
+    assert (found["ok"], found["witness"]) == (True, None)
+    assert found["hosts"]["web1"]["unwitnessed_since"] == MICRO
+    assert verify.text(found) == (
+        f"web1: ok, 12 lines, {MICRO} to 2026-11-25T04:20:00.123456Z\n"
+        f"  unwitnessed since {MICRO}\n"
+        "no witness: root of this host could have written all of it anew"
+    )
+
+
+def test_a_witness_that_cannot_be_asked_is_never_ok(server):
+    found = server.verify(evidence.Evidence(error="the witness w is away"))
+    assert not found["ok"]
+    assert found["problems"] == ["what was witnessed is not known: the witness w is away"]
+
+
+def changed(lines, index, old=b"id-", new=b"ID-"):
+    return [*lines[:index], lines[index].replace(old, new), *lines[index + 1 :]]
+
+
+def _swap(server):
+    lines = server.lines(DAYS[1])
+    put(server, 1, [lines[1], lines[0], *lines[2:]])
+
+
+def _own_hash(server):
+    """A changed line with a hash that fits: then the next one does not."""
+    lines = changed(server.lines(DAYS[1]), 1)
+    put(server, 1, [lines[0], *rebuilt([lines[1]], head(server, 1, 0)), *lines[2:]])
+
+
+def _insert(server):
+    """A line that has the number and the hash that come next."""
+    lines = server.lines(DAYS[1])
+    text = event(99)
+    extra = chain.append(head(server, 1, 1), "web1", MICRO, text, json.loads(text), [])
+    put(server, 1, [*lines[:2], extra.data + b"\n", *lines[2:]])
+
+
+def _insert_after(server):
+    """The same, after the right one."""
+    lines = server.lines(DAYS[1])
+    _insert(server)
+    extra = server.lines(DAYS[1])[2]
+    put(server, 1, [*lines[:3], extra, *lines[3:]])
+
+
+def _rebuild(server):
+    """All is written anew, with one line changed: only the witness can know."""
+    before = chain.Head()
+    for number, day in enumerate(DAYS):
+        lines = server.lines(day)
+        made = rebuilt(changed(lines, 0) if number == 1 else lines, before)
+        put(server, number, made)
+        before = chain.read(made[-1].rstrip(b"\n")).head
+
+
+def _cut_start(server):
+    server.file(DAYS[0]).unlink()
+
+
+def _cut_end(server):
+    put(server, 2, server.lines(DAYS[2])[:1])
+
+
+def _forged_begins(server):
+    """A start that the log server did not sign."""
+    line = head(server, 0, 3)
+    sshsig.generate(server.folder / "other")
+    signer = sshsig.Signer.load(server.folder / "other")
+    begins.write(
+        server.path / "web1", begins.Begins("web1", line.n, line.hash, line.received), signer
+    )
+    server.file(DAYS[0]).unlink()
+
+
+def _other_host(server):
+    os.rename(server.path / "web1", server.path / "web2")
+    (server.path / "web1").mkdir()
+
+
+def _torn(server):
+    with open(server.file(DAYS[2]), "ab") as file:
+        file.write(b'{"n":13')
+    server.store()
+
+
+LAST = "2026-11-25T04:20:00Z"
+SECOND = "2026-11-24T04:20:00Z"
+DAMAGES = {
+    "a changed line": (
+        lambda it: put(it, 1, changed(it.lines(DAYS[1]), 1)),
+        {"web1: line 2 of 2026-11-24.jsonl is not as it arrived: line 6 or the one before it"},
+    ),
+    "a changed first line": (
+        lambda it: put(it, 0, changed(it.lines(DAYS[0]), 0)),
+        {"web1: line 1 of 2026-11-23.jsonl is not as it arrived: line 1 or the one before it"},
+    ),
+    "a changed last line": (
+        lambda it: put(it, 2, changed(it.lines(DAYS[2]), 3)),
+        {"web1: line 4 of 2026-11-25.jsonl is not as it arrived: line 12 or the one before it"},
+    ),
+    "another time": (
+        lambda it: put(it, 1, changed(it.lines(DAYS[1]), 1, b"T04:20", b"T04:21")),
+        {"web1: line 2 of 2026-11-24.jsonl is not as it arrived: line 6 or the one before it"},
+    ),
+    "a changed line with its hash": (
+        _own_hash,
+        {"web1: line 3 of 2026-11-24.jsonl is not as it arrived: line 7 or the one before it"},
+    ),
+    "no line": (
+        lambda it: put(it, 1, changed(it.lines(DAYS[1]), 1, b'{"n"', b'["n"')),
+        {"web1: line 2 of 2026-11-24.jsonl is no line of this chain"},
+    ),
+    "one more that is no line": (
+        lambda it: put(it, 1, [b"x\n", *it.lines(DAYS[1])]),
+        {"web1: line 1 of 2026-11-24.jsonl is no line of this chain"},
+    ),
+    "a removed line": (
+        lambda it: put(it, 1, it.lines(DAYS[1])[:1] + it.lines(DAYS[1])[2:]),
+        {"web1: line 6 was removed"},
+    ),
+    "a removed day": (
+        lambda it: it.file(DAYS[1]).unlink(),
+        {"web1: lines 5 to 8 were removed"},
+    ),
+    "an inserted line": (_insert, {"web1: there are two lines 7: one was inserted"}),
+    "a line twice": (
+        lambda it: put(it, 1, [it.lines(DAYS[1])[0], *it.lines(DAYS[1])]),
+        {"web1: there are two lines 5: one was inserted"},
+    ),
+    "an inserted line that does not fit": (
+        lambda it: put(it, 1, [*changed(it.lines(DAYS[1])[:2], 1), *it.lines(DAYS[1])[1:]]),
+        {"web1: there are two lines 6: one was inserted"},
+    ),
+    "an inserted line after the one it copies": (
+        _insert_after,
+        {"web1: there are two lines 7: one was inserted"},
+    ),
+    "two lines in the other order": (
+        _swap,
+        {
+            "web1: line 5 was removed",
+            "web1: line 2 of 2026-11-24.jsonl was inserted: line 5 is there already",
+        },
+    ),
+    "the beginning cut off": (
+        _cut_start,
+        {"web1: the chain begins with line 5 instead of line 1: cut off"},
+    ),
+    "the beginning cut off and signed by another": (
+        _forged_begins,
+        {
+            "web1: the chain begins with line 5 instead of line 1: cut off",
+            "web1: where the chain begins is not known: PATH/web1/begins.json is signed by OTHER",
+        },
+    ),
+    "the end cut off": (
+        _cut_end,
+        {f"web1: the chain ends with line 9, but the witness saw line 10 at {LAST}: the end was "
+         "cut off"},
+    ),
+    "the last day removed": (
+        lambda it: it.file(DAYS[2]).unlink(),
+        {f"web1: the chain ends with line 8, but the witness saw line 10 at {LAST}: the end was "
+         "cut off"},
+    ),
+    "written anew": (
+        _rebuild,
+        {f"web1: line 8 is another one than the witness saw at {SECOND}: the chain was written "
+         "anew"},
+    ),
+    "another host's": (
+        _other_host,
+        {
+            *(f"web2: line {line} of {day}.jsonl is no line of this chain"
+              for day in DAYS for line in (1, 2, 3, 4)),
+            f"web1: the chain ends with line 0, but the witness saw line 10 at {LAST}: the end was "
+            "cut off",
+        },
+    ),
+    "a host removed": (
+        lambda it: [path.unlink() for path in (it.path / "web1").iterdir()]
+        and (it.path / "web1").rmdir(),
+        {"web1: the witness saw its lines, and they are gone"},
+    ),
+    "half a line": (
+        _torn,
+        {"web1: PATH/web1/torn/TORN is half a line that the host never was told to have arrived: "
+         "a power cut leaves that; look at it and remove it"},
+    ),
+    "half a line now": (
+        lambda it: put(it, 2, [*it.lines(DAYS[2]), b'{"n":13']),
+        {"web1: PATH/web1/2026-11-25.jsonl ends in half a line: it is being written, or was cut"},
+    ),
+    "half a line in the middle": (
+        lambda it: put(it, 1, [*it.lines(DAYS[1])[:3], it.lines(DAYS[1])[3][:-1]]),
+        {
+            "web1: PATH/web1/2026-11-24.jsonl ends in half a line",
+            "web1: line 8 was removed",
+        },
+    ),
+    "a foreign file": (
+        lambda it: (it.path / "web1" / "notes").write_text("x"),
+        {"web1: PATH/web1/notes does not belong here"},
+    ),
+    "a foreign file beside": (
+        lambda it: (it.path / "notes").write_text("x"),
+        {"PATH/notes does not belong here"},
+    ),
+    "a link": (
+        lambda it: (it.file(DAYS[1]).rename(it.folder / "x"),
+                    it.file(DAYS[1]).symlink_to(it.folder / "x")),
+        {
+            "web1: PATH/web1/2026-11-24.jsonl cannot be read: Too many levels of symbolic links",
+            "web1: lines 5 to 8 were removed",
+        },
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_damage_is_found(server, damage):
+    seen = server.evidence()
+    harm, expected = DAMAGES[damage]
+    harm(server)
+    torn = server.path / "web1" / "torn"
+    half = os.listdir(torn)[0] if torn.exists() else ""
+    found = server.problems(seen)
+    assert len(found) == len(set(found))
+    shown = {it.replace(str(server.path), "PATH").replace(half or "\0", "TORN") for it in found}
+    assert {it.partition("signed by ")[0] for it in shown} == {
+        it.partition("signed by ")[0] for it in expected
+    }
+
+
+def test_many_problems_are_counted(server):
+    server.receive(200)
+    lines = server.lines(DAYS[2])
+    put(server, 2, [line if n % 2 else b"x\n" for n, line in enumerate(lines)])
+    found = server.verify(server.evidence())["hosts"]["web1"]["problems"]
+    assert len(found) == 51
+    assert found[-1] == "web1: 52 more problems of this kind"
+
+
+def test_one_host(server):
+    server.receive(1, "web2")
+    assert list(server.verify(only="web2")["hosts"]) == ["web2"]
+    with pytest.raises(RocksaltError, match="has no lines of 'web3'; it has web1, web2"):
+        server.verify(only="web3")
+
+
+# What happens to old files.
+
+
+def daily(server):
+    found = server.verify(server.evidence())
+    return keep.daily(server.settings, server.signer, found, lambda: server.time)
+
+
+def names(server):
+    return sorted(os.listdir(server.path / "web1"))
+
+
+def test_old_files_are_compressed(server):
+    plain = server.file(DAYS[0]).read_bytes()
+    assert daily(server)["ok"]
+    assert names(server) == ["2026-11-23.jsonl.gz", "2026-11-24.jsonl", "2026-11-25.jsonl"]
+    assert gzip.decompress((server.path / "web1" / "2026-11-23.jsonl.gz").read_bytes()) == plain
+    assert server.problems(server.evidence()) == []
+
+
+def test_a_chain_goes_on_after_a_compressed_file(server):
+    server.time += 5 * DAY
+    daily(server)
+    assert {name.rpartition(".")[2] for name in names(server)} == {"gz"}
+    server.receive(1)
+    assert json.loads(server.lines("2026-11-30")[0])["n"] == 13
+    assert server.problems(server.evidence()) == []
+
+
+def test_a_file_that_is_not_the_same_stays(server, monkeypatch):
+    monkeypatch.setattr(keep, "_digest", lambda file: file.name)
+    found = daily(server)
+    path = server.file(DAYS[0])
+    assert found["problems"] == [
+        f"web1: old lines cannot be tidied up: {path} is not the same after it was compressed: it "
+        "stays as it is"
+    ]
+    assert not found["ok"]
+    assert names(server) == [f"{day}.jsonl" for day in DAYS]
+
+
+def test_a_damaged_gz_is_found(server):
+    daily(server)
+    path = server.path / "web1" / "2026-11-23.jsonl.gz"
+    path.write_bytes(path.read_bytes()[:-20])
+    found = server.problems(server.evidence())
+    assert found[0].startswith(f"web1: {path} cannot be read: Compressed file ended")
+
+
+def test_files_are_kept_for_so_many_days(server):
+    """Day by day until none is left; the chain is whole all the time, and goes on."""
+    server.settings["days"] = 3
+    left = []
+    for _ in range(5):
+        assert daily(server)["ok"]
+        left.append(len([name for name in names(server) if files.NAME.fullmatch(name)]))
+        server.time += DAY
+    assert left == [3, 3, 2, 1, 0]
+    found = begins.read(server.path / "web1", server.public)
+    assert (found.n, found.time) == (12, "2026-11-25T04:20:00.123456Z")
+    server.receive(1)
+    assert json.loads(server.lines("2026-11-30")[0])["n"] == 13
+    assert server.problems(server.evidence()) == []
+
+
+def test_power_lost_before_a_file_was_removed(server, monkeypatch):
+    """Where the chain begins is noted, and the file is still there."""
+    server.settings["days"] = 1
+
+    def lost(*_, **__):
+        raise OSError("no power")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(type(server.path), "unlink", lost)
+        problem = "web1: old lines cannot be tidied up: no power"
+        assert daily(server)["problems"] == [problem]
+    assert begins.read(server.path / "web1", server.public).n == 4
+    assert server.file(DAYS[0]).exists()
+    assert server.problems(server.evidence()) == []
+    assert daily(server)["ok"]
+    assert not server.file(DAYS[0]).exists()
+    assert server.problems(server.evidence()) == []
+
+
+def test_damaged_chains_are_left_alone(server):
+    server.settings["days"] = 1
+    put(server, 2, changed(server.lines(DAYS[2]), 1))
+    daily(server)
+    assert names(server) == [f"{day}.jsonl" for day in DAYS]
+
+
+def test_begins_of_another_host(server):
+    server.settings["days"] = 1
+    daily(server)
+    target = server.path / "web2" / "begins.json"
+    target.parent.mkdir()
+    target.write_bytes((server.path / "web1" / "begins.json").read_bytes())
+    problems = server.verify()["hosts"]["web2"]["problems"]
+    assert problems == [f"web2: where the chain begins is not known: {target} is that of web1"]
