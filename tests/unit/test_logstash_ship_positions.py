@@ -72,7 +72,7 @@ def test_it_is_there_after_a_restart(path):
     it.settle(20)
     again = Positions(path, 0)
     assert (again.counting, again.counts["unknown_gaps"]) == ({"journal": "a"}, 1)
-    assert again.damaged == ""
+    assert again.problem == ""
 
 
 @pytest.mark.parametrize(
@@ -82,7 +82,17 @@ def test_a_damaged_file_is_a_gap(path, text):
     with open(path, "w", encoding="utf-8") as file:
         file.write(text)
     it = Positions(path, 0)
-    assert it.damaged.startswith(f"{path} cannot be read, shipping starts with the current boot: ")
+    assert it.problem.startswith(f"{path} cannot be read, shipping starts with the current boot: ")
     assert (it.counting, it.seen["unknown_gaps"]) == ({}, 1)
     it.settle(5)
     assert saved(path)["counts"]["unknown_gaps"] == 1
+
+
+def test_a_full_disk_is_no_reason_to_stop(tmp_path):
+    it = Positions(str(tmp_path / "gone" / "positions.json"), 0)
+    it.put(0, "journal", "a")
+    assert "positions.json cannot be written: " in it.problem
+    (tmp_path / "gone").mkdir()
+    it.settle(2)
+    assert it.problem == ""
+    assert saved(tmp_path / "gone" / "positions.json")["positions"] == {"journal": "a"}

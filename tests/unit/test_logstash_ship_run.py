@@ -243,6 +243,19 @@ def test_what_is_wrong_is_said_and_mended(ship, server, authority, tmp_path, wha
     assert ship.shipper._servers.error == ""
 
 
+@pytest.mark.parametrize(
+    ("host", "expected"),
+    [("255.255.255.255", "Network is unreachable"), ("a..b", "has no address")],
+)
+def test_a_server_that_is_nowhere(ship, server, host, expected):
+    ship.settings["servers"] = [{**server.settings, "host": host}, server.settings]
+    ship.source.write(entry(1))
+    ship.start()
+    said = set()
+    ship.until(lambda: said.add(ship.shipper._servers.error) or server.messages() == ["n1"])
+    assert any(it.startswith(f"logs1 ({host}:") and expected in it for it in said)
+
+
 def test_a_renewed_certificate_is_used(ship, server, authority):
     ship.start()
     ship.until(lambda: ship.shipper._window.acknowledged == 1)

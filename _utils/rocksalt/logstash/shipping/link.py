@@ -117,7 +117,7 @@ class Link:
         if self._state == _NAMING and self._naming.done:
             self._addresses = self._naming.result(self.server)
             self._connect()
-        if self._state == _CONNECTING:
+        if self._state == _CONNECTING and self._socket:
             self._connected()
         if self._state == _SECURING:
             self._secure()
@@ -150,17 +150,16 @@ class Link:
         for name, value in _KEEPALIVE.items():
             made.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
         self._state, self._wants = _CONNECTING, _WRITE
-        made.connect_ex(address)
+        code = made.connect_ex(address)
+        if code not in (0, errno.EINPROGRESS):
+            self._unreached(code)
 
     def _connected(self) -> None:
         assert self._socket
         code = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-        if code and self._addresses:
-            self._socket.close()
-            self._connect()
-            return
         if code:
-            raise OSError(code, os.strerror(code))
+            self._unreached(code)
+            return
         try:
             self._socket.getpeername()
         except OSError as error:
@@ -176,6 +175,15 @@ class Link:
                 f"{self.server} has no name that a certificate can have: {error}"
             ) from None
         self._state = _SECURING
+
+    def _unreached(self, code: int) -> None:
+        """Goes on with the next address, if there is one."""
+        assert self._socket
+        self._socket.close()
+        self._socket = None
+        if not self._addresses:
+            raise OSError(code, os.strerror(code))
+        self._connect()
 
     def _secure(self) -> None:
         assert isinstance(self._socket, ssl.SSLSocket)
@@ -238,7 +246,7 @@ class Link:
         if self._state == _READY:
             return f"{self.server} ended the connection"
         return (
-            f"{self.server} ended the connection before it took a line: it may not know this"
+            f"{self.server} ended the connection before it took a line: it may not trust this"
             " host's certificate, or have this port for another host"
         )
 
@@ -264,7 +272,7 @@ class _Naming:
         try:
             self._ask(server, socket.AI_NUMERICHOST)
             self.done = True
-        except OSError:
+        except (OSError, UnicodeError):
             self.done = False
             threading.Thread(target=self._try, args=(server,), daemon=True).start()
 

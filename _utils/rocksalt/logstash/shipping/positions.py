@@ -35,15 +35,15 @@ class Passed:
 
 
 class Positions:
-    """The file of positions, and what is about to get there. ``damaged`` is a sentence about the
-    file that was found, or empty.
+    """The file of positions, and what is about to get there. ``problem`` is a sentence about the
+    file, or empty.
     """
 
     def __init__(self, path: str, now: float):
         self._path = path
         self._passed: deque[Passed] = deque()
         self._saved, self._changed = now, False
-        self.damaged = ""
+        self.problem = ""
         self.counting: dict[str, Any] = {}
         self.counts = dict.fromkeys((DROPPED, LOST, GAPS), 0)
         try:
@@ -51,7 +51,7 @@ class Positions:
         except FileNotFoundError:
             pass
         except (OSError, ValueError, TypeError, AttributeError, KeyError) as error:
-            self.damaged = f"{path} cannot be read, shipping starts with the current boot: {error}"
+            self.problem = f"{path} cannot be read, shipping starts with the current boot: {error}"
             self.counts[GAPS] += 1
             self._changed = True
 
@@ -118,10 +118,15 @@ class Positions:
         return found
 
     def save(self, now: float) -> None:
-        """Writes the file."""
+        """Writes the file; a full disk is no reason to stop."""
         value = {"schema": _SCHEMA, "positions": self.counting, "counts": self.counts}
-        replace(self._path, json.dumps(value, indent=1), lasting=True)
-        self._saved, self._changed = now, False
+        self._saved = now
+        try:
+            replace(self._path, json.dumps(value, indent=1), lasting=True)
+        except OSError as error:
+            self.problem, self._changed = f"{self._path} cannot be written: {error}", True
+            return
+        self.problem, self._changed = "", False
 
 
 def replace(path: str, text: str, lasting: bool = False) -> None:

@@ -40,8 +40,8 @@ class Shipper:
         self._acknowledged = 0
         self._limit_at = 0.0
         self._stopping = False
-        if self._positions.damaged:
-            notify.say(self._positions.damaged)
+        if self._positions.problem:
+            notify.say(self._positions.problem)
 
     def stop(self) -> None:
         """Ends the loop soon."""
@@ -122,7 +122,7 @@ class Shipper:
         drained = bool(self._link) and not self._window and not self._feed.journal.pending
         waiting = self._feed.waiting(now, drained)
         oldest = self._window.oldest or self._feed.oldest
-        error = self._servers.error or self._positions.damaged
+        error = self._servers.error or self._positions.problem
         self._status.write(
             now,
             {
