@@ -37,6 +37,14 @@ def state(unit: dict[str, str]) -> str:
     return ", ".join(words)
 
 
+def said(host: Host, unit: str) -> str:
+    """The last words of a unit that does not come up."""
+    how = ("--since=-1min", "--lines=20", "--output=cat", "--no-pager")
+    log = host.run("journalctl", *how, f"_SYSTEMD_UNIT={unit}").out
+    found = [line.strip() for line in log.splitlines() if line.strip()]
+    return "; ".join(dict.fromkeys(found[-3:])) or "it does not say why"
+
+
 def overrides(host: Host, paths: Iterable[str]) -> list[str]:
     """What systemd reads instead of these unit files or on top of them, or will after a reload. A
     drop-in for every unit of a kind is not about us.

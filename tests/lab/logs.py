@@ -93,7 +93,9 @@ class Site:
             "firewall": {
                 "services": {"relp": {"tcp": sorted(PORTS.values())}},
                 "allow": {"ssh": ["management", "logs"], "relp": ["fleet"]},
-            }
+            },
+            "sshd": {"allow_groups": ["sudo", "rocksalt-witness"]},
+            "accounts": {"users": {"rocksalt-witness": {}}},
         }
         roles: dict[str, Any] = {
             "web-server": {"minions": ["web*"], "settings": {}},
@@ -127,7 +129,7 @@ class Site:
         receiver["witness"] = {
             "host": ADDRESSES[other],
             "host_key": theirs["host_key"],
-            "key": theirs["signing"],
+            "key": theirs["witness"],
         }
         client = {"key": theirs["transport"], "signer": theirs["signing"]}
         return {"receiver": receiver, "witness": {"clients": {other: client}}}

@@ -226,20 +226,12 @@ def restart(host: Host, it: Facts) -> None:
         if not tls.answers_in(PATIENCE, settings["address"], port, partial(_alive, host)):
             raise Refused(
                 f"{logstash.RECEIVER_UNIT} does not listen on {settings['address']} port {port}: "
-                f"{_said(host)}"
+                f"{systemd.said(host, logstash.RECEIVER_UNIT)}"
             )
 
 
 def _alive(host: Host) -> bool:
     return host.run("systemctl", "is-active", "--quiet", logstash.RECEIVER_UNIT).status == 0
-
-
-def _said(host: Host) -> str:
-    """The last complaints of the log server."""
-    how = ("--since=-1min", "--lines=20", "--output=cat", "--no-pager")
-    log = host.run("journalctl", *how, f"_SYSTEMD_UNIT={logstash.RECEIVER_UNIT}").out
-    found = [line.strip() for line in log.splitlines() if line.strip()]
-    return "; ".join(dict.fromkeys(found[-3:])) or "it does not say why"
 
 
 # Taking it away -----------------------------------------------------------------------------------

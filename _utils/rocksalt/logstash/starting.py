@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from rocksalt import logstash
+from rocksalt import logstash, systemd
 from rocksalt.errors import Refused
 from rocksalt.host import Host
 from rocksalt.logstash import controls, shipper
@@ -25,7 +25,8 @@ def start(host: Host, it: Facts) -> None:
     ran = host.run("systemctl", "restart", logstash.SHIPPER_UNIT, timeout=LONGEST)
     wanted = digest(host.read(logstash.SHIPPER_CONFIG))
     if ran.status or not _within(it, lambda: _says(host, wanted)):
-        raise Refused(f"{logstash.SHIPPER_UNIT} does not start: {said(host)}")
+        said = systemd.said(host, logstash.SHIPPER_UNIT)
+        raise Refused(f"{logstash.SHIPPER_UNIT} does not start: {said}")
     _within(it, lambda: _probed(host, it))
 
 
@@ -64,11 +65,3 @@ def _probed(host: Host, it: Facts) -> bool:
     found = read_json(host, logstash.STATUS) or {}
     age = it.age((found.get("probe") or {}).get("acknowledged"))
     return bool(found.get("server")) and age is not None and age <= 0
-
-
-def said(host: Host) -> str:
-    """The last complaints of the shipper."""
-    how = ("--since=-1min", "--lines=20", "--output=cat", "--no-pager")
-    log = host.run("journalctl", *how, f"_SYSTEMD_UNIT={logstash.SHIPPER_UNIT}").out
-    found = [line.strip() for line in log.splitlines() if line.strip()]
-    return "; ".join(dict.fromkeys(found[-3:])) or "it does not say why"
