@@ -408,8 +408,12 @@ def test_power_lost_before_a_file_was_removed(server, monkeypatch):
     """Where the chain begins is noted, and the file is still there."""
     server.settings["days"] = 1
 
-    def lost(*_, **__):
-        raise OSError("no power")
+    unlink = type(server.path).unlink
+
+    def lost(path, **more):
+        if path.name.endswith(".jsonl"):
+            raise OSError("no power")
+        unlink(path, **more)
 
     with monkeypatch.context() as patch:
         patch.setattr(type(server.path), "unlink", lost)
