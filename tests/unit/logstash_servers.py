@@ -136,7 +136,7 @@ def bare(host: Any) -> None:
     host.put("/etc/group", GROUP)
     host.put("/etc/shadow", SHADOW, 0o640)
     host.put(server.RSYSLOGD, mode=0o755)
-    for module in ("imrelp", "omprog", "lmnsd_ossl"):
+    for module in ("imrelp", "omprog"):
         host.put(f"/usr/lib/x86_64-linux-gnu/rsyslog/{module}.so")
     for command in ("systemctl", "journalctl", server.RSYSLOGD, "useradd", "usermod"):
         host.answer(command)

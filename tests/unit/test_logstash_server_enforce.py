@@ -351,6 +351,26 @@ def test_problems_of_a_log_server(shipped, host, own, words):
     assert said.startswith(f"hardening:logstash:{words}")
 
 
+@pytest.mark.parametrize(
+    ("entries", "called", "asked"),
+    [
+        ([{"host": ADDRESS, "name": "x.example.org"}], ["x.example.org"], ["x.example.org"]),
+        ([{"host": ADDRESS}], [ADDRESS], []),
+        ([{"host": "10.79.0.8", "name": "logs1"}], ["logs1"], ["logs1"]),
+        ([{"host": "logs1", "port": 2700}], ["logs1"], ["logs1"]),
+        ([{"host": "localhost", "name": "here"}], ["here"], ["here"]),
+        ([{"host": "10.79.0.8", "name": "logs2"}], [ADDRESS], []),
+        ([{"host": ADDRESS, "name": "*.example.org"}], ["*.example.org"], []),
+        ([{"host": ADDRESS, "name": "a"}, {"host": "logs1", "name": "b"}], ["a", "b"], ["a", "b"]),
+    ],
+)
+def test_what_hosts_call_a_log_server(shipped, host, monkeypatch, entries, called, asked):
+    monkeypatch.setattr(tls, "is_own", lambda address: address in ("127.0.0.1", "::1"))
+    it = servers.comparison(shipped, host, logstash={"servers": entries})
+    assert roles.called(it.setup) == called
+    assert roles.asked_for(it.setup) == [*asked, ADDRESS]
+
+
 def test_a_witness_with_a_key_that_nothing_here_checks(shipped, host, public_key):
     rsa = public_key("ssh-rsa")
     it = servers.comparison(shipped, host, logstash={"receiver": {"witness": {"key": rsa}}})

@@ -87,13 +87,13 @@ def called(setup: Setup) -> list[str]:
     """The names in a certificate by which hosts know this log server, of the entries of ``servers``
     that mean it; its address where none does.
     """
-    address = setup.settings["receiver"].get("address", "")
-    found = [
-        server["name"]
-        for server in setup.servers
-        if {server["host"], server["name"]} & {setup.minion, address} or is_here(server["host"])
-    ]
-    return list(dict.fromkeys(found)) or [address]
+    own = {setup.minion, setup.settings["receiver"].get("address", "")}
+    found = []
+    for server in setup.settings["servers"]:
+        name = server.get("name", server["host"])
+        if {server["host"], name} & own or is_here(server["host"]):
+            found.append(name)
+    return list(dict.fromkeys(found)) or [setup.settings["receiver"].get("address", "")]
 
 
 def asked_for(setup: Setup) -> list[str]:

@@ -35,7 +35,7 @@ _FIRST_CHECK, _FIRST_HEADS = 300.0, 60.0
 """Seconds that a run of Salt waits for them; one that takes longer goes on by itself."""
 RUNS, STARTED, CURRENT = "active, enabled", "started", "after its files were written"
 _MODULES = "/usr/lib/*/rsyslog/{}.so"
-_NEEDED = {"imrelp": "rsyslog-relp", "omprog": "rsyslog", "lmnsd_ossl": "rsyslog-openssl"}
+_NEEDED = {"imrelp": "rsyslog-relp", "omprog": "rsyslog"}
 _OWN_FILE = f"root:{logstash.USER} 0640"
 PROGRAM_FILE, UNIT_FILE = "root:root 0755", "root:root 0644"
 
