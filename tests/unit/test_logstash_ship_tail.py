@@ -123,6 +123,42 @@ def test_a_renamed_file_is_finished(follower, log, restarted, name):
     assert follower.gaps == 0
 
 
+def rotate(log, text):
+    for number in range(5, 0, -1):
+        name = f"{log}.{number - 1}" if number > 1 else str(log)
+        if os.path.exists(name):
+            os.rename(name, f"{log}.{number}")
+    log.write_text(text)
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+def test_a_file_that_came_and_went_unseen_is_followed(follower, log, restarted):
+    old = log.parent / "a.log.1"
+    old.write_text("long ago\n")
+    os.utime(old, (1, 1))
+    (log.parent / "a.log.txt").write_text("another\n")
+    assert follower.messages() == ["one", "two"]
+    rotate(log, "three\n")
+    rotate(log, "four\n")
+    if restarted:
+        follower.restart()
+    assert sorted(follower.messages(later=2)) == ["four", "three"]
+    assert follower.messages(later=2) == []
+    follower.restart()
+    assert (follower.messages(later=2), follower.gaps) == ([], 0)
+
+
+def test_a_file_that_was_compressed_unseen_is_a_gap(follower, log):
+    follower.messages()
+    rotate(log, "three\n")
+    rotate(log, "four\n")
+    os.rename(f"{log}.1", f"{log}.1.gz")
+    assert follower.messages(later=2) == ["four"]
+    assert follower.gaps == 1
+    follower.messages(later=2)
+    assert follower.gaps == 1
+
+
 def test_a_file_that_is_gone_is_a_gap(follower, log):
     follower.messages()
     log.unlink()

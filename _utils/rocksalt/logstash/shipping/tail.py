@@ -28,6 +28,7 @@ JOIN, MOST_LINES = 1.0, 64
 """Seconds and number of lines in which a record has to be complete."""
 LONGEST = 1024 * 1024
 """Bytes of a record; also those of the end of a large file that the first run begins with."""
+_ROTATED = re.compile(r"[.-](?:\d[\d.-]*|old)(?P<packed>\.(?:gz|xz|bz2|zst))?$")
 _CHUNK, _HEAD = 65_536, 256
 _TYPICAL = 120
 
@@ -146,7 +147,30 @@ class Tail:
                     self.files[made.generation] = made
                     self._remember(made.source, made.position())
         for key, file in there.items():
+            if key not in seen and not file.gone:
+                self._between(file, {*there, *seen}, now)
             file.gone = key not in seen
+
+    def _between(self, old: File, known: set[tuple[int, int]], now: float) -> None:
+        """A file was rotated: follows those too that had its name since, and lost it unseen. Of one
+        that is compressed by now, only that it was there can be told.
+        """
+        last = os.fstat(old.handle).st_mtime_ns
+        for path in _siblings(old.meta["path"]):
+            try:
+                state = os.stat(path)
+            except OSError:
+                continue
+            rotated = _ROTATED.match(path[len(old.meta["path"]) :])
+            new = (state.st_dev, state.st_ino) not in known and state.st_mtime_ns >= last
+            if not rotated or not new or not stat.S_ISREG(state.st_mode):
+                continue
+            if rotated["packed"]:
+                self._lost.append(Step(old.source, old.position(), (), 0, {GAPS: 1}))
+            elif made := _opened(path, old.meta["path"], old.dataset):
+                made.grew, made.gone = now, True
+                self.files[made.generation] = made
+                self._remember(made.source, made.position())
 
     @property
     def pending(self) -> bool:
@@ -267,15 +291,15 @@ def _last_line(file: File) -> int:
     return 0 if b"\n" in file.buffer else min(len(file.buffer), LONGEST)
 
 
-def _siblings(path: str, inode: int) -> list[str]:
+def _siblings(path: str, inode: int = 0) -> list[str]:
     """Where a file can be: at its path, or beside it under a name that begins like its own."""
     folder, name = os.path.split(path)
     try:
         with os.scandir(folder) as entries:
-            near = [it.path for it in entries if it.name.startswith(name) and it.inode() == inode]
+            near = [it for it in entries if it.name.startswith(name)]
+            return sorted(it.path for it in near if inode in (0, it.inode()))
     except OSError:
         return []
-    return sorted(near)
 
 
 def _opened(path: str, known: str, dataset: str, generation: str = "") -> File | None:
