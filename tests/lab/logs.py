@@ -72,9 +72,7 @@ class Site:
         assert enrolled["enrolled"].keys() == PORTS.keys(), enrolled
         assert not enrolled["problems"]
         for host in self.servers:
-            host_key = host.read("/etc/ssh/ssh_host_ed25519_key.pub").strip()
-            keys = self.salt(host).salt_call("logstash.keys").value
-            self.keys[host.name] = {**keys, "host_key": host_key}
+            self.keys[host.name] = self.salt(host).salt_call("logstash.keys").value
         self.pillar()
         in_parallel(self.apply, self.hosts)
         for host in self.servers:
@@ -128,7 +126,7 @@ class Site:
         theirs = self.keys[other]
         receiver["witness"] = {
             "host": ADDRESSES[other],
-            "host_key": theirs["host_key"],
+            "host_key": theirs["host"],
             "key": theirs["witness"],
         }
         client = {"key": theirs["transport"], "signer": theirs["signing"]}
