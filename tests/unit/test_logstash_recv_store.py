@@ -291,6 +291,14 @@ def test_every_line_is_confirmed(server):
     assert (said, status["hosts"]["web1"]["n"]) == (b"OK\n", 4)
 
 
+def test_the_writer_ends_with_its_source_alone(server, monkeypatch):
+    """A signal in the middle of the end would leave the status unwritten."""
+    handlers = {}
+    monkeypatch.setattr(signal, "signal", handlers.__setitem__)
+    run(server, b"")
+    assert handlers == {signal.SIGTERM: signal.SIG_IGN}
+
+
 def test_a_second_writer_waits(server):
     lock = files.locked(server.path)
     done: list[int] = []

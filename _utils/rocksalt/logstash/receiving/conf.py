@@ -42,7 +42,8 @@ ruleset(name="received" queue.type="Direct") {{
         binary={binary}
         confirmMessages="on"
         confirmTimeout="60000"
-        signalOnClose="on"
+        signalOnClose="off"
+        killUnresponsive="on"
         closeTimeout="10000"
         queue.type="Direct"
         action.resumeRetryCount="-1"

@@ -34,7 +34,8 @@ def run(settings: Mapping[str, Any], status: Path, source: BinaryIO, target: int
     path = Path(settings["path"])
     lock = files.locked(path)
     store = Store(path, settings["hosts"], _before(status))
-    signal.signal(signal.SIGTERM, _end)
+    # The end is that of the source: rsyslog takes its time to hand over what it has.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     keeper = _Keeper(store, status)
     keeper.start()
     told = _Told()
@@ -113,7 +114,3 @@ def _before(status: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}
-
-
-def _end(*_: object) -> None:
-    raise SystemExit(0)
