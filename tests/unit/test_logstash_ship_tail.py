@@ -7,7 +7,7 @@ import os
 
 import pytest
 
-from rocksalt.logstash.shipping import tail
+from rocksalt.logstash.shipping import files, tail
 from rocksalt.logstash.shipping.events import Maker
 from rocksalt.logstash.shipping.mask import Masker
 from rocksalt.logstash.shipping.tail import Tail
@@ -240,20 +240,31 @@ def test_a_record_has_an_end(follower, log):
     assert [it.count("\n") for it in found] == [63, 36]
 
 
+def test_a_large_record_is_one(follower, log):
+    minion = log.parent / "minion"
+    long = "\n".join([RECORD, *["y" * 5_000] * 40])
+    minion.write_text(f"{long}\n{RECORD}\n")
+    found = []
+    for _ in range(6):
+        found += follower.messages(later=0.5)
+    assert "".join(found) == f"onetwo{long}{RECORD}"
+    assert len({it.partition("-")[0] for it in follower.ids}) == 4
+
+
 def test_an_endless_line_is_cut(follower, log):
-    append(log, b"\xff" * (tail.LONGEST + 10) + b"\n")
+    append(log, b"\xff" * (files.LONGEST + 10) + b"\n")
     found = []
     for _ in range(40):
         found += follower.messages()
     assert found[:2] == ["one", "two"]
-    assert "".join(found[2:]) == "\\xff" * (tail.LONGEST + 10)
+    assert "".join(found[2:]) == "\\xff" * (files.LONGEST + 10)
 
 
 def test_the_first_run_begins_near_the_end_of_a_large_file(tmp_path):
     large = tmp_path / "a.log"
-    large.write_bytes(b"".join(b"%07d\n" % it for it in range(tail.LONGEST // 4)))
+    large.write_bytes(b"".join(b"%07d\n" % it for it in range(files.LONGEST // 4)))
     follower = Follower(tmp_path)
-    assert follower.messages(count=8)[0] == f"{tail.LONGEST // 8 + 1:07d}"
+    assert follower.messages(count=8)[0] == f"{files.LONGEST // 8 + 1:07d}"
     (tmp_path / "b.log").write_bytes(large.read_bytes())
     follower.messages(later=2, count=8)
     assert any(it.start < 1000 for it in follower.tail.files.values())

@@ -76,6 +76,11 @@ class Feed:
             yield step
         yield from self.journal.take(max(count - taken, count // 2), now)
 
+    @property
+    def pending(self) -> bool:
+        """Whether there is something to take already."""
+        return self.journal.pending or self.tail.pending
+
     def _probe(self) -> Step:
         mark = secrets.token_hex(16)
         extra = {"event": {"category": ["host"], "type": ["info"]}, "rocksalt": {"mark": mark}}

@@ -105,7 +105,7 @@ class Shipper:
     def _take(self, link: Link, room: int, now: float) -> None:
         if self._config.at_limit == configuration.DROP and now >= self._limit_at:
             self._limit_at = now + COUNT
-            if self._feed.journal.pending:
+            if self._feed.pending:
                 self._feed.limit()
         for step in self._feed.take(room, now):
             self._window.add(link, step, now)
@@ -119,7 +119,7 @@ class Shipper:
     def _report(self, now: float) -> None:
         if not self._status.due(now):
             return
-        drained = bool(self._link) and not self._window and not self._feed.journal.pending
+        drained = bool(self._link) and not self._window and not self._feed.pending
         waiting = self._feed.waiting(now, drained)
         oldest = self._window.oldest or self._feed.oldest
         error = self._servers.error or self._positions.problem
@@ -137,7 +137,7 @@ class Shipper:
     def _wait(self, patience: float) -> None:
         feed, poll = self._feed, select.poll()
         idle = self._link is None or not self._window.room
-        if not idle and feed.journal.pending:
+        if not idle and feed.pending:
             patience = 0
         for link in self._servers.links():
             handle, events = link.interest()

@@ -3,71 +3,39 @@
 from __future__ import annotations
 
 import glob
-import hashlib
 import os
-import re
-import secrets
 import stat
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from typing import Any
 
 from rocksalt.logstash.shipping.datasets import STARTS
 from rocksalt.logstash.shipping.events import Maker
 from rocksalt.logstash.shipping.events import now as micros
+from rocksalt.logstash.shipping.files import (
+    HEAD,
+    PREFIX,
+    ROTATED,
+    File,
+    beginning,
+    head,
+    opened,
+    opened_as,
+    record,
+    siblings,
+)  # fmt: skip
 from rocksalt.logstash.shipping.positions import DROPPED, GAPS
 from rocksalt.logstash.shipping.steps import Step
 
-PREFIX = "file:"
 SCAN = 1.0
 """Seconds from one look for new files to the next."""
 UNFINISHED = 60.0
 """Seconds that a line without its end may take, and that a file which was rotated is kept."""
-JOIN, MOST_LINES = 1.0, 64
-"""Seconds and number of lines in which a record has to be complete."""
-LONGEST = 1024 * 1024
-"""Bytes of a record; also those of the end of a large file that the first run begins with."""
-_ROTATED = re.compile(r"[.-](?:\d[\d.-]*|old)(?P<packed>\.(?:gz|xz|bz2|zst))?$")
-_CHUNK, _HEAD = 65_536, 256
-_TYPICAL = 120
+JOIN = 1.0
+"""Seconds in which a record of several lines has to be complete."""
+_CHUNK, _TYPICAL = 65_536, 120
 
 Remember = Callable[[str, Any], None]
-
-
-@dataclass
-class File:
-    """An open file. ``start`` is the offset of ``buffer``, of what was read and not yet taken;
-    ``meta`` what finds it again, and goes into its positions. After the offset ``keep``, ``skip``
-    records are passed over.
-    """
-
-    handle: int
-    path: str
-    dataset: str
-    generation: str
-    meta: dict[str, Any]
-    start: int = 0
-    size: int = 0
-    grew: float = 0.0
-    gone: bool = False
-    keep: int = 0
-    skip: int = 0
-    buffer: bytearray = field(default_factory=bytearray)
-
-    @property
-    def source(self) -> str:
-        """Its name among the positions."""
-        return PREFIX + self.generation
-
-    @property
-    def read(self) -> int:
-        """The offset up to which it was read."""
-        return self.start + len(self.buffer)
-
-    def position(self) -> list[Any]:
-        """Where it stands, and how to find it."""
-        return [self.start, self.meta]
 
 
 class Tail:
@@ -107,13 +75,13 @@ class Tail:
             return None
         offset, meta = position
         taken = {(it.meta["device"], it.meta["inode"]) for it in self.files.values()}
-        for path in _siblings(meta["path"], meta["inode"]):
-            made = _opened(path, meta["path"], meta["dataset"], generation)
+        for path in siblings(meta["path"], meta["inode"]):
+            made = opened(path, meta["path"], meta["dataset"], generation)
             if not made:
                 continue
             same = (made.meta["device"], made.meta["inode"]) == (meta["device"], meta["inode"])
             length, digest = meta["head"]
-            same &= made.size >= offset and _head(made.handle, length) == digest
+            same &= made.size >= offset and head(made.handle, length) == digest
             if same and (meta["device"], meta["inode"]) not in taken:
                 made.meta = dict(meta)
                 return made
@@ -141,8 +109,8 @@ class Tail:
                 if not stat.S_ISREG(state.st_mode) or key in seen:
                     continue
                 seen.add(key)
-                if key not in there and (made := _opened(path, path, dataset)):
-                    made.start = _beginning(made) if first else 0
+                if key not in there and (made := opened(path, path, dataset)):
+                    made.start = beginning(made) if first else 0
                     made.grew = now
                     self.files[made.generation] = made
                     self._remember(made.source, made.position())
@@ -156,26 +124,28 @@ class Tail:
         that is compressed by now, only that it was there can be told.
         """
         last = os.fstat(old.handle).st_mtime_ns
-        for path in _siblings(old.meta["path"]):
+        for path in siblings(old.meta["path"]):
             try:
                 state = os.stat(path)
             except OSError:
                 continue
-            rotated = _ROTATED.match(path[len(old.meta["path"]) :])
+            rotated = ROTATED.match(path[len(old.meta["path"]) :])
             new = (state.st_dev, state.st_ino) not in known and state.st_mtime_ns >= last
             if not rotated or not new or not stat.S_ISREG(state.st_mode):
                 continue
             if rotated["packed"]:
                 self._lost.append(Step(old.source, old.position(), (), 0, {GAPS: 1}))
-            elif made := _opened(path, old.meta["path"], old.dataset):
+            elif made := opened(path, old.meta["path"], old.dataset):
                 made.grew, made.gone = now, True
                 self.files[made.generation] = made
                 self._remember(made.source, made.position())
 
     @property
     def pending(self) -> bool:
-        """Whether there is something to take without a look at the files."""
-        return bool(self._lost)
+        """Whether there is something to take already."""
+        files = self.files.values()
+        unread = any(it.read < it.size or (it.buffer and not it.hungry) for it in files)
+        return bool(self._lost) or unread
 
     def take(self, count: int, now: float) -> Iterator[Step]:
         """At most so many steps, from all files in turn: who was asked comes last."""
@@ -199,9 +169,10 @@ class Tail:
         whole = file.read >= file.size
         final = whole and idle > JOIN
         ended = whole and (idle > UNFINISHED or (file.gone and idle > JOIN))
-        while count > 0 and (length := _record(file.buffer, starts, final, ended)):
+        while count > 0 and (length := record(file.buffer, starts, final, ended)):
             yield self._step(file, length)
             count -= 1
+        file.hungry = count > 0
         if file.gone and whole and not file.buffer and idle > UNFINISHED:
             os.close(file.handle)
             del self.files[file.generation]
@@ -229,21 +200,21 @@ class Tail:
         if size > file.size or (file.read < size and not file.buffer):
             file.grew = now
         file.size = size
-        if file.read < size and len(file.buffer) < max(_CHUNK, 2 * _last_line(file)):
+        if file.read < size and (file.hungry or len(file.buffer) < _CHUNK):
             file.buffer += os.pread(file.handle, _CHUNK, file.read)
-        if file.meta["head"][0] < _HEAD and size > file.meta["head"][0]:
-            length = min(size, _HEAD)
-            file.meta["head"] = [length, _head(file.handle, length)]
+        if file.meta["head"][0] < HEAD and size > file.meta["head"][0]:
+            length = min(size, HEAD)
+            file.meta["head"] = [length, head(file.handle, length)]
         return True
 
     def _truncated(self, file: File, now: float) -> Iterator[Step]:
         """What was read and not sent goes first; then the file begins anew."""
         counts = {GAPS: 1} if file.read < file.size else {}
         while file.buffer:
-            length = _record(file.buffer, None, True, True)
+            length = record(file.buffer, None, True, True)
             yield self._step(file, length)
         del self.files[file.generation]
-        made = _opened_as(file.handle, file.meta["path"], file.dataset)
+        made = opened_as(file.handle, file.meta["path"], file.dataset)
         made.grew, made.gone = now, file.gone
         self.files[made.generation] = made
         self._remember(made.source, made.position())
@@ -284,78 +255,3 @@ class Tail:
 
 def _is_file(source: str) -> bool:
     return source.startswith(PREFIX)
-
-
-def _last_line(file: File) -> int:
-    """The length of what has no end yet, which may be longer than what is read at a time."""
-    return 0 if b"\n" in file.buffer else min(len(file.buffer), LONGEST)
-
-
-def _siblings(path: str, inode: int = 0) -> list[str]:
-    """Where a file can be: at its path, or beside it under a name that begins like its own."""
-    folder, name = os.path.split(path)
-    try:
-        with os.scandir(folder) as entries:
-            near = [it for it in entries if it.name.startswith(name)]
-            return sorted(it.path for it in near if inode in (0, it.inode()))
-    except OSError:
-        return []
-
-
-def _opened(path: str, known: str, dataset: str, generation: str = "") -> File | None:
-    """A file that is there under ``path`` and is ``known`` by another name."""
-    try:
-        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
-    except OSError:
-        return None
-    return _opened_as(handle, known, dataset, generation)
-
-
-def _opened_as(handle: int, path: str, dataset: str, generation: str = "") -> File:
-    state = os.fstat(handle)
-    length = min(state.st_size, _HEAD)
-    meta = {
-        **{"path": path, "dataset": dataset, "device": state.st_dev, "inode": state.st_ino},
-        "head": [length, _head(handle, length)],
-    }
-    generation = generation or secrets.token_hex(8)
-    return File(handle, path, dataset, generation, meta, size=state.st_size)
-
-
-def _head(handle: int, length: int) -> str:
-    return hashlib.sha256(os.pread(handle, length, 0)).hexdigest()
-
-
-def _beginning(file: File) -> int:
-    """Where the first run begins with a file: at its beginning, or at a line near its end."""
-    if file.size <= LONGEST:
-        return 0
-    start = file.size - LONGEST
-    return start + os.pread(file.handle, LONGEST, start).find(b"\n") + 1
-
-
-def _record(buffer: bytearray, starts: re.Pattern[bytes] | None, final: bool, ended: bool) -> int:
-    """The length of the first record in a buffer, 0 if it is not complete. ``final`` says that no
-    further line belongs to it, ``ended`` that not even its last line will be completed.
-    """
-    end, lines = 0, 0
-    while True:
-        found = buffer.find(b"\n", end, LONGEST)
-        if found < 0:
-            break
-        end, lines = found + 1, lines + 1
-        if not starts or lines >= MOST_LINES:
-            return end
-        if end < len(buffer) and starts.match(buffer, end):
-            return end
-        if end < len(buffer) < end + _LONGEST_START and not final:
-            return 0
-    if len(buffer) >= LONGEST:
-        return end or LONGEST
-    if ended:
-        return len(buffer)
-    return end if final else 0
-
-
-_LONGEST_START = 16
-"""Bytes from which on it can be told whether a line begins a record."""
