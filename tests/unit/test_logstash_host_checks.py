@@ -104,6 +104,16 @@ def test_nobody_receives(shipped, host, net):
     assert list(it.render()) == [journald.DROP_IN]
 
 
+def test_a_log_server_that_does_not_ship(shipped, host, net):
+    """Its own certificate runs out as well, and its keys are for nobody else."""
+    pillar = {"servers": [], "receiver": {"address": "10.79.0.9"}}
+    seen = logstash_hosts.comparison(shipped, host, net, logstash=pillar).seen()
+    nobody = "nobody receives the logs of this host (LOG-001)"
+    found = {i for i, look in seen.items() if look.reason == nobody}
+    others = {"LOG-001", "LOG-009", "LOG-010", "LOG-012", "LOG-013"}
+    assert found == {i for i in seen if i < "LOG-016"} - others
+
+
 def test_roles_that_this_host_has_not(shipped, host, net):
     seen = logstash_hosts.comparison(shipped, host, net).seen()
     reasons = {i: look.reason for i, look in seen.items() if i > "LOG-100"}
@@ -463,6 +473,12 @@ def test_logs_that_are_named(shipped, host, net):
     pillar = {"files": {"/var/log/a/*.log": "a"}, "ignore": ["/var/log/b/x.*", "/var/*/x.log"]}
     it = logstash_hosts.comparison(shipped, host, net, logstash=pillar)
     assert it.seen()["LOG-011"].actual == ["/var/log/c/x.log"]
+
+
+def test_a_star_stands_for_part_of_one_name(shipped, host, net):
+    host.put("/var/log/app/x.log", "a line\n")
+    it = logstash_hosts.comparison(shipped, host, net, logstash={"ignore": ["/var/log/*"]})
+    assert it.seen()["LOG-011"].actual == ["/var/log/app/x.log"]
 
 
 def test_many_logs(shipped, host, net):

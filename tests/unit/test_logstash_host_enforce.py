@@ -105,6 +105,17 @@ def test_the_shipper_alone(host, run):
     assert host.access(logstash.SHIPPER_CONFIG) == "root:root 0600"
 
 
+def test_a_link_in_place_of_a_file(host, run):
+    """What it leads to is somebody else's, and may change at any time."""
+    text = host.read(shipper.UNIT_PATH)
+    host.put("/srv/unit", text)
+    host.remove(shipper.UNIT_PATH)
+    host.path(shipper.UNIT_PATH).symlink_to(host.path("/srv/unit"))
+    run("LOG-003")
+    assert not host.path(shipper.UNIT_PATH).is_symlink()
+    assert host.read(shipper.UNIT_PATH) == text
+
+
 def test_nobody_receives(host, run):
     host.remove(journald.DROP_IN)
     host.remove(logstash.SHIPPER)
@@ -299,6 +310,15 @@ def test_a_file_that_says_the_same_stays(host, run):
     logstash_hosts.journald_has(host, f"# {LATER}\n{text}")
     run("LOG-012")
     assert host.read(LATER) is not None
+
+
+def test_a_file_that_ours_beats_stays(host, run):
+    earlier = "/etc/systemd/journald.conf.d/00.conf"
+    host.put(earlier, "[Journal]\nStorage=none\n")
+    ours = f"# {journald.DROP_IN}\n{host.read(journald.DROP_IN)}"
+    host.answer(logstash_hosts.CAT, f"# {earlier}\n[Journal]\nStorage=none\n\n{ours}")
+    run("LOG-012")
+    assert host.read(earlier) is not None
 
 
 def test_a_file_of_the_distribution_that_wins(host, run):
