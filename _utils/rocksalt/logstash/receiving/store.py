@@ -7,6 +7,7 @@ import datetime as dt
 import errno
 import hashlib
 import os
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -64,15 +65,17 @@ class Chain:
         self.folder = path / host
         self._file = -1
         self._day = ""
-        self.retired: list[int] = []
+        self._left: list[int] = []
         _mkdir(self.folder)
         self._mend()
         self.head = files.head(self.folder) or _begins(self.folder) or chain.Head()
 
-    @property
-    def file(self) -> int:
-        """The file that is written to; -1 for none yet."""
-        return self._file
+    def handed(self) -> tuple[list[int], list[int]]:
+        """Files that were left since the last time, which are the caller's to close from now on,
+        and the one that is written to, if any.
+        """
+        left, self._left = self._left, []
+        return left, [self._file] if self._file >= 0 else []
 
     def append(self, line: chain.Line) -> None:
         """Puts the next line at the end; OSError if that cannot be done, and then nothing is."""
@@ -104,7 +107,7 @@ class Chain:
             path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o640
         )
         synchronise(self.folder)
-        self._retire()
+        self._leave()
         self._file, self._day = file, day
 
     def _present(self) -> int:
@@ -114,13 +117,13 @@ class Chain:
         found = os.fstat(self._file)
         if found.st_nlink:
             return found.st_size
-        self._retire()
+        self._leave()
         self._turn(self._day)
         return os.fstat(self._file).st_size
 
-    def _retire(self) -> None:
+    def _leave(self) -> None:
         if self._file >= 0:
-            self.retired.append(self._file)
+            self._left.append(self._file)
             self._file = -1
 
     def _mend(self) -> None:
@@ -156,8 +159,8 @@ def _begins(folder: Path) -> chain.Head | None:
 
 
 class Store:
-    """The chains of all hosts below ``path``. ``before`` is what :meth:`status` was when it was
-    written down last: counts go on from there.
+    """The chains of all hosts below ``path``; one thread takes, another may sync. ``before`` is what
+    :meth:`status` was when it was written down last: counts go on from there.
     """
 
     def __init__(
@@ -169,6 +172,7 @@ class Store:
         self._recent: dict[str, Recent] = {}
         self._before = before.get("hosts") or {}
         self._dirty: set[str] = set()
+        self._lock = threading.Lock()
         for host in sorted({*known, *files.hosts(path)}):
             self._chain(host)
 
@@ -178,8 +182,10 @@ class Store:
         received = self._clock().strftime(TIME)
         found = chain.event(text)
         odd = chain.flags(found, host)
-        here.append(chain.append(here.head, host, received, text, found, odd))
-        self._dirty.add(host)
+        line = chain.append(here.head, host, received, text, found, odd)
+        with self._lock:
+            here.append(line)
+            self._dirty.add(host)
         counts = self._counts[host]
         for flag in odd:
             counts["flags"][flag] += 1
@@ -190,16 +196,16 @@ class Store:
 
     def sync(self) -> None:
         """All that was taken is on the disk when this returns; :class:`Unsynced` if not."""
-        dirty, self._dirty = self._dirty, set()
-        for host in dirty:
-            here = self._chains[host]
-            retired, here.retired = here.retired, []
+        with self._lock:
+            dirty, self._dirty = self._dirty, set()
+            found = [(self._chains[host].folder, *self._chains[host].handed()) for host in dirty]
+        for folder, left, current in found:
             try:
-                for file in [*retired, here.file]:
+                for file in [*left, *current]:
                     os.fdatasync(file)
             except OSError as error:
-                raise Unsynced(f"{here.folder} cannot be written to: {error.strerror}") from None
-            for file in retired:
+                raise Unsynced(f"{folder} cannot be written to: {error.strerror}") from None
+            for file in left:
                 os.close(file)
 
     @property
