@@ -159,8 +159,8 @@ def _begins(folder: Path) -> chain.Head | None:
 
 
 class Store:
-    """The chains of all hosts below ``path``; one thread takes, another may sync. ``before`` is what
-    :meth:`status` was when it was written down last: counts go on from there.
+    """The chains of all hosts below ``path``; one thread takes, another may sync. ``before`` is
+    what :meth:`status` was when it was written down last: counts go on from there.
     """
 
     def __init__(
