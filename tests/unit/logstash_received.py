@@ -118,6 +118,6 @@ class Server:
 
     def problems(self, seen: evidence.Evidence | None = None) -> list[str]:
         found = self.verify(seen)
-        each = [problem for it in found["hosts"].values() for problem in it["problems"]]
+        each = [f"{host}: {text}" for host, it in found["hosts"].items() for text in it["problems"]]
         assert found["ok"] is (not each and not found["problems"])
         return [*each, *found["problems"]]

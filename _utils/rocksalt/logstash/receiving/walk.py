@@ -52,7 +52,7 @@ class Walk:
         self._end()
         self._others(kept)
         if self._more:
-            self.problems.append(f"{self.host}: {self._more} more problems of this kind")
+            self.problems.append(f"and {self._more} more")
         return {
             "lines": self.lines,
             "first": self.first or None,
@@ -63,7 +63,7 @@ class Walk:
 
     def _wrong(self, sentence: str) -> None:
         if len(self.problems) < MOST:
-            self.problems.append(f"{self.host}: {sentence}")
+            self.problems.append(sentence)
         else:
             self._more += 1
 
@@ -166,7 +166,7 @@ class Walk:
             return
         sentence = f"there are two lines {number}: one was inserted"
         if self._fork is not None and self._fork < len(self.problems):
-            self.problems[self._fork] = f"{self.host}: {sentence}"
+            self.problems[self._fork] = sentence
         else:
             self._wrong(sentence)
         other, self._hash = self._hash, self._before
