@@ -331,3 +331,35 @@ def test_a_secret_on_the_border_of_two_parts_is_masked(maker):
 def test_times_have_microseconds_and_a_zone():
     assert events.stamp(1_795_407_886_000_007) == "2026-11-23T04:24:46.000007Z"
     assert dt.datetime.fromisoformat("2026-11-23T04:24:46+00:00").timestamp() == 1_795_407_886
+
+
+STRANGE = ["", "9" * 5000, "\0", "ä", [1, 255], ["1", "2"], [[1], "x"], [], None, "x" * 20_000]
+FREE = ["MESSAGE", "PRIORITY", "SYSLOG_FACILITY", "SYSLOG_IDENTIFIER", "SYSLOG_PID", "_CMDLINE"]
+
+
+@pytest.mark.parametrize("name", [*FREE, "_COMM", "_EXE", "_UID", "_SYSTEMD_UNIT", "_TRANSPORT"])
+@pytest.mark.parametrize("value", STRANGE)
+def test_nobody_stops_the_shipper_by_a_field(maker, name, value):
+    for found in maker.of_journal({**ENTRY, "_PID": "", name: value}, MOMENT, None):
+        conforms(json.loads(found))
+
+
+@pytest.mark.parametrize(
+    ("fields", "text"),
+    [
+        (SUDO, "x : " + "a ; PWD=" * 50_000 + " ; USER=b ; " * 50_000),
+        (SSH, "Failed x y " + " from a port 1" * 50_000 + "x"),
+        (SSH, "Failed x y z from 1.2.3.4 port " + "9" * 5000),
+        (KERNEL, "rocksalt-drop-in: IN= OUT= SRC=1.1.1.1 SPT=" + "9" * 5000 + " "),
+        (KERNEL, "IN= OUT= " * 900),
+        ({"SYSLOG_IDENTIFIER": "salt"}, "2026-11-23 04:20:00,123 [" + " " * 50_000),
+        ({"SYSLOG_IDENTIFIER": "salt"}, "2026-11-23 04:20:00,123 [a:1][ERROR][" + "9" * 5000 + "]"),
+        ({"_TRANSPORT": "audit"}, "type=EXECVE msg=audit(1.1:1): " + "a1=41 " * 50_000),
+        ({"_TRANSPORT": "audit"}, "type=A msg=audit(1700000000.111:" + "9" * 5000 + "): "),
+        ({"SYSLOG_IDENTIFIER": "fail2ban"}, "[" * 50_000 + "] Ban "),
+    ],
+)
+def test_nobody_stops_the_shipper_by_a_text(maker, fields, text):
+    before = time.process_time()
+    journal(maker, text, **fields)
+    assert time.process_time() - before < 2

@@ -44,19 +44,30 @@ _PACKET = re.compile(r"\bIN=\S* OUT=\S* .*\bSRC=\S+ ")
 _PREFIXES = (("salt", SALT), ("fail2ban", FAIL2BAN), ("ossec", OSSEC))
 
 
+def plain(value: Any) -> str:
+    """A field of the journal as text: bytes come as numbers, what was given twice as a list."""
+    if isinstance(value, str):
+        return value
+    if not isinstance(value, list):
+        return "" if value is None else str(value)
+    if all(isinstance(it, int) for it in value):
+        return bytes(value).decode("utf-8", "backslashreplace")
+    return "\n".join(map(plain, value))
+
+
 def of_journal(entry: Mapping[str, Any], message: str) -> str:
     """The dataset of a journal's entry."""
-    transport = entry.get("_TRANSPORT")
+    transport = plain(entry.get("_TRANSPORT"))
     if transport == "audit":
         return AUDIT
     if transport == "kernel":
         packet = message.startswith(LOG_PREFIX) or ("SRC=" in message and _PACKET.search(message))
         return IPTABLES if packet else JOURNAL
-    program = entry.get("SYSLOG_IDENTIFIER") or entry.get("_COMM") or ""
-    if entry.get("SYSLOG_FACILITY") in _AUTH_FACILITIES or program in _AUTH_PROGRAMS:
+    program = plain(entry.get("SYSLOG_IDENTIFIER") or entry.get("_COMM"))
+    if plain(entry.get("SYSLOG_FACILITY")) in _AUTH_FACILITIES or program in _AUTH_PROGRAMS:
         return AUTH
-    unit = entry.get("_SYSTEMD_UNIT") or ""
+    unit = plain(entry.get("_SYSTEMD_UNIT"))
     for prefix, dataset in _PREFIXES:
-        if str(program).startswith(prefix) or str(unit).startswith(prefix):
+        if program.startswith(prefix) or unit.startswith(prefix):
             return dataset
     return JOURNAL

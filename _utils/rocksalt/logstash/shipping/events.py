@@ -14,6 +14,7 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from rocksalt.logstash.shipping import datasets, reading
+from rocksalt.logstash.shipping.datasets import plain
 from rocksalt.logstash.shipping.mask import Masker
 
 Document = dict[str, Any]
@@ -49,17 +50,6 @@ def _second(seconds: int) -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
 
 
-def plain(value: Any) -> str:
-    """A field of the journal as text: bytes come as numbers, what was given twice as a list."""
-    if isinstance(value, str):
-        return value
-    if not isinstance(value, list):
-        return "" if value is None else str(value)
-    if all(isinstance(it, int) for it in value):
-        return bytes(value).decode("utf-8", "backslashreplace")
-    return "\n".join(map(plain, value))
-
-
 class Maker:
     """Makes the documents of one host."""
 
@@ -81,8 +71,8 @@ class Maker:
         dataset = datasets.of_journal(entry, message)
         if wanted is not None and dataset not in wanted:
             return []
-        micros = entry.get("_SOURCE_REALTIME_TIMESTAMP") or entry["__REALTIME_TIMESTAMP"]
-        made = self._document(dataset, identity(self._host, *moment), int(plain(micros)))
+        micros = int(entry.get("_SOURCE_REALTIME_TIMESTAMP") or entry["__REALTIME_TIMESTAMP"])
+        made = self._document(dataset, identity(self._host, *moment), micros)
         self._describe(made, entry)
         return self._finish(made, message, dataset, made["process"].get("name", ""))
 
@@ -117,7 +107,7 @@ class Maker:
         process: Document = {}
         if name := get("SYSLOG_IDENTIFIER") or get("_COMM"):
             process["name"] = self._command(plain(name))
-        if (pid := plain(get("_PID") or get("SYSLOG_PID"))).isdecimal():
+        if (pid := plain(get("_PID") or get("SYSLOG_PID"))).isdecimal() and len(pid) < 10:
             process["pid"] = int(pid)
         if executable := get("_EXE"):
             process["executable"] = self._command(plain(executable))

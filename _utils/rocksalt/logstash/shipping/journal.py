@@ -12,7 +12,8 @@ from collections import deque
 from collections.abc import Collection, Iterator, Sequence
 from typing import Any, NamedTuple
 
-from rocksalt.logstash.shipping.events import Maker, plain
+from rocksalt.logstash.shipping.datasets import plain
+from rocksalt.logstash.shipping.events import Maker
 from rocksalt.logstash.shipping.positions import DROPPED, GAPS, LOST
 from rocksalt.logstash.shipping.steps import Step
 
@@ -26,7 +27,7 @@ FIELDS = (
 )
 LONGEST = 8 * 1024 * 1024
 """Bytes of an entry as JSON; of one that is longer only that it was there is sent."""
-_KEPT = 16 * 1024
+_KEPT, _LONGEST_MARK = 16 * 1024, 64
 _CHUNK, _PIPE, _FULL = 256 * 1024, 1024 * 1024, 512
 _F_SETPIPE_SZ = 1031
 _SHORTEST, _LONGEST = 1.0, 30.0
@@ -182,7 +183,7 @@ class Journal:
             return Step(NAME, entry["__CURSOR"], (), place.micros, counts)
         if "omitted" in entry:
             counts[LOST] = counts.get(LOST, 0) + 1
-        mark = plain(entry.get(MARK, ""))
+        mark = plain(entry.get(MARK))[:_LONGEST_MARK]
         lines = self._maker.of_journal(entry, place.moment, None if mark else self._wanted)
         return Step(NAME, entry["__CURSOR"], tuple(lines), place.micros, counts, mark)
 

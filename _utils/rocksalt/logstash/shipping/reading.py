@@ -15,39 +15,38 @@ from rocksalt.logstash.shipping import datasets
 from rocksalt.logstash.shipping.mask import MASKED, Masker
 
 Document = dict[str, Any]
-_FROM = r" from (?P<ip>\S+) port (?P<port>\d+)"
+_FROM = r" from (?P<ip>\S+) port (?P<port>\d{1,5})"
 _LOGIN = re.compile(
     rf"(?P<verb>Accepted|Failed) \S+ \S+ (?:invalid user )?(?P<user>.*){_FROM}(?: ssh2.*)?$"
 )
 _INVALID = re.compile(rf"Invalid user (?P<user>.*){_FROM}$")
-_PEER = re.compile(r"(?P<ip>[0-9a-fA-F.:]{3,45}) port (?P<port>\d+)(?: \[preauth\])?$")
-_SUDO = re.compile(
-    r"\s*(?P<user>\S+) : (?:(?!TTY=|PWD=)(?P<why>.*?) ; )?(?:TTY|PWD)="
-    r".*?\bUSER=(?P<other>\S+) ; .*COMMAND=",
-    re.S,
-)
+_PEER = re.compile(r"(?P<ip>[0-9a-fA-F.:]{3,45}) port (?P<port>\d{1,5})(?: \[preauth\])?$")
+_SUDO = re.compile(r"\s*(?P<user>\S+) : (?P<why>[^;]*)")
+_AS = re.compile(r" ; USER=(\S+) ; ")
 _PACKET = re.compile(r"\b(SRC|DST|SPT|DPT|PROTO|IN|OUT)=(\S*)")
 _BAN = re.compile(r"\[(?P<jail>[^\]]+)\] (?P<verb>Ban|Unban|Restore Ban|Found) (?P<ip>\S+)")
 _COMMA_TIME = r"(?P<when>(\d{4})-(\d\d)-(\d\d) (\d\d):(\d\d):(\d\d)),(?P<milli>\d{3}) "
 _SALT = re.compile(
-    _COMMA_TIME + r"(?:\[(?P<logger>[^\]\[]*?)\s*:\d+\s*\])?(?:\[(?P<level>[A-Z]+)\s*\])?"
-    r"(?:\[(?P<pid>\d+)\])?"
+    _COMMA_TIME + r"(?:\[(?P<logger>[^\]\[\s]*?)\s*:\d+\s*\])?(?:\[(?P<level>[A-Z]+)\s*\])?"
+    r"(?:\[(?P<pid>\d{1,9})\])?"
 )
-_FAIL2BAN = re.compile(_COMMA_TIME + r"(?P<logger>\S+)\s+\[(?P<pid>\d+)\]: (?P<level>[A-Z]+)\s")
+_FAIL2BAN = re.compile(_COMMA_TIME + r"(?P<logger>\S+)\s+\[(?P<pid>\d{1,9})\]: (?P<level>[A-Z]+)\s")
 _OSSEC = re.compile(r"(?P<when>(\d{4})/(\d\d)/(\d\d) (\d\d):(\d\d):(\d\d)) (?P<program>[\w.-]+)?")
 _ALERT = re.compile(r"\*\* Alert (?P<seconds>\d{9,10})\.")
 _AUDIT = re.compile(
-    r"(?:type=(?P<type>\w+) )?(?:msg=)?audit\((?P<s>\d{9,10})\.(?P<ms>\d{3}):(?P<n>\d+)\)"
+    r"(?:type=(?P<type>\w+) )?(?:msg=)?audit\((?P<s>\d{9,10})\.(?P<ms>\d{3}):(?P<n>\d{1,18})\)"
 )
 _HEX = re.compile(r"\b(?P<name>proctitle|cmd|data|a\d+)=(?P<hex>(?:[0-9A-F]{2})+)(?= |$)")
 _ARGUMENT = re.compile(
     r"\ba\d+(?:\[\d+\])?=(?:\"(?P<text>[^\"]*)\"|(?P<hex>(?:[0-9A-F]{2})+)(?= |$))"
 )
+_MOST = 8192
 _SUCCESS = {True: "success", False: "failure"}
 
 
 def read(made: Document, text: str, dataset: str, program: str, path: str = "") -> None:
-    """Adds what a line of a dataset says to its document."""
+    """Adds what a line of a dataset says to its document; the end of a long one is not read."""
+    text = text[:_MOST]
     if dataset == datasets.AUTH:
         if program.startswith("sshd"):
             _sshd(made, text)
@@ -96,7 +95,7 @@ def _peer(made: Document, name: str, ip: str | None, port: str | None) -> None:
     found: Document = {}
     if ip and (address := _address(ip)):
         found["ip"] = address
-        if port and port.isdecimal() and int(port) < 65536:
+        if port and len(port) < 6 and port.isdecimal() and int(port) < 65536:
             found["port"] = int(port)
         made[name] = found
 
@@ -122,10 +121,11 @@ def _sshd(made: Document, text: str) -> None:
 
 
 def _sudo(made: Document, text: str) -> None:
-    if match := _SUDO.match(text):
-        refused = match["why"] and not re.match(r"(?:HOST|GROUP|ENV|CHROOT)=", match["why"])
-        _says(made, "sudo", ["process"], ["start"], outcome=_SUCCESS[not refused])
-        made["user"] = {"name": match["user"], "effective": {"name": match["other"]}}
+    match, other = _SUDO.match(text), _AS.search(text)
+    if match and other and "COMMAND=" in text:
+        asked = match["why"].startswith(("TTY=", "PWD=", "HOST=", "GROUP=", "ENV=", "CHROOT="))
+        _says(made, "sudo", ["process"], ["start"], outcome=_SUCCESS[asked])
+        made["user"] = {"name": match["user"], "effective": {"name": other[1]}}
 
 
 def _packet(made: Document, text: str, file: bool) -> None:

@@ -40,13 +40,19 @@ class Reports:
         report = self._changed()
         if report is None or report.get("time") in (None, self._sent):
             return
-        time = report["time"]
+        try:
+            steps = list(self._steps(report))
+        except (KeyError, TypeError, ValueError, AttributeError):
+            return
+        yield from steps
+        self._sent = report["time"]
+        yield Step(NAME, self._sent)
+
+    def _steps(self, report: dict[str, Any]) -> Iterator[Step]:
         yield self._summary(report)
         for finding in report["findings"]:
             if finding["status"] != "ok":
-                yield self._finding(time, finding)
-        self._sent = time
-        yield Step(NAME, time)
+                yield self._finding(report["time"], finding)
 
     def _changed(self) -> dict[str, Any] | None:
         """The report, where the file is another one than at the last look; one that is not whole is
@@ -59,11 +65,10 @@ class Reports:
                 return None
             with open(self._path, encoding="utf-8") as file:
                 report = json.load(file)
-            report["findings"], report["summary"]["worst"]
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError):
             return None
         self._stamp = stamp
-        return dict(report)
+        return report if isinstance(report, dict) else None
 
     def _summary(self, report: dict[str, Any]) -> Step:
         summary = report["summary"]
