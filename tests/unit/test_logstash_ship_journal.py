@@ -232,3 +232,13 @@ def test_what_waits(source, position, expected):
 @pytest.mark.parametrize("text", ["", "s=1", "s=aa;i=zz;b=1;m=1;t=1;x=1"])
 def test_what_is_no_cursor(text):
     assert journal.cursor(text) is None
+
+
+def test_without_journalctl_the_rest_goes_on(source, capsys):
+    source.journal._command = ("/nowhere/journalctl",)
+    source.start()
+    assert not source.journal.running
+    said = "rocksalt-ship: /nowhere/journalctl cannot be run: "
+    assert capsys.readouterr().err.startswith(said)
+    source.journal.fill(time.monotonic())
+    assert not source.journal.running

@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Collection, Iterator, Sequence
 from typing import Any, NamedTuple
 
+from rocksalt.logstash.shipping import notify
 from rocksalt.logstash.shipping.datasets import plain
 from rocksalt.logstash.shipping.events import Maker
 from rocksalt.logstash.shipping.positions import DROPPED, GAPS, LOST
@@ -85,15 +86,18 @@ class Journal:
         if now < self._not_before:
             return
         where = [f"--cursor={position}"] if position else ["--boot=0"]
-        self._process = subprocess.Popen(
-            [
-                *(*self._command, "-o", "json", "--all", "--no-pager", "--quiet", "--follow"),
-                *("--no-tail", f"--output-fields={','.join(FIELDS)}", *where),
-            ],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            bufsize=0,
-        )
+        command = [
+            *(*self._command, "-o", "json", "--all", "--no-pager", "--quiet", "--follow"),
+            *("--no-tail", f"--output-fields={','.join(FIELDS)}", *where),
+        ]
+        try:
+            self._process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, bufsize=0
+            )
+        except OSError as error:
+            notify.say(f"{command[0]} cannot be run: {error}")
+            self._not_before = now + _LONGEST
+            return
         os.set_blocking(self.fileno(), False)
         with contextlib.suppress(OSError):
             _set_pipe(self.fileno())

@@ -161,7 +161,11 @@ class Tail:
                 return
 
     def _of(self, file: File, count: int, now: float) -> Iterator[Step]:
-        if not self._refill(file, now):
+        try:
+            intact = self._refill(file, now)
+        except OSError:
+            return
+        if not intact:
             yield from self._truncated(file, now)
             return
         starts = STARTS.get(file.dataset)
