@@ -85,7 +85,9 @@ class Source:
         return [json.loads(line)["message"] for it in self.steps(count) for line in it.lines]
 
     def calls(self):
-        return (self.path.parent / "journal.calls").read_text().splitlines()
+        """How it was called to follow."""
+        calls = (self.path.parent / "journal.calls").read_text().splitlines()
+        return [it for it in calls if "--follow" in it]
 
 
 @pytest.fixture
@@ -108,8 +110,15 @@ def test_it_begins_with_the_boot_and_goes_on(source):
     first, second = source.calls()
     fields = ",".join(journal.FIELDS)
     common = f"-o json --all --no-pager --quiet --follow --no-tail --output-fields={fields}"
-    assert first == f"{common} --boot=0"
+    assert first == f"{common} _BOOT_ID={BOOT}"
     assert second == f"{common} --cursor={cursor(3)}"
+
+
+def test_an_empty_journal_is_read_from_its_beginning(source):
+    source.start()
+    source.write(entry(1))
+    assert source.messages(1) == ["n1"]
+    assert source.calls()[0].endswith(",".join(journal.FIELDS))
 
 
 def test_what_is_missing_is_counted_after_a_second_look(source):
@@ -157,7 +166,7 @@ def test_a_position_that_is_no_cursor_is_a_gap(source):
     source.start("nonsense")
     assert source.messages(1) == ["n1"]
     assert source.counts == {"unknown_gaps": 1}
-    assert source.calls()[0].endswith(" --boot=0")
+    assert source.calls()[0].endswith(f" _BOOT_ID={BOOT}")
 
 
 def test_what_is_not_wanted_is_passed(source):

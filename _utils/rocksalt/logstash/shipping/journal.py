@@ -85,7 +85,7 @@ class Journal:
         self._position, self._first = position, True
         if now < self._not_before:
             return
-        where = [f"--cursor={position}"] if position else ["--boot=0"]
+        where = [f"--cursor={position}"] if position else self._boot()
         command = [
             *(*self._command, "-o", "json", "--all", "--no-pager", "--quiet", "--follow"),
             *("--no-tail", f"--output-fields={','.join(FIELDS)}", *where),
@@ -236,6 +236,12 @@ class Journal:
         if newest and (not last or last.s == newest[0].s):
             self._skip = max(newest[0].i - (last.i if last else 0) - most, 0)
 
+    def _boot(self) -> list[str]:
+        """What chooses the entries since the last boot. In a sandbox of a container the kernel tells
+        another boot than the journal, so ``--boot`` would find none.
+        """
+        return [f"_BOOT_ID={place.moment[0]}" for place in self.ask("-n1")]
+
     def ask(self, *arguments: str) -> list[Cursor]:
         """The places that journalctl prints when it is called with arguments."""
         command = [*self._command, "-o", "json", "--no-pager", "--quiet", "--output-fields=_PID"]
@@ -258,7 +264,7 @@ class Journal:
         if not newest or (place and newest[0].moment == place.moment):
             return 0, 0
         number = newest[0].i - place.i if place and place.s == newest[0].s else newest[0].i
-        where = [f"--cursor={position}", "-n2"] if place else ["--boot=0", "-n+1"]
+        where = [f"--cursor={position}", "-n2"] if place else [*self._boot(), "-n+1"]
         after = [it for it in self.ask(*where) if not place or it.moment != place.moment]
         return max(number, 1), after[0].micros if after else 0
 
