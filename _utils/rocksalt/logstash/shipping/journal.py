@@ -237,8 +237,8 @@ class Journal:
             self._skip = max(newest[0].i - (last.i if last else 0) - most, 0)
 
     def _boot(self) -> list[str]:
-        """What chooses the entries since the last boot. In a sandbox of a container the kernel tells
-        another boot than the journal, so ``--boot`` would find none.
+        """What chooses the entries since the last boot. In a sandbox in a container the kernel
+        tells another boot than the journal, so ``--boot`` would find none.
         """
         return [f"_BOOT_ID={place.moment[0]}" for place in self.ask("-n1")]
 
