@@ -26,9 +26,9 @@ echo "$*" >> FILE.calls
 case $count in
 1) exec tail -n 1 FILE ;;
 2) exec sed -n "${first:-1},$((${first:-1} + 1))p" FILE ;;
-+1) exec head -n 1 FILE ;;
 esac
-exec tail -n +"${first:-1}" -f FILE
+case $* in *--follow*) exec tail -n +"${first:-1}" -f FILE ;; esac
+exec cat FILE
 """
 
 
@@ -200,6 +200,15 @@ def test_the_oldest_are_passed_over(source):
     source.journal.limit(4)
     assert source.messages(10) == ["n7", "n8", "n9", "n10"]
     assert source.counts == {"dropped": 6}
+
+
+def test_the_first_run_passes_over_no_more_than_there_is(source):
+    source.write(*(entry(it) for it in range(1_000_001, 1_000_011)))
+    source.start()
+    source.journal.limit(4)
+    assert source.messages(10)[-4:] == ["n1000007", "n1000008", "n1000009", "n1000010"]
+    assert source.counts == {"dropped": 6}
+    assert source.journal.waiting(None) == (10, 1_000_011)
 
 
 def test_what_was_under_way_is_not_passed_over(source):

@@ -233,14 +233,29 @@ class Journal:
         """
         newest = self.ask("-n1")
         last = max((it for it in (self._keep, self._last) if it), key=lambda it: it.i, default=None)
-        if newest and (not last or last.s == newest[0].s):
-            self._skip = max(newest[0].i - (last.i if last else 0) - most, 0)
+        if not last and (first := self._oldest()):
+            last = first._replace(i=first.i - 1)
+        if newest and last and last.s == newest[0].s:
+            self._skip = max(newest[0].i - last.i - most, 0)
 
     def _boot(self) -> list[str]:
         """What chooses the entries since the last boot. In a sandbox in a container the kernel
         tells another boot than the journal, so ``--boot`` would find none.
         """
         return [f"_BOOT_ID={place.moment[0]}" for place in self.ask("-n1")]
+
+    def _oldest(self) -> Cursor | None:
+        """The place of the first entry of the current boot."""
+        command = [*self._command, "-o", "json", "--no-pager", "--quiet", "--output-fields=_PID"]
+        try:
+            ran = subprocess.Popen([*command, *self._boot()], stdout=subprocess.PIPE, bufsize=0)
+        except OSError:
+            return None
+        with ran:
+            assert ran.stdout
+            match = _IN_TEXT.search(ran.stdout.readline())
+            ran.kill()
+        return cursor(match[1].decode("ascii", "replace")) if match else None
 
     def ask(self, *arguments: str) -> list[Cursor]:
         """The places that journalctl prints when it is called with arguments."""
@@ -259,14 +274,15 @@ class Journal:
         microseconds since 1970; 0 where there is none. What another sequence has before counts as
         nothing.
         """
-        newest = self.ask("-n1")
-        place = cursor(position or "")
+        newest, place = self.ask("-n1"), cursor(position or "")
         if not newest or (place and newest[0].moment == place.moment):
             return 0, 0
-        number = newest[0].i - place.i if place and place.s == newest[0].s else newest[0].i
-        where = [f"--cursor={position}", "-n2"] if place else [*self._boot(), "-n+1"]
-        after = [it for it in self.ask(*where) if not place or it.moment != place.moment]
-        return max(number, 1), after[0].micros if after else 0
+        if not place:
+            first = self._oldest() or newest[0]
+            return newest[0].i - first.i + 1 if first.s == newest[0].s else 1, first.micros
+        number = newest[0].i - place.i if place.s == newest[0].s else newest[0].i
+        after = self.ask(f"--cursor={position}", "-n2")
+        return max(number, 1), next((it.micros for it in after if it.moment != place.moment), 0)
 
 
 def _set_pipe(handle: int) -> None:
