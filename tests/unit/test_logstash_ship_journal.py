@@ -13,6 +13,7 @@ from rocksalt.logstash.shipping.events import Maker
 from rocksalt.logstash.shipping.journal import Journal
 from rocksalt.logstash.shipping.mask import Masker
 
+MACHINE = "9b9ebfbbee824fec80faf5029913ee05"
 BOOT = "2e98be628ae2492eb5467fb0121b1514"
 STAND_IN = """#!/bin/sh
 for word; do
@@ -91,7 +92,10 @@ class Source:
 
 
 @pytest.fixture
-def source(tmp_path):
+def source(tmp_path, monkeypatch):
+    machine = tmp_path / "machine-id"
+    machine.write_text(f"{MACHINE}\n")
+    monkeypatch.setattr(journal, "MACHINE_ID", str(machine))
     made = Source(tmp_path)
     yield made
     made.journal.stop()
@@ -110,6 +114,7 @@ def test_it_begins_with_the_boot_and_goes_on(source):
     first, second = source.calls()
     fields = ",".join(journal.FIELDS)
     common = f"-o json --all --no-pager --quiet --follow --no-tail --output-fields={fields}"
+    common += f" --merge _MACHINE_ID={MACHINE}"
     assert first == f"{common} _BOOT_ID={BOOT}"
     assert second == f"{common} --cursor={cursor(3)}"
 
@@ -118,7 +123,7 @@ def test_an_empty_journal_is_read_from_its_beginning(source):
     source.start()
     source.write(entry(1))
     assert source.messages(1) == ["n1"]
-    assert source.calls()[0].endswith(",".join(journal.FIELDS))
+    assert source.calls()[0].endswith(f" --merge _MACHINE_ID={MACHINE}")
 
 
 def test_what_is_missing_is_counted_after_a_second_look(source):

@@ -20,6 +20,7 @@ from rocksalt.logstash.shipping.steps import Step
 
 NAME = "journal"
 MARK = "ROCKSALT_MARK"
+MACHINE_ID = "/etc/machine-id"
 COMMAND = ("journalctl",)
 FIELDS = (
     *("MESSAGE", "PRIORITY", "SYSLOG_FACILITY", "SYSLOG_IDENTIFIER", "SYSLOG_PID", "_PID", "_UID"),
@@ -88,7 +89,7 @@ class Journal:
         where = [f"--cursor={position}"] if position else self._boot()
         command = [
             *(*self._command, "-o", "json", "--all", "--no-pager", "--quiet", "--follow"),
-            *("--no-tail", f"--output-fields={','.join(FIELDS)}", *where),
+            *("--no-tail", f"--output-fields={','.join(FIELDS)}", *_of_all_boots(), *where),
         ]
         try:
             self._process = subprocess.Popen(
@@ -283,6 +284,17 @@ class Journal:
         number = newest[0].i - place.i if place.s == newest[0].s else newest[0].i
         after = self.ask(f"--cursor={position}", "-n2")
         return max(number, 1), next((it.micros for it in after if it.moment != place.moment), 0)
+
+
+def _of_all_boots() -> list[str]:
+    """What makes journalctl follow the entries of this host whenever they were made: ``--follow``
+    alone passes over those of earlier boots, also behind a cursor.
+    """
+    try:
+        with open(MACHINE_ID, encoding="ascii") as file:
+            return ["--merge", f"_MACHINE_ID={file.read().strip()}"]
+    except (OSError, ValueError):
+        return ["--merge"]
 
 
 def _set_pipe(handle: int) -> None:
