@@ -58,7 +58,7 @@ class Site:
         self.master.run("salt-run saltutil.sync_all")
         in_parallel(lambda host: host.salt_call("saltutil.sync_all"), self.hosts)
         for host in self.hosts:
-            for name in ("say.py", "received.py", "journal_ids.py"):
+            for name in ("say.py", "received.py", "journal_ids.py", "rebuild.py"):
                 host.write(f"/root/{name}", (ON_HOST / name).read_text())
 
     def harden(self) -> None:
@@ -141,8 +141,9 @@ class Site:
         return self.askers[host.name]
 
     def forget(self, host: Host) -> None:
-        """The process that answered on a host has ended with it."""
-        self.askers.pop(host.name).close()
+        """Ends the process that answers on a host, which would keep it from going down."""
+        if host.name in self.askers:
+            self.askers.pop(host.name).close()
 
     def apply(self, host: Host) -> runs.Run:
         """A run of the families that logs need, which did not fail."""
