@@ -5,13 +5,15 @@ from __future__ import annotations
 import gzip
 import json
 import os
+from dataclasses import replace
 
 import pytest
 from logstash_received import DAY, Server, event
 
 from rocksalt.backup.crypto import sshsig
+from rocksalt.backup.errors import Unverified
 from rocksalt.errors import RocksaltError
-from rocksalt.logstash.receiving import begins, chain, evidence, files, keep, verify
+from rocksalt.logstash.receiving import begins, chain, evidence, files, keep, ledger, verify
 
 TIME = "2026-11-23T04:20:00Z"
 MICRO = "2026-11-23T04:20:00.123456Z"
@@ -380,12 +382,27 @@ def test_a_file_that_is_not_the_same_stays(server, monkeypatch):
     assert names(server) == [f"{day}.jsonl" for day in DAYS]
 
 
-def test_a_damaged_gz_is_found(server):
+DAMAGED = {
+    "short": (lambda data: data[:-20], "Compressed file ended before"),
+    "bytes that are no code": (lambda data: data[:20] + b"\xff" * 40, "Error -3 while decompress"),
+    "another sum": (lambda data: data[:-8] + b"12345678", "CRC check failed"),
+    "no gz": (lambda _: b"no gz", "Not a gzipped file"),
+}
+
+
+@pytest.mark.parametrize("how", DAMAGED)
+def test_a_damaged_gz_is_that_of_its_host(server, how):
+    damage, words = DAMAGED[how]
+    server.receive(1, "web2")
     daily(server)
     path = server.path / "web1" / "2026-11-23.jsonl.gz"
-    path.write_bytes(path.read_bytes()[:-20])
-    found = server.problems(server.evidence())
-    assert found[0].startswith(f"web1: {path} cannot be read: Compressed file ended")
+    path.write_bytes(damage(path.read_bytes()))
+    found = server.verify(server.evidence())
+    assert not found["ok"]
+    assert found["hosts"]["web1"]["problems"][0].startswith(f"{path} cannot be read: {words}")
+    assert found["hosts"]["web2"]["problems"] == []
+    with pytest.raises(OSError, match=words):
+        files.last(path)
 
 
 def test_files_are_kept_for_so_many_days(server):
@@ -442,3 +459,24 @@ def test_begins_of_another_host(server):
     target.write_bytes((server.path / "web1" / "begins.json").read_bytes())
     problems = server.verify()["hosts"]["web2"]["problems"]
     assert problems == [f"where the chain begins is not known: {target} is that of web1"]
+
+
+BAD_BEGINS = {
+    "n": 1 << 63, "hash": "ab", "before_n": -1, "before_hash": None,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("field", BAD_BEGINS)
+def test_begins_that_is_none(server, field):
+    """What root has signed may be anything."""
+    known = begins.Begins("web1", 4, "ab" * 32, MICRO)
+    begins.write(server.path / "web1", replace(known, **{field: BAD_BEGINS[field]}), server.signer)
+    assert server.problems(server.evidence()) == [
+        f"web1: where the chain begins is not known: {server.path}/web1/begins.json is damaged"
+    ]
+
+
+@pytest.mark.parametrize("number", [0, 1 << 63, True, "1"])
+def test_numbers_of_an_entry(number):
+    with pytest.raises(Unverified, match="has no number and hash for 'web1'"):
+        ledger.read(ledger.write("logs1", 1, "", TIME, {"web1": (number, "ab" * 32)}))

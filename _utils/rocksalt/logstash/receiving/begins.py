@@ -11,7 +11,7 @@ from pathlib import Path
 from rocksalt.backup.crypto import sshsig
 from rocksalt.backup.errors import Unverified
 from rocksalt.backup.manifest import canonical
-from rocksalt.logstash.receiving import files
+from rocksalt.logstash.receiving import files, ledger
 from rocksalt.logstash.receiving.chain import ZERO, Head
 
 NAMESPACE = "rocksalt-begins"
@@ -64,13 +64,19 @@ def read(folder: Path, trusted: str | None = None) -> Begins | None:
         if trusted is not None:
             sshsig.verify(text, whole["signature"].encode(), NAMESPACE, [trusted])
         found = Begins(**json.loads(text))
-        int(found.n), int(found.before_n), bytes.fromhex(found.hash + found.before_hash)
+        if not _is_sound(found):
+            raise ValueError(text)
     except FileNotFoundError:
         return None
     except Unverified as error:
         raise Unverified(f"{path} {error}") from None
-    except (ValueError, TypeError, KeyError, AttributeError, OSError):
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError, OSError):
         raise Unverified(f"{path} is damaged") from None
     if found.host != folder.name:
         raise Unverified(f"{path} is that of {found.host}")
     return found
+
+
+def _is_sound(found: Begins) -> bool:
+    before = [found.before_n, found.before_hash]
+    return ledger.is_head([found.n, found.hash]) and (before == [0, ZERO] or ledger.is_head(before))

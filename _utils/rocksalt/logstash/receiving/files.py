@@ -9,9 +9,10 @@ import gzip
 import os
 import re
 import stat
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 from rocksalt.host import synchronise
 from rocksalt.logstash.receiving import HOST, chain
@@ -51,14 +52,20 @@ def day(path: Path) -> str:
     return path.name[:10]
 
 
-def opened(path: Path) -> BinaryIO:
-    """A file to read, decompressed; OSError for a link and for what is no file."""
+@contextlib.contextmanager
+def opened(path: Path) -> Iterator[BinaryIO]:
+    """A file to read, decompressed; OSError for a link, for what is no file, and while it is read
+    for one that cannot be decompressed.
+    """
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
-        raise OSError(f"{path} is no file")
-    file = open(descriptor, "rb", 1 << 20)  # noqa: SIM115
-    return gzip.open(file) if path.name.endswith(".gz") else file  # type: ignore[return-value]
+    with open(descriptor, "rb", 1 << 20) as file:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "it is no file", os.fspath(path))
+        try:
+            packed = path.name.endswith(".gz")
+            yield cast(BinaryIO, gzip.GzipFile(fileobj=file)) if packed else file
+        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+            raise OSError(errno.EIO, str(error), os.fspath(path)) from None
 
 
 def last(path: Path) -> chain.Line | None:

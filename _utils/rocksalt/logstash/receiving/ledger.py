@@ -74,7 +74,7 @@ def read(text: bytes) -> Entry:
     if not isinstance(heads, dict):
         raise Unverified("has no heads")
     for host, head in heads.items():
-        if not HOST.fullmatch(host) or not _is_head(head):
+        if not HOST.fullmatch(host) or not is_head(head):
             raise Unverified(f"has no number and hash for {host!r}")
     try:
         names.parsed(value["time"])
@@ -86,10 +86,11 @@ def read(text: bytes) -> Entry:
     )
 
 
-def _is_head(value: object) -> bool:
+def is_head(value: object) -> bool:
+    """Whether something is the number of a line, which fits in 63 bits, and its hash."""
     match value:
         case [int(n), str(own)]:
-            return not isinstance(n, bool) and n > 0 and _HASH.fullmatch(own) is not None
+            return type(n) is int and 0 < n < 1 << 63 and _HASH.fullmatch(own) is not None
     return False
 
 
