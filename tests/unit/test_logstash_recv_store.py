@@ -10,6 +10,7 @@ import os
 import signal
 import stat
 import threading
+import time
 from typing import Any
 
 import pytest
@@ -244,6 +245,49 @@ def test_only_what_was_written_is_synced(server, monkeypatch):
     assert not kept.dirty
     kept.sync()
     assert len(synced) == 3
+
+
+def test_no_line_is_taken_while_others_wait_for_the_disk(server, monkeypatch):
+    """A sync that takes long, beside which lines come in."""
+    passed = [100.0]
+    monkeypatch.setattr(time, "monotonic", lambda: passed[0])
+    monkeypatch.setattr(store, "PATIENCE", 0.001)
+    kept = server.store()
+    outcomes = []
+
+    def slow(_):
+        for second in (101.9, 102.0):
+            passed[0] = second
+            line = json.dumps({"from": "web1", "raw": event(2)}).encode()
+            outcomes.append(writer.answer(kept, line, lambda _: None))
+
+    kept.take("web1", event(1))
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fdatasync", slow)
+        kept.sync()
+    assert outcomes == [
+        b"OK\n",
+        b"Error: a line was not kept and is tried again: [Errno 110] the disk takes too long: "
+        + f"'{server.path}'\n".encode(),
+    ]
+    kept.take("web1", event(3))
+    assert [json.loads(line)["n"] for line in server.lines()] == [1, 2, 3]
+    passed[0] = 103.9
+    with pytest.raises(OSError, match="takes too long"):
+        kept.take("web1", event(4))
+    kept.sync()
+    kept.take("web1", event(4))
+
+
+def test_a_line_waits_for_the_disk(server, monkeypatch):
+    passed = [100.0]
+    monkeypatch.setattr(time, "monotonic", lambda: passed[0])
+    kept = server.store()
+    kept.take("web1", event(1))
+    passed[0] = 110.0
+    monkeypatch.setattr(kept._lock, "wait_for", lambda is_synced, _: kept.sync() or is_synced())
+    kept.take("web1", event(2))
+    assert [json.loads(line)["n"] for line in server.lines()] == [1, 2]
 
 
 def test_flags_and_duplicates_are_counted(server):

@@ -8,6 +8,7 @@ import errno
 import hashlib
 import os
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -22,6 +23,12 @@ Clock = Callable[[], dt.datetime]
 TIME = "%Y-%m-%dT%H:%M:%S.%fZ"
 REMEMBERED = 20_000
 """Ids of a host among which one is found again."""
+OLDEST = 2.0
+"""Seconds for which a line may be kept without being on the disk while others are taken: less than
+those for which a host sends again what was acknowledged.
+"""
+PATIENCE = 30.0
+"""Seconds for which a line waits for the disk before it is refused."""
 
 
 def now() -> dt.datetime:
@@ -172,19 +179,27 @@ class Store:
         self._recent: dict[str, Recent] = {}
         self._before = before.get("hosts") or {}
         self._dirty: set[str] = set()
-        self._lock = threading.Lock()
+        self._lock = threading.Condition()
+        self._since: list[float] = []
+        """When the oldest line that is being synced was taken, and the oldest after those."""
         for host in sorted({*known, *files.hosts(path)}):
             self._chain(host)
 
     def take(self, host: str, text: str) -> None:
-        """Appends what came from a host. OSError where it cannot be written: then it is not."""
+        """Appends what came from a host. OSError where it cannot be written: then it is not. Waits
+        while older lines are not on the disk for too long.
+        """
         here = self._chain(host)
         received = self._clock().strftime(TIME)
         found = chain.event(text)
         odd = chain.flags(found, host)
         line = chain.append(here.head, host, received, text, found, odd)
         with self._lock:
+            if not self._lock.wait_for(self._is_synced, PATIENCE):
+                raise OSError(errno.ETIMEDOUT, "the disk takes too long", os.fspath(self._path))
             here.append(line)
+            if not self._dirty:
+                self._since.append(time.monotonic())
             self._dirty.add(host)
         counts = self._counts[host]
         for flag in odd:
@@ -207,6 +222,13 @@ class Store:
                 raise Unsynced(f"{folder} cannot be written to: {error.strerror}") from None
             for file in left:
                 os.close(file)
+        with self._lock:
+            if dirty:
+                del self._since[0]
+            self._lock.notify_all()
+
+    def _is_synced(self) -> bool:
+        return not self._since or time.monotonic() - self._since[0] < OLDEST
 
     @property
     def dirty(self) -> bool:
