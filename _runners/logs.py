@@ -15,6 +15,7 @@ import sys
 import salt.client
 
 from rocksalt.errors import Refused
+from rocksalt.logstash import roles
 from rocksalt.pki import authority as authorities
 from rocksalt.pki import certificates, enrolling
 
@@ -63,8 +64,9 @@ def enrol(tgt, tgt_type="glob", days=None, force=False, timeout=60):
     timeout
         Seconds that they have to answer.
 
-    A log server gets a second certificate for the names by which hosts call it; one that another
-    minion has is refused.
+    A log server gets a second certificate for the names by which hosts call it. Who is one, and by
+    which names, is read from its pillar as this master renders it, not from what it says. A name
+    that another minion has is refused.
 
     Returns ``{"enrolled": {minion: what happened}, "kept": {minion: days left}, "unshipped":
     [minions whose logs nobody receives], "problems": {minion: sentence}}``, with ``retcode`` 1
@@ -156,19 +158,36 @@ def _enrol(office, minions, asked, days):
     days = office.days(days)
 
     def bring(minion, _):
-        """Asks, signs and brings."""
+        """Asks, signs and brings: the certificate of the host as well where that of its log server
+        is refused.
+        """
         requests = minions.ask_one(minion, "logstash.request")
         if not _well_formed(requests):
             raise Refused(f"logstash.request: {enrolling.short(requests)}")
-        now = enrolling.now()
+        now, refused = enrolling.now(), ""
         signed = {"host": known.member(requests["host"], minion, days, now)}
         if requests.get("server"):
-            signed["server"] = known.service(requests["server"], minion, days, now)
+            try:
+                allowed = _names(minion)
+                signed["server"] = known.service(requests["server"], minion, allowed, days, now)
+            except Refused as error:
+                refused = str(error)
         texts = {name: certificates.pem(it) for name, it in signed.items()}
         said = minions.install(minion, "logstash.install", texts, known.text)
+        if refused:
+            raise Refused(f"{refused}; its certificate for shipping is {said}")
         return f"{said}; until {authorities.stamp(certificates.expires(signed['host']))}"
 
     return office.enrol(minions, asked, bring)
+
+
+def _names(minion):
+    """What a log server may be called: the master decides that, not the minion."""
+    pillar = __salt__["pillar.show_pillar"](minion)
+    if pillar.get("_errors"):
+        errors = enrolling.short("; ".join(map(str, pillar["_errors"])))
+        raise Refused(f"the pillar of {minion} cannot be rendered: {errors}")
+    return roles.rendered(pillar.get("hardening") or {}, minion)
 
 
 def _well_formed(requests):

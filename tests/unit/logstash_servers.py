@@ -109,8 +109,11 @@ def differing(it: checks.Logstash, ids: Any) -> dict[str, str]:
 def signed(name: str, *names: str, by: str = "logs", days: int = 365) -> tuple[str, str]:
     """A certificate and its key in PEM: of a log server with ``names``, of a shipper without."""
     own = certificates.new_key()
-    sign = ca(by).service if names else ca(by).member
-    made = sign(certificates.request(own, name, *names), name, days, NOW)
+    asked = certificates.request(own, name, *names)
+    if names:
+        made = ca(by).service(asked, name, names, days, NOW)
+    else:
+        made = ca(by).member(asked, name, days, NOW)
     return certificates.pem(made), certificates.key_pem(own)
 
 

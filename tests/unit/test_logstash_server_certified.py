@@ -15,7 +15,7 @@ from logstash_servers import ADDRESS, NAME, USER
 
 from rocksalt import access, logstash
 from rocksalt.errors import Refused
-from rocksalt.logstash import certified, installing, server
+from rocksalt.logstash import certified, installing, roles, server
 from rocksalt.nrpe import tls
 from rocksalt.pki import authority, certificates, held
 from rocksalt.transaction import Transaction
@@ -251,7 +251,8 @@ def brought(it, host, by="logs", days=90):
     above = servers.ca(by)
     signed = {"host": above.member(asked["host"], it.setup.minion, days, NOW)}
     if asked["server"]:
-        signed["server"] = above.service(asked["server"], it.setup.minion, days, NOW)
+        allowed = roles.asked_for(it.setup)
+        signed["server"] = above.service(asked["server"], it.setup.minion, allowed, days, NOW)
     texts = {name: certificates.pem(made) for name, made in signed.items()}
     return texts, above.text
 
@@ -295,6 +296,16 @@ def test_a_new_certificate_of_a_shipper(shipper, host):
     assert host.read(logstash.CERTIFICATE) == texts["host"]
     assert host.ran == [], "nothing starts anew"
     assert servers.differing(shipper(), IDS) == {}
+
+
+def test_a_log_server_whose_own_certificate_was_refused(log_server, host):
+    texts, above = brought(log_server(), host)
+    before = host.read(logstash.SERVER_CERTIFICATE)
+    host.ran.clear()
+    said = installing.install(host, log_server(), {"host": texts["host"]}, above)
+    assert said == "installed; the shipper has it at its next connection"
+    assert host.read(logstash.CERTIFICATE) == texts["host"]
+    assert (host.read(logstash.SERVER_CERTIFICATE), host.ran) == (before, [])
 
 
 def test_the_first_certificate_of_a_host(shipped, host):
@@ -348,8 +359,8 @@ def test_a_log_server_that_does_not_come_up(log_server, host, monkeypatch):
 @pytest.mark.parametrize(
     ("wrong", "words"),
     [
-        (lambda texts, above: ({"host": texts["host"]}, above),
-         "there is no certificate 'server' among those that were brought"),
+        (lambda texts, above: ({"server": texts["server"]}, above),
+         "there is no certificate 'host' among those that were brought"),
         (lambda texts, above: (texts, servers.ca("x").text),
          "the certificate of the shipper: logs1 was not signed by x"),
         (lambda texts, above: ({"host": texts["server"], "server": texts["host"]}, above),

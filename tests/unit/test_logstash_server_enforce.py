@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+
 import logstash_servers as servers
 import pytest
 from logstash_servers import ADDRESS, USER, WITNESS
@@ -358,17 +360,43 @@ def test_problems_of_a_log_server(shipped, host, own, words):
         ([{"host": ADDRESS}], [ADDRESS], []),
         ([{"host": "10.79.0.8", "name": "logs1"}], ["logs1"], ["logs1"]),
         ([{"host": "logs1", "port": 2700}], ["logs1"], ["logs1"]),
-        ([{"host": "localhost", "name": "here"}], ["here"], ["here"]),
+        ([{"host": "LOGS1.", "name": "a"}, {"host": "0::ffff:10.79.0.9", "name": "b"}],
+         ["a", "b"], ["a", "b"]),
+        ([{"host": "localhost", "name": "here"}], [ADDRESS], []),
         ([{"host": "10.79.0.8", "name": "logs2"}], [ADDRESS], []),
-        ([{"host": ADDRESS, "name": "*.example.org"}], ["*.example.org"], []),
         ([{"host": ADDRESS, "name": "a"}, {"host": "logs1", "name": "b"}], ["a", "b"], ["a", "b"]),
     ],
-)
+)  # fmt: skip
 def test_what_hosts_call_a_log_server(shipped, host, monkeypatch, entries, called, asked):
-    monkeypatch.setattr(tls, "is_own", lambda address: address in ("127.0.0.1", "::1"))
+    """Nobody is asked for an address: whoever answers could add a name."""
+    monkeypatch.setattr(socket, "getaddrinfo", None)
     it = servers.comparison(shipped, host, logstash={"servers": entries})
     assert roles.called(it.setup) == called
     assert roles.asked_for(it.setup) == [*asked, ADDRESS]
+    own = {"servers": entries, "receiver": {"address": ADDRESS}}
+    role = {"minions": ["log*"], "settings": {"logstash": {"receiver": own["receiver"]}}}
+    for pillar in ({"logstash": own}, {"logstash": {"servers": entries}, "roles": {"x": role}}):
+        assert roles.rendered(pillar, "logs1") == [*asked, ADDRESS]
+
+
+@pytest.mark.parametrize(
+    ("pillar", "words"),
+    [
+        ({}, "hardening:logstash:receiver is missing"),
+        ({"logstash": {"servers": [{"host": ADDRESS}]}}, "makes it none: hardening:logstash:rec"),
+        ({"roles": {"x": {"minions": ["logs2"], "settings": {"logstash": {"receiver": {"x": 1}}}}}},
+         "logs1 asks for the certificate of a log server, and its pillar, as the master renders"),
+        ({"roles": {"x": {"settings": {"logstash": {"receiver": {"x": 1}}}}}}, "makes it none"),
+        ({"logstash": []}, "makes it none"),
+        ({"logstash": ["x"]}, "the pillar of logs1 is not well-formed: salt logs1 hardening.valid"),
+        ({"logstash": {"receiver": "x"}}, "the pillar of logs1 is not well-formed"),
+        ("x", "the pillar of logs1 is not well-formed"),
+    ],
+)  # fmt: skip
+def test_who_is_no_log_server_by_the_pillar_of_the_master(pillar, words):
+    with pytest.raises(Refused) as caught:
+        roles.rendered(pillar, "logs1")
+    assert words in str(caught.value)
 
 
 def test_a_witness_with_a_key_that_nothing_here_checks(shipped, host, public_key):

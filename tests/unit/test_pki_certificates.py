@@ -252,12 +252,13 @@ def test_the_lock_makes_the_folder(tmp_path):
 
 def test_a_service_of_several_names(own):
     asked = certificates.request(certificates.new_key(), "logs1", "logs.example.com", "10.0.0.9")
-    made = own.service(asked, "logs1", 90, NOW)
+    made = own.service(asked, "logs1", ["logs.example.com", "10.0.0.9"], 90, NOW)
     assert certificates.names(made) == ["logs1", "logs.example.com", "10.0.0.9"]
     assert certificates.usages(made) == ["server"]
     (entry,) = own.issued()
     assert (entry.name, entry.address) == ("logs1", "logs.example.com, 10.0.0.9")
-    assert own.service(asked, "logs1", 90, NOW), "it renews its own"
+    spelled = ["LOGS.example.com.", "::ffff:10.0.0.9"]
+    assert own.service(asked, "logs1", spelled, 90, NOW), "it renews its own"
 
 
 @pytest.mark.parametrize(
@@ -268,21 +269,47 @@ def test_a_service_of_several_names(own):
         (("logs2", "logs1"), "is for logs1, for which logs1 has a certificate until"),
         (("logs2", "web1"), "is for web1, for which web1 has a certificate until"),
         (("web1",), "is for 'web1', not for the minion"),
-        (("logs2", "127.0.0.1"), "is for 127.0.0.1, which is no address of a host"),
+        (("logs2", "LOGS.Example.COM"), "is for LOGS.Example.COM, for which logs1 has a cert"),
+        (("logs2", "Logs1"), "is for Logs1, for which logs1 has a certificate until"),
+        (("logs2", "WEB1"), "is for WEB1, for which web1 has a certificate until"),
+        (("logs2", "::ffff:10.0.0.9"), "is for ::ffff:a00:9, for which logs1 has"),
+        *((("logs2", bad), "which is no address of a host") for bad in (
+            "127.0.0.1", "0.0.0.0", "255.255.255.255", "169.254.1.1", "fe80::1", "::ffff:127.0.0.1",
+            "224.0.0.1")),
+        *((("logs2", bad), f"is for {bad!r}; a name has letters, digits, _ and - between")
+          for bad in ("a, logs3", "a b", "logs.", "a..b", "a\0b", "x" * 64, "a/b")),
         (("logs2", "*.example.com"), "for *.example.com; ask for names without a star"),
         (("logs2", *(f"x{n}" for n in range(20))), "is for 21 names; 20 are the most"),
     ],
-)
+)  # fmt: skip
 def test_services_that_are_refused(own, names, words):
     """No minion gets the names of another, whatever role that has."""
     first = certificates.request(certificates.new_key(), "logs1", "logs.example.com", "10.0.0.9")
-    own.service(first, "logs1", 90, NOW)
+    own.service(first, "logs1", ["logs.example.com", "10.0.0.9"], 90, NOW)
     own.member(certificates.request(certificates.new_key(), "web1"), "web1", 90, NOW)
     before = own.issued()
     with pytest.raises(Refused) as caught:
-        own.service(certificates.request(certificates.new_key(), *names), "logs2", 90, NOW)
+        asked = certificates.request(certificates.new_key(), *names)
+        own.service(asked, "logs2", names, 90, NOW)
     assert words in str(caught.value)
     assert own.issued() == before
+
+
+def test_a_name_that_the_pillar_does_not_have(own):
+    asked = certificates.request(certificates.new_key(), "logs1", "logs.example.com", "10.0.0.9")
+    with pytest.raises(Refused) as caught:
+        own.service(asked, "logs1", ["logs.example.org", "10.0.0.9"], 90, NOW)
+    assert str(caught.value) == (
+        "the request of logs1 is for logs.example.com; its pillar, as the master renders it, has "
+        "logs1, logs.example.org, 10.0.0.9"
+    )
+    assert own.issued() == []
+
+
+def test_ids_that_tls_does_not_tell_apart(own):
+    own.server(request("web1"), "web1", 90, NOW)
+    with pytest.raises(Refused, match="is for WEB1, for which web1 has a certificate until"):
+        own.server(request("WEB1", "10.0.0.8"), "WEB1", 90, NOW)
 
 
 def test_a_member(own):

@@ -70,7 +70,7 @@ def install(host: Host, it: Facts, certificates: Mapping[str, str], authority: s
     with authorities.lock(host, logstash.FOLDER), _undone(host, it, change):
         for place, chain in signed:
             held.put(change, place, chain)
-        outcome = _in_use(host, it)
+        outcome = _in_use(host, it, bool(certificates.get(_SERVER)))
     for place, _ in signed:
         host.remove(place.next_key)
     return outcome
@@ -81,7 +81,9 @@ def _judged(
 ) -> list[tuple[held.Place, held.Signed]]:
     """The certificates that were brought and where they go; nothing is written yet."""
     places = [(_OWN, certified.HOST)]
-    places += [(_SERVER, certified.SERVER)] if it.setup.receives else []
+    # One that the master refused a log server is no reason not to ship.
+    serves = it.setup.receives and certificates.get(_SERVER)
+    places += [(_SERVER, certified.SERVER)] if serves else []
     found = []
     for name, place in places:
         if not certificates.get(name):
@@ -95,15 +97,17 @@ def _judged(
     return found
 
 
-def _in_use(host: Host, it: Facts) -> str:
+def _in_use(host: Host, it: Facts, serving: bool) -> str:
     """What uses them from now on; a shipper that waited for its first certificate starts."""
-    outcome = _served(host, it)
+    outcome = _served(host, it, serving)
     return f"{outcome}; the shipper was started" if starting.go_on(host, it) else outcome
 
 
-def _served(host: Host, it: Facts) -> str:
-    """A log server that was never set up is the business of the next highstate."""
-    if not it.setup.receives:
+def _served(host: Host, it: Facts, serving: bool) -> str:
+    """A log server that was never set up is the business of the next highstate; one that got no
+    certificate of its own runs on as it does.
+    """
+    if not it.setup.receives or not serving:
         return "installed; the shipper has it at its next connection"
     if not server.is_set_up(host):
         return "installed; the log server starts with it when the baseline sets it up"

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
+import fnmatch
 import ipaddress
 import json
 import os
-import socket
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -14,10 +13,11 @@ from rocksalt import logstash
 from rocksalt.accounts import forced
 from rocksalt.backup.crypto import sshsig
 from rocksalt.backup.errors import BackupError
+from rocksalt.errors import Refused
 from rocksalt.logstash.facts import Setup
 from rocksalt.logstash.receiving import HOST
-from rocksalt.nrpe import tls
-from rocksalt.settings import SECRET
+from rocksalt.pki import naming
+from rocksalt.settings import SECRET, merge
 
 WITNESS_HOME = "/var/lib/rocksalt-witness"
 _DAYS, _SILENT, _SSH = 400, 900, 22
@@ -85,29 +85,54 @@ def given(setup: Setup) -> dict[str, str]:
 
 def called(setup: Setup) -> list[str]:
     """The names in a certificate by which hosts know this log server, of the entries of ``servers``
-    that mean it; its address where none does.
+    that name it or its address; its address where none does.
     """
-    own = {setup.minion, setup.settings["receiver"].get("address", "")}
-    found = []
-    for server in setup.settings["servers"]:
-        name = server.get("name", server["host"])
-        if {server["host"], name} & own or is_here(server["host"]):
-            found.append(name)
-    return list(dict.fromkeys(found)) or [setup.settings["receiver"].get("address", "")]
+    return _called(setup.settings, setup.minion)
 
 
 def asked_for(setup: Setup) -> list[str]:
     """What the certificate of a log server is to be for beside the minion's id."""
-    names = [*called(setup), setup.settings["receiver"].get("address", "")]
-    return [name for name in dict.fromkeys(names) if name and "*" not in name]
+    return _asked_for(setup.settings, setup.minion)
 
 
-def is_here(name: str) -> bool:
-    """Whether a name or an address leads to this host."""
-    with contextlib.suppress(OSError, ValueError):
-        found = {str(entry[4][0]) for entry in socket.getaddrinfo(name, None)}
-        return any(map(tls.is_own, found))
-    return False
+def rendered(pillar: Any, minion: str) -> list[str]:
+    """The same by the value of ``hardening`` that the master renders for a minion; :class:`Refused`
+    where that makes it no log server. A role that the minion's own configuration names is its
+    claim, and does not count.
+    """
+    try:
+        settings: Any = {"servers": [], "receiver": {}}
+        for role in (pillar.get("roles") or {}).values():
+            if any(fnmatch.fnmatchcase(minion, it) for it in role.get("minions") or ()):
+                layer = (role.get("settings") or {}).get(logstash.FAMILY) or {}
+                settings = merge(settings, layer)
+        settings = merge(settings, pillar.get(logstash.FAMILY) or {})
+        if settings["receiver"]:
+            return _asked_for(settings, minion)
+    except (AttributeError, KeyError, TypeError):
+        raise Refused(
+            f"the pillar of {minion} is not well-formed: salt {minion} hardening.validate says why"
+        ) from None
+    raise Refused(
+        f"{minion} asks for the certificate of a log server, and its pillar, as the master renders "
+        f"it, makes it none: {logstash.TOP}:receiver is missing"
+    )
+
+
+def _called(settings: Mapping[str, Any], minion: str) -> list[str]:
+    address = settings["receiver"].get("address", "")
+    own = {naming.plain(minion), naming.plain(address)}
+    found = []
+    for server in settings["servers"]:
+        name = server.get("name", server["host"])
+        if {naming.plain(server["host"]), naming.plain(name)} & own:
+            found.append(name)
+    return list(dict.fromkeys(found)) or [address]
+
+
+def _asked_for(settings: Mapping[str, Any], minion: str) -> list[str]:
+    names = [*_called(settings, minion), settings["receiver"].get("address", "")]
+    return [name for name in dict.fromkeys(names) if name]
 
 
 # What cannot be -----------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ import fcntl
 import ipaddress
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from rocksalt.errors import Refused
 from rocksalt.host import Host
-from rocksalt.pki import certificates
+from rocksalt.pki import certificates, naming
 
 _A_YEAR = 365
 _MOST_NAMES = 20
@@ -96,9 +96,11 @@ class Authority:
         address = _address(asked, minion, what)
         return self._serve(asked, minion, [address], days, now)
 
-    def service(self, request: str, minion: str, days: int, now: dt.datetime) -> x509.Certificate:
-        """The same with all names and addresses of the request, none of which another minion
-        holds.
+    def service(
+        self, request: str, minion: str, allowed: Collection[str], days: int, now: dt.datetime
+    ) -> x509.Certificate:
+        """The same with all names and addresses of the request. Each has to be the minion's id or
+        one of ``allowed``, and none may be another minion's, however it is spelled.
         """
         asked, what = _asked(request, minion)
         names = certificates.names(asked)
@@ -106,8 +108,14 @@ class Authority:
             raise Refused(f"{what} is for {len(names)} names; {_MOST_NAMES} are the most")
         if stars := [name for name in names if "*" in name]:
             raise Refused(f"{what} is for {', '.join(stars)}; ask for names without a star")
-        for address in certificates.addresses(asked):
-            _refuse_general(address, what)
+        for name in names:
+            naming.refuse_odd(name, what)
+        known = {minion, *map(naming.plain, allowed)}
+        if others := [it for it in names if not {it, naming.plain(it)} & known]:
+            raise Refused(
+                f"{what} is for {', '.join(others)}; its pillar, as the master renders it, has "
+                f"{', '.join([minion, *allowed])}"
+            )
         others = [name for name in dict.fromkeys(names) if name != minion]
         return self._serve(asked, minion, others, days, now)
 
@@ -128,16 +136,22 @@ class Authority:
             self._refuse_taken(others, minion, now)
             return self._sign(certificates.SERVER, asked.public_key(), minion, others, days, now)
 
-    def _refuse_taken(self, others: Sequence[str], minion: str, now: dt.datetime) -> None:
+    def _refuse_taken(self, names: Sequence[str], minion: str, now: dt.datetime) -> None:
+        """Nobody gets a name that another holds. A minion's own id is taken only by one whose id
+        TLS does not tell from it.
+        """
+        wanted = {naming.plain(name): name for name in names}
         for entry in self.issued():
             if entry.name == minion or entry.expires <= stamp(now):
                 continue
+            own = naming.plain(entry.name)
             served = entry.address.split(", ") if entry.role == certificates.SERVER else []
-            for taken in {*others} & {entry.name, *served}:
+            taken = {*wanted} & {own, *map(naming.plain, served)}
+            if found := sorted(taken or {own} & {naming.plain(minion)}):
                 raise Refused(
-                    f"the request of {minion} is for {taken}, for which {entry.name} has a "
-                    f"certificate until {entry.expires}; salt-run {self.runner}.forget "
-                    f"{entry.name} if it is gone"
+                    f"the request of {minion} is for {wanted.get(found[0], minion)}, for which "
+                    f"{entry.name} has a certificate until {entry.expires}; salt-run "
+                    f"{self.runner}.forget {entry.name} if it is gone"
                 )
 
     def outsider(self, key: Any, name: str, days: int, now: dt.datetime) -> x509.Certificate:
@@ -252,14 +266,8 @@ def _address(asked: certificates.Request, minion: str, what: str) -> str:
         (address,) = (ipaddress.ip_address(name) for name in others)
     except ValueError:
         raise Refused(f"{what} is for {', '.join(names)}; it needs one address") from None
-    _refuse_general(str(address), what)
+    naming.refuse_odd(str(address), what)
     return str(address)
-
-
-def _refuse_general(address: str, what: str) -> None:
-    found = ipaddress.ip_address(address)
-    if found.is_unspecified or found.is_multicast or found.is_loopback:
-        raise Refused(f"{what} is for {found}, which is no address of a host")
 
 
 def _refuse_weak(key: Any, what: str) -> None:
