@@ -7,7 +7,8 @@ import pytest
 from logstash_hosts import GIB, PID, stamp
 
 from rocksalt import logstash
-from rocksalt.errors import Refused
+from rocksalt.backup.errors import BackupError
+from rocksalt.errors import InvalidSettings, Refused
 from rocksalt.host import Ran
 from rocksalt.logstash import enforce, journald, shipper, starting
 from rocksalt.logstash.facts import digest
@@ -58,6 +59,11 @@ def fresh(host, net):
     return net
 
 
+def changes(host):
+    """The commands that ran and change something."""
+    return [c for c in host.ran if c[1] != "show" and c[0] != "systemd-analyze"]
+
+
 def contents(host):
     return {path: host.read(path) for path in FILES}
 
@@ -75,8 +81,7 @@ def test_a_fresh_host(shipped, host, fresh, run):
         ("systemctl", "enable", "--quiet", logstash.SHIPPER_UNIT),
         RESTART,
     ]
-    changes = [c for c in host.ran if c[1] != "show" and c[0] != "systemd-analyze"]
-    assert changes == order
+    assert changes(host) == order
     logstash_hosts.journald_has(host)
     seen = logstash_hosts.comparison(shipped, host, fresh).seen()
     assert {i for i in HOST_IDS if seen[i].reason} == set()
@@ -201,7 +206,7 @@ def test_a_name_without_an_address(host, fresh, run):
     fresh.names.clear()
     assert refused(run) == "hardening:logstash:servers: logs2 has no address"
     assert contents(host) == before
-    assert [c for c in host.ran if c[:2] != ("systemctl", "show")] == []
+    assert changes(host) == []
 
 
 def test_a_name_that_the_shipper_knows_may_be_away(host, net, run):
@@ -231,6 +236,49 @@ def older(host):
     return contents(host)
 
 
+RELOAD = ("systemctl", "daemon-reload")
+
+
+@pytest.mark.parametrize(
+    ("error", "sentence"),
+    [
+        (BackupError("there is no ssh-keygen"), "there is no ssh-keygen"),
+        (InvalidSettings(["a: is b"]), str(InvalidSettings(["a: is b"]))),
+        (KeyError("logs1"), "'logs1'"),
+        (ValueError("not a port"), "ValueError: not a port"),
+        (TypeError("no text"), "TypeError: no text"),
+    ],
+)
+def test_whatever_fails_is_taken_back(host, run, monkeypatch, error, sentence):
+    """The journal and the shipper had not been restarted, and run on."""
+
+    def fail(*_):
+        raise error
+
+    before = older(host)
+    monkeypatch.setattr(enforce.certified, "put", fail)
+    assert refused(run) == f"{sentence}; the old configuration is back"
+    assert (contents(host), changes(host)) == (before, [RELOAD])
+
+
+def test_a_key_that_is_missing_is_asked_for_before(host, run, monkeypatch):
+    def fail(*_):
+        raise Refused("it has no key")
+
+    before = older(host)
+    monkeypatch.setattr(enforce.certified, "key_of_given", fail)
+    assert refused(run, "LOG-003", "LOG-008") == "it has no key"
+    assert (contents(host), changes(host)) == (before, [])
+
+
+def test_a_journald_that_fails_leaves_the_shipper_alone(host, run):
+    older(host)
+    host.answer("journalctl --flush", status=1, err="no access")
+    assert refused(run) == "journalctl --flush: no access; the old configuration is back"
+    flush = ("journalctl", "--flush")
+    assert changes(host) == [RELOAD, RESTART_JOURNAL, flush, RELOAD, RESTART_JOURNAL]
+
+
 def test_a_shipper_that_does_not_start(host, net, run):
     before = older(host)
     logstash_hosts.said(host)
@@ -241,7 +289,7 @@ def test_a_shipper_that_does_not_start(host, net, run):
         "is back"
     )
     assert contents(host) == before
-    assert host.ran[-3:] == [("systemctl", "daemon-reload"), RESTART_JOURNAL, RESTART]
+    assert host.ran[-3:] == [RELOAD, RESTART_JOURNAL, RESTART]
     assert net.time >= starting.PATIENCE
 
 
@@ -260,8 +308,7 @@ def test_one_that_did_not_run_before_does_not_run_after(host, fresh, run):
     assert contents(host) == dict.fromkeys(FILES)
     disable = ("systemctl", "disable", "--quiet", logstash.SHIPPER_UNIT)
     stop = ("systemctl", "stop", logstash.SHIPPER_UNIT)
-    reload = ("systemctl", "daemon-reload")
-    assert host.ran[-4:] == [disable, stop, reload, RESTART_JOURNAL]
+    assert host.ran[-4:] == [disable, stop, RELOAD, RESTART_JOURNAL]
 
 
 def test_systemd_refuses(host, net, run):
@@ -324,10 +371,27 @@ def test_a_file_that_ours_beats_stays(host, run):
 def test_a_file_of_the_distribution_that_wins(host, run):
     path = "/usr/lib/systemd/journald.conf.d/zzz.conf"
     logstash_hosts.journald_has(host, f"# {path}\n[Journal]\nStorage=none\n")
-    assert refused(run, "LOG-012") == (
-        f"{path} beats {journald.DROP_IN}: take its options out of it; the old configuration is "
-        "back"
-    )
+    before = older(host)
+    sentence = f"{path} beats {journald.DROP_IN}: take its options out of it"
+    assert refused(run, "LOG-003", "LOG-012") == sentence
+    assert (contents(host), changes(host)) == (before, [])
+
+
+def test_a_file_that_would_win(host, fresh, run):
+    """Ours is not there yet, and would come before it."""
+    path = "/usr/lib/systemd/journald.conf.d/zzz.conf"
+    text = f"{logstash_hosts.STOCK}\n# {path}\n[Journal]\nStorage=none\n"
+    host.answer(logstash_hosts.CAT, text)
+    sentence = f"{path} beats {journald.DROP_IN}: take its options out of it"
+    assert refused(run) == sentence
+    assert (contents(host), changes(host)) == (dict.fromkeys(FILES), [])
+
+
+def test_options_that_cannot_be_told(host, run):
+    host.answer(logstash_hosts.CAT, status=1, err="Failed to\nread")
+    before = older(host)
+    assert refused(run) == f"systemd-analyze cat-config {journald.NAME}: Failed to read"
+    assert (contents(host), changes(host)) == (before, [])
 
 
 def test_what_changes_the_unit_is_put_aside(host, run):
@@ -336,10 +400,12 @@ def test_what_changes_the_unit_is_put_aside(host, run):
     run("LOG-003")
     assert host.read(path) is None and host.read(path + ASIDE) is not None
     logstash_hosts.unit(host, DropInPaths="/usr/lib/systemd/system/rocksalt-ship.service.d/x.conf")
-    assert refused(run, "LOG-003") == (
+    before = older(host)
+    assert refused(run, "LOG-003", "LOG-012") == (
         "/usr/lib/systemd/system/rocksalt-ship.service.d/x.conf changes rocksalt-ship.service: "
-        "remove it; the old configuration is back"
+        "remove it"
     )
+    assert (contents(host), changes(host)) == (before, [])
     enforce.clean(host)
     assert host.read(path) == "[Service]\nUser=nobody\n"
 

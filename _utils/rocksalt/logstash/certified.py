@@ -235,7 +235,7 @@ CHECKS: Checks = {
 def put(host: Host, it: Facts, change: Transaction, ids: Collection[str]) -> None:
     """Writes what the pillar gives, and sets who may read what."""
     if controls.GENUINE in ids:
-        key = _key_of_given(it)
+        key = key_of_given(it)
         if key is not None:
             change.write(logstash.KEY, key, "0600")
             change.remove(logstash.NEXT_KEY)
@@ -255,7 +255,7 @@ def secure(host: Host, it: Facts) -> None:
     access.secure(host, rights(it))
 
 
-def _key_of_given(it: Facts) -> str | None:
+def key_of_given(it: Facts) -> str | None:
     """The key that was made here, for a certificate that the pillar gives without one."""
     text = roles.given(it.setup).get(logstash.CERTIFICATE)
     if not text or it.setup.settings["private_key"] or it.host.read(logstash.CERTIFICATE) == text:

@@ -6,11 +6,11 @@ from __future__ import annotations
 
 import contextlib
 import ipaddress
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from rocksalt import logstash, systemd
-from rocksalt.errors import Refused
+from rocksalt.errors import Refused, RocksaltError
 from rocksalt.host import Host
 from rocksalt.logstash import (
     certified,
@@ -38,24 +38,35 @@ def enforce(host: Host, it: checks.Logstash, ids: Sequence[str]) -> None:
     own = {*ids} & {*it.wanted}
     if not own:
         return
-    refuse(it)
+    refuse(it, own)
     change = Transaction(host)
-    with _undone(host, change, own):
+    restarted: list[str] = []
+    with _undone(host, change, restarted):
         restart_journal = journald.put(host, it, change, own)
         _put(host, it, change, own)
         systemctl(host, "daemon-reload")
         if restart_journal:
+            restarted.append(journald.UNIT)
             journald.take_effect(host)
-        _take_effect(host, it, own)
+        _take_effect(host, it, own, restarted)
 
 
-def refuse(it: checks.Logstash) -> None:
-    """What stands in the way, before anything is touched."""
-    found = [journald.too_large(it)] if {*journald.CHECKS} & {*it.wanted} else []
-    if it.setup.ships and controls.OURS in it.wanted:
-        found += _unresolved(it)
-    if found := list(filter(None, found)):
+def refuse(it: checks.Logstash, ids: Collection[str]) -> None:
+    """What stands in the way of the controls ``ids``, before anything is touched."""
+    if found := [*journald.refusals(it, ids), *_refusals(it, ids)]:
         raise Refused("; ".join(found))
+
+
+def _refusals(it: checks.Logstash, ids: Collection[str]) -> Iterator[str]:
+    """What stands in the way of the shipper and of the certificates."""
+    if it.setup.ships and controls.OURS in it.wanted:
+        yield from _unresolved(it)
+        yield from shipper.refusals(it, ids)
+    if (it.setup.ships or it.setup.receives) and controls.GENUINE in ids:
+        try:
+            certified.key_of_given(it)
+        except Refused as refused:
+            yield str(refused)
 
 
 def _unresolved(it: checks.Logstash) -> Iterator[str]:
@@ -92,42 +103,49 @@ def _put(host: Host, it: checks.Logstash, change: Transaction, ids: set[str]) ->
         certified.put(host, it, change, ids)
 
 
-def _take_effect(host: Host, it: checks.Logstash, ids: set[str]) -> None:
+def _take_effect(host: Host, it: checks.Logstash, ids: set[str], restarted: list[str]) -> None:
     """Starts what was put; a shipper whose files are the same runs on."""
     if it.setup.receives and ids & {*server.CHECKS, *certified.CHECKS}:
         server.take_effect(host, it)
-    if it.setup.ships and ids & _SHIPPER and controls.SERVICE in it.wanted:
-        _start(host, it)
-
-
-def _start(host: Host, it: checks.Logstash) -> None:
-    """A shipper without a certificate would be believed by nobody: it waits for one."""
-    if it.certified:
+    starts = it.setup.ships and ids & _SHIPPER and controls.SERVICE in it.wanted
+    if starts and it.certified:  # nobody would believe one without a certificate: it waits
+        restarted.append(logstash.SHIPPER_UNIT)
         starting.start(host, it)
 
 
 @contextlib.contextmanager
-def _undone(host: Host, change: Transaction, ids: set[str]) -> Iterator[None]:
-    """A change that fails is taken back, and what ran before runs on as it did."""
+def _undone(host: Host, change: Transaction, restarted: list[str]) -> Iterator[None]:
+    """A change that fails, however, is taken back, and what was restarted runs on as it did."""
     before = systemd.units(host, [logstash.SHIPPER_UNIT]).get(logstash.SHIPPER_UNIT, {})
     try:
         yield
-    except (Refused, OSError, LookupError) as error:
+    except Exception as error:
+        failures = _taken_back(host, change, before, restarted)
+        outcome = "the old configuration is back"
+        if failures:
+            outcome = f"and going back failed, too: {'; '.join(failures)}"
+        ours = isinstance(error, (RocksaltError, OSError, LookupError))
+        what = error if ours else f"{type(error).__name__}: {error}"
+        raise Refused(f"{what}; {outcome}") from (None if ours else error)
+
+
+def _taken_back(
+    host: Host, change: Transaction, before: Mapping[str, str], restarted: Sequence[str]
+) -> list[str]:
+    """Puts everything back; what could not be."""
+    again = [*restarted]
+    if logstash.SHIPPER_UNIT in again:
         if before.get("UnitFileState") != "enabled":
             host.run("systemctl", "disable", "--quiet", logstash.SHIPPER_UNIT)
         if before.get("ActiveState") != "active":
             host.run("systemctl", "stop", logstash.SHIPPER_UNIT)
-        failures = change.undo()
-        host.run("systemctl", "daemon-reload")
-        again = [journald.UNIT] if ids & {*journald.CHECKS} else []
-        again += [logstash.SHIPPER_UNIT] if before.get("ActiveState") == "active" else []
-        for unit in again:
-            ran = host.run("systemctl", "restart", unit)
-            failures += [" ".join((ran.err or ran.out).split())] if ran.status else []
-        outcome = "the old configuration is back"
-        if failures:
-            outcome = f"and going back failed, too: {'; '.join(failures)}"
-        raise Refused(f"{error}; {outcome}") from None
+            again.remove(logstash.SHIPPER_UNIT)
+    failures = change.undo()
+    host.run("systemctl", "daemon-reload")
+    for unit in again:
+        ran = host.run("systemctl", "restart", unit)
+        failures += [" ".join((ran.err or ran.out).split())] if ran.status else []
+    return failures
 
 
 # Taking it away -----------------------------------------------------------------------------------

@@ -227,19 +227,38 @@ def put(host: Host, it: Facts, change: Transaction, ids: Collection[str]) -> boo
     if host.read(DROP_IN) != render(it) or host.access(DROP_IN) != "root:root 0644":
         change.write(DROP_IN, render(it), "0644")
     for path in _winners(it):
-        if not path.startswith(_PLACES):
-            raise Refused(f"{path} beats {DROP_IN}: take its options out of it")
         change.rename(path, path + ASIDE)
     return True
 
 
+def refusals(it: Facts, ids: Collection[str]) -> Iterator[str]:
+    """What stands in the way of the controls ``ids``, a sentence each."""
+    own = {*CHECKS} & {*it.wanted}
+    if own and (why := too_large(it)):
+        yield why
+    try:
+        winners = _winners(it) if own & {*ids} else []
+    except LookupError as error:
+        winners = []
+        yield str(error)
+    for path in winners:
+        if not path.startswith(_PLACES):
+            yield f"{path} beats {DROP_IN}: take its options out of it"
+
+
 def _winners(it: Facts) -> list[str]:
-    """Files that say something else than ours, and come after it."""
-    wanted = {name: value for _, name, value in parse(render(it))} or {}
-    found = options(it.host)
-    places = [n for n, (path, _, _) in enumerate(found) if path == DROP_IN]
-    later = found[max(places) + 1 :] if places else []
+    """Files that say something else than ours, and come after it, whether it is there or not."""
+    wanted = {name: value for _, name, value in parse(render(it))}
+    later = (option for option in options(it.host) if _comes_after(option[0]))
     return list(dict.fromkeys(p for p, name, value in later if wanted.get(name, value) != value))
+
+
+def _comes_after(path: str) -> bool:
+    """Whether journald reads a file after ours: drop-ins go by their names, whatever folder they
+    are in.
+    """
+    folder, _, name = path.rpartition("/")
+    return folder.endswith(".d") and name > DROP_IN.rpartition("/")[2]
 
 
 def take_effect(host: Host) -> None:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import ipaddress
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from functools import cache
 from typing import Any
 
 from rocksalt import logstash, program, systemd
-from rocksalt.errors import Refused
 from rocksalt.findings import AS_RENDERED, Seen, compared, some
 from rocksalt.firewall.policy import Network, Policy
 from rocksalt.host import Host, unit_properties
@@ -31,6 +30,8 @@ BESIDE = tuple(
     for what in ("", ".d/*")
 )
 """Where files of others may have been put aside."""
+_PLACES = ("/etc/", "/run/")
+"""Where files of others may be put aside; the rest is the distribution's."""
 FOLDERS = {logstash.FOLDER: "root:root 0755", logstash.STATE: "root:root 0750"}
 SILENT = 60
 """Seconds after which a shipper that says nothing new of itself hangs."""
@@ -278,9 +279,14 @@ def put(host: Host, it: Facts, change: Transaction, ids: Collection[str]) -> Non
         if host.access(path) != rights:
             host.give(path, rights)
     for path in systemd.overrides(host, [UNIT_PATH]):
-        if not path.startswith(("/etc/", "/run/")):
-            raise Refused(f"{path} changes {logstash.SHIPPER_UNIT}: remove it")
         change.rename(path, path + ASIDE)
+
+
+def refusals(it: Facts, ids: Collection[str]) -> Iterator[str]:
+    """What stands in the way of the controls ``ids``, a sentence each."""
+    for path in systemd.overrides(it.host, [UNIT_PATH]) if {*CHECKS} & {*ids} else ():
+        if not path.startswith(_PLACES):
+            yield f"{path} changes {logstash.SHIPPER_UNIT}: remove it"
 
 
 def make_folders(host: Host) -> None:
