@@ -381,19 +381,22 @@ def test_what_is_dropped_is_counted_exactly(unreachable: Site) -> None:
 
 KNOCK = r"""
 data=$(printf 'relp_version=0\ncommands=syslog')
-(printf '1 open %d %s\n' ${#data} "$data"; sleep 1) |
-timeout 5 openssl s_client -quiet -connect "$@" 2>&1
+line='{"host":{"name":"logs2"},"message":"another name"}'
+open() { printf '1 open %d %s\n' ${#data} "$data"; sleep 1; }
+syslog() { printf '2 syslog %d %s\n' ${#line} "$line"; sleep 1; }
+(open; [ "$0" = knock ] || syslog) | timeout 3 openssl s_client -quiet -connect "$@" 2>&1
+true
 """
 
 
-def _answers(client: Host, server: Host, port: int, *options: str) -> str:
-    """What a log server answers to the first words of RELP."""
-    words = ["bash", "-c", KNOCK, "knock", f"{server.ip}:{port}", *options]
+def _answers(client: Host, server: Host, port: int, *options: str, then: str = "knock") -> str:
+    """What a log server answers to the first words of RELP, and to a line under another name."""
+    words = ["bash", "-c", KNOCK, then, f"{server.ip}:{port}", *options]
     return client.run(words, check=False).stdout
 
 
 def test_a_port_takes_lines_of_its_host_alone(shipping: Site, attacker: Host) -> None:
-    server, own = shipping.logs1, f"-cert {FOLDER}/host.pem -key {FOLDER}/host.key"
+    server, own = shipping.logs1, ["-cert", f"{FOLDER}/host.pem", "-key", f"{FOLDER}/host.key"]
     assert "200 OK" in _answers(shipping.web2, server, PORTS["web2"], *own)
     assert "200 OK" not in _answers(shipping.web2, server, PORTS["web1"], *own)
     assert "200 OK" not in _answers(shipping.web2, server, PORTS["web2"])
@@ -410,18 +413,15 @@ def test_a_port_takes_lines_of_its_host_alone(shipping: Site, attacker: Host) ->
 
 # What was received stays as it is ----------------------------------------------------------------
 
-VERIFY = "runuser -u rocksalt-logs -- rocksalt-logs verify --json --host web1"
 SECRET = "the intruder was here"
 DAMAGES = {
-    "a line is changed": 'sed -i \'5s/"message":"./&x/\' {file}',
-    "a line is removed": "sed -i 7d {file}",
-    "a line is inserted": "sed -i '9{{p}}' {file}",
-    "the last lines are cut off": "sed -i '{cut},$d' {file}",
-    "all is written anew without the lines of an intruder": (
-        f"python3 /root/rebuild.py {STORE}/web1 '{SECRET}'"
-    ),
-    "the host is removed": f"rm -r {STORE}/web1",
+    'sed -i \'5s/"message":"./&x/\' {file}': r"line 5 of .* is not as it arrived",
+    "sed -i 7d {file}": r"line 7 was removed",
+    "sed -i 9p {file}": r"there are two lines 9: one was inserted",
+    "sed -i '{cut},$d' {file}": r"but the witness saw line \d+ at .*: the end was cut off",
+    f"python3 /root/rebuild.py {STORE}/web1 '{SECRET}' 'nobody was here at all'": r"anew",
 }
+"""What root on a log server may do, and what is said then."""
 
 
 @pytest.fixture
@@ -430,6 +430,7 @@ def kept(shipping: Site) -> Iterator[Host]:
     is put back.
     """
     host, server = shipping.web1, shipping.logs1
+    host.run(f"systemctl restart {SHIPPER}")
     becomes(lambda: shipping.status(host)["server"] == server.name, 90)
     host.run(["logger", SECRET])
     shipping.arrives(host, SECRET)
@@ -439,11 +440,14 @@ def kept(shipping: Site) -> Iterator[Host]:
     yield server
     server.run(f"rm -rf {STORE}; cp -a /root/kept {STORE}")
     server.run(f"systemctl start {RECEIVER} rocksalt-logs-heads.timer")
+    host.run(f"systemctl restart {SHIPPER}")
     becomes(lambda: shipping.status(host)["server"] == server.name, 90)
 
 
-def _verified(server: Host) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(server.run(VERIFY, check=False).stdout)
+def _verified(server: Host, host: str = "web1") -> dict[str, Any]:
+    only = ["--host", host] if host else []
+    command = ["runuser", "-u", "rocksalt-logs", "--", "rocksalt-logs", "verify", "--json", *only]
+    found: dict[str, Any] = json.loads(server.run(command, check=False).stdout)
     return found
 
 
@@ -453,9 +457,29 @@ def test_whatever_is_done_to_received_lines_is_found(shipping: Site, kept: Host)
     assert clean["hosts"]["web1"]["unwitnessed_since"] is None
     lines = clean["hosts"]["web1"]["lines"]
     file = kept.run(f"ls {STORE}/web1/*.jsonl").stdout.split()[-1]
-    for name, damage in DAMAGES.items():
+    for damage, words in DAMAGES.items():
         kept.run(damage.format(file=file, cut=lines - 20))
-        done = kept.run(VERIFY, check=False)
-        print(f"{name}: {done.stdout} {done.stderr}")
+        found = _verified(kept)
         kept.run(f"rm -rf {STORE}; cp -a /root/kept {STORE}")
-    assert _verified(kept)["ok"]
+        assert not found["ok"], damage
+        assert any(re.search(words, it) for it in found["hosts"]["web1"]["problems"]), found
+    kept.run(f"rm -r {STORE}/web2")
+    assert "web2: the witness saw its lines, and they are gone" in _verified(kept, "")["problems"]
+    kept.run(f"rm -rf {STORE}; cp -a /root/kept {STORE}")
+    assert _verified(kept, "")["ok"]
+
+
+def test_salt_verifies_as_well_and_says_so_by_its_exit_code(shipping: Site) -> None:
+    done = shipping.logs1.salt_call("logstash.verify")
+    assert done.value["ok"] and not done.retcode
+    assert done.value["hosts"].keys() >= PORTS.keys()
+
+
+def test_a_line_under_another_name_is_kept_and_flagged(shipping: Site) -> None:
+    """The last test: it stays drift for a day."""
+    server, own = shipping.logs1, ["-cert", f"{FOLDER}/host.pem", "-key", f"{FOLDER}/host.key"]
+    assert "2 rsp" in _answers(shipping.web2, server, PORTS["web2"], *own, then="syslog")
+    (line,) = shipping.lines(shipping.web2, "another name")
+    assert (line["from"], line["flags"]) == ("web2", ["host"])
+    becomes(lambda: "LOG-104" in shipping.differing(server), 10)
+    assert "web2" in shipping.differing(server)["LOG-104"]
