@@ -17,7 +17,7 @@ from rocksalt.logstash.shipping.mask import Masker
 from rocksalt.logstash.shipping.positions import Positions
 from rocksalt.logstash.shipping.reports import NAME as REPORT
 from rocksalt.logstash.shipping.reports import Reports
-from rocksalt.logstash.shipping.steps import Step
+from rocksalt.logstash.shipping.steps import NOTHING, Step
 from rocksalt.logstash.shipping.tail import Tail
 
 PROBE = "probe"
@@ -40,8 +40,8 @@ class Feed:
         self._counted: dict[str, int] = {}
         self.oldest = 0
 
-    def _remember(self, source: str, position: Any) -> None:
-        self._positions.put(time.monotonic(), source, position)
+    def _remember(self, source: str, position: Any, counts: Mapping[str, int] = NOTHING) -> None:
+        self._positions.put(time.monotonic(), source, position, counts)
 
     def start(self, now: float) -> None:
         """Gives what is behind the positions that count."""

@@ -1,8 +1,9 @@
 """How far the log servers have the lines of each source, and how many they will never have.
 
-A position counts once the line before it was acknowledged some seconds ago: a log server that loses
-its last second in a power cut gets that again. Counters move with positions, so that a line that is
-passed over twice is counted once.
+A position counts once the log server has acknowledged, over the same connection, a line that was
+sent some seconds after the one before the position was acknowledged: a log server that loses its
+last seconds in a power cut gets them again, however late it is known that it has no power. Counters
+move with positions, so that a line that is passed over twice is counted once.
 """
 
 from __future__ import annotations
@@ -11,15 +12,19 @@ import contextlib
 import json
 import os
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from rocksalt.logstash.shipping import STATE_MODE
-from rocksalt.logstash.shipping.steps import Step
+from rocksalt.logstash.shipping.steps import NOTHING, Step
 
 RESEND = 5.0
-"""Seconds after its acknowledgement during which a line is sent again over a new connection."""
-DROPPED, LOST, GAPS = "dropped", "lost", "unknown_gaps"
+"""Seconds after its acknowledgement in which a log server may lose a line with its power."""
+DROPPED, LOST, GAPS, CUT = "dropped", "lost", "unknown_gaps", "cut"
+"""What is missing: passed over for there were too many, gone before it was sent, nobody knows how
+much; and lines of which only a part is sent.
+"""
 _SCHEMA = 1
 _STEP, _SAVE = 0.25, 1.0
 
@@ -45,7 +50,7 @@ class Positions:
         self._saved, self._changed = now, False
         self.problem = ""
         self.counting: dict[str, Any] = {}
-        self.counts = dict.fromkeys((DROPPED, LOST, GAPS), 0)
+        self.counts = dict.fromkeys((DROPPED, LOST, GAPS, CUT), 0)
         try:
             self._load()
         except FileNotFoundError:
@@ -60,12 +65,12 @@ class Positions:
             value = json.load(file)
         if value["schema"] != _SCHEMA:
             raise ValueError(f"its schema is {value['schema']!r}, not {_SCHEMA}")
-        counts = {name: int(value["counts"][name]) for name in self.counts}
+        counts = {name: int(value["counts"].get(name, 0)) for name in self.counts}
         self.counting, self.counts = dict(value["positions"].items()), counts
 
     def note(self, now: float, step: Step) -> None:
-        """All lines of a step were acknowledged."""
-        if not self._passed or now - self._passed[-1].at > _STEP:
+        """All lines of a step were acknowledged; one without lines goes with those before it."""
+        if not self._passed or (step.lines and now - self._passed[-1].at > _STEP):
             self._passed.append(Passed(now))
         last = self._passed[-1]
         last.positions[step.source] = step.position
@@ -73,9 +78,11 @@ class Positions:
         for name, count in step.counts.items():
             last.counts[name] = last.counts.get(name, 0) + count
 
-    def settle(self, now: float) -> None:
-        """Lets count what is old enough, and saves that."""
-        while self._passed and now - self._passed[0].at >= RESEND + _STEP:
+    def settle(self, now: float, proved: float) -> None:
+        """Lets count what is old enough, and saves that. ``proved`` is when the last of the lines
+        that were acknowledged was sent: then the log server was there.
+        """
+        while self._passed and proved - self._passed[0].at >= RESEND + _STEP:
             self._count(self._passed.popleft())
         if self._changed and now - self._saved >= _SAVE:
             self.save(now)
@@ -89,9 +96,11 @@ class Positions:
             self.counts[name] += count
         self._changed = True
 
-    def put(self, now: float, source: str, position: Any) -> None:
+    def put(
+        self, now: float, source: str, position: Any, counts: Mapping[str, int] = NOTHING
+    ) -> None:
         """Counts at once, and is on the disk before anything else happens."""
-        self._count(Passed(now, {source: position}))
+        self._count(Passed(now, {source: position}, dict(counts)))
         self.save(now)
 
     def rewind(self) -> int:

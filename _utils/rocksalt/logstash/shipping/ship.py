@@ -100,7 +100,7 @@ class Shipper:
             self._end()
             return
         self._settle(now)
-        self._positions.settle(now)
+        self._positions.settle(now, self._window.proved)
 
     def _take(self, link: Link, room: int, now: float) -> None:
         if self._config.at_limit == configuration.DROP and now >= self._limit_at:

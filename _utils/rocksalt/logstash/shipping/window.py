@@ -17,18 +17,20 @@ LINES = 256
 @dataclass
 class _Sent:
     step: Step
+    at: float
     open: int
 
 
 class Window:
     """Steps in their order; one is done when all of its lines, and all before it, are acknowledged.
-    ``sent`` and ``acknowledged`` count lines.
+    ``sent`` and ``acknowledged`` count lines. ``proved`` is when the last line that was acknowledged
+    was sent; 0 before there is one.
     """
 
     def __init__(self) -> None:
         self._steps: deque[_Sent] = deque()
         self._open: dict[int, _Sent] = {}
-        self._heard = 0.0
+        self._heard = self.proved = 0.0
         self.sent = self.acknowledged = 0
 
     def __len__(self) -> int:
@@ -50,7 +52,7 @@ class Window:
         """Sends a step."""
         if not self._open:
             self._heard = now
-        sent = _Sent(step, len(step.lines))
+        sent = _Sent(step, now, len(step.lines))
         for line in step.lines:
             self._open[link.send(line)] = sent
         self.sent += len(step.lines)
@@ -62,7 +64,7 @@ class Window:
             if sent := self._open.pop(frame.number, None):
                 sent.open -= 1
                 self.acknowledged += 1
-                self._heard = now
+                self._heard, self.proved = now, max(self.proved, sent.at)
 
     def done(self) -> Iterator[Step]:
         """The steps that are done, once each."""
@@ -78,4 +80,5 @@ class Window:
         count = len(self._open)
         self._steps.clear()
         self._open.clear()
+        self.proved = 0.0
         return count
