@@ -63,6 +63,7 @@ def test_only_what_changed_is_signed(server):
     assert entries(server.path / ".heads") == entries(server.witnessed)
     assert server.status() == {
         "witnessed_until": "2026-11-23T04:22:00Z", "unwitnessed_since": None, "error": "",
+        "failed": {},
     }  # fmt: skip
 
 
@@ -93,10 +94,25 @@ def test_half_a_line_is_no_head(server):
     assert heads(server)[0]["web1"][0] == 2
 
 
+def test_a_host_that_cannot_be_read_is_left_out_alone(server):
+    server.receive(2)
+    server.receive(1, "web2")
+    server.file().rename(server.folder / "x")
+    server.file().symlink_to(server.folder / "x")
+    why = f"[Errno 40] Too many levels of symbolic links: '{server.file()}'"
+    assert server.heads() == f"web1 is not witnessed: {why}"
+    assert server.status() == {
+        "witnessed_until": TIME, "unwitnessed_since": None, "error": "", "failed": {"web1": why},
+    }  # fmt: skip
+    assert [list(it) for it in heads(server)] == [["web2"]]
+
+
 def test_without_a_witness(server):
     server.settings["witness"] = None
     assert server.heads() == ""
-    assert server.status() == {"witnessed_until": None, "unwitnessed_since": None, "error": ""}
+    assert server.status() == {
+        "witnessed_until": None, "unwitnessed_since": None, "error": "", "failed": {},
+    }  # fmt: skip
     assert not (server.path / ".heads").exists()
 
 
@@ -116,7 +132,7 @@ def test_what_could_not_be_sent_is_sent_later(server):
     server.heads()
     assert server.status() == {
         "witnessed_until": "2026-11-23T04:23:00Z", "unwitnessed_since": "2026-11-23T04:23:00Z",
-        "error": "the witness w is away",
+        "error": "the witness w is away", "failed": {},
     }  # fmt: skip
 
 

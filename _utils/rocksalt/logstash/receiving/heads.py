@@ -12,33 +12,30 @@ from rocksalt.backup import names
 from rocksalt.backup.crypto import sshsig
 from rocksalt.backup.manifest import canonical
 from rocksalt.errors import RocksaltError
-from rocksalt.logstash.receiving import files, ledger
+from rocksalt.logstash.receiving import files, ledger, mend
 from rocksalt.logstash.receiving.remote import Away, Denied, Witness
 from rocksalt.logstash.receiving.store import Clock, now
 
 Connect = Callable[[], Witness]
 
 
-def synced(path: Path) -> dict[str, tuple[int, str]]:
-    """How far the chain of each host is on the disk: (n, hash)."""
-    found = {}
+def synced(path: Path) -> tuple[dict[str, tuple[int, str]], dict[str, str]]:
+    """How far the chain of each host is on the disk: (n, hash); and why that of others is not
+    known.
+    """
+    found, failed = {}, {}
     for host in files.hosts(path):
-        head = files.head(path / host)
-        if head is None:
-            continue
-        # Two, as there may be a newer file by now, or one without a line.
-        for file in files.days(path / host)[-2:]:
-            _sync(file)
-        found[host] = (head.n, head.hash)
-    return found
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
-    try:
-        os.fdatasync(descriptor)
-    finally:
-        os.close(descriptor)
+        try:
+            head = files.head(path / host)
+            if head is None:
+                continue
+            # Two, as there may be a newer file by now, or one without a line.
+            for file in files.days(path / host)[-2:]:
+                mend.sync(file)
+            found[host] = (head.n, head.hash)
+        except OSError as error:
+            failed[host] = str(error)
+    return found, failed
 
 
 def run(
@@ -47,34 +44,39 @@ def run(
 ) -> str:  # fmt: skip
     """Makes an entry, and sends all that the witness has not; what went wrong, in a sentence, or
     nothing. ``status`` is the file that tells of it: ``witnessed_until``, ``unwitnessed_since``
-    (times, or null), ``error``.
+    (times, or null), ``error``, ``failed`` (hosts that are left out -> why).
     """
     if not settings.get("witness"):
-        _tell(status, None, None, "")
+        _tell(status, None, None, "", {})
         return ""
     folder = Path(settings["path"], files.HEADS)
     folder.mkdir(0o750, exist_ok=True)
     lock = files.locked(folder)
     try:
         book = ledger.Ledger(folder)
-        _add(book, settings, signer, clock)
-        return _send(book, status, connect)
+        failed = _add(book, settings, signer, clock)
+        error = _send(book, status, connect, failed)
+        return error or "; ".join(f"{host} is not witnessed: {why}" for host, why in failed.items())
     finally:
         os.close(lock)
 
 
 def _add(
     book: ledger.Ledger, settings: Mapping[str, Any], signer: sshsig.Signer, clock: Clock
-) -> None:
-    current = synced(Path(settings["path"]))
+) -> dict[str, str]:
+    """Makes an entry; the hosts that it leaves out."""
+    current, failed = synced(Path(settings["path"]))
     changed = {host: head for host, head in current.items() if book.heads.get(host) != head}
     time = names.utc(clock())
     text = ledger.write(settings["name"], book.sequence + 1, book.digest, time, changed)
     signature = signer.sign(text, ledger.ENTRIES)
     book.add({"entry": text.decode("ascii"), "signature": signature.decode("ascii")})
+    return failed
 
 
-def _send(book: ledger.Ledger, status: Path, connect: Connect) -> str:
+def _send(
+    book: ledger.Ledger, status: Path, connect: Connect, failed: Mapping[str, str]
+) -> str:  # fmt: skip
     until, error = _known(status).get("witnessed_until"), ""
     try:
         there = connect()
@@ -89,10 +91,10 @@ def _send(book: ledger.Ledger, status: Path, connect: Connect) -> str:
                 until = json.loads(book.last["entry"])["time"]
         finally:
             there.close()
-    except (Away, Denied) as failed:
-        error = str(failed)
+    except (Away, Denied) as caught:
+        error = str(caught)
     since = (until or json.loads(book.record(1)["entry"])["time"]) if error else None
-    _tell(status, until, since, error)
+    _tell(status, until, since, error, failed)
     return error
 
 
@@ -115,8 +117,13 @@ def _known(status: Path) -> dict[str, Any]:
         return {}
 
 
-def _tell(status: Path, until: str | None, since: str | None, error: str) -> None:
-    found = {"witnessed_until": until, "unwitnessed_since": since, "error": error}
+def _tell(
+    status: Path, until: str | None, since: str | None, error: str, failed: Mapping[str, str]
+) -> None:
+    found = {
+        "witnessed_until": until, "unwitnessed_since": since, "error": error,
+        "failed": dict(failed),
+    }  # fmt: skip
     try:
         files.replace(status, canonical(found))
     except OSError as failed:

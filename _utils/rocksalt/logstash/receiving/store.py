@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import datetime as dt
 import errno
-import hashlib
 import os
 import threading
 import time
@@ -16,8 +14,7 @@ from typing import Any
 
 from rocksalt.backup.errors import Unverified
 from rocksalt.errors import RocksaltError
-from rocksalt.host import synchronise
-from rocksalt.logstash.receiving import HOST, begins, chain, files
+from rocksalt.logstash.receiving import HOST, begins, chain, files, ledger, mend
 
 Clock = Callable[[], dt.datetime]
 TIME = "%Y-%m-%dT%H:%M:%S.%fZ"
@@ -61,21 +58,28 @@ class Recent:
 
 
 class Chain:
-    """The chain of one host, open at its end. Opening it moves half a line, which a power cut may
-    leave, to the folder ``torn``; nothing else ever changes what is written.
+    """The chain of one host, open at its end. ``known`` is what the status said of it: where its
+    newest file cannot be read, the chain goes on from there in a new one.
     """
 
-    def __init__(self, path: Path, host: str):
+    def __init__(self, top: Path, host: str, known: Mapping[str, Any]):
         if not HOST.fullmatch(host):
             raise RocksaltError(f"{host!r} is no name of a host")
         self.host = host
-        self.folder = path / host
+        self.folder = top / host
         self._file = -1
         self._day = ""
         self._left: list[int] = []
-        _mkdir(self.folder)
-        self._mend()
+        mend.make(self.folder)
+        aside = mend.mend(self.folder, known.get("synced", 0))
         self.head = files.head(self.folder) or _begins(self.folder) or chain.Head()
+        if aside and ledger.is_head([known.get("n"), known.get("hash")]):
+            before = chain.Head(known["n"], known["hash"], str(known.get("received")))
+            self.head = max(self.head, before, key=lambda it: it.n)
+        if found := files.days(self.folder):
+            mend.sync(found[-1])
+            self._day = files.day(found[-1])
+        self.synced = self.head.n
 
     def handed(self) -> tuple[list[int], list[int]]:
         """Files that were left since the last time, which are the caller's to close from now on,
@@ -95,27 +99,16 @@ class Chain:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), os.fspath(self.folder))
         self.head = line.head
 
-    def torn(self) -> list[str]:
-        """Where half lines are kept."""
-        folder = self.folder / files.TORN
-        with contextlib.suppress(FileNotFoundError):
-            return sorted(str(folder / name) for name in os.listdir(folder))
-        return []
-
     def _turn(self, day: str) -> None:
         """Opens the file of a day. A clock that goes back does not bring back an earlier one: the
-        order of the files is that of the chain.
+        order of the files is that of the chain. What was written to the file of before is on the
+        disk first, so that a power cut cannot take its end and leave the next one.
         """
         day = max(day, self._day)
         if self._file >= 0 and day == self._day:
             return
-        path = self.folder / f"{day}.jsonl"
-        file = os.open(
-            path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o640
-        )
-        synchronise(self.folder)
         self._leave()
-        self._file, self._day = file, day
+        self._file, self._day = mend.appending(self.folder / f"{day}.jsonl"), day
 
     def _present(self) -> int:
         """The size of the file. One that somebody removed is made anew: what went into it would be
@@ -131,29 +124,15 @@ class Chain:
     def _leave(self) -> None:
         if self._file >= 0:
             self._left.append(self._file)
-            self._file = -1
-
-    def _mend(self) -> None:
-        found = files.days(self.folder)
-        if not found:
-            return
-        self._day = files.day(found[-1])
-        if found[-1].name.endswith(".gz"):
-            return
-        whole, half = files.torn(found[-1])
-        if half:
-            name = f"{self._day}-{whole}-{hashlib.sha256(half).hexdigest()[:12]}"
-            _mkdir(self.folder / files.TORN)
-            files.replace(self.folder / files.TORN / name, half)
-            os.truncate(found[-1], whole)
+            left, self._file = self._file, -1
+            _sync(left, self.folder)
 
 
-def _mkdir(folder: Path) -> None:
-    with contextlib.suppress(FileExistsError):
-        folder.mkdir(0o750)
-        synchronise(folder.parent)
-    if folder.is_symlink() or not folder.is_dir():
-        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), os.fspath(folder))
+def _sync(file: int, folder: Path) -> None:
+    try:
+        os.fdatasync(file)
+    except OSError as error:
+        raise Unsynced(f"{folder} cannot be written to: {error.strerror}") from None
 
 
 def _begins(folder: Path) -> chain.Head | None:
@@ -179,11 +158,15 @@ class Store:
         self._recent: dict[str, Recent] = {}
         self._before = before.get("hosts") or {}
         self._dirty: set[str] = set()
+        self._failed: dict[str, str] = {}
         self._lock = threading.Condition()
         self._since: list[float] = []
         """When the oldest line that is being synced was taken, and the oldest after those."""
         for host in sorted({*known, *files.hosts(path)}):
-            self._chain(host)
+            try:
+                self._chain(host)
+            except (OSError, RocksaltError) as error:
+                self._failed[host] = str(error)
 
     def take(self, host: str, text: str) -> None:
         """Appends what came from a host. OSError where it cannot be written: then it is not. Waits
@@ -213,15 +196,14 @@ class Store:
         """All that was taken is on the disk when this returns; :class:`Unsynced` if not."""
         with self._lock:
             dirty, self._dirty = self._dirty, set()
-            found = [(self._chains[host].folder, *self._chains[host].handed()) for host in dirty]
-        for folder, left, current in found:
-            try:
-                for file in [*left, *current]:
-                    os.fdatasync(file)
-            except OSError as error:
-                raise Unsynced(f"{folder} cannot be written to: {error.strerror}") from None
+            chains = [self._chains[host] for host in dirty]
+            found = [(here, here.head.n, *here.handed()) for here in chains]
+        for here, n, left, current in found:
+            for file in [*left, *current]:
+                _sync(file, here.folder)
             for file in left:
                 os.close(file)
+            here.synced = n
         with self._lock:
             if dirty:
                 del self._since[0]
@@ -236,20 +218,26 @@ class Store:
         return bool(self._dirty)
 
     def status(self) -> dict[str, Any]:
-        """What other programs are told: ``time``, ``torn`` (paths), and by host ``n``, ``hash``,
-        ``received``, ``flags`` and ``duplicates``.
+        """What other programs are told: ``time``, ``torn`` (paths of what was moved aside),
+        ``failed`` (host -> why its chain cannot be opened), and by host ``n``, ``hash``,
+        ``received``, ``synced`` (the number of the last line that is on the disk), ``flags`` and
+        ``duplicates``.
         """
         chains = list(self._chains.values())
         return {
             "time": self._clock().strftime(TIME),
-            "hosts": {it.host: {**vars(it.head), **self._counts[it.host]} for it in chains},
-            "torn": [path for it in chains for path in it.torn()],
+            "hosts": {
+                it.host: {**vars(it.head), "synced": it.synced, **self._counts[it.host]}
+                for it in chains
+            },
+            "torn": [path for it in chains for path in mend.torn(it.folder)],
+            "failed": dict(self._failed),
         }
 
     def _chain(self, host: str) -> Chain:
         if host not in self._chains:
-            here = Chain(self._path, host)
             old = self._before.get(host) or {}
+            here = Chain(self._path, host, old)
             empty = {"host": 0, "json": 0, "last_flagged": None}
             self._counts[host] = {
                 "flags": {**empty, **(old.get("flags") or {})},
@@ -257,4 +245,5 @@ class Store:
             }
             self._recent[host] = Recent()
             self._chains[host] = here
+            self._failed.pop(host, None)
         return self._chains[host]

@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NoReturn
 
 from rocksalt.backup.manifest import canonical
 from rocksalt.errors import RocksaltError
@@ -43,16 +43,20 @@ def run(settings: Mapping[str, Any], status: Path, source: BinaryIO, target: int
         os.write(target, b"OK\n")
         for line in source:
             os.write(target, answer(store, line, told.tell))
+    except Unsynced as error:
+        _stop(error)
     finally:
         keeper.end()
         os.close(lock)
 
 
 def answer(store: Store, line: bytes, tell: Any) -> bytes:
-    """Takes one line; what rsyslog is to be told."""
+    """Takes one line; what rsyslog is to be told. :class:`Unsynced` ends the writer."""
     try:
         said = json.loads(line.decode(errors="surrogateescape"))
         store.take(said["from"], said["raw"])
+    except Unsynced:
+        raise
     except (OSError, RocksaltError, ValueError, KeyError, TypeError) as error:
         sentence = " ".join(f"a line was not kept and is tried again: {error}".split())
         tell(sentence)
@@ -99,13 +103,18 @@ class _Keeper(threading.Thread):
         try:
             self._store.sync()
         except Unsynced as error:
-            syslog.syslog(syslog.LOG_CRIT, str(error))
-            # Hosts were told that those lines arrived. They send the last ones again when they
-            # connect again, which they do when rsyslog starts anew.
-            os.kill(os.getppid(), signal.SIGTERM)
-            os._exit(1)
+            _stop(error)
         with contextlib.suppress(OSError):
             files.replace(self._status, canonical(self._store.status()))
+
+
+def _stop(error: Unsynced) -> NoReturn:
+    """Hosts were told that those lines arrived. They send the last ones again when they connect
+    again, which they do when rsyslog starts anew.
+    """
+    syslog.syslog(syslog.LOG_CRIT, str(error))
+    os.kill(os.getppid(), signal.SIGTERM)
+    os._exit(1)
 
 
 def _before(status: Path) -> dict[str, Any]:
