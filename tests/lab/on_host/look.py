@@ -23,7 +23,7 @@ KEPT = [
     *("/etc/login.defs", "/etc/adduser.conf", "/etc/profile", "/etc/profile.d"),
     *("/etc/bash.bashrc", "/etc/pam.d", "/etc/security", "/usr/share/pam-configs", "/var/lib/pam"),
     *("/home", "/root/.ssh", "/var/spool/cron", "/var/lib/dpkg/statoverride", "/usr/bin/su"),
-    "/usr/lib/nagios/plugins",
+    *("/usr/lib/nagios/plugins", "/etc/systemd/journald.conf.d", "/var/lib/rocksalt-witness/.ssh"),
 ]
 SAVED = "/run/tamper-saved.tar"
 FAIL2BAN = "/run/tamper-fail2ban"
@@ -59,7 +59,7 @@ def put_back(files: str) -> None:
         "then systemctl restart ssh; else systemctl reload-or-restart ssh; fi;"
         "if test -e /etc/rocksalt/firewall/load; then /etc/rocksalt/firewall/load;"
         "systemctl start rocksalt-firewall.service rocksalt-firewall-guard.timer; fi;"
-        "if test -e /root/restart-nrpe; then /root/restart-nrpe; fi"
+        "for it in nrpe logs; do if test -e /root/restart-$it; then /root/restart-$it; fi; done"
     )
     if fail2ban_differs:
         shell("systemctl reload-or-restart fail2ban")

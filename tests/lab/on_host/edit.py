@@ -1,0 +1,48 @@
+#!/usr/bin/env python3
+"""Runs on a lab host: changes what a program of log shipping said of itself last, and halts what
+would say it anew. /root/restart-logs puts it back.
+
+Arguments: ``ship``, ``logs``, ``verified`` or ``heads``, and a statement about ``s``, what was
+said; ``ago(seconds)`` is a time.
+"""
+
+import datetime as dt
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+FILES = {
+    "ship": ("/var/lib/rocksalt/logstash/status.json", "rocksalt-ship.service"),
+    "logs": ("/var/lib/rocksalt-logs/status.json", "rocksalt-logs.service"),
+    "verified": ("/var/lib/rocksalt-logs/verified.json", ""),
+    "heads": ("/var/lib/rocksalt-logs/heads.json", "rocksalt-logs-heads.timer"),
+}
+
+
+def ago(seconds):
+    """A time as the programs write it."""
+    then = dt.datetime.now(dt.timezone.utc) - dt.timedelta(seconds=seconds)
+    return then.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def main():
+    """Halt, keep, change."""
+    name, statement = sys.argv[1:]
+    path, unit = FILES[name]
+    if unit.endswith(".service"):
+        subprocess.run(["systemctl", "kill", "--signal=STOP", unit], check=True)
+        time.sleep(0.1)
+    shutil.copy2(path, f"/root/kept-{name}")
+    said = json.loads(Path(path).read_text())
+    exec(statement, {"s": said, "ago": ago})
+    found = os.stat(path)
+    Path(path).write_text(json.dumps(said))
+    os.utime(path, (found.st_atime, found.st_mtime))
+
+
+if __name__ == "__main__":
+    main()
