@@ -129,6 +129,11 @@ class Host:
         os.chown(target, pwd.getpwnam(owner).pw_uid, grp.getgrnam(group).gr_gid)
         target.chmod(int(mode, 8))
 
+    def own(self, handle: int, path: str, owner: str, group: str) -> None:
+        """The owner and group of what is open, which had this path."""
+        ids = pwd.getpwnam(owner).pw_uid, grp.getgrnam(group).gr_gid
+        os.chown(f"/proc/self/fd/{handle}", *ids)
+
     def access(self, path: str) -> str | None:
         """Owner, group and mode of what has this very name."""
         found = self.attributes(path, follow=False)

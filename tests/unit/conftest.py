@@ -163,6 +163,9 @@ class FakeHost(Host):
         self.owners[path], self.groups[path] = owner, group
         self.path(path).chmod(int(mode, 8))
 
+    def own(self, handle: int, path: str, owner: str, group: str) -> None:
+        self.owners[path], self.groups[path] = owner, group
+
     def put(self, path: str, text: str = "", mode: int = 0o644, owner: str = "root") -> None:
         """A file, in folders that nobody but their owner can write."""
         target = self.path(path)

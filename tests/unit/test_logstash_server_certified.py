@@ -177,7 +177,9 @@ def test_a_list_of_who_may_read_the_key(shipper, host, monkeypatch):
     monkeypatch.setattr(
         access.os, "listxattr", lambda path, follow_symlinks: there.get(str(path), [])
     )
-    monkeypatch.setattr(access.os, "removexattr", lambda path, name: there[str(path)].remove(name))
+    monkeypatch.setattr(
+        access.os, "removexattr", lambda path, name: there[os.readlink(path)].remove(name)
+    )
     assert servers.differing(shipper(), IDS) == {
         "LOG-010": f"{logstash.KEY} is root:root 0600 and more by an ACL, expected root:root 0600"
     }

@@ -8,7 +8,7 @@ import logstash_servers as servers
 import pytest
 from logstash_servers import ADDRESS, USER, WITNESS
 
-from rocksalt import logstash
+from rocksalt import access, logstash
 from rocksalt.backup.crypto import sshsig
 from rocksalt.errors import Refused
 from rocksalt.host import Host
@@ -71,8 +71,8 @@ def test_what_is_put(shipped, host, writes):
     assert {path: host.access(path) for path in received.folders(it)} == {
         "/var/log/rocksalt": f"{USER}:{USER} 0750",
         "/var/lib/rocksalt-logs": f"{USER}:{USER} 0750",
-        "/var/lib/rocksalt-logs/rsyslog": f"{USER}:{USER} 0750",
     }
+    assert host.access("/var/lib/rocksalt-logs/rsyslog") == f"{USER}:{USER} 0750"
     assert host.access(logstash.SERVER_KEY) == f"root:{USER} 0640"
     keys = (logstash.SIGNING_KEY, logstash.TRANSPORT_KEY)
     assert {host.access(path) for path in keys} == {f"{USER}:{USER} 0600"}
@@ -147,6 +147,44 @@ def test_refusals(shipped, host, writes, change, words):
         put(host, servers.comparison(shipped, host))
     assert str(caught.value) == words
     assert writes == []
+
+
+def test_links_of_the_account_lead_nowhere(shipped, host):
+    """It could have root give it what it likes."""
+    servers.good(shipped, host)
+    host.put("/etc/victim/shadow", mode=0o600)
+    host.path("/etc/victim").chmod(0o755)
+    work = host.path(f"{logstash.RECEIVING}/rsyslog")
+    work.rmdir()
+    work.symlink_to(host.path("/etc/victim"))
+    host.path(f"{logstash.RECEIVED}/web2").symlink_to(host.path("/etc/victim"))
+    put(host, servers.comparison(shipped, host))
+    assert host.access("/etc/victim") == "root:root 0755"
+    with pytest.raises(OSError, match="Not a directory"):
+        access.give(host, f"{logstash.RECEIVED}/web2/shadow", "root:root 0640", logstash.RECEIVED)
+    with pytest.raises(OSError, match="is a link"):
+        access.give(host, f"{logstash.RECEIVED}/web2", "root:root 0640")
+    assert host.access("/etc/victim/shadow") == "root:root 0600"
+
+
+def test_a_folder_that_is_a_link(shipped, host):
+    servers.bare(host)
+    host.put("/etc/victim/x")
+    host.path("/var/lib").mkdir(parents=True)
+    host.path(logstash.RECEIVING).symlink_to(host.path("/etc/victim"))
+    with pytest.raises(Refused, match=f"{logstash.RECEIVING} is no folder: remove it"):
+        put(host, servers.comparison(shipped, host))
+    assert host.access("/etc/victim") == "root:root 0755"
+
+
+def test_a_file_system_of_its_own(shipped, host):
+    servers.bare(host)
+    host.put(f"{logstash.RECEIVED}/lost+found/x")
+    put(host, servers.comparison(shipped, host))
+    assert host.access(logstash.RECEIVED) == f"{USER}:{USER} 0750"
+    host.owners |= {logstash.RECEIVED: "ann", f"{logstash.RECEIVED}/lost+found": "ann"}
+    with pytest.raises(Refused, match=r"is of ann and holds lost\+found; it needs a folder"):
+        put(host, servers.comparison(shipped, host))
 
 
 def test_drop_ins_of_others_are_put_aside(shipped, host):

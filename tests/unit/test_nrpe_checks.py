@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
+import os
 import re
 from types import SimpleNamespace
 
@@ -444,7 +445,9 @@ def test_a_list_of_who_may_read_the_key(shipped, host, net, monkeypatch):
     monkeypatch.setattr(
         access.os, "listxattr", lambda path, follow_symlinks: there.get(str(path), [])
     )
-    monkeypatch.setattr(access.os, "removexattr", lambda path, name: there[str(path)].remove(name))
+    monkeypatch.setattr(
+        access.os, "removexattr", lambda path, name: there[os.readlink(path)].remove(name)
+    )
     seen = nrpe_hosts.comparison(shipped, host, net).seen()["NRPE-010"]
     assert seen.reason == (
         f"{nrpe.KEY} is root:nagios 0640 and more by an ACL, expected root:nagios 0640"

@@ -18,6 +18,10 @@ from rocksalt.logstash.facts import Checks, Facts, read_json
 STATUS = f"{logstash.RECEIVING}/status.json"
 HEADS = f"{logstash.RECEIVING}/heads.json"
 VERIFIED = f"{logstash.RECEIVING}/verified.json"
+_WORK = f"{logstash.RECEIVING}/rsyslog"
+"""systemd's business (StateDirectory) but for the trial of the configuration before the first
+start.
+"""
 STRICT = f"{logstash.USER}:{logstash.USER} 0750"
 _DAY = 86400
 _CHECKED, _WITNESSED = 2 * _DAY, 300
@@ -121,7 +125,7 @@ def _witnessed_expected(it: Facts) -> str:
 
 def folders(it: Facts) -> dict[str, str]:
     """Path -> access of the log server's folders."""
-    own = (roles.receiver(it.setup)["path"], logstash.RECEIVING, f"{logstash.RECEIVING}/rsyslog")
+    own = (roles.receiver(it.setup)["path"], logstash.RECEIVING)
     return dict.fromkeys(own, STRICT)
 
 
@@ -132,6 +136,8 @@ def make_folders(host: Host, it: Facts) -> None:
     refuse_taken(host, roles.receiver(it.setup)["path"], logstash.USER, "receiver")
     for path, rights in folders(it).items():
         make_folder(host, path, rights)
+    if host.attributes(_WORK, follow=False) is None:
+        make_folder(host, _WORK, STRICT)
     close(host, roles.receiver(it.setup)["path"], logstash.USER)
 
 
@@ -139,17 +145,19 @@ def close(host: Host, top: str, user: str) -> None:
     """Nobody but ``user`` and root gets at what is in a folder."""
     for path, _ in open_in(host, top, user):
         mode = "0750" if host.path(path).is_dir() else "0640"
-        access.secure(host, {path: f"{user}:{user} {mode}"})
+        access.secure(host, {path: f"{user}:{user} {mode}"}, top)
 
 
 def make_folder(host: Host, path: str, rights: str) -> None:
-    """A folder; those above it are everybody's to pass."""
+    """A folder; those above it are everybody's to pass. What is there and is none is refused."""
     target = host.path(path)
-    if not target.exists():
+    if host.attributes(path, follow=False) is None:
         target.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
         target.mkdir(mode=0o700)
+    if target.is_symlink() or not target.is_dir():
+        raise Refused(f"{path} is no folder: remove it")
     if host.access(path) != rights:
-        host.give(path, rights)
+        access.give(host, path, rights)
 
 
 def refuse_taken(host: Host, path: str, user: str, role: str) -> None:
@@ -159,7 +167,10 @@ def refuse_taken(host: Host, path: str, user: str, role: str) -> None:
         return
     if not host.path(path).is_dir() or host.path(path).is_symlink():
         raise Refused(f"{logstash.TOP}:{role}:path: {path} is no folder")
-    if entries := sorted(os.listdir(host.path(path))):
+    # One of root is what a file system of its own begins with.
+    owned = host.attributes(f"{path}/lost+found", follow=False)
+    passed = {"lost+found"} if owned and owned.owner == "root" else set()
+    if entries := sorted({*os.listdir(host.path(path))} - passed):
         raise Refused(
             f"{logstash.TOP}:{role}:path: {path} is of {found.owner} and holds {some(entries)}; it "
             "needs a folder of its own"
