@@ -45,6 +45,8 @@ def test_a_line_that_arrives(host, net, it):
     ("status", "server", "reason"),
     [
         ({"waiting": 7}, "logs1", "it has not arrived in 5 s, and 7 lines wait"),
+        ({"waiting": None}, "logs1",
+         "it has not arrived in 5 s: the shipper cannot ask journalctl"),
         (
             {"server": None, "disconnected_since": "then", "error": "logs1 refuses"},
             None,
@@ -52,7 +54,7 @@ def test_a_line_that_arrives(host, net, it):
         ),
         ({"server": None}, None, "no log server is connected: no log server has answered yet"),
     ],
-)
+)  # fmt: skip
 def test_a_line_that_does_not_arrive(host, net, it, status, server, reason):
     logstash_hosts.said(host, **status)
     found = asking.probe(it(), 5, lambda *_: None)

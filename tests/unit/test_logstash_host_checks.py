@@ -245,19 +245,37 @@ def test_a_shipper_that_says_nothing(host, differing, text):
 @pytest.mark.parametrize(
     ("status", "sentence"),
     [
+        ({"disconnected_since": stamp(60)}, None),
         (
-            {"disconnected_since": stamp(30), "error": "logs1: certificate has expired"},
-            f"connected to no log server, not since {stamp(30)}: logs1: certificate has expired",
+            {"disconnected_since": stamp(61), "error": "logs1: certificate has expired"},
+            f"connected to no log server, not since {stamp(61)}: logs1: certificate has expired",
         ),
         (
-            {"connected_since": None},
-            "connected to no log server, not yet: none of 10.79.0.9:2601, logs2:2700 answers",
+            {"disconnected_since": "soon"},
+            "connected to no log server, not since soon: none of 10.79.0.9:2601, logs2:2700 "
+            "answers",
         ),
     ],
 )
 def test_not_connected(host, differing, status, sentence):
-    logstash_hosts.said(host, server=None, **status)
-    assert differing() == {"LOG-005": sentence}
+    logstash_hosts.said(host, server=None, connected_since=None, **status)
+    assert differing() == ({"LOG-005": sentence} if sentence else {})
+
+
+@pytest.mark.parametrize(
+    ("started", "sentence"),
+    [
+        (50, ""),
+        (70, "connected to no log server, not yet: none of 10.79.0.9:2601, logs2:2700 answers"),
+    ],
+)
+def test_not_connected_since_the_start(shipped, host, net, started, sentence):
+    logstash_hosts.said(host, server=None, connected_since=None)
+    logstash_hosts.unit(host, ago=started)
+    it = logstash_hosts.comparison(shipped, host, net)
+    seen = it.seen()["LOG-005"]
+    assert seen.reason == sentence
+    assert (seen.actual == it.expected()["LOG-005"] == "within the last 60 s") is (not sentence)
 
 
 LOGS = {"logs": {"tcp": [2601]}}
@@ -282,10 +300,10 @@ LOGS = {"logs": {"tcp": [2601]}}
     ],
 )  # fmt: skip
 def test_the_packet_filter_keeps_lines_in(host, differing, firewall, shut):
-    logstash_hosts.said(host, server=None, error="timed out", disconnected_since=stamp(9))
+    logstash_hosts.said(host, server=None, error="timed out", disconnected_since=stamp(99))
     networks = {"logs": ["10.79.0.0/24"], "elsewhere": ["10.80.0.0/24"]}
     said = differing(firewall=firewall, networks=networks)["LOG-005"].split("; ", 1)
-    assert said[0] == f"connected to no log server, not since {stamp(9)}: timed out"
+    assert said[0] == f"connected to no log server, not since {stamp(99)}: timed out"
     assert "; ".join(said[1:]) == "; ".join(
         f"hardening:firewall:egress: lets this host out to no tcp/{it}; name a service with that "
         "port and its network there"
@@ -301,6 +319,7 @@ def test_the_packet_filter_keeps_lines_in(host, differing, firewall, shut):
             {"waiting": 7, "oldest_waiting": stamp(301)},
             f"7 lines wait, the oldest since {stamp(301)}",
         ),
+        ({"waiting": 7, "oldest_waiting": "soon"}, "7 lines wait, the oldest since soon"),
         ({"waiting": 1999999}, None),
         ({"waiting": 2000000}, "2000000 lines wait"),
         (
@@ -312,6 +331,32 @@ def test_the_packet_filter_keeps_lines_in(host, differing, firewall, shut):
 def test_waiting(host, differing, status, sentence):
     logstash_hosts.said(host, **status)
     assert differing() == ({"LOG-006": sentence} if sentence else {})
+
+
+@pytest.mark.parametrize(
+    ("status", "sentence"),
+    [
+        ({"waiting": None, "error": "journalctl says nothing"}, "journalctl says nothing"),
+        ({"waiting": None}, "the shipper cannot ask journalctl"),
+        ({"error": "journalctl ends: Too many open files"},
+         "journalctl ends: Too many open files"),
+        ({"error": "the journal cannot be read"}, "the journal cannot be read"),
+        ({"sources": {"journal": {"waiting": 0, "error": "it hangs"}}}, "it hangs"),
+    ],
+)  # fmt: skip
+def test_a_journal_that_cannot_be_read(shipped, host, net, status, sentence):
+    """Nobody knows what waits then, although nothing seems to."""
+    logstash_hosts.said(host, **status)
+    seen = logstash_hosts.comparison(shipped, host, net).seen()["LOG-006"]
+    assert (seen.problem, seen.reason) == (
+        "error", f"what waits in the journal is not known: {sentence}",
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("error", ["logs1: timed out", "/var/log/journals: Permission denied"])
+def test_other_errors_are_not_about_the_journal(host, differing, error):
+    logstash_hosts.said(host, error=error)
+    assert differing() == {}
 
 
 def test_full_and_dropping(shipped, host, net, differing):
@@ -364,19 +409,22 @@ NEVER = "no marked line has arrived since the shipper started"
 
 
 @pytest.mark.parametrize(
-    ("probe", "started", "sentence"),
+    ("probe", "started", "restarts", "sentence"),
     [
-        (probed(660), 9999, None),
-        (probed(661), 9999, f"the last marked line that arrived did so at {stamp(661)}"),
-        (probed(9999), 600, None),
-        (None, 600, None),
-        (None, 700, NEVER),
-        ({"mark": "x", "acknowledged": None}, 700, NEVER),
+        (probed(660), 9999, 0, None),
+        (probed(660), 9, 7, None),
+        (probed(661), 9999, 0, f"the last marked line that arrived did so at {stamp(661)}"),
+        (probed(661), 9, 7, f"the last marked line that arrived did so at {stamp(661)}"),
+        (probed(9999), 600, 0, None),
+        (None, 600, 0, None),
+        (None, 600, 1, NEVER),
+        (None, 700, 0, NEVER),
+        ({"mark": "x", "acknowledged": None}, 700, 0, NEVER),
     ],
 )
-def test_marked_lines(shipped, host, net, probe, started, sentence):
+def test_marked_lines(shipped, host, net, probe, started, restarts, sentence):
     logstash_hosts.said(host, probe=probe)
-    logstash_hosts.unit(host, ago=started)
+    logstash_hosts.unit(host, ago=started, NRestarts=str(restarts))
     it = logstash_hosts.comparison(shipped, host, net)
     seen = it.seen()["LOG-014"]
     assert seen.reason == (sentence or "")

@@ -12,9 +12,10 @@ from rocksalt import logstash
 from rocksalt.backup.crypto import sshsig
 from rocksalt.errors import Refused
 from rocksalt.host import Host
+from rocksalt.logstash.arriving import COUNTED
 from rocksalt.logstash.checks import NOBODY, Logstash
 from rocksalt.logstash.facts import read_json
-from rocksalt.logstash.shipper import COUNTED, make_folders
+from rocksalt.logstash.shipper import make_folders
 
 JOURNAL = "/run/systemd/journal/socket"
 HOST_KEY = "/etc/ssh/ssh_host_ed25519_key.pub"
@@ -71,8 +72,10 @@ def _hindered(it: Logstash) -> str:
 
 def _late(said: Mapping[str, Any], seconds: float) -> str:
     if said.get("server"):
-        waiting = said.get("waiting") or 0
-        return f"it has not arrived in {seconds:.0f} s, and {waiting} lines wait"
+        late, waiting = f"it has not arrived in {seconds:.0f} s", said.get("waiting")
+        if waiting is None:
+            return f"{late}: {said.get('error') or 'the shipper cannot ask journalctl'}"
+        return f"{late}, and {waiting} lines wait"
     since = said.get("disconnected_since")
     error = said.get("error") or "no log server has answered yet"
     return f"no log server is connected{f' since {since}' if since else ''}: {error}"

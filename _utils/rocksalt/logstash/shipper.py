@@ -1,8 +1,7 @@
-"""The shipper of a host: its program, unit and configuration, and what it says of itself."""
+"""The shipper of a host: its program, unit and configuration."""
 
 from __future__ import annotations
 
-import ipaddress
 import json
 from collections.abc import Collection, Iterator, Mapping
 from functools import cache
@@ -10,10 +9,9 @@ from typing import Any
 
 from rocksalt import logstash, program, systemd
 from rocksalt.findings import AS_RENDERED, Seen, compared, some
-from rocksalt.firewall.policy import Network, Policy
 from rocksalt.host import Host, unit_properties
-from rocksalt.logstash import controls, masking, sources
-from rocksalt.logstash.facts import Checks, Facts, digest, read_json
+from rocksalt.logstash import arriving, controls, masking, sources
+from rocksalt.logstash.facts import Checks, Facts, digest
 from rocksalt.logstash.shipping import unit
 from rocksalt.transaction import ASIDE, Transaction
 
@@ -35,13 +33,7 @@ _PLACES = ("/etc/", "/run/")
 FOLDERS = {logstash.FOLDER: "root:root 0755", logstash.STATE: "root:root 0750"}
 SILENT = 60
 """Seconds after which a shipper that says nothing new of itself hangs."""
-ON_DISK, LATE = "those on the disk", 60
-COUNTED = ("dropped", "lost", "unknown_gaps")
-_WORDS = {
-    "dropped": "dropped for there were too many",
-    "lost": "gone before they were sent",
-    "unknown_gaps": "gaps of unknown size",
-}
+ON_DISK = "those on the disk"
 
 
 @cache
@@ -155,111 +147,13 @@ def main_process(host: Host) -> int:
     return int(found.get("MainPID") or 0)
 
 
-def _connected_seen(it: Facts) -> Seen:
-    said = it.status or {}
-    if said.get("server"):
-        return Seen("connected")
-    since = said.get("disconnected_since")
-    how = f"not since {since}" if since else "not yet"
-    names = ", ".join(f"{server['host']}:{server['port']}" for server in it.setup.servers)
-    error = said.get("error") or f"none of {names} answers"
-    return Seen(how, some([f"connected to no log server, {how}: {error}", *shut_in(it)]))
-
-
-def shut_in(it: Facts) -> list[str]:
-    """Which log servers the packet filter of this host keeps it from, a sentence each."""
-    family = it.setup.baseline.families.get("firewall")
-    if not family or not family.settings["enabled"] or family.settings["output"] != "deny":
-        return []
-    ways = [way for way in Policy(it.setup.baseline).access("egress") if way.protocol == "tcp"]
-    return [
-        f"{family.where('egress')}: lets this host out to no tcp/{port} of {host}; name a service "
-        "with that port and its network there"
-        for host, port in ((server["host"], server["port"]) for server in it.setup.servers)
-        if not any(way.port == port and _may_be_in(host, way.network) for way in ways)
-    ]
-
-
-def _may_be_in(host: str, network: Network) -> bool:
-    """Whether an address is in a network; where a name leads to is not looked up."""
-    try:
-        return ipaddress.ip_address(host) in network
-    except ValueError:
-        return True
-
-
-def _waiting_expected(it: Facts) -> dict[str, str]:
-    settings = it.setup.settings
-    return {
-        "oldest line": f"waits no longer than {settings['oldest']} s",
-        "lines": f"fewer than {settings['limit']}",
-    }
-
-
-def _waiting_seen(it: Facts) -> Seen:
-    actual, said = _waiting_expected(it), it.status or {}
-    why = []
-    oldest, waiting = said.get("oldest_waiting"), said.get("waiting") or 0
-    age = it.age(oldest)
-    if age is not None and age > it.setup.settings["oldest"]:
-        actual["oldest line"] = f"waits since {oldest}"
-        why.append(f"{waiting} lines wait, the oldest since {oldest}")
-    if since := said.get("full_since"):
-        actual["lines"] = f"as many as may wait since {since}"
-        what = "the oldest are dropped" if it.setup.settings["at_limit"] == "drop" else "all stay"
-        where = it.setup.family.where("limit")
-        why.append(f"more lines wait than {where} allows since {since}; {what}")
-    elif waiting >= it.setup.settings["limit"]:
-        actual["lines"] = str(waiting)
-        why.append(f"{waiting} lines wait")
-    return Seen(actual, some(why))
-
-
-def missing(it: Facts) -> dict[str, int]:
-    """What was dropped or lost since somebody accepted it: by the kind. A figure that has gone back
-    is a shipper that forgot, and negative.
-    """
-    said, accepted = it.status or {}, read_json(it.host, logstash.ACCEPTED) or {}
-    return {kind: int(said.get(kind) or 0) - int(accepted.get(kind) or 0) for kind in COUNTED}
-
-
-def _complete_seen(it: Facts) -> Seen:
-    found = {kind: count for kind, count in missing(it).items() if count}
-    why = [f"{count} {_WORDS[kind]}" for kind, count in found.items() if count > 0]
-    if any(count < 0 for count in found.values()):
-        why.append(f"{logstash.POSITIONS} counts fewer than were accepted, so it was made anew")
-    if why:
-        why.append(f"look for what was to be hidden, then salt {it.setup.minion} logstash.accept")
-    return Seen(found, some(why))
-
-
-def _probed_expected(it: Facts) -> str:
-    return f"within {2 * it.setup.settings['probe'] + LATE} s"
-
-
-def _probed_seen(it: Facts) -> Seen:
-    """A shipper that has only just started is given the time for the first."""
-    longest = 2 * it.setup.settings["probe"] + LATE
-    started = systemd.started(it.host, logstash.SHIPPER_UNIT)
-    last = ((it.status or {}).get("probe") or {}).get("acknowledged")
-    ages = [it.age(last), it.now.timestamp() - started if started else None]
-    if any(age is not None and age <= longest for age in ages):
-        return Seen(_probed_expected(it))
-    if not last:
-        return Seen("never", "no marked line has arrived since the shipper started")
-    return Seen(f"not since {last}", f"the last marked line that arrived did so at {last}")
-
-
 CHECKS: Checks = {
     controls.SERVICE: (lambda it: "active, enabled", _service_seen),
     controls.OURS: (_ours_expected, _ours_seen),
     controls.CURRENT: (_current_expected, _current_seen),
-    controls.CONNECTED: (lambda it: "connected", _connected_seen),
-    controls.WAITING: (_waiting_expected, _waiting_seen),
-    controls.COMPLETE: (lambda it: {}, _complete_seen),
     controls.SOURCES: (lambda it: [], sources.seen),
-    controls.PROBED: (_probed_expected, _probed_seen),
     controls.MASKED: (lambda it: [], masking.seen),
+    **arriving.CHECKS,
 }
 
 
