@@ -12,7 +12,7 @@ from rocksalt import access, logstash
 from rocksalt.backup.crypto import sshsig
 from rocksalt.errors import Refused
 from rocksalt.host import Host
-from rocksalt.logstash import certified, received, roles, server, witness
+from rocksalt.logstash import certified, enforce, received, roles, server, witness
 from rocksalt.nrpe import tls
 from rocksalt.transaction import Transaction
 
@@ -185,6 +185,42 @@ def test_a_file_system_of_its_own(shipped, host):
     host.owners |= {logstash.RECEIVED: "ann", f"{logstash.RECEIVED}/lost+found": "ann"}
     with pytest.raises(Refused, match=r"is of ann and holds lost\+found; it needs a folder"):
         put(host, servers.comparison(shipped, host))
+
+
+def undone(host, it, words, ids=(*server.CHECKS, "LOG-002", "LOG-003")):
+    """What was disabled and stopped when a change failed."""
+    host.ran.clear()
+    with pytest.raises(Refused, match=words):
+        enforce.enforce(host, it, [*ids])
+    return [ran for ran in host.ran if ran[1] in ("disable", "stop")]
+
+
+def test_a_first_setup_that_fails_leaves_nothing_running(shipped, host, monkeypatch, listens):
+    def start(*_):
+        raise Refused("the shipper does not start")
+
+    monkeypatch.setattr(enforce.starting, "start", start)
+    servers.bare(host)
+    it = servers.comparison(shipped, host)
+    words = "the shipper does not start; the old configuration is back"
+    stopped = undone(host, it, words)
+    for unit in server.UNITS:
+        assert ("systemctl", "disable", "--quiet", unit) in stopped
+        assert ("systemctl", "stop", unit) in stopped
+    assert server.leftovers(host) == []
+    first = host.ran.index(("systemctl", "enable", "--quiet", "--now", server.UNITS[0]))
+    assert host.ran.index(("systemctl", "stop", server.UNITS[0])) > first
+
+
+def test_a_log_server_that_ran_before_runs_on(shipped, host, listens):
+    servers.good(shipped, host)
+    shown = "ActiveState=active\nUnitFileState=enabled\n"
+    blocks = [f"Id={unit}\n{shown}" for unit in (logstash.SHIPPER_UNIT, *server.UNITS)]
+    host.answer(f"systemctl show {logstash.SHIPPER_UNIT} {server.UNITS[0]}", "\n".join(blocks))
+    servers.units(host, ago=60)
+    listens["answer"] = False
+    it = servers.comparison(shipped, host)
+    assert undone(host, it, "does not listen on", server.CHECKS) == []
 
 
 def test_drop_ins_of_others_are_put_aside(shipped, host):

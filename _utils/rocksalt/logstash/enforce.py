@@ -41,7 +41,7 @@ def enforce(host: Host, it: checks.Logstash, ids: Sequence[str]) -> None:
     refuse(it, own)
     change = Transaction(host)
     restarted: list[str] = []
-    with _undone(host, change, restarted):
+    with _undone(host, it, change, restarted):
         restart_journal = journald.put(host, it, change, own)
         _put(host, it, change, own)
         systemctl(host, "daemon-reload")
@@ -114,9 +114,13 @@ def _take_effect(host: Host, it: checks.Logstash, ids: set[str], restarted: list
 
 
 @contextlib.contextmanager
-def _undone(host: Host, change: Transaction, restarted: list[str]) -> Iterator[None]:
+def _undone(
+    host: Host, it: checks.Logstash, change: Transaction, restarted: list[str]
+) -> Iterator[None]:
     """A change that fails, however, is taken back, and what was restarted runs on as it did."""
-    before = systemd.units(host, [logstash.SHIPPER_UNIT]).get(logstash.SHIPPER_UNIT, {})
+    units = [logstash.SHIPPER_UNIT, *(server.UNITS if it.setup.receives else ())]
+    known = systemd.units(host, units)
+    before = {unit: known.get(unit, {}) for unit in units}
     try:
         yield
     except Exception as error:
@@ -130,16 +134,21 @@ def _undone(host: Host, change: Transaction, restarted: list[str]) -> Iterator[N
 
 
 def _taken_back(
-    host: Host, change: Transaction, before: Mapping[str, str], restarted: Sequence[str]
+    host: Host,
+    change: Transaction,
+    before: Mapping[str, Mapping[str, str]],
+    restarted: Sequence[str],
 ) -> list[str]:
-    """Puts everything back; what could not be."""
+    """Puts everything back; what could not be. A log server goes on by itself where it ran."""
     again = [*restarted]
-    if logstash.SHIPPER_UNIT in again:
-        if before.get("UnitFileState") != "enabled":
-            host.run("systemctl", "disable", "--quiet", logstash.SHIPPER_UNIT)
-        if before.get("ActiveState") != "active":
-            host.run("systemctl", "stop", logstash.SHIPPER_UNIT)
-            again.remove(logstash.SHIPPER_UNIT)
+    for unit, state in before.items():
+        if unit == logstash.SHIPPER_UNIT and unit not in again:
+            continue
+        if state.get("UnitFileState") != "enabled":
+            host.run("systemctl", "disable", "--quiet", unit)
+        if state.get("ActiveState") != "active":
+            host.run("systemctl", "stop", unit)
+            again = [name for name in again if name != unit]
     failures = change.undo()
     host.run("systemctl", "daemon-reload")
     for unit in again:
