@@ -93,7 +93,10 @@ def test_nobody_receives(shipped, host, net):
     want, seen = it.expected(), it.seen()
     where = "hardening:logstash:servers is empty"
     assert seen["LOG-001"].actual is False
-    assert seen["LOG-001"].reason == f"nobody receives the logs of this host: {where}"
+    assert seen["LOG-001"].reason == (
+        f"nobody receives the logs of this host: {where}; the shipper of before runs on, to the "
+        "log servers that it had"
+    )
     for i in ("LOG-012", "LOG-013"):
         assert (seen[i].actual, seen[i].problem) == (want[i], "")
     skipped = {i: look.reason for i, look in seen.items() if look.problem == "skipped"}
@@ -102,6 +105,27 @@ def test_nobody_receives(shipped, host, net):
     assert set(OWN) - set(skipped) == {"LOG-001", "LOG-012", "LOG-013"}
     assert all(want[i] is None for i in skipped)
     assert list(it.render()) == [journald.DROP_IN]
+
+
+@pytest.mark.parametrize(
+    ("state", "enabled", "remedy"),
+    [
+        ("active", "enabled", "state"),
+        ("activating", "disabled", "state"),
+        ("failed", "enabled", "state"),
+        ("failed", "disabled", ""),
+        ("inactive", "", ""),
+    ],
+)
+def test_a_shipper_that_is_left_over(shipped, host, net, state, enabled, remedy):
+    """It can be stopped by a state; that nobody receives cannot be mended by one."""
+    logstash_hosts.unit(host, ActiveState=state, UnitFileState=enabled)
+    it = logstash_hosts.comparison(shipped, host, net, logstash={"servers": []})
+    seen = it.seen()["LOG-001"]
+    assert (seen.actual, seen.remedy) == (False, remedy)
+    assert ("runs on" in seen.reason) is (remedy == "state")
+    ships = logstash_hosts.comparison(shipped, host, net).seen()["LOG-001"]
+    assert (ships.actual, ships.reason, ships.remedy) == (True, "", "")
 
 
 def test_a_log_server_that_does_not_ship(shipped, host, net):
@@ -562,6 +586,8 @@ def test_the_drop_in(shipped, host, net):
         "[Journal]",
         "Storage=persistent",
         "SystemMaxUse=1024M",
+        "SystemKeepFree=4096M",
+        "SystemMaxFileSize=128M",
         "SystemMaxFiles=100",
         "MaxRetentionSec=0",
         "RateLimitIntervalSec=0",
@@ -570,7 +596,12 @@ def test_the_drop_in(shipped, host, net):
         "ReadKMsg=yes",
     ]
     large = logstash_hosts.comparison(shipped, host, net, logstash={"journal_size": 32768})
-    assert "SystemMaxUse=32768M\nSystemMaxFiles=512\n" in journald.render(large)
+    text = journald.render(large)
+    assert "SystemMaxUse=32768M\n" in text and "SystemMaxFiles=512\n" in text
+    net.disk = (10 * GIB, 5 * GIB)
+    small = logstash_hosts.comparison(shipped, host, net, logstash={"journal_size": 64})
+    text = journald.render(small)
+    assert "SystemKeepFree=1536M\nSystemMaxFileSize=8M\nSystemMaxFiles=100\n" in text
 
 
 LATER = "/etc/systemd/journald.conf.d/zzz.conf"
@@ -581,6 +612,8 @@ LATER = "/etc/systemd/journald.conf.d/zzz.conf"
     [
         ("Storage=volatile", "LOG-012", f"{LATER} says Storage=volatile, expected persistent"),
         ("SystemMaxUse=", "LOG-012", f"{LATER} says SystemMaxUse=, expected 1024M"),
+        ("SystemKeepFree=90%", "LOG-012", f"{LATER} says SystemKeepFree=90%, expected 4096M"),
+        ("SystemMaxFileSize=1G", "LOG-012", f"{LATER} says SystemMaxFileSize=1G, expected 128M"),
         ("MaxRetentionSec=1day", "LOG-012", f"{LATER} says MaxRetentionSec=1day, expected 0"),
         ("RateLimitBurst=9", "LOG-013", f"{LATER} says RateLimitBurst=9, expected 0"),
         ("MaxLevelStore=err", "LOG-013", f"{LATER} says MaxLevelStore=err, expected debug"),
@@ -639,13 +672,15 @@ def test_a_comment_hides_no_option(host, differing):
 def test_a_disk_that_is_full(shipped, host, net):
     net.disk = (10 * GIB, 2 * GIB)
     it = logstash_hosts.comparison(shipped, host, net)
+    logstash_hosts.put_files(host, it)
+    logstash_hosts.journald_has(host)
     seen = it.seen()["LOG-012"]
     assert seen.remedy == "manual"
     assert seen.reason == (
         "the journal may have 1024 MiB (hardening:logstash:journal_size), and has room for 512 "
         "MiB, for journald leaves a part of the disk free; make room on the disk of /var/log"
     )
-    net.disk = (100 * GIB, 5 * GIB)
+    net.disk = (10 * GIB, 3 * GIB)
     assert logstash_hosts.comparison(shipped, host, net).seen()["LOG-012"].reason == ""
 
 

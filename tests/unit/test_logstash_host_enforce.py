@@ -15,6 +15,8 @@ from rocksalt.logstash.facts import digest
 from rocksalt.transaction import ASIDE
 
 RESTART = ("systemctl", "restart", logstash.SHIPPER_UNIT)
+RELOAD = ("systemctl", "daemon-reload")
+STOP = ("systemctl", "disable", "--quiet", "--now", logstash.SHIPPER_UNIT)
 RESTART_JOURNAL = ("systemctl", "restart", journald.UNIT)
 HOST_IDS = ["LOG-002", "LOG-003", "LOG-004", "LOG-012", "LOG-013", "LOG-015"]
 NEW = {"mark": "new", "acknowledged": stamp()}
@@ -127,7 +129,26 @@ def test_nobody_receives(host, run):
     run("LOG-012", "LOG-013", logstash={"servers": []})
     assert host.read(journald.DROP_IN) is not None
     assert host.read(logstash.SHIPPER) is None
-    assert RESTART not in host.ran
+    assert RESTART not in host.ran and host.ran[-1] == STOP
+
+
+def test_a_shipper_that_is_left_over(host, run):
+    """It would send to log servers that are not wanted any more."""
+    before = contents(host)
+    run("LOG-001", logstash={"servers": []})
+    assert changes(host) == [RELOAD, STOP]
+    assert contents(host) == before
+    logstash_hosts.unit(host, ActiveState="inactive", UnitFileState="disabled")
+    run("LOG-001", logstash={"servers": []})
+    assert changes(host) == [RELOAD]
+
+
+def test_one_that_cannot_be_stopped(host, run):
+    host.answer(" ".join(STOP), status=1, err="Job failed")
+    said = refused(run, "LOG-001", logstash={"servers": []})
+    assert said == f"{' '.join(STOP)} failed: Job failed; the old configuration is back"
+    again = ("systemctl", "enable", "--quiet", "--now", logstash.SHIPPER_UNIT)
+    assert changes(host) == [RELOAD, STOP, again, RELOAD]
 
 
 def test_without_a_certificate_nothing_starts(host, fresh, run):
@@ -234,9 +255,6 @@ def older(host):
     for path in FILES:
         host.put(path, "older\n", 0o600)
     return contents(host)
-
-
-RELOAD = ("systemctl", "daemon-reload")
 
 
 @pytest.mark.parametrize(
@@ -438,9 +456,6 @@ def test_a_log_server_that_is_away_is_no_failure(host, net, run, other):
 def test_what_an_older_shipper_said_does_not_count(host, net, run, other):
     logstash_hosts.said(host, **other)
     assert "does not start" in refused(run, "LOG-002")
-
-
-STOP = ("systemctl", "disable", "--quiet", "--now", logstash.SHIPPER_UNIT)
 
 
 def test_a_shipper_that_waited_for_its_certificate(shipped, host, fresh):

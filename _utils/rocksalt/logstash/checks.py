@@ -8,7 +8,7 @@ from typing import Any
 from rocksalt import logstash
 from rocksalt.errors import Refused
 from rocksalt.findings import Seen
-from rocksalt.logstash import certified, controls, journald, server, shipper, witness
+from rocksalt.logstash import certified, controls, journald, server, shipper, starting, witness
 from rocksalt.logstash.facts import Checks, Facts
 
 NOBODY = "nobody receives the logs of this host"
@@ -41,10 +41,17 @@ class Logstash(Facts):
 
     def seen(self) -> dict[str, Seen]:
         """Control id -> what was seen."""
-        where = self.setup.family.where("servers")
-        nobody = "" if self.setup.ships else f"{NOBODY}: {where} is empty"
         found = {i: self._looked(i, look) for i, (_, look) in CHECKS.items()}
-        return {controls.RECEIVED: Seen(self.setup.ships, nobody), **found}
+        return {controls.RECEIVED: self._received(), **found}
+
+    def _received(self) -> Seen:
+        if self.setup.ships:
+            return Seen(True)
+        nobody = f"{NOBODY}: {self.setup.family.where('servers')} is empty"
+        if not starting.runs_on(self):
+            return Seen(False, nobody)
+        why = f"{nobody}; the shipper of before runs on, to the log servers that it had"
+        return Seen(False, why, remedy="state")
 
     def _inapplicable(self, identifier: str) -> str:
         """Why a control is not about this host; empty where it is."""

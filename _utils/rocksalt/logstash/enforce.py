@@ -49,6 +49,8 @@ def enforce(host: Host, it: checks.Logstash, ids: Sequence[str]) -> None:
             restarted.append(journald.UNIT)
             journald.take_effect(host)
         _take_effect(host, it, own, restarted)
+        if starting.runs_on(it):
+            starting.stop(change)
 
 
 def refuse(it: checks.Logstash, ids: Collection[str]) -> None:

@@ -36,7 +36,7 @@ _MEBIBYTE = 1024 * 1024
 _FILE = 128
 """Mebibytes of a full file of the journal."""
 _FREE, _MOST_FREE = 0.15, 4096 * _MEBIBYTE
-"""What journald leaves free of a disk: a share of it, and never more than so many bytes."""
+"""What journald leaves free of a disk by default: a share, and never more than so many bytes."""
 
 
 def kept(it: Facts) -> dict[str, str]:
@@ -45,6 +45,8 @@ def kept(it: Facts) -> dict[str, str]:
     return {
         "Storage": "persistent",
         "SystemMaxUse": f"{size}M",
+        "SystemKeepFree": f"{_free(it)}M",
+        "SystemMaxFileSize": f"{min(_FILE, size // 8)}M",
         "SystemMaxFiles": str(max(100, 2 * size // _FILE)),
         "MaxRetentionSec": "0",
     }
@@ -97,7 +99,7 @@ def room(it: Facts) -> str:
     whole, free = it.wires.disk(str(it.host.path(FOLDER)))
     if size * _MEBIBYTE > whole:
         return f"{where}: {size} MiB are more than the disk of /var/log has, {_mib(whole)} MiB"
-    possible = free + _used(it.host) - min(int(whole * _FREE), _MOST_FREE)
+    possible = free + _used(it.host) - _free(it) * _MEBIBYTE
     if size * _MEBIBYTE > possible:
         return (
             f"the journal may have {size} MiB ({where}), and has room for {max(0, _mib(possible))} "
@@ -110,6 +112,12 @@ def too_large(it: Facts) -> str:
     """Why no journal of this size fits at all; empty where one does."""
     why = room(it)
     return why if why.startswith(it.setup.family.where("journal_size")) else ""
+
+
+def _free(it: Facts) -> int:
+    """Mebibytes that journald leaves free of the disk."""
+    whole, _ = it.wires.disk(str(it.host.path(FOLDER)))
+    return _mib(min(int(whole * _FREE), _MOST_FREE))
 
 
 def _mib(size: int) -> int:

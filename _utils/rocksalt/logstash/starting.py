@@ -1,4 +1,6 @@
-"""Starts the shipper, and waits until it says that it runs with what is on the disk."""
+"""Starts the shipper and waits until it says that it runs with what is on the disk, and stops it
+where nobody receives any more.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,7 @@ from rocksalt.errors import Refused
 from rocksalt.host import Host
 from rocksalt.logstash import controls, shipper
 from rocksalt.logstash.facts import Facts, digest, read_json
-from rocksalt.transaction import systemctl
+from rocksalt.transaction import Transaction, systemctl
 
 PATIENCE = 15.0
 """Seconds in which the shipper has to say how it is; the same once more for a log server."""
@@ -41,6 +43,19 @@ def go_on(host: Host, it: Facts) -> bool:
         host.run("systemctl", "disable", "--quiet", "--now", logstash.SHIPPER_UNIT)
         raise
     return True
+
+
+def runs_on(it: Facts) -> bool:
+    """Whether a shipper runs, or will after the next boot, although nobody receives."""
+    state = it.shipper.get("ActiveState", "inactive")
+    runs = state not in ("inactive", "failed") or it.shipper.get("UnitFileState") == "enabled"
+    return runs and not it.setup.ships
+
+
+def stop(change: Transaction) -> None:
+    """Stops it for good."""
+    how = ("--quiet", "--now", logstash.SHIPPER_UNIT)
+    change.do("systemctl", "disable", *how, undo=("systemctl", "enable", *how))
 
 
 def _within(it: Facts, happened: Callable[[], bool]) -> bool:
