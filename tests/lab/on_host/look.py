@@ -42,7 +42,7 @@ def save() -> str:
     folders = " ".join(path for path in there if Path(path).is_dir())
     shell(
         f"tar --format=posix -cPf {SAVED} {' '.join(there)};"
-        f"rm -rf {FAIL2BAN}; cp -a /etc/fail2ban {FAIL2BAN}"
+        f"rm -rf {FAIL2BAN}; if test -e /etc/fail2ban; then cp -a /etc/fail2ban {FAIL2BAN}; fi"
     )
     new = " ".join({*KEPT} - {*there})
     return f"find {folders} -mindepth 1 -delete; rm -rf {new}; tar -xpPf {SAVED} --numeric-owner"
@@ -51,7 +51,10 @@ def save() -> str:
 def put_back(files: str) -> None:
     """Put the files and the services back."""
     compared = ["diff", "-rq", FAIL2BAN, "/etc/fail2ban"]
-    fail2ban_differs = subprocess.run(compared, capture_output=True, check=False).returncode
+    fail2ban_differs = (
+        Path(FAIL2BAN).exists()
+        and subprocess.run(compared, capture_output=True, check=False).returncode
+    )
     shell(files)
     shell(
         "systemctl daemon-reload; systemctl reset-failed; systemctl start rocksalt-drift.timer;"
