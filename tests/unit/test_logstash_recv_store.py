@@ -18,7 +18,7 @@ import pytest
 from logstash_received import DAY, NOW, Server, event
 
 from rocksalt.errors import Refused, RocksaltError
-from rocksalt.logstash.receiving import chain, conf, files, mend, store, units, writer
+from rocksalt.logstash.receiving import chain, conf, files, keep, mend, store, units, writer
 
 ZEROS = "0" * 64
 
@@ -312,6 +312,42 @@ def test_every_day_has_a_file(server):
     assert server.problems() == []
 
 
+@pytest.mark.parametrize(
+    ("days", "names"),
+    [
+        ((0, 1000, 0), {23: [1], 24: [2, 3]}),
+        ((0, 1000, 1001, 0, 1, 2), {23: [1], 24: [2], 25: [3, 4, 5, 6]}),
+        ((0, 1000, 1), {23: [1], 24: [2, 3]}),
+        ((0, 1000, 4), {23: [1], 27: [2, 3]}),
+        ((0, 1, -900, 1, 2), {23: [1], 24: [2, 3, 4], 25: [5]}),
+        ((0, 4, 1, 0), {23: [1], 24: [2, 3, 4]}),
+    ],
+)
+def test_a_wrong_clock_for_a_moment(server, days, names):
+    """Lines at so many days from the first: the files are those of right days again."""
+    kept = server.store()
+    for number in days:
+        server.time = NOW + number * DAY
+        kept.take("web1", event())
+    kept.sync()
+    found = {
+        int(path.name[8:10]): [json.loads(line)["n"] for line in path.read_bytes().splitlines()]
+        for path in files.days(server.path / "web1")
+    }
+    assert found == names
+    assert server.problems() == []
+
+
+def test_a_compressed_day_is_not_begun_again(server):
+    server.receive(1)
+    path = server.file()
+    path.with_name(f"{path.name}.gz").write_bytes(gzip.compress(path.read_bytes()))
+    path.unlink()
+    server.receive(1)
+    assert sorted(os.listdir(path.parent)) == ["2026-11-23.jsonl.gz", "2026-11-24.jsonl"]
+    assert server.problems() == []
+
+
 def test_a_file_that_was_removed_is_made_anew(server):
     kept = server.store()
     kept.take("web1", event(1))
@@ -438,6 +474,104 @@ def test_flags_and_duplicates_are_counted(server):
 def test_ids_are_forgotten():
     recent = store.Recent(2)
     assert [recent.seen(it) for it in "abacab"] == [False, False, True, False, False, False]
+
+
+# What becomes of old files.
+
+
+def four_days(server):
+    """A line and a head on each of four days."""
+    for _ in range(4):
+        server.receive(1)
+        server.heads()
+        server.time += DAY
+        server.witness_time += DAY
+    server.heads()
+
+
+def daily(server, found=None):
+    seen = server.evidence() if server.settings["witness"] else None
+    found = found or server.verify(seen)
+    return keep.daily(server.settings, server.signer, found, lambda: server.time, seen)
+
+
+def kept_days(server):
+    return [f"{path.name[8:10]}{path.suffix}" for path in files.days(server.path / "web1")]
+
+
+ALL = ["23.jsonl", "24.jsonl", "25.jsonl", "26.jsonl"]
+PACKED = ["23.gz", "24.gz", "25.gz", "26.jsonl"]
+
+
+@pytest.mark.parametrize(
+    ("days", "ahead", "is_witnessed", "left"),
+    [
+        (400, 0, True, PACKED),
+        (2, 0, True, ["25.gz", "26.jsonl"]),
+        (2, 900, True, ["25.gz", "26.jsonl"]),
+        (2, 900, False, ["24.gz", "25.jsonl", "26.jsonl"]),
+        (0, 900, True, []),
+    ],
+)
+def test_what_is_removed(server, days, ahead, is_witnessed, left):
+    """After the days of four lines; ``ahead`` is by how many days the clock is wrong."""
+    four_days(server)
+    server.settings["days"] = days
+    if not is_witnessed:
+        server.settings["witness"] = None
+    server.time += ahead * DAY
+    daily(server)
+    assert kept_days(server) == left
+
+
+@pytest.mark.parametrize("wrong", ["the witness", "the host"])
+def test_nothing_is_tidied_where_the_check_found_something(server, wrong):
+    four_days(server)
+    server.settings["days"] = 1
+    found = server.verify(server.evidence())
+    if wrong == "the witness":
+        found["problems"] = ["what was witnessed is not known: away"]
+    else:
+        found["hosts"]["web1"]["problems"] = ["line 1 was removed"]
+    daily(server, found)
+    assert kept_days(server) == ALL
+
+
+def test_what_the_witness_saw_late_is_kept_longer(server):
+    server.receive(1)
+    for _ in range(2):
+        server.time += DAY
+        server.witness_time += DAY
+    server.heads()
+    server.receive(1)
+    server.time += 2 * DAY
+    server.witness_time += 2 * DAY
+    server.heads()
+    server.settings["days"] = 3
+    assert not daily(server)["problems"]
+    assert kept_days(server) == ["23.gz", "25.jsonl"]
+    server.time += DAY
+    server.witness_time += DAY
+    server.heads()
+    daily(server)
+    assert kept_days(server) == ["25.jsonl"]
+
+
+def test_what_is_compressed_already(server):
+    """As a power cut leaves it; and another file, which stays."""
+    four_days(server)
+    path = server.file()
+    packed = path.with_name(f"{path.name}.gz")
+    packed.write_bytes(gzip.compress(path.read_bytes(), 1))
+    before = packed.read_bytes()
+    daily(server)
+    assert (kept_days(server), packed.read_bytes()) == (PACKED, before)
+    path.write_bytes(gzip.decompress(before))
+    packed.write_bytes(gzip.compress(b"another"))
+    found = daily(server)
+    sentence = f"{packed} is there and is another file: {path} stays as it is"
+    assert found["problems"] == [f"web1: old lines cannot be tidied up: {sentence}"]
+    assert gzip.decompress(packed.read_bytes()) == b"another"
 
 
 # What rsyslog talks to.

@@ -8,7 +8,10 @@ import datetime as dt
 import gzip
 import hashlib
 import os
-from collections.abc import Mapping
+import zlib
+from bisect import bisect_left
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -16,6 +19,7 @@ from rocksalt.backup.crypto import sshsig
 from rocksalt.errors import RocksaltError
 from rocksalt.host import synchronise
 from rocksalt.logstash.receiving import begins, chain, files
+from rocksalt.logstash.receiving.evidence import Evidence, Seen
 from rocksalt.logstash.receiving.store import Clock, now
 
 PLAIN = 2
@@ -24,31 +28,77 @@ _LEVEL = 6
 _BLOCK = 1 << 20
 
 
+Is = Callable[[chain.Head], bool]
+
+
 def daily(
-    settings: Mapping[str, Any], signer: sshsig.Signer, found: Mapping[str, Any], clock: Clock = now
-) -> dict[str, Any]:
-    """Tidies up the hosts in whose chain ``found`` (:func:`verify.check`) has no problem: where it
-    has one, all stays as it is, for whoever looks into it. The same outcome, with what went wrong.
+    settings: Mapping[str, Any], signer: sshsig.Signer, found: Mapping[str, Any],
+    clock: Clock = now, evidence: Evidence | None = None,
+) -> dict[str, Any]:  # fmt: skip
+    """Tidies up the hosts in whose chain ``found`` (:func:`verify.check`) has no problem, if there
+    is none of all hosts, such as a witness that could not be asked: else all stays as it is, for
+    whoever looks into it. ``evidence`` is what the witness has. The same outcome, with what went
+    wrong.
     """
     problems = list(found["problems"])
-    for host, it in found["hosts"].items():
-        if not it["problems"]:
-            try:
-                folder = Path(settings["path"], host)
-                tidy(folder, settings["days"], signer, clock().date())
-            except (OSError, RocksaltError) as error:
-                problems.append(f"{host}: old lines cannot be tidied up: {error}")
+    tidied = {} if problems else found["hosts"]
+    today = _today(found, clock)
+    for host in (host for host, it in tidied.items() if not it["problems"]):
+        is_old = partial(_is_due, settings, evidence, host, today)
+        try:
+            tidy(Path(settings["path"], host), settings["days"], signer, today, is_old)
+        except (OSError, RocksaltError) as error:
+            problems.append(f"{host}: old lines cannot be tidied up: {error}")
     return {**found, "problems": problems, "ok": found["ok"] and problems == found["problems"]}
 
 
-def tidy(folder: Path, days: int, signer: sshsig.Signer, today: dt.date) -> None:
-    """Removes and compresses what is old enough of the chain of a host."""
-    for path in files.days(folder):
+def tidy(folder: Path, days: int, signer: sshsig.Signer, today: dt.date, is_old: Is) -> None:
+    """Removes and compresses what is old enough of the chain of a host, by the names of its files
+    and, to be removed, by what ``is_old`` says of the last line. The newest file is never
+    compressed: the chain goes on from its end.
+    """
+    kept, removing = files.days(folder), True
+    for path in kept:
         age = (today - dt.date.fromisoformat(files.day(path))).days
-        if age > days:
+        removing = removing and age > days and _is_old(path, is_old)
+        if removing:
             _remove(path, signer)
-        elif age >= PLAIN and not path.name.endswith(".gz"):
+        elif age >= PLAIN and path != kept[-1] and not path.name.endswith(".gz"):
             _compress(path)
+
+
+def _is_old(path: Path, is_old: Is) -> bool:
+    line = files.last(path)
+    return line is None or is_old(line.head)
+
+
+def _is_due(
+    settings: Mapping[str, Any], evidence: Evidence | None, host: str, today: dt.date,
+    head: chain.Head,
+) -> bool:  # fmt: skip
+    """Whether a line was received, and where there is a witness seen by it, long enough ago."""
+    if (today - _date(head.received)).days <= settings["days"]:
+        return False
+    if not settings.get("witness"):
+        return True
+    seen = evidence.hosts.get(host, Seen()) if evidence else Seen()
+    index = bisect_left(seen.numbers, head.n)
+    if evidence is None or index == len(seen.numbers):
+        return False
+    return (today - _date(evidence.time(seen, index))).days >= int(settings["days"])
+
+
+def _today(found: Mapping[str, Any], clock: Clock) -> dt.date:
+    """The day by the clock, but not one that neither the witness nor any line has seen: a clock
+    that goes wrong for a moment removes nothing.
+    """
+    there = found["witness"]
+    times = [there["until"]] if there else [it["last"] for it in found["hosts"].values()]
+    return min([clock().date(), *([_date(max(filter(None, times)))] if any(times) else [])])
+
+
+def _date(time: str) -> dt.date:
+    return dt.date.fromisoformat(time[:10])
 
 
 def _remove(path: Path, signer: sshsig.Signer) -> None:
@@ -62,12 +112,16 @@ def _remove(path: Path, signer: sshsig.Signer) -> None:
             path.parent.name, head.n, head.hash, head.received, start.n, start.hash
         )
         begins.write(path.parent, here, signer)
-    path.unlink()
-    synchronise(path.parent)
+    _unlink(path)
 
 
 def _compress(path: Path) -> None:
     packed = path.with_name(f"{path.name}.gz")
+    if os.path.lexists(packed):
+        if not _is_same(path, packed):
+            raise RocksaltError(f"{packed} is there and is another file: {path} stays as it is")
+        _unlink(path)
+        return
     new = packed.with_name(f".{packed.name}.new")
     new.unlink(missing_ok=True)
     descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o640)
@@ -79,15 +133,25 @@ def _compress(path: Path) -> None:
                 file.write(data)
         target.flush()
         os.fsync(target.fileno())
-    with files.opened(path) as source, gzip.open(new) as file:
-        same = _digest(source) == _digest(file)  # type: ignore[arg-type]
-    if not same:
+    if not _is_same(path, new):
         new.unlink()
         raise RocksaltError(f"{path} is not the same after it was compressed: it stays as it is")
     os.replace(new, packed)
     synchronise(path.parent)
+    _unlink(path)
+
+
+def _unlink(path: Path) -> None:
     path.unlink()
     synchronise(path.parent)
+
+
+def _is_same(path: Path, packed: Path) -> bool:
+    try:
+        with files.opened(path) as source, gzip.open(packed) as file:
+            return _digest(source) == _digest(file)  # type: ignore[arg-type]
+    except (OSError, EOFError, zlib.error):
+        return False
 
 
 def _digest(file: BinaryIO) -> bytes:

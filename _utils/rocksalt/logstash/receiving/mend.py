@@ -5,6 +5,7 @@ the folder ``torn`` of its host. Nothing else ever changes what is written.
 from __future__ import annotations
 
 import contextlib
+import datetime as dt
 import errno
 import hashlib
 import os
@@ -55,6 +56,28 @@ def appending(path: Path) -> int:
     file = os.open(path, flags, 0o640)
     synchronise(path.parent)
     return file
+
+
+def bring_back(folder: Path, day: str) -> str:
+    """Gives files of days to come, which a wrong clock left, names from ``day`` on, in their order;
+    the day of the newest, empty for none. Where all are of days to come, the clock may be wrong
+    now.
+    """
+    found = files.days(folder)
+    days = [files.day(path) for path in found]
+    last = after(day)
+    if any(it <= last for it in days):
+        for index, path in enumerate(found):
+            new = max(day, after(days[index - 1])) if index else day
+            if last < days[index] > new and len(list(folder.glob(f"{days[index]}.jsonl*"))) == 1:
+                os.rename(path, path.with_name(path.name.replace(days[index], new)))
+                days[index] = new
+    return days[-1] if days else ""
+
+
+def after(day: str) -> str:
+    """The next day."""
+    return (dt.date.fromisoformat(day) + dt.timedelta(days=1)).isoformat()
 
 
 def sync(path: Path) -> None:

@@ -68,7 +68,8 @@ class Chain:
         self.host = host
         self.folder = top / host
         self._file = -1
-        self._day = ""
+        self._asked = ""
+        """The day for which that is open."""
         self._left: list[int] = []
         mend.make(self.folder)
         aside = mend.mend(self.folder, known.get("synced", 0))
@@ -78,7 +79,6 @@ class Chain:
             self.head = max(self.head, before, key=lambda it: it.n)
         if found := files.days(self.folder):
             mend.sync(found[-1])
-            self._day = files.day(found[-1])
         self.synced = self.head.n
 
     def handed(self) -> tuple[list[int], list[int]]:
@@ -101,14 +101,20 @@ class Chain:
 
     def _turn(self, day: str) -> None:
         """Opens the file of a day. A clock that goes back does not bring back an earlier one: the
-        order of the files is that of the chain. What was written to the file of before is on the
-        disk first, so that a power cut cannot take its end and leave the next one.
+        order of the files is that of the chain, and one that was compressed is not begun again.
+        What was written to the file of before is on the disk first, so that a power cut cannot take
+        its end and leave the next one.
         """
-        day = max(day, self._day)
-        if self._file >= 0 and day == self._day:
+        if self._file >= 0 and day == self._asked:
             return
-        self._leave()
-        self._file, self._day = mend.appending(self.folder / f"{day}.jsonl"), day
+        newest = mend.bring_back(self.folder, day)
+        found = max(day, newest)
+        while os.path.lexists(self.folder / f"{found}.jsonl.gz"):
+            found = mend.after(found)
+        if self._file < 0 or found != newest:
+            self._leave()
+            self._file = mend.appending(self.folder / f"{found}.jsonl")
+        self._asked = day
 
     def _present(self) -> int:
         """The size of the file. One that somebody removed is made anew: what went into it would be
@@ -118,7 +124,7 @@ class Chain:
         if found.st_nlink:
             return found.st_size
         self._leave()
-        self._turn(self._day)
+        self._turn(self._asked)
         return os.fstat(self._file).st_size
 
     def _leave(self) -> None:
