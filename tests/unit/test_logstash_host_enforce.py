@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import time
+
 import logstash_hosts
 import pytest
 from logstash_hosts import GIB, PID, stamp
@@ -20,6 +23,7 @@ STOP = ("systemctl", "disable", "--quiet", "--now", logstash.SHIPPER_UNIT)
 RESTART_JOURNAL = ("systemctl", "restart", journald.UNIT)
 HOST_IDS = ["LOG-002", "LOG-003", "LOG-004", "LOG-012", "LOG-013", "LOG-015"]
 NEW = {"mark": "new", "acknowledged": stamp()}
+LATER = "/etc/systemd/journald.conf.d/zzz.conf"
 FILES = [*shipper.ACCESS, journald.DROP_IN]
 
 
@@ -354,9 +358,29 @@ def test_a_journald_that_does_not_work(host, run, command, answer, sentence):
     assert contents(host) == before
 
 
-# What others wrote --------------------------------------------------------------------------------
+@pytest.mark.parametrize("path", [logstash.SHIPPER, shipper.UNIT_PATH, LATER])
+def test_files_of_a_clock_that_was_ahead(shipped, host, net, run, path):
+    """What is started on them is newer than they are, and not started anew each time."""
+    ahead = time.time() + 3600
+    host.put(LATER, "[Journal]\n")
+    os.utime(host.path(path), (ahead, ahead))
+    control = "LOG-012" if path == LATER else "LOG-004"
+    assert control in different(shipped, host, net)
+    run(control)
+    assert control not in different(shipped, host, net)
+    old = host.attributes(path).changed - 60
+    os.utime(host.path(path), (old, old))
+    run(control)
+    assert host.path(path).stat().st_mtime == pytest.approx(old, abs=1e-3)
 
-LATER = "/etc/systemd/journald.conf.d/zzz.conf"
+
+def different(shipped, host, net):
+    it = logstash_hosts.comparison(shipped, host, net)
+    want, seen = it.expected(), it.seen()
+    return {i for i in HOST_IDS if want[i] != seen[i].actual}
+
+
+# What others wrote --------------------------------------------------------------------------------
 
 
 def test_a_file_that_wins_is_put_aside(host, run):

@@ -12,7 +12,7 @@ from rocksalt.errors import Refused
 from rocksalt.findings import Seen, some
 from rocksalt.host import Host, unit_properties
 from rocksalt.logstash import controls
-from rocksalt.logstash.facts import Checks, Facts
+from rocksalt.logstash.facts import Checks, Facts, renew
 from rocksalt.transaction import ASIDE, Transaction, systemctl
 
 UNIT = "systemd-journald.service"
@@ -273,6 +273,7 @@ def take_effect(host: Host) -> None:
     """Has journald start on its files; it keeps the sockets of services meanwhile. Raises
     :class:`Refused` where it does not keep the journal on disk then.
     """
+    renew(host, _files(host))
     systemctl(host, "restart", UNIT)
     ran = host.run("journalctl", "--flush")
     if ran.status:

@@ -10,7 +10,7 @@ from rocksalt import logstash, systemd
 from rocksalt.errors import Refused
 from rocksalt.host import Host
 from rocksalt.logstash import controls, shipper
-from rocksalt.logstash.facts import Facts, digest, read_json
+from rocksalt.logstash.facts import Facts, digest, read_json, renew
 from rocksalt.transaction import Transaction, systemctl
 
 PATIENCE = 15.0
@@ -22,6 +22,7 @@ def start(host: Host, it: Facts) -> None:
     """Starts it anew on its files; :class:`Refused` where it does not come up. That it finds a log
     server is waited for, but is no condition.
     """
+    renew(host, (logstash.SHIPPER, shipper.UNIT_PATH))
     host.run("systemctl", "reset-failed", logstash.SHIPPER_UNIT)
     systemctl(host, "enable", "--quiet", logstash.SHIPPER_UNIT)
     ran = host.run("systemctl", "restart", logstash.SHIPPER_UNIT, timeout=LONGEST)
