@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 import os
+import shutil
 import subprocess
 
 import pytest
@@ -149,6 +150,46 @@ def test_a_server_that_was_put_back_says_so(server):
     assert server.status()["error"] == error
     server.receive(1)
     assert server.heads() == f"the witness has another entry 3 than {server.path / '.heads'}"
+
+
+@pytest.mark.parametrize("away", [False, True])
+@pytest.mark.parametrize("first", [0, 2])
+def test_entries_of_a_wrong_clock_are_made_anew(server, first, away):
+    """The clock is years ahead for two runs; the witness is away for one before and takes that."""
+    server.receive(1)
+    server.receive(1, "web2")
+    for _ in range(first):
+        server.heads()
+    server.away = away
+    server.heads()
+    right, server.time = server.time, server.time + 1500 * DAY
+    for _ in range(2):
+        server.receive(1)
+        server.heads()
+    server.away = False
+    assert "in the future: set the clocks right" in server.heads()
+    server.time = right + MINUTE
+    server.witness_time += MINUTE
+    assert server.heads() == ""
+    own, there = entries(server.path / ".heads"), entries(server.witnessed)
+    assert own == there
+    assert [it["time"] for it in own] == [TIME] * (first + 1) + ["2026-11-23T04:21:00Z"]
+    assert {host: head[0] for host, head in own[-1]["heads"].items()} == {"web1": 3, "web2": 1}
+    assert sorted(path.name for path in server.path.glob(".heads/2*")) == ["2026-11.jsonl"]
+    assert server.heads() == ""
+    assert server.problems(server.evidence()) == []
+
+
+def test_a_witness_whose_folder_was_moved_aside_begins_anew(server):
+    server.receive(1)
+    server.heads()
+    server.heads()
+    shutil.rmtree(server.path / ".heads")
+    assert "move the folder of this host on the witness aside to begin anew" in server.heads()
+    server.witnessed.rename(server.folder / "aside")
+    assert server.heads() == ""
+    assert [it["sequence"] for it in entries(server.witnessed)] == [1, 2]
+    assert server.problems(server.evidence()) == []
 
 
 def test_an_account_of_another_witness(server):

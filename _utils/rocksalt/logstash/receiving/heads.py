@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 import os
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +14,13 @@ from rocksalt.backup import names
 from rocksalt.backup.crypto import sshsig
 from rocksalt.backup.manifest import canonical
 from rocksalt.errors import RocksaltError
+from rocksalt.host import synchronise
 from rocksalt.logstash.receiving import files, ledger, mend
 from rocksalt.logstash.receiving.remote import Away, Denied, Witness
 from rocksalt.logstash.receiving.store import Clock, now
 
 Connect = Callable[[], Witness]
+Add = Callable[[ledger.Ledger], Mapping[str, str]]
 
 
 def synced(path: Path) -> tuple[dict[str, tuple[int, str]], dict[str, str]]:
@@ -54,8 +58,9 @@ def run(
     lock = files.locked(folder)
     try:
         book = ledger.Ledger(folder)
-        failed = _add(book, settings, signer, clock)
-        error = _send(book, status, connect, failed)
+        add = partial(_add, settings=settings, signer=signer, clock=clock)
+        failed = add(book)
+        error = _send(book, status, connect, failed, lambda seq: _renewed(book, seq, add, clock()))
         return error or "; ".join(f"{host} is not witnessed: {why}" for host, why in failed.items())
     finally:
         os.close(lock)
@@ -74,8 +79,49 @@ def _add(
     return failed
 
 
+def _renewed(book: ledger.Ledger, sequence: int, add: Add, time: dt.datetime) -> ledger.Ledger:
+    """Puts one entry of now in the place of those after ``sequence``, the last one of the witness,
+    from the first that is of a time to come on: a wrong clock made them, and no witness takes them.
+    """
+    for number, line in book.records(sequence):
+        entry = ledger.read(json.loads(line)["entry"].encode())
+        if names.parsed(entry.time) > time:
+            book = _cut(book, number - 1)
+            add(book)
+            break
+    return book
+
+
+def _cut(book: ledger.Ledger, keep: int) -> ledger.Ledger:
+    """Without the entries after one. How far chains were then is not looked up: the next entry says
+    it of all.
+    """
+    last = book.record(keep) if keep else {}
+    own = ledger.read(last["entry"].encode()).digest if last else ""
+    state = {"sequence": keep, "digest": own, "last": last, "heads": {}}
+    # The state first: with it, what is left of the others is read again, and cut again.
+    files.replace(book.folder / ledger.STATE, canonical(state))
+    for path in sorted(book.folder.glob("*.jsonl"), reverse=True):
+        size = 0
+        with files.opened(path) as file:
+            for line in file:
+                if ledger.read(json.loads(line)["entry"].encode()).sequence > keep:
+                    break
+                size += len(line)
+        if not size:
+            path.unlink()
+        elif size < path.stat().st_size:
+            os.truncate(path, size)
+            mend.sync(path)
+        if size:
+            break
+    synchronise(book.folder)
+    return ledger.Ledger(book.folder)
+
+
 def _send(
-    book: ledger.Ledger, status: Path, connect: Connect, failed: Mapping[str, str]
+    book: ledger.Ledger, status: Path, connect: Connect, failed: Mapping[str, str],
+    renewed: Callable[[int], ledger.Ledger],
 ) -> str:  # fmt: skip
     until, error = _known(status).get("witnessed_until"), ""
     try:
@@ -83,6 +129,7 @@ def _send(
         try:
             sequence, digest = there.head()
             _compare(book, sequence, digest)
+            book = renewed(sequence)
             for _, line in book.records(sequence):
                 record = json.loads(line)
                 there.put(record)
@@ -103,7 +150,8 @@ def _compare(book: ledger.Ledger, sequence: int, digest: str) -> None:
     if sequence > book.sequence:
         raise Denied(
             f"the witness has entry {sequence}, and this host only {book.sequence}: it was "
-            f"put back to an earlier state, or {book.folder} was changed"
+            f"put back to an earlier state, or {book.folder} was changed; if its disk was lost, "
+            f"move the folder of this host on the witness aside to begin anew"
         )
     own = book.record(sequence).get("entry", "") if sequence else ""
     if sequence and ledger.read(own.encode()).digest != digest:
