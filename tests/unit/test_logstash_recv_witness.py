@@ -7,13 +7,14 @@ import json
 import os
 import shutil
 import subprocess
+import time
 
 import pytest
 from logstash_received import DAY, NOW, Server
 
 from rocksalt.backup.crypto import sshsig
-from rocksalt.errors import RocksaltError
-from rocksalt.logstash.receiving import evidence, files, ledger, remote, witness
+from rocksalt.errors import Refused, RocksaltError
+from rocksalt.logstash.receiving import allowance, evidence, files, ledger, remote, witness
 
 TIME = "2026-11-23T04:20:00Z"
 MINUTE = dt.timedelta(minutes=1)
@@ -312,6 +313,66 @@ def test_what_the_log_server_did_not_sign_is_refused(witnessed, tmp_path, what):
         put(witnessed, record)
     assert len(entries(witnessed.witnessed)) == 2
     assert len(refused(witnessed)) == 1
+
+
+def many(count, start=0):
+    return {"heads": {f"h{start + n}": (1, "5" * 64) for n in range(count)}}
+
+
+def test_the_number_of_hosts_is_bounded(witnessed, monkeypatch):
+    monkeypatch.setattr(witness, "HOSTS", 10)
+    put(witnessed, entry(witnessed, **many(9)))
+    words = "entry 4 has more than 10 hosts, with those of before"
+    with pytest.raises(remote.Denied, match=words):
+        put(witnessed, entry(witnessed, **many(1, 9)))
+    put(witnessed, entry(witnessed, **many(1, 8)))
+
+
+def test_the_number_of_entries_is_bounded(server, monkeypatch):
+    """A backlog of five at once, then one in 20 s, and what was not used later."""
+    monkeypatch.setattr(allowance, "BACKLOG", 5)
+    taken = []
+    for seconds in [0] * 7 + [19, 20, 21, 39, 40, 41] + [400] * 7 + [0, 19, 401]:
+        server.witness_time = NOW + dt.timedelta(seconds=seconds)
+        record = entry(server, heads={})
+        try:
+            put(server, record)
+        except remote.Denied as error:
+            assert str(error) == "the witness w: too many entries: one in 20 s, or 5 after a pause"
+        else:
+            put(server, record)
+            taken.append(seconds)
+    assert taken == [0] * 5 + [20, 40] + [400] * 5
+    assert not (server.witnessed / "refused.jsonl").exists()
+
+
+def test_bytes_a_month_are_bounded(server, monkeypatch):
+    monkeypatch.setattr(allowance, "MONTHLY", 2000)
+    for _ in range(2):
+        put(server, entry(server, heads={}))
+    with pytest.raises(remote.Denied, match="MiB of entries in 2026-11: 0 MiB a month are kept"):
+        put(server, entry(server, heads={}))
+    server.witness_time += 10 * DAY
+    put(server, entry(server, heads={}))
+    assert json.loads((server.witnessed / "taken.json").read_bytes())["month"] == "2026-12"
+
+
+def test_what_was_taken_is_damaged(witnessed):
+    """It is made anew, and leaves no room for many."""
+    (witnessed.witnessed / "taken.json").write_bytes(b"{")
+    put(witnessed, entry(witnessed, heads={}))
+    with pytest.raises(remote.Denied, match="too many entries"):
+        put(witnessed, entry(witnessed, heads={}))
+
+
+def test_a_session_does_not_wait_for_ever(witnessed, monkeypatch):
+    monkeypatch.setattr(allowance, "PATIENCE", 0.01)
+    monkeypatch.setattr(time, "sleep", lambda _: None)
+    lock = files.locked(witnessed.witnessed)
+    with pytest.raises(Refused, match="busy: another session of logs1 has not ended for 0 s"):
+        allowance.locked(witnessed.witnessed)
+    os.close(lock)
+    os.close(allowance.locked(witnessed.witnessed))
 
 
 def test_the_same_entry_twice_is_one(witnessed):

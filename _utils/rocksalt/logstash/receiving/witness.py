@@ -8,8 +8,10 @@ The log server speaks first; every line of it is answered by one line (``backup.
     {"op": "entries", "since"}              {"ok", "size", "more"}, then so many bytes of records
 
 An entry is taken if the log server's key signed it, it is the next one and continues the last, no
-chain went back or was written anew, and it is not from the future. The receipt has the hash of the
-entry, the time by this host's clock, and the hash of the receipt before.
+chain went back or was written anew, it is not from the future, and not one too many. The receipt
+has the hash of the entry, the time by this host's clock, and the hash of the receipt before.
+
+A log server that lost its entries begins anew once the folder of its client was moved aside.
 """
 
 from __future__ import annotations
@@ -29,7 +31,7 @@ from rocksalt.backup.manifest import canonical, digest
 from rocksalt.backup.vaults.wire import Broken, Wire
 from rocksalt.errors import Refused, RocksaltError
 from rocksalt.logstash import TOP
-from rocksalt.logstash.receiving import files, ledger
+from rocksalt.logstash.receiving import allowance, files, ledger
 from rocksalt.logstash.receiving.store import Clock, now
 
 Line = Mapping[str, Any]
@@ -38,6 +40,8 @@ IDLE = 120.0
 LARGEST = 1 << 22
 """Bytes that an entry may have: tens of thousands of hosts."""
 AHEAD = dt.timedelta(minutes=5)
+HOSTS = 10_000
+"""Hosts that a log server may have."""
 _PIECE = 1 << 20
 _REFUSED = "refused.jsonl"
 _REFUSED_MOST = 1 << 20
@@ -81,7 +85,7 @@ class Desk:
         self._trusted = settings["clients"][client]["signer"]
         self._folder = Path(settings["path"], client)
         self._folder.mkdir(0o750, exist_ok=True)
-        self._lock = files.locked(self._folder)
+        self._lock = allowance.locked(self._folder)
         self._ledger = ledger.Ledger(self._folder)
 
     def close(self) -> None:
@@ -117,7 +121,7 @@ class Desk:
         except Refused as error:
             self._note(text, str(error))
             raise
-        record = known or self._signed(text, signature)
+        record = known or self._new(text, signature)
         own = {key: record[key] for key in ("receipt", "countersignature")}
         return {"ok": True, **own}, b""
 
@@ -139,6 +143,8 @@ class Desk:
             raise Refused(f"{number} does not continue entry {here.sequence}")
         if names.parsed(entry.time) > self._clock() + AHEAD:
             raise Refused(f"{number} is of {entry.time}, in the future: set the clocks right (NTP)")
+        if len(here.heads.keys() | entry.heads.keys()) > HOSTS:
+            raise Refused(f"{number} has more than {HOSTS} hosts, with those of before")
         for host, (n, own) in sorted(entry.heads.items()):
             before, seen = here.heads.get(host, (0, ""))
             if n < before:
@@ -146,6 +152,14 @@ class Desk:
             if n == before and own != seen:
                 raise Refused(f"{number} has another hash for line {n} of {host} than witnessed")
         return {}
+
+    def _new(self, text: str, signature: str) -> dict[str, str]:
+        """The record of an entry that is taken, if it is not one too many."""
+        taken = allowance.Taken(self._folder, self._clock())
+        taken.judge()
+        record = self._signed(text, signature)
+        taken.add(sum(map(len, record.values())))
+        return record
 
     def _signed(self, text: str, signature: str) -> dict[str, str]:
         entry, before = ledger.read(text.encode()), self._ledger.last.get("receipt", "")
