@@ -347,7 +347,7 @@ def test_the_number_of_entries_is_bounded(server, monkeypatch):
 
 
 def test_bytes_a_month_are_bounded(server, monkeypatch):
-    monkeypatch.setattr(allowance, "MONTHLY", 2000)
+    monkeypatch.setattr(allowance, "MONTHLY", 1500)
     for _ in range(2):
         put(server, entry(server, heads={}))
     with pytest.raises(remote.Denied, match="MiB of entries in 2026-11: 0 MiB a month are kept"):
