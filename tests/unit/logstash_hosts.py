@@ -27,6 +27,15 @@ SHOW_ALL = "systemctl show *.service"
 CAT = f"systemd-analyze cat-config {journald.NAME}"
 STOCK = "# /etc/systemd/journald.conf\n# A comment with a = sign.\n\n[Journal]\n#Storage=auto\n"
 MARK = "0123456789abcdef"
+FOLLOWED = tuple(
+    f"/var/log/{name}"
+    for name in (
+        *("dpkg.log", "apt/term.log", "salt/minion", "audit/audit.log", "cloud-init-output.log"),
+        "unattended-upgrades/unattended-upgrades.log",
+    )
+)
+"""Files that are shipped where they are there."""
+SOURCE = {"dataset": "x", "offset": 7, "size": 7, "waiting": 0}
 GIB = 1024**3
 
 
@@ -112,6 +121,7 @@ def said(host: Any, **other: Any) -> None:
         **{"waiting": 0, "oldest_waiting": None, "full_since": None},
         "probe": {"mark": MARK, "acknowledged": stamp(100)},
         "marks": {MARK: stamp(100)},
+        "sources": {"journal": {"waiting": 0}, **dict.fromkeys(FOLLOWED, SOURCE)},
         **other,
     }
     host.put(logstash.STATUS, json.dumps(status), 0o640)

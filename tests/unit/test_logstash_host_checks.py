@@ -552,6 +552,8 @@ def test_logs_that_are_named(shipped, host, net):
     for name in ("a/x.log", "b/x.log", "c/x.log"):
         host.put(f"/var/log/{name}", "a line\n")
     pillar = {"files": {"/var/log/a/*.log": "a"}, "ignore": ["/var/log/b/x.*", "/var/*/x.log"]}
+    followed = (*logstash_hosts.FOLLOWED, "/var/log/a/x.log")
+    logstash_hosts.said(host, sources=dict.fromkeys(followed, logstash_hosts.SOURCE))
     it = logstash_hosts.comparison(shipped, host, net, logstash=pillar)
     assert it.seen()["LOG-011"].actual == ["/var/log/c/x.log"]
 
@@ -583,6 +585,70 @@ def test_received_logs_in_another_folder(shipped, host, net):
     receiver = {"receiver": {"path": "/var/log/others"}}
     it = logstash_hosts.comparison(shipped, host, net, logstash=receiver)
     assert it.seen()["LOG-011"].actual == []
+
+
+APP = "/var/log/app/x.log"
+NOT = f"the shipper does not follow {APP}: "
+
+
+@pytest.fixture
+def follows(shipped, host, net):
+    """What LOG-011 says where a file is to be shipped and the status has so much of it."""
+
+    def call(state=None, **status):
+        pillar = {"files": {"/var/log/app/*.log": "app"}, "ignore": ["/var/log/app/y*"]}
+        known = {**dict.fromkeys(logstash_hosts.FOLLOWED, logstash_hosts.SOURCE)}
+        known |= {APP: state} if state else {}
+        logstash_hosts.said(host, sources=known, **status)
+        it = logstash_hosts.comparison(shipped, host, net, logstash=pillar)
+        seen = it.seen()["LOG-011"]
+        assert bool(seen.actual) is bool(seen.reason)
+        return seen.reason
+
+    host.put(APP, "a line\n")
+    return call
+
+
+@pytest.mark.parametrize(
+    ("state", "sentence"),
+    [
+        (logstash_hosts.SOURCE, ""),
+        (None, f"{NOT}{logstash.STATUS} does not name it"),
+        ({"refused": "it is a link"}, f"{NOT}it is a link"),
+        ({**logstash_hosts.SOURCE, "error": "Input/output error"}, f"{NOT}Input/output error"),
+    ],
+)
+def test_what_the_shipper_says_of_a_file(follows, state, sentence):
+    assert follows(state) == sentence
+
+
+def test_a_file_that_is_ignored_is_not_followed(host, follows):
+    host.put("/var/log/app/y.log", "a line\n")
+    host.path("/var/log/app/dir.log").mkdir()
+    host.path("/var/log/app/dangling.log").symlink_to(host.path("/nowhere"))
+    assert follows(logstash_hosts.SOURCE) == ""
+
+
+def test_a_file_of_somebody_else(host, follows):
+    host.owners[APP] = "ann"
+    assert follows() == f"{NOT}it is ann's, in a folder that is root's"
+    host.owners["/var/log/app"] = "ann"
+    assert follows() == f"{NOT}{logstash.STATUS} does not name it"
+
+
+def test_a_link_to_a_file(host, follows):
+    """A second name of a file that is followed is none of its own."""
+    host.put("/srv/x", "a line\n")
+    for path, to in (("/var/log/app/link.log", "/srv/x"), ("/var/log/app/now.log", APP)):
+        host.path(path).symlink_to(host.path(to))
+    link = "the shipper does not follow /var/log/app/link.log: it is a link"
+    assert follows(logstash_hosts.SOURCE) == link
+
+
+def test_a_shipper_without_a_log_server_looks_for_no_file(host, follows):
+    assert follows(server=None) == ""
+    logstash_hosts.unit(host, ActiveState="failed")
+    assert follows() == ""
 
 
 # The journal --------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from rocksalt import logstash
-from rocksalt.findings import Seen
+from rocksalt.findings import Seen, some
 from rocksalt.logstash.facts import Facts
 from rocksalt.logstash.shipping import datasets
 
@@ -53,14 +53,55 @@ def shipped(settings: Mapping[str, Any]) -> dict[str, str]:
 
 
 def seen(it: Facts) -> Seen:
-    """Logs that stay on the host although nobody said so."""
-    found = list(left_behind(it))
-    if not found:
-        return Seen([])
-    where = it.setup.family.where
-    names = f"{', '.join(found[:4])}{' and others' if len(found) > 4 else ''}"
-    why = f"nobody ships {names}: name them in {where('files')}, or in {where('ignore')}"
-    return Seen(found, why)
+    """Logs that stay on the host: nobody named them, or the shipper does not follow them."""
+    left, lost = list(left_behind(it)), dict(not_followed(it))
+    why = []
+    if left:
+        where = it.setup.family.where
+        names = f"{', '.join(left[:4])}{' and others' if len(left) > 4 else ''}"
+        why = [f"nobody ships {names}: name them in {where('files')}, or in {where('ignore')}"]
+    why += [f"the shipper does not follow {path}: {reason}" for path, reason in lost.items()]
+    return Seen([*left, *lost], some(why))
+
+
+def not_followed(it: Facts) -> Iterator[tuple[str, str]]:
+    """Files that are to be shipped and that a shipper with a log server leaves, and why."""
+    said = it.status or {}
+    if not it.runs or not said.get("server"):
+        return
+    known = said.get("sources") or {}
+    followed = {path for path in known if not _refused(known, path)}
+    same = {_file(it, path) for path in followed}
+    settings = it.setup.settings
+    for path in sorted({path for pattern in shipped(settings) for path in it.host.glob(pattern)}):
+        file = _file(it, path)
+        if file and file not in same and not covered(path, settings["ignore"]):
+            yield path, _refused(known, path) or _unfit(it, path)
+
+
+def _file(it: Facts, path: str) -> tuple[int, int] | None:
+    """What tells a regular file from others, whatever its names are; None where it is none."""
+    with contextlib.suppress(OSError):
+        found = it.host.path(path).stat()
+        return (found.st_dev, found.st_ino) if stat.S_ISREG(found.st_mode) else None
+    return None
+
+
+def _refused(known: Mapping[str, Any], path: str) -> str:
+    """Why the shipper says that it does not follow a file; empty where it does."""
+    said = known.get(path) or {}
+    return str(said.get("refused") or said.get("error") or "")
+
+
+def _unfit(it: Facts, path: str) -> str:
+    """What keeps a shipper from a file of which it says nothing."""
+    if it.host.path(path).is_symlink():
+        return "it is a link"
+    own = it.host.attributes(path)
+    folder = it.host.attributes(path.rpartition("/")[0])
+    if own and folder and own.owner not in ("root", folder.owner):
+        return f"it is {own.owner}'s, in a folder that is {folder.owner}'s"
+    return f"{logstash.STATUS} does not name it"
 
 
 def left_behind(it: Facts) -> Iterator[str]:
