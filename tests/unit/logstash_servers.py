@@ -9,13 +9,13 @@ import time
 from functools import cache
 from typing import Any
 
-from logstash_hosts import NOW, PYTHON, stamp
+from logstash_hosts import GIB, NOW, PYTHON, stamp
 
 from rocksalt import findings, logstash, settings
 from rocksalt.accounts import daemon
 from rocksalt.backup.crypto import sshsig
 from rocksalt.host import Host
-from rocksalt.logstash import certified, checks, knocking, received, roles, server, witness
+from rocksalt.logstash import certified, checks, facts, knocking, roles, server, told, witness
 from rocksalt.logstash.receiving import ledger
 from rocksalt.logstash.receiving.witness import Desk
 from rocksalt.pki import authority, certificates
@@ -85,6 +85,8 @@ root:x:0:0:root:/root:/bin/bash
 """
 GROUP = f"root:x:0:\n{USER}:x:990:\n{WITNESS}:x:991:\n"
 SHADOW = f"root:!:20000::::::\n{USER}:!:20000::::::\n{WITNESS}:!:20000::::::\n"
+SPACE = [100 * GIB, 50 * GIB]
+"""The size of the disk, and what is free."""
 SOCKET = (
     "tcp LISTEN 0 5 {address}:{port} 0.0.0.0:* "
     'users:(("rsyslogd",pid=800,fd={port})) ino:1 sk:1 <->\n'
@@ -97,7 +99,9 @@ def comparison(
 ) -> checks.Logstash:
     """``logstash={...}`` and other parts of a pillar are laid on that of the good host."""
     baseline = settings.resolve(shipped, settings.merge(own, more), {}, minion)
-    return checks.Logstash(baseline, minion, host, NOW, PYTHON)
+    size, free = SPACE
+    wires = facts.Wires(disk=lambda path: (size, free))
+    return checks.Logstash(baseline, minion, host, NOW, PYTHON, wires)
 
 
 def differing(it: checks.Logstash, ids: Any) -> dict[str, str]:
@@ -187,11 +191,13 @@ def good(shipped: Any, host: Any) -> None:
     units(host)
     listens(host, (ADDRESS, 2601), (ADDRESS, 2602))
     hosts = {name: host_status() for name in ("logs1", "web1")}
-    said(host, received.STATUS, time=stamp(), hosts=hosts, torn=[])
-    said(host, received.HEADS, witnessed_until=stamp(30), unwitnessed_since=None, error="")
-    said(host, received.VERIFIED, time=stamp(3600), ok=True, hosts={}, problems=[])
-    for path in ("web1/2026-11-23.jsonl", ".heads/state.json"):
-        host.put(f"{logstash.RECEIVED}/{path}", "{}\n", 0o640, USER)
+    said(host, told.STATUS, time=stamp(), hosts=hosts, torn=[])
+    said(host, told.HEADS, witnessed_until=stamp(30), unwitnessed_since=None, error="", failed={})
+    found = {"web1": {"problems": []}}
+    said(host, told.VERIFIED, time=stamp(3600), ok=True, hosts=found, problems=[])
+    heads = {"heads": {name: [9, "00"] for name in hosts}}
+    for path in ("web1/2026-11-20.jsonl.gz", "web1/2026-11-23.jsonl", ".heads/state.json"):
+        host.put(f"{logstash.RECEIVED}/{path}", json.dumps(heads), 0o640, USER)
         folder = f"{logstash.RECEIVED}/{path.partition('/')[0]}"
         host.path(folder).chmod(0o750)
         host.owners[folder] = USER

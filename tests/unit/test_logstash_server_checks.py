@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime as dt
+import os
 
 import logstash_servers as servers
 import pytest
-from logstash_hosts import stamp
+from logstash_hosts import NOW, stamp
 from logstash_servers import ADDRESS, NAME, USER
 
 from rocksalt import logstash
-from rocksalt.logstash import knocking, received, server
+from rocksalt.logstash import checks, knocking, received, server, told
 
 STORE = logstash.RECEIVED
 
@@ -41,7 +43,7 @@ def differing(found):
 def test_a_good_log_server(it, knocked):
     assert differing(it()) == {}
     assert knocked["at"] == [(ADDRESS, 2602, "web1", True)]
-    assert sorted(server.CHECKS) == [f"LOG-10{n}" for n in range(1, 9)]
+    assert sorted(server.CHECKS) == [f"LOG-10{n}" for n in range(1, 10)]
 
 
 def edited(path):
@@ -58,7 +60,7 @@ def chmod(path, mode):
 
 def heard(**hosts):
     good = {name: servers.host_status() for name in ("logs1", "web1")}
-    return written(received.STATUS, time=stamp(), hosts={**good, **hosts}, torn=[])
+    return written(told.STATUS, time=stamp(), hosts={**good, **hosts}, torn=[])
 
 
 def shown(**other):
@@ -69,6 +71,7 @@ def removed(path):
     return lambda host: host.path(path).unlink()
 
 
+WEB1 = {"web1": {"problems": []}}
 OLD = f"{logstash.RECEIVER_UNIT} was not started since {logstash.LOGS}, "
 LOCKED = f"{USER} has the shell /usr/sbin/nologin and a password"
 
@@ -115,34 +118,74 @@ LOCKED = f"{USER} has the shell /usr/sbin/nologin and a password"
             },
         ),
         (heard(web1=servers.host_status(host=3, last_flagged=stamp(86_500))), {}),
-        (removed(received.STATUS), {}),
+        (
+            heard(web1=servers.host_status(host=3, last_flagged=stamp(-9000))),
+            {"LOG-104": f"web1 sent lines of which 3 name another host, last at {stamp(-9000)}"},
+        ),
+        (
+            heard(web1=servers.host_status(-301)),
+            {"LOG-104": f"web1 sent its last line at {stamp(-301)}"},
+        ),
+        (
+            written(told.STATUS, hosts={}, failed={"web1": "its file is a link"}),
+            {"LOG-104": "web1 is not taken from: its file is a link"},
+        ),
+        (removed(told.STATUS), {}),
         (removed(logstash.SERVER_KEY), {"LOG-105": f"{logstash.SERVER_KEY} does not exist; "}),
         (
-            removed(received.VERIFIED),
+            removed(told.VERIFIED),
             {
                 "LOG-106": "nothing was ever checked: systemctl start "
                 "rocksalt-logs-verify.service"
             },
         ),
         (
-            written(received.VERIFIED, time=stamp(172_900), ok=True, hosts={}, problems=[]),
+            written(told.VERIFIED, time=stamp(172_900), ok=True, hosts=WEB1, problems=[]),
             {"LOG-106": f"the last check was at {stamp(172_900)}"},
         ),
         (
-            written(received.VERIFIED, time=stamp(), ok=False, problems=["/x does not belong here"],
+            written(told.VERIFIED, time=stamp(-86_400), ok=True, hosts=WEB1, problems=[]),
+            {"LOG-106": f"the last check was at {stamp(-86_400)}"},
+        ),
+        (
+            written(told.VERIFIED, time=stamp(), ok=True, hosts={"logs1": {"problems": []}},
+                    problems=[]),
+            {"LOG-106": "the last check left out web1"},
+        ),
+        (
+            written(told.VERIFIED, time=stamp(), ok=False, problems=["/x does not belong here"],
                     hosts={"web1": {"problems": ["line 7 was changed"]}}),
             {"LOG-106": "web1: line 7 was changed; /x does not belong here"},
         ),
         (
-            written(received.VERIFIED, time=stamp(), ok=False, problems=[], hosts={}),
+            written(told.VERIFIED, time=stamp(), ok=False, problems=[], hosts=WEB1),
             {"LOG-106": "the last check failed"},
         ),
         (
-            written(received.HEADS, witnessed_until=stamp(301), unwitnessed_since=stamp(301),
+            written(told.HEADS, witnessed_until=stamp(301), unwitnessed_since=stamp(301),
                     error="the witness 10.79.0.8 is away"),
             {"LOG-107": f"unwitnessed since {stamp(301)}: the witness 10.79.0.8 is away"},
         ),
-        (removed(received.HEADS), {"LOG-107": "unwitnessed since the beginning"}),
+        (
+            written(told.HEADS, witnessed_until=stamp(-301), error=""),
+            {"LOG-107": f"unwitnessed since {stamp(-301)}"},
+        ),
+        (
+            written(told.HEADS, witnessed_until=stamp(30), error="", failed={"web1": "it is torn"}),
+            {"LOG-107": "web1 is not witnessed: it is torn"},
+        ),
+        (
+            written(f"{STORE}/.heads/state.json", heads={"logs1": [9, "00"], "web1": [8, "00"]}),
+            {},
+        ),
+        (
+            lambda host: (
+                written(f"{STORE}/.heads/state.json", heads={"logs1": [9, "00"]})(host),
+                heard(web1=servers.host_status(601))(host),
+            ),
+            {"LOG-107": f"web1 is witnessed up to line 0 of 9, which came at {stamp(601)}"},
+        ),
+        (removed(told.HEADS), {"LOG-107": "unwitnessed since the beginning"}),
         (
             chmod(f"{STORE}/web1/2026-11-23.jsonl", 0o644),
             {"LOG-108": f"{STORE}/web1/2026-11-23.jsonl is {USER}:{USER} 0644"},
@@ -167,6 +210,111 @@ def test_drift(it, host, change, drifts):
     assert found.keys() - skipped == drifts.keys()
     for identifier, words in drifts.items():
         assert words in found[identifier]
+
+
+def linked(path):
+    def change(host):
+        host.path(path).rename(host.path("/other.json"))
+        host.path(path).symlink_to(host.path("/other.json"))
+
+    return change
+
+
+def piped(path):
+    def change(host):
+        host.path(path).unlink()
+        os.mkfifo(host.path(path))
+        host.path(path).chmod(0o640)
+
+    return change
+
+
+NOT_OURS = "is not what the log server writes: remove it, and it is made anew"
+
+
+@pytest.mark.parametrize(
+    ("change", "drifts"),
+    [
+        (linked(told.STATUS), {"LOG-104": "cannot be read: Too many", "LOG-107": "cannot be read"}),
+        (piped(told.STATUS), {"LOG-104": NOT_OURS, "LOG-107": NOT_OURS}),
+        (piped(told.VERIFIED), {"LOG-106": NOT_OURS}),
+        (piped(told.HEADS), {"LOG-107": NOT_OURS}),
+        (piped(f"{STORE}/.heads/state.json"), {"LOG-107": f"state.json {NOT_OURS}"}),
+        (edited(told.VERIFIED), {"LOG-106": NOT_OURS}),
+        *(
+            (written(told.VERIFIED, **found), {"LOG-106": NOT_OURS})
+            for found in (
+                {"hosts": [{}]}, {"hosts": {"web1": []}}, {"hosts": {"web1": {"problems": [{}]}}},
+                {"problems": "x"}, {"time": 5}, {"ok": "yes"},
+            )
+        ),
+        *(
+            (written(told.STATUS, **found), {"LOG-104": NOT_OURS, "LOG-107": NOT_OURS})
+            for found in (
+                {"hosts": [{}]}, {"hosts": {"web1": 1}}, {"hosts": {"web1": {"flags": []}}},
+                {"hosts": {"web1": {"received": 1}}}, {"hosts": {"web1": {"n": "x"}}},
+                {"failed": ["web1"]},
+            )
+        ),
+        (written(told.HEADS, failed=[1]), {"LOG-107": NOT_OURS}),
+        (written(f"{STORE}/.heads/state.json", heads=[1]), {"LOG-107": NOT_OURS}),
+        (
+            lambda host: host.path(told.VERIFIED).write_text("[" * 100_000) and None,
+            {"LOG-106": NOT_OURS},
+        ),
+    ],
+)  # fmt: skip
+def test_what_the_account_may_write(it, host, change, drifts):
+    """Nothing of it hides another control, or keeps who looks waiting."""
+    change(host)
+    found = differing(it())
+    assert found.keys() == drifts.keys()
+    for identifier, words in drifts.items():
+        assert words in found[identifier]
+        assert it().seen()[identifier].problem == "error"
+    assert received.is_verified(it()) is ("LOG-106" not in drifts)
+
+
+@pytest.mark.parametrize("error", [TypeError, AttributeError, ValueError, OSError])
+def test_what_cannot_be_looked_at(it, monkeypatch, error):
+    def seen(*_):
+        raise error("no")
+
+    monkeypatch.setitem(checks.CHECKS, "LOG-104", (lambda it: None, seen))
+    name = error.__name__
+    assert it().seen()["LOG-104"].reason == f"this cannot be looked at: {name}: no"
+
+
+MIB = 1 << 20
+
+
+@pytest.mark.parametrize(
+    ("space", "sizes", "words"),
+    [
+        ((1000, 100), {}, None),
+        ((1000, 99), {}, f"the disk of {STORE} has 9 % free, expected 10 % and more"),
+        ((100 * MIB, 70 * MIB), {1: 6 * MIB, 2: 90 * MIB}, None),
+        (
+            (100 * MIB, 70 * MIB),
+            {1: 11 * MIB},
+            "what is free lasts for 6 days like the last one, on which 11 MiB came, expected 7",
+        ),
+        (
+            (100 * MIB, 70 * MIB),
+            {0: 71 * MIB},
+            "what is free lasts for 0 days like the last one, on which 71 MiB came, expected 7",
+        ),
+    ],
+)
+def test_room(it, host, monkeypatch, space, sizes, words):
+    monkeypatch.setattr(servers, "SPACE", space)
+    host.remove(f"{STORE}/web1/2026-11-23.jsonl")
+    for ago, size in sizes.items():
+        path = f"{STORE}/logs1/{NOW - dt.timedelta(days=ago):%Y-%m-%d}.jsonl"
+        host.put(path, "", 0o640, USER)
+        os.truncate(host.path(path), size)
+    assert differing(it()).get("LOG-109") == words
+    assert it().setup.family.controls["LOG-109"].remedy == "manual"
 
 
 def test_a_stranger_in_the_group(it, host):
@@ -225,8 +373,6 @@ def test_a_host_that_never_sent(it, host):
 
 def test_a_host_that_fell_silent(it, host):
     heard(web1=servers.host_status(901))(host)
-    assert differing(it()) == {}, "the log server has just started"
-    servers.units(host, ago=1000)
     assert differing(it())["LOG-104"] == f"web1 sent its last line at {stamp(901)}"
     heard(web1=servers.host_status(890))(host)
     assert "LOG-104" not in differing(it())

@@ -12,7 +12,7 @@ from rocksalt import access, logstash
 from rocksalt.backup.crypto import sshsig
 from rocksalt.errors import Refused
 from rocksalt.host import Host
-from rocksalt.logstash import certified, enforce, received, roles, server, witness
+from rocksalt.logstash import certified, enforce, received, roles, server, told, witness
 from rocksalt.nrpe import tls
 from rocksalt.transaction import Transaction
 
@@ -253,7 +253,7 @@ def test_the_start(shipped, host, listens):
     servers.good(shipped, host)
     servers.units(host, ActiveState="inactive")
     host.answer(f"systemctl show {server.UNITS[0]} -p", "ActiveState=inactive\n")
-    host.path(received.VERIFIED).unlink()
+    host.path(told.VERIFIED).unlink()
     server.take_effect(host, servers.comparison(shipped, host))
     done = [ran for ran in host.ran if ran[1] not in ("show",)]
     assert done == [
@@ -407,6 +407,24 @@ def test_one_that_is_no_witness_any_more(shipped, host):
     witness.clean(host)
     assert witness.leftovers(host) == []
     assert host.path(logstash.WITNESS_KEY).exists()
+
+
+def test_keys_that_sshd_has_elsewhere(shipped, host):
+    servers.bare(host)
+    it = servers.watching(shipped, host, sshd={"authorized_keys_files": ["/etc/ssh/keys/%u"]})
+    witness.put(host, it, Transaction(host), witness.CHECKS)
+    keys = f"/etc/ssh/keys/{WITNESS}"
+    assert witness.leftovers(host) == [logstash.WITNESS_CONFIG, keys]
+    witness.clean(host)
+    assert not host.path(keys).exists()
+
+
+def test_a_witness_without_room(shipped, host, monkeypatch):
+    servers.witnesses(shipped, host)
+    monkeypatch.setattr(servers, "SPACE", (1000, 99))
+    assert servers.differing(servers.watching(shipped, host), witness.CHECKS) == {
+        "LOG-203": f"the disk of {logstash.WITNESSED} has 9 % free, expected 10 % and more"
+    }
 
 
 # Settings -----------------------------------------------------------------------------------------

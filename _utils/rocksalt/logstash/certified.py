@@ -96,7 +96,7 @@ def _expiry_expected(it: Facts) -> dict[str, str]:
 def _expiry_seen(it: Facts) -> Seen:
     actual, why = _expiry_expected(it), []
     for name, end in _ends(it).items():
-        age = it.age(end)
+        age = it.since(end)
         left = int(-age // 86400) if age is not None else -1
         if left < it.setup.settings["renew_days"]:
             actual[name] = f"{left} days left"

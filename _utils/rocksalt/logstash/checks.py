@@ -73,6 +73,10 @@ class Logstash(Facts):
             return look(self)
         except (LookupError, Refused) as error:
             return Seen(problem="error", reason=str(error))
+        except (AttributeError, OSError, TypeError, ValueError) as error:
+            # What is read may be of somebody else, and hides no other control.
+            why = f"this cannot be looked at: {type(error).__name__}: {error}"
+            return Seen(problem="error", reason=why)
 
     def _too_early(self, identifier: str) -> str:
         if identifier in _NEED_CERTIFICATE and not self.certified:

@@ -20,6 +20,8 @@ from rocksalt.findings import Seen
 from rocksalt.host import Host
 from rocksalt.settings import Baseline
 
+_AHEAD = 300
+"""Seconds by which clocks may differ."""
 CERTIFICATES = (logstash.AUTHORITY, logstash.CERTIFICATE, logstash.KEY)
 
 
@@ -139,7 +141,14 @@ class Facts:
         return self.shipper.get("ActiveState") == "active"
 
     def age(self, stamp: Any) -> float | None:
-        """Seconds since a time in ISO form with its zone; None for what is none."""
+        """Seconds since a time in ISO form with its zone; None for what is none, and for one to
+        come: some clock was wrong, and nobody knows how old that is.
+        """
+        found = self.since(stamp)
+        return None if found is None or found < -_AHEAD else found
+
+    def since(self, stamp: Any) -> float | None:
+        """The same, negative for a time to come."""
         try:
             then = dt.datetime.fromisoformat(str(stamp).replace("Z", "+00:00"))
             return (self.now - then).total_seconds()

@@ -4,6 +4,7 @@ it.
 
 from __future__ import annotations
 
+import glob
 import os
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -12,19 +13,16 @@ from rocksalt import access, logstash, systemd
 from rocksalt.errors import Refused
 from rocksalt.findings import Seen, some
 from rocksalt.host import Host
-from rocksalt.logstash import certified, controls, roles
-from rocksalt.logstash.facts import Checks, Facts, read_json
+from rocksalt.logstash import certified, controls, roles, told
+from rocksalt.logstash.facts import Checks, Facts
 
-STATUS = f"{logstash.RECEIVING}/status.json"
-HEADS = f"{logstash.RECEIVING}/heads.json"
-VERIFIED = f"{logstash.RECEIVING}/verified.json"
 _WORK = f"{logstash.RECEIVING}/rsyslog"
 """systemd's business (StateDirectory) but for the trial of the configuration before the first
 start.
 """
 STRICT = f"{logstash.USER}:{logstash.USER} 0750"
 _DAY = 86400
-_CHECKED, _WITNESSED = 2 * _DAY, 300
+_CHECKED, _WITNESSED, _SIGNED = 2 * _DAY, 300, 600
 _MOST = 50_000
 _FLAGGED = {"host": "name another host", "json": "are no JSON"}
 _GROUP = f"in the group {logstash.USER}"
@@ -39,28 +37,31 @@ def _heard_expected(it: Facts) -> dict[str, str]:
 
 
 def _heard_seen(it: Facts) -> Seen:
-    said = read_json(it.host, STATUS)
+    said = told.status(it.host)
     started = systemd.started(it.host, logstash.RECEIVER_UNIT)
     wanted, why = _heard_expected(it), []
-    silent, hosts = roles.receiver(it.setup)["silent"], (said or {}).get("hosts") or {}
+    silent, hosts = roles.receiver(it.setup)["silent"], said.get("hosts") or {}
     up = it.now.timestamp() - started if started else None
-    actual = {}
+    actual, failed = {}, said.get("failed") or {}
     for host, good in wanted.items():
         state = _state(it, hosts.get(host) or {}, silent, up)
+        if host in failed:
+            state = f"is not taken from: {failed[host]}"
         actual[host] = state or good
         why += [f"{host} {state}"] if state else []
     return Seen(actual, some(why))
 
 
 def _state(it: Facts, known: Mapping[str, Any], silent: int, up: float | None) -> str:
-    """What is wrong with a host, the rest of a sentence. It has had ``up`` seconds to send."""
+    """What is wrong with a host, the rest of a sentence. One that never sent had ``up`` seconds
+    to.
+    """
     last = known.get("received")
-    age = it.age(last)
-    waits = min((n for n in (age, up) if n is not None), default=None)
+    waits = it.age(last) if last else up
     if waits is None or waits > silent:
         return f"sent its last line at {last}" if last else "has not sent a line yet"
     flags = known.get("flags") or {}
-    flagged = it.age(flags.get("last_flagged"))
+    flagged = it.since(flags.get("last_flagged"))
     if flagged is None or flagged > _DAY:
         return ""
     found = [f"{flags[kind]} {words}" for kind, words in _FLAGGED.items() if flags.get(kind)]
@@ -75,8 +76,8 @@ def _verified_expected(it: Facts) -> dict[str, Any]:
 
 
 def _verified_seen(it: Facts) -> Seen:
-    found = read_json(it.host, VERIFIED)
-    if found is None:
+    found = told.verified(it.host)
+    if not found:
         unit = f"{logstash.VERIFY_UNIT}.service"
         return Seen(None, f"nothing was ever checked: systemctl start {unit}")
     actual, why = _verified_expected(it), []
@@ -85,17 +86,31 @@ def _verified_seen(it: Facts) -> Seen:
         actual["checked"] = f"at {found.get('time')}"
         why.append(f"the last check was at {found.get('time')}")
     hosts = found.get("hosts") or {}
-    problems = [f"{host}: {it_}" for host in sorted(hosts) for it_ in hosts[host]["problems"]]
+    problems = [
+        f"{host}: {it_}" for host in sorted(hosts) for it_ in hosts[host].get("problems") or ()
+    ]
     problems += found.get("problems") or []
+    problems += [f"the last check left out {host}" for host in _left_out(it, found)]
     if not found.get("ok") and not problems:
         problems = ["the last check failed"]
     actual["problems"] = problems
     return Seen(actual, some([*problems, *why]))
 
 
+def _left_out(it: Facts, found: Mapping[str, Any]) -> list[str]:
+    """Hosts with lines of a day before that of the last check, which says nothing of them."""
+    top, day = roles.receiver(it.setup)["path"], str(found.get("time"))[:10]
+    names = (path.rsplit("/", 2)[1:] for path in it.host.glob(f"{glob.escape(top)}/*/*.jsonl*"))
+    there = {host for host, name in names if name[:10] < day}
+    return sorted(there - {*(found.get("hosts") or {})})
+
+
 def is_verified(it: Facts) -> bool:
     """Whether the last check is young and found nothing."""
-    return bool(_verified_seen(it).actual == _verified_expected(it))
+    try:
+        return bool(_verified_seen(it).actual == _verified_expected(it))
+    except Refused:
+        return False
 
 
 def _witnessed_seen(it: Facts) -> Seen:
@@ -106,14 +121,31 @@ def _witnessed_seen(it: Facts) -> Seen:
             f"{where}: is missing, so whoever becomes root here can write another past; name a "
             "second host there",
         )
-    found = read_json(it.host, HEADS) or {}
+    found = told.heads(it.host)
     until = found.get("witnessed_until")
     age = it.age(until)
-    if age is not None and age <= _WITNESSED:
-        return Seen(_witnessed_expected(it))
-    since = found.get("unwitnessed_since") or until or "the beginning"
-    error = f": {found['error']}" if found.get("error") else ""
-    return Seen(f"unwitnessed since {since}", f"unwitnessed since {since}{error}")
+    if age is None or age > _WITNESSED:
+        since = found.get("unwitnessed_since") or until or "the beginning"
+        error = f": {found['error']}" if found.get("error") else ""
+        return Seen(f"unwitnessed since {since}", f"unwitnessed since {since}{error}")
+    if why := _unwitnessed(it, found.get("failed") or {}):
+        return Seen(some(why), some(why))
+    return Seen(_witnessed_expected(it))
+
+
+def _unwitnessed(it: Facts, failed: Mapping[str, str]) -> list[str]:
+    """Hosts whose last line nobody but this log server vouches for, a sentence each."""
+    signed = told.signed(it.host, roles.receiver(it.setup)["path"])
+    why = [f"{host} is not witnessed: {reason}" for host, reason in sorted(failed.items())]
+    for host, known in sorted((told.status(it.host).get("hosts") or {}).items()):
+        age = it.age(known.get("received"))
+        known_n = known.get("n") or 0
+        if host not in failed and known_n > signed.get(host, 0) and (age is None or age > _SIGNED):
+            why.append(
+                f"{host} is witnessed up to line {signed.get(host, 0)} of {known_n}, which came at "
+                f"{known.get('received')}"
+            )
+    return why
 
 
 def _witnessed_expected(it: Facts) -> str:

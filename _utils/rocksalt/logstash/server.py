@@ -13,7 +13,7 @@ from rocksalt.backup.errors import BackupError
 from rocksalt.errors import Refused
 from rocksalt.findings import AS_RENDERED, Seen, compared, some
 from rocksalt.host import Host
-from rocksalt.logstash import certified, controls, listening, received, roles
+from rocksalt.logstash import certified, controls, listening, received, roles, room
 from rocksalt.logstash.facts import Checks, Facts
 from rocksalt.logstash.receiving import conf, units
 from rocksalt.nrpe import tls
@@ -278,4 +278,5 @@ CHECKS: Checks = {
     **{i: (expect, _with_certificate(look)) for i, (expect, look) in received.RUNNING.items()},
     **received.CHECKS,
     **certified.SERVER_CHECKS,
+    **room.CHECKS,
 }

@@ -10,19 +10,22 @@ from rocksalt import logstash
 from rocksalt.errors import Refused, RocksaltError
 from rocksalt.findings import AS_RENDERED, Seen, compared, some
 from rocksalt.host import Host
-from rocksalt.logstash import certified, controls, received, roles, server
-from rocksalt.logstash.facts import Checks, Facts
+from rocksalt.logstash import certified, controls, received, roles, room, server
+from rocksalt.logstash.facts import Checks, Facts, read_json
 from rocksalt.logstash.receiving import witness as receiving
 from rocksalt.transaction import Transaction
 
 LATE = 300
 """Seconds after which a log server that sends nothing is not witnessed any more."""
-_GROUP = "in the group of the account"
+_KEYS = "authorized_keys"
+"""Where sshd looks for the keys of the account, as of the last highstate."""
+_GROUP, _ROOM = "in the group of the account", "free on the disk"
 
 
 def files(it: Facts) -> dict[str, tuple[str, str]]:
     """Path -> content and access of what we write."""
-    text = roles.as_json(roles.witness(it.setup))
+    keys = {_KEYS: roles.witness_account(it.setup).file}
+    text = roles.as_json({**roles.witness(it.setup), **keys})
     return {
         logstash.LOGS: (server.program_text(it.interpreter), server.PROGRAM_FILE),
         logstash.WITNESS_CONFIG: (text, f"root:{roles.witness_user(it.setup)} 0640"),
@@ -85,7 +88,8 @@ def _closed_seen(it: Facts) -> Seen:
 
 
 def _witnessing_expected(it: Facts) -> dict[str, str]:
-    return dict.fromkeys(sorted(roles.witness(it.setup)["clients"]), f"within {LATE // 60} minutes")
+    found = dict.fromkeys(roles.witness(it.setup)["clients"], f"within {LATE // 60} minutes")
+    return {**dict(sorted(found.items())), _ROOM: room.ENOUGH}
 
 
 def _witnessing_seen(it: Facts) -> Seen:
@@ -94,8 +98,9 @@ def _witnessing_seen(it: Facts) -> Seen:
         found = receiving.seen(own, Path(it.host.root or "/"))
     except (RocksaltError, OSError) as error:
         return Seen(problem="error", reason=str(error))
-    actual, why = _witnessing_expected(it), []
-    for name in actual:
+    actual: dict[str, str] = {**_witnessing_expected(it), _ROOM: room.free(it, own["path"])}
+    why = [room.why(own["path"], actual[_ROOM])] if actual[_ROOM] != room.ENOUGH else []
+    for name in own["clients"]:
         known = found[name]
         age = it.age(known["received"])
         if known["refused"]:
@@ -143,7 +148,9 @@ def put(host: Host, it: Facts, change: Transaction, ids: Collection[str]) -> Non
 
 def leftovers(host: Host) -> list[str]:
     """What ``clean`` takes away. The key, the account and what was signed stay."""
-    own = [logstash.WITNESS_CONFIG, *host.glob(f"{roles.WITNESS_HOME}/.ssh/authorized_keys")]
+    usual = f"{roles.WITNESS_HOME}/.ssh/authorized_keys"
+    known = (read_json(host, logstash.WITNESS_CONFIG) or {}).get(_KEYS, usual)
+    own = [logstash.WITNESS_CONFIG, str(known)]
     return [path for path in own if host.attributes(path, follow=False) is not None]
 
 
