@@ -7,6 +7,7 @@ import ipaddress
 import json
 import re
 import time
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -37,7 +38,7 @@ ENTRY = {
     "_UID": "0",
     "MESSAGE": "Accepted publickey for ops from 192.0.2.7 port 51234 ssh2: ED25519 SHA256:abc",
 }
-AUTH = {"_TRANSPORT": "syslog", "SYSLOG_FACILITY": "10"}
+AUTH = {"_TRANSPORT": "syslog", "SYSLOG_FACILITY": "10", "_UID": "0"}
 KERNEL = {"_TRANSPORT": "kernel", "SYSLOG_IDENTIFIER": "kernel", "SYSLOG_FACILITY": "0"}
 PACKET = "IN=eth0 OUT= MAC=00 SRC=192.0.2.7 DST=10.0.0.1 LEN=40 PROTO=TCP SPT=5 DPT=22 SYN URGP=0 "
 
@@ -69,7 +70,7 @@ def journal(maker, message, **fields):
 
 def file(maker, dataset, text, path="/var/log/x"):
     data = text if isinstance(text, bytes) else text.encode()
-    (found,) = maker.of_file(dataset, path, ("g1", 10, 20), data)
+    (found,) = maker.of_file(dataset, path, ("g1", 10), data)
     document = json.loads(found)
     conforms(document)
     return document
@@ -137,7 +138,7 @@ def test_an_entry_of_the_journal(maker):
             "executable": "/usr/sbin/sshd",
             "command_line": "sshd: ops --password=***",
         },
-        "user": {"name": "ops"},
+        "user": {"id": "0", "name": "ops"},
         "source": {"ip": "192.0.2.7", "port": 51234},
         "rocksalt": {"unit": "ssh.service", "transport": "syslog"},
         "message": ENTRY["MESSAGE"],
@@ -222,6 +223,22 @@ SUDO = AUTH | {"SYSLOG_IDENTIFIER": "sudo"}
             {"event.action": None, "source.ip": None, "destination.ip": "fe80::1",
              "network.direction": "egress", "network.transport": "icmpv6"},
         ),
+        (
+            SUDO | {"_UID": "1001", "_EXE": "/usr/bin/sudo"},
+            "eve : TTY=pts/0 ; PWD=/ ; USER=root ; COMMAND=/bin/sh",
+            {"event.action": "sudo", "user.name": "eve", "user.id": "1001"},
+        ),
+        (
+            SSH | {"_UID": "1001", "_EXE": "/usr/bin/python3"},
+            "Accepted publickey for root from 10.0.0.5 port 22 ssh2",
+            {"event.action": None, "event.outcome": None, "user.name": None, "source.ip": None,
+             "user.id": "1001", "event.dataset": "auth"},
+        ),
+        (
+            SUDO | {"_UID": "1001"},
+            "root : TTY=pts/0 ; PWD=/ ; USER=root ; COMMAND=/bin/sh",
+            {"event.action": None, "user.name": None, "user.id": "1001"},
+        ),
         ({}, [98, 97, 100, 32, 255], {"message": "bad \\xff"}),
         ({}, ["one", "two"], {"message": "one\ntwo"}),
         ({}, None, {"message": "", "log.level": None}),
@@ -271,6 +288,11 @@ def test_what_a_line_says(maker, fields, message, expected):
         ),
         (
             "audit",
+            'EXECVE argc=4 a0="vault" a1="--hunter" a2="--password" a3="x"',
+            {"message": 'EXECVE argc=4 a0="vault" a1=*** a2=*** a3=***'},
+        ),
+        (
+            "audit",
             'type=EXECVE msg=audit(1700000000.1:45): argc=2 a0="ls" a1=2D2D616C6C20',
             {"message": 'type=EXECVE msg=audit(1700000000.1:45): argc=2 a0="ls" a1=2D2D616C6C20'},
         ),
@@ -304,7 +326,7 @@ def test_a_line_of_a_file(maker, dataset, text, expected):
 
 def test_ids_tell_lines_apart(maker):
     first = file(maker, "x", "a")["event"]["id"]
-    (other,) = maker.of_file("x", "/var/log/x", ("g1", 10, 21), b"a")
+    (other,) = maker.of_file("x", "/var/log/x", ("g1", 11), b"a")
     assert len(first) == 32
     assert json.loads(other)["event"]["id"] != first
     assert file(maker, "x", "a")["event"]["id"] == first
@@ -326,6 +348,51 @@ def test_a_secret_on_the_border_of_two_parts_is_masked(maker):
     text = "y" * (events.LONGEST - 20) + " --password=" + "z" * 40 + " rest"
     found = journal(maker, text)
     assert "z" not in "".join(it["message"] for it in found)
+
+
+@pytest.mark.parametrize("character", ["x", "\0", "😀"])
+def test_every_document_has_a_bound(maker, character):
+    long = character * 300_000
+    names = ("SYSLOG_IDENTIFIER", "_COMM", "_EXE", "_CMDLINE", "_SYSTEMD_UNIT", "_TRANSPORT")
+    found = maker.of_journal({**ENTRY, **dict.fromkeys(names, long), "MESSAGE": long}, MOMENT, None)
+    assert max(map(len, found)) < 200 * 1024
+    first = json.loads(found[0])
+    cut = f"{character * (events.NAME - 3)}..."
+    assert first["process"]["name"] == first["process"]["executable"] == cut
+    assert first["process"]["command_line"] == f"{character * (events.COMMAND - 3)}..."
+    assert "".join(json.loads(it)["message"] for it in found) == long
+
+
+def test_a_secret_on_the_border_of_a_field_is_masked(maker):
+    for length in range(events.COMMAND - 30, events.COMMAND + 2):
+        (found,) = journal(
+            maker, "", _CMDLINE="x" * length + " --password=zzzzzzzzzz" + " y" * 9000
+        )
+        assert "z" not in found["process"]["command_line"]
+
+
+def test_long_fields_are_not_kept(maker):
+    for number in range(20):
+        journal(maker, "x", SYSLOG_IDENTIFIER=f"{number} " + "x" * 100_000, _CMDLINE="y" * 100_000)
+    tracemalloc.start()
+    for number in range(20, 60):
+        journal(maker, "x", SYSLOG_IDENTIFIER=f"{number} " + "x" * 100_000, _CMDLINE="y" * 100_000)
+    kept = tracemalloc.get_traced_memory()[0]
+    tracemalloc.stop()
+    assert kept < 400_000
+
+
+def test_a_key_over_several_entries_is_masked():
+    maker = Maker("web1", {}, Masker([r"(?P<secret>-----BEGIN PRIVATE KEY-----)"]))
+    lines = ["-----BEGIN PRIVATE KEY-----", "MIIEabcd", "abcd", "-----END PRIVATE KEY-----", "abcd"]
+    found = [journal(maker, it, _PID="7")[0]["message"] for it in lines[:2]]
+    assert [*found, journal(maker, "MIIE", _PID="8")[0]["message"]] == ["***", "***", "MIIE"]
+    found = [journal(maker, it, _PID="7")[0]["message"] for it in lines[2:]]
+    assert found == ["***", "-----END PRIVATE KEY-----", "abcd"]
+    assert file(maker, "x", lines[0])["message"] == "***"
+    assert file(maker, "x", lines[1])["message"] == "***"
+    maker.restart()
+    assert file(maker, "x", lines[1])["message"] == "MIIEabcd"
 
 
 def test_times_have_microseconds_and_a_zone():

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from fnmatch import fnmatchcase
 from typing import Any
 
 from rocksalt.firewall import LOG_PREFIX
@@ -42,6 +43,15 @@ _AUTH_PROGRAMS = frozenset(
 )
 _PACKET = re.compile(r"\bIN=\S* OUT=\S* .*\bSRC=\S+ ")
 _PREFIXES = (("salt", SALT), ("fail2ban", FAIL2BAN), ("ossec", OSSEC))
+
+
+def covered(path: str, patterns: Iterable[str]) -> bool:
+    """Whether one of the patterns is for this path; ``*`` stands for part of one name."""
+    parts = path.split("/")
+    return any(
+        len(parts) == len(wanted) and all(map(fnmatchcase, parts, wanted))
+        for wanted in (pattern.split("/") for pattern in patterns)
+    )
 
 
 def plain(value: Any) -> str:

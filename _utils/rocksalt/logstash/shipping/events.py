@@ -21,6 +21,9 @@ Document = dict[str, Any]
 ECS = "8.17.0"
 LONGEST = 48 * 1024
 """Bytes of a message as JSON; longer ones are sent in parts."""
+NAME, COMMAND = 256, 16_384
+"""Characters of a name, and of a command line; longer ones are cut."""
+_AHEAD, _CACHED, _KEYS = 1024, 4096, 256
 LEVELS = ("emerg", "alert", "crit", "err", "warning", "notice", "info", "debug")
 FACILITIES = (
     *("kern", "user", "mail", "daemon", "auth", "syslog", "lpr", "news", "uucp", "cron"),
@@ -59,7 +62,12 @@ class Maker:
         self._common: Document = {"ecs": {"version": ECS}, "host": {"name": host}}
         if labels:
             self._common["labels"] = dict(labels)
-        self._command = functools.lru_cache(1024)(masker.mask)
+        self._cached = functools.lru_cache(1024)(masker.mask)
+        self._keys: dict[tuple[str, ...], int] = {}
+
+    def restart(self) -> None:
+        """Lines come again from an earlier place: no private key goes on in them."""
+        self._keys.clear()
 
     def of_journal(
         self, entry: Mapping[str, Any], moment: tuple[str, ...], wanted: Collection[str] | None
@@ -74,20 +82,20 @@ class Maker:
         micros = int(entry.get("_SOURCE_REALTIME_TIMESTAMP") or entry["__REALTIME_TIMESTAMP"])
         made = self._document(dataset, identity(self._host, *moment), micros)
         self._describe(made, entry)
-        return self._finish(made, message, dataset, made["process"].get("name", ""))
+        program = made["process"].get("name", "") if _speaks(entry) else ""
+        source = tuple(plain(entry.get(it))[:NAME] for it in ("_PID", "_STREAM_ID", "_TRANSPORT"))
+        return self._finish(made, self._masked(message, dataset, source), dataset, program)
 
-    def of_file(
-        self, dataset: str, path: str, place: tuple[str, int, int], data: bytes
-    ) -> list[bytes]:
+    def of_file(self, dataset: str, path: str, place: tuple[str, int], data: bytes) -> list[bytes]:
         """The documents of a record; ``place`` is the generation of its file and where it begins
-        and ends there.
+        there.
         """
         text = data.decode("utf-8", "backslashreplace").rstrip("\r\n")
         made = self._document(dataset, identity(self._host, *place), now())
         made["log"] = {"file": {"path": path}}
         made["rocksalt"] = {"offset": place[1]}
         made["process"] = {}
-        return self._finish(made, text, dataset, "", path)
+        return self._finish(made, self._masked(text, dataset, place[:1]), dataset, "", path)
 
     def of_own(self, dataset: str, key: str, message: str, extra: Document) -> list[bytes]:
         """A document of our own; ``extra`` goes in as it is."""
@@ -95,7 +103,26 @@ class Maker:
         made["process"] = {}
         for name, value in extra.items():
             made[name] = {**made.get(name, {}), **value} if isinstance(value, dict) else value
-        return self._finish(made, message, "", "")
+        return self._finish(made, self._masker.mask(message), "", "")
+
+    def _masked(self, text: str, dataset: str, source: tuple[str, ...]) -> str:
+        """A text without its secrets; a private key may have begun earlier in its source."""
+        if dataset == datasets.AUDIT:
+            text = reading.without_hidden(text, self._masker)
+        text, left = self._masker.follow(text, self._keys.pop(source, 0))
+        if left:
+            self._keys[source] = left
+            if len(self._keys) > _KEYS:
+                del self._keys[next(iter(self._keys))]
+        return text
+
+    def _field(self, value: Any, most: int = NAME) -> str:
+        """A field beside the message, masked and cut."""
+        text = plain(value)
+        start = text[: most + _AHEAD]
+        masked = self._cached(start) if len(start) <= _CACHED else self._masker.mask(start)
+        whole = len(text) == len(start) and len(masked) <= most
+        return masked if whole else f"{masked[: most - 3]}..."
 
     def _document(self, dataset: str, key: str, micros: int) -> Document:
         event = {"id": key, "dataset": dataset, "kind": "event", "created": stamp(now())}
@@ -106,16 +133,16 @@ class Maker:
         get = entry.get
         process: Document = {}
         if name := get("SYSLOG_IDENTIFIER") or get("_COMM"):
-            process["name"] = self._command(plain(name))
+            process["name"] = self._field(name)
         if (pid := plain(get("_PID") or get("SYSLOG_PID"))).isdecimal() and len(pid) < 10:
             process["pid"] = int(pid)
         if executable := get("_EXE"):
-            process["executable"] = self._command(plain(executable))
+            process["executable"] = self._field(executable)
         if command := get("_CMDLINE"):
-            process["command_line"] = self._command(plain(command))
+            process["command_line"] = self._field(command, COMMAND)
         made["process"] = process
         if user := get("_UID"):
-            made["user"] = {"id": plain(user)}
+            made["user"] = {"id": plain(user)[:NAME]}
         made["log"] = log = {}
         if syslog := _syslog(plain(get("PRIORITY")), plain(get("SYSLOG_FACILITY"))):
             if "severity" in syslog:
@@ -124,20 +151,24 @@ class Maker:
                 syslog["appname"] = process["name"]
             log["syslog"] = syslog
         own = {"unit": get("_SYSTEMD_UNIT"), "transport": get("_TRANSPORT")}
-        made["rocksalt"] = {name: self._command(plain(it)) for name, it in own.items() if it}
+        made["rocksalt"] = {name: self._field(it) for name, it in own.items() if it}
 
     def _finish(
-        self, made: Document, message: str, dataset: str, program: str, path: str = ""
+        self, made: Document, text: str, dataset: str, program: str, path: str = ""
     ) -> list[bytes]:
-        """Masks, reads the text, and splits what is too long."""
-        text = self._masker.mask(message)
-        if dataset == datasets.AUDIT:
-            text = reading.without_hidden(text, self._masker)
+        """Reads a text that is masked, and splits what is too long."""
         reading.read(made, text, dataset, program, path)
         for name in ("process", "log"):
             if not made.get(name, True):
                 del made[name]
         return list(_encoded(made, text))
+
+
+def _speaks(entry: Mapping[str, Any]) -> bool:
+    """Whether an entry is of whom it says: anybody can write to the journal as sshd. That sudo was
+    what root put there is enough, for it may still run as the user.
+    """
+    return plain(entry.get("_UID")) == "0" or plain(entry.get("_EXE")) == "/usr/bin/sudo"
 
 
 def _syslog(priority: str, facility: str) -> Document:

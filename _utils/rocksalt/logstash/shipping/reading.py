@@ -36,11 +36,10 @@ _ALERT = re.compile(r"\*\* Alert (?P<seconds>\d{9,10})\.")
 _AUDIT = re.compile(
     r"(?:type=(?P<type>\w+) )?(?:msg=)?audit\((?P<s>\d{9,10})\.(?P<ms>\d{3}):(?P<n>\d{1,18})\)"
 )
-_HEX = re.compile(r"\b(?P<name>proctitle|cmd|data|a\d+)=(?P<hex>(?:[0-9A-F]{2})+)(?= |$)")
-_ARGUMENT = re.compile(
-    r"\ba\d+(?:\[\d+\])?=(?:\"(?P<text>[^\"]*)\"|(?P<hex>(?:[0-9A-F]{2})+)(?= |$))"
-)
-_MOST = 8192
+_HEX = re.compile(r"\b(?P<name>proctitle|cmd|data|a\d+)=(?P<hex>[0-9A-F]{2,})(?= |$)")
+_EXECVE = re.compile(r"\bEXECVE\b")
+_ARGUMENT = re.compile(r"\ba\d+(?:\[\d+\])?=(?:\"(?P<text>[^\"]*)\"|(?P<hex>[0-9A-F]{2,})(?= |$))")
+_MOST, _NAME = 8192, 256
 _SUCCESS = {True: "success", False: "failure"}
 
 
@@ -57,10 +56,10 @@ def read(made: Document, text: str, dataset: str, program: str, path: str = "") 
 
 
 def without_hidden(text: str, masker: Masker) -> str:
-    """A line of audit without the secrets that are written in hexadecimal numbers, or in several
-    arguments of one command.
+    """A line of audit, as it is, without the secrets that are written in hexadecimal numbers, or in
+    several arguments of one command.
     """
-    if "type=EXECVE" in text:
+    if _EXECVE.search(text):
         command = " ".join(
             it["text"] or _unhexed(it["hex"] or "") for it in _ARGUMENT.finditer(text)
         )
@@ -80,7 +79,11 @@ def _decided(masker: Masker, match: re.Match[str]) -> str:
 
 
 def _unhexed(digits: str) -> str:
-    return bytes.fromhex(digits).replace(b"\0", b" ").decode("utf-8", "backslashreplace")
+    return (
+        bytes.fromhex(digits[: len(digits) // 2 * 2])
+        .replace(b"\0", b" ")
+        .decode("utf-8", "backslashreplace")
+    )
 
 
 def _address(text: str) -> str:
@@ -104,6 +107,11 @@ def _says(made: Document, action: str, category: list[str], types: list[str], **
     made["event"].update(action=action, category=category, type=types, **more)
 
 
+def _user(made: Document, **found: Any) -> None:
+    """Who a text is about, beside the id of who wrote it."""
+    made["user"] = {**made.get("user", {}), **found}
+
+
 def _sshd(made: Document, text: str) -> None:
     if match := _LOGIN.match(text):
         outcome = _SUCCESS[match["verb"] == "Accepted"]
@@ -114,10 +122,9 @@ def _sshd(made: Document, text: str) -> None:
         _peer(made, "source", match["ip"], match["port"])
         return
     if match:
-        made["user"] = {"name": match["user"]} if match["user"] else {}
+        if match["user"]:
+            _user(made, name=match["user"][:_NAME])
         _peer(made, "source", match["ip"], match["port"])
-        if not made["user"]:
-            del made["user"]
 
 
 def _sudo(made: Document, text: str) -> None:
@@ -125,7 +132,7 @@ def _sudo(made: Document, text: str) -> None:
     if match and other and "COMMAND=" in text:
         asked = match["why"].startswith(("TTY=", "PWD=", "HOST=", "GROUP=", "ENV=", "CHROOT="))
         _says(made, "sudo", ["process"], ["start"], outcome=_SUCCESS[asked])
-        made["user"] = {"name": match["user"], "effective": {"name": other[1]}}
+        _user(made, name=match["user"][:_NAME], effective={"name": other[1][:_NAME]})
 
 
 def _packet(made: Document, text: str, file: bool) -> None:
@@ -138,7 +145,7 @@ def _packet(made: Document, text: str, file: bool) -> None:
     _peer(made, "destination", found.get("DST"), found.get("DPT"))
     network: Document = {}
     if found.get("PROTO"):
-        network["transport"] = found["PROTO"].lower()
+        network["transport"] = found["PROTO"].lower()[:_NAME]
     if bool(found.get("IN")) != bool(found.get("OUT")):
         network["direction"] = "ingress" if found.get("IN") else "egress"
     if network:
@@ -151,7 +158,7 @@ def _fail2ban(made: Document, text: str, file: bool) -> None:
         action = match["verb"].lower().replace(" ", "_")
         types = ["denied"] if action.endswith("ban") and action != "unban" else ["info"]
         _says(made, action, ["intrusion_detection", "network"], types)
-        made["rule"] = {"name": match["jail"]}
+        made["rule"] = {"name": match["jail"][:_NAME]}
         _peer(made, "source", match["ip"], None)
 
 
@@ -166,9 +173,9 @@ def _logged(made: Document, match: re.Match[str] | None) -> None:
     _dated(made, match, int(match["milli"]) * 1000)
     log = made.setdefault("log", {})
     if match["level"]:
-        log["level"] = match["level"].lower()
+        log["level"] = match["level"].lower()[:_NAME]
     if match["logger"]:
-        log["logger"] = match["logger"]
+        log["logger"] = match["logger"][:_NAME]
     if match["pid"]:
         made.setdefault("process", {})["pid"] = int(match["pid"])
 
@@ -194,14 +201,14 @@ def _ossec(made: Document, text: str, file: bool) -> None:
     elif match := _OSSEC.match(text):
         _dated(made, match)
         if match["program"]:
-            made.setdefault("process", {})["name"] = match["program"]
+            made.setdefault("process", {})["name"] = match["program"][:_NAME]
 
 
 def _audit(made: Document, text: str, file: bool) -> None:
     if match := _AUDIT.match(text):
         made["event"]["sequence"] = int(match["n"])
         if match["type"]:
-            made["event"]["action"] = match["type"].lower()
+            made["event"]["action"] = match["type"].lower()[:_NAME]
         if file:
             _at(made, int(match["s"]), int(match["ms"]) * 1000)
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from rocksalt.logstash.shipping import datasets
+from rocksalt.logstash.shipping.events import NAME as MOST
 from rocksalt.logstash.shipping.events import Maker, identity
 from rocksalt.logstash.shipping.events import now as micros
 from rocksalt.logstash.shipping.steps import Step
@@ -87,7 +88,11 @@ class Reports:
         severity = _SEVERITIES.get(finding["severity"], 0)
         extra = {
             "event": {**_STATE, "action": finding["status"], "severity": severity},
-            "rule": {"id": finding["id"], "name": finding["title"], "ruleset": finding["family"]},
+            "rule": {
+                "id": finding["id"],
+                "name": finding["title"][:MOST],
+                "ruleset": finding["family"],
+            },
             "log": {"level": finding["severity"]},
             "rocksalt": {"report": time},
         }

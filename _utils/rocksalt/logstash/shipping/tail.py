@@ -192,7 +192,7 @@ class Tail:
             return Step(file.source, file.position(), (), 0, {DROPPED: 1})
         if not data.strip():
             return Step(file.source, file.position())
-        place = (file.generation, begin, file.start)
+        place = (file.generation, begin)
         lines = self._maker.of_file(file.dataset, file.meta["path"], place, data)
         return Step(file.source, file.position(), tuple(lines), micros())
 
