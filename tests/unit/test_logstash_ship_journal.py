@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import select
+import socket
 import time
 
 import pytest
 
-from rocksalt.logstash.shipping import journal
+from rocksalt.logstash.shipping import journal, journalctl
 from rocksalt.logstash.shipping.events import Maker
 from rocksalt.logstash.shipping.journal import Journal
 from rocksalt.logstash.shipping.mask import Masker
@@ -72,8 +73,8 @@ class Source:
         found = []
         deadline = time.monotonic() + 10
         while len(found) < count and time.monotonic() < deadline:
-            if self.journal.fileno() >= 0:
-                select.select([self.journal.fileno()], [], [], 0.05)
+            if self.journal.follower.running:
+                select.select([self.journal.follower.fileno()], [], [], 0.05)
             self.journal.fill(time.monotonic())
             found += self.journal.take(count - len(found), time.monotonic())
         for step in found:
@@ -98,7 +99,7 @@ def source(tmp_path, monkeypatch):
     monkeypatch.setattr(journal, "MACHINE_ID", str(machine))
     made = Source(tmp_path)
     yield made
-    made.journal.stop()
+    made.journal.follower.stop()
 
 
 def test_it_begins_with_the_boot_and_goes_on(source):
@@ -113,7 +114,7 @@ def test_it_begins_with_the_boot_and_goes_on(source):
     assert source.counts == {}
     first, second = source.calls()
     fields = ",".join(journal.FIELDS)
-    common = f"-o json --all --no-pager --quiet --follow --no-tail --output-fields={fields}"
+    common = f"-o json --no-pager --quiet --all --follow --no-tail --output-fields={fields}"
     common += f" --merge _MACHINE_ID={MACHINE}"
     assert first == f"{common} _BOOT_ID={BOOT}"
     assert second == f"{common} --cursor={cursor(3)}"
@@ -183,20 +184,96 @@ def test_what_is_not_wanted_is_passed(source):
 
 
 def test_a_marked_entry_is_always_sent(source):
-    source.write(entry(1, SYSLOG_FACILITY="4", ROCKSALT_MARK="abc"))
+    source.write(entry(1, SYSLOG_FACILITY="4", ROCKSALT_MARK="abc", _UID="0"))
     source.start()
     (step,) = source.steps(1)
-    assert (step.mark, len(step.lines)) == ("abc", 1)
+    assert (step.mark, step.probe, len(step.lines)) == ("abc", False, 1)
 
 
-def test_too_long_an_entry_is_left_out(source, monkeypatch):
-    monkeypatch.setattr(journal, "LONGEST", 100_000)
-    source.write(entry(1), entry(2, "x" * 3_000_000), entry(3))
+@pytest.mark.parametrize("fields", [{"_UID": "1001"}, {"_UID": ["0", "0"]}, {}])
+def test_a_mark_of_somebody_else_is_none(source, fields):
+    source.write(entry(1, SYSLOG_FACILITY="4", ROCKSALT_MARK="abc", **fields))
     source.start()
-    first, second, third = source.messages(3)
-    assert (first, third) == ("n1", "n3")
-    assert second.startswith("rocksalt-ship: this entry of the journal has 3000")
-    assert source.counts == {"lost": 1}
+    (step,) = source.steps(1)
+    assert (step.mark, step.lines) == ("", ())
+
+
+def test_a_probe_is_a_line_of_its_own(source):
+    own = {"ROCKSALT_MARK": "abc", "SYSLOG_IDENTIFIER": "rocksalt-ship"}
+    source.write(entry(1, "any text", _UID="0", **own), entry(2, _UID="1001", **own))
+    source.start()
+    probe, other = source.steps(2)
+    assert (probe.mark, probe.probe, other.mark, other.probe) == ("abc", True, "", False)
+    made = json.loads(probe.lines[0])
+    event = {"id": "abc", "dataset": "rocksalt.probe", "kind": "event"}
+    event |= {"category": ["host"], "type": ["info"], "created": made["event"]["created"]}
+    assert (made["event"], made["message"]) == (event, "rocksalt-ship: probe abc")
+    assert made["@timestamp"] == "1970-01-01T00:00:00.000011Z"
+
+
+def test_a_probe_is_written_in_the_words_of_the_journal(tmp_path, monkeypatch):
+    monkeypatch.setattr(journal, "SOCKET", str(tmp_path / "socket"))
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as taker:
+        taker.bind(journal.SOCKET)
+        journal.write_probe("abc")
+        assert taker.recv(4096).decode().splitlines() == [
+            "MESSAGE=rocksalt-ship: probe abc",
+            "PRIORITY=6",
+            "SYSLOG_IDENTIFIER=rocksalt-ship",
+            "ROCKSALT_MARK=abc",
+        ]
+    with pytest.raises(OSError, match="refused"):
+        journal.write_probe("abc")
+
+
+@pytest.mark.parametrize("held", [100_000, 2_900_000])
+def test_of_too_long_an_entry_is_only_its_place(source, monkeypatch, held):
+    monkeypatch.setattr(journalctl, "HELD", held)
+    source.write(entry(1), entry(2, "x" * 3_000_000), entry(3), entry(4, "y" * 3_100_000), entry(5))
+    source.start()
+    sizes = [len(entry(2, "x" * 3_000_000)), len(entry(4, "y" * 3_100_000))]
+    said = [
+        f"rocksalt-ship: this entry of the journal has {it} bytes and is left out" for it in sizes
+    ]
+    assert source.messages(5) == ["n1", said[0], "n3", said[1], "n5"]
+    assert source.counts == {"cut": 2}
+
+
+def test_the_place_of_too_long_an_entry_is_found_anywhere(source, monkeypatch):
+    monkeypatch.setattr(journalctl, "HELD", 100_000)
+    long = {"A": "x" * 400_000, "__CURSOR": cursor(1), "B": "y" * 400_000}
+    source.write(json.dumps(long), entry(2))
+    source.start()
+    assert [it.position for it in source.steps(2)] == [cursor(1), cursor(2)]
+
+
+@pytest.mark.parametrize(
+    "value", ["é" * 1_200_000, [97] * 1_200_000, ["a" * 600_000, "a" * 599_999]]
+)
+def test_of_a_long_entry_the_beginning_is_sent(source, value):
+    source.write(entry(1, value), entry(2, "é" * 1_000_000, _CMDLINE="é" * 300_000))
+    source.start()
+    first, second = source.steps(2)
+    parts = [json.loads(it)["message"] for it in first.lines]
+    text = "".join(parts)
+    note = " [rocksalt-ship: 937856 characters are left out]"
+    assert (len(text), text[-len(note) :]) == (journal.LONGEST_FIELD + len(note), note)
+    command = json.loads(second.lines[0])["process"]["command_line"]
+    assert len(command) < journal.LONGEST_FIELD + len(note)
+    assert (first.counts, second.counts, source.counts) == ({"cut": 1}, {"cut": 1}, {"cut": 2})
+
+
+def test_no_more_is_read_than_may_wait(source, monkeypatch):
+    monkeypatch.setattr(journalctl, "AHEAD", 1_000_000)
+    source.write(*(entry(it, "x" * 100_000) for it in range(1, 31)))
+    source.start()
+    follower = source.journal.follower
+    while follower.hungry:
+        select.select([follower.fileno()], [], [], 0.05)
+        source.journal.fill(time.monotonic())
+    assert 1_000_000 <= sum(map(len, follower._lines)) == follower._bytes < 1_300_000
+    source.steps(15)
+    assert follower.hungry
 
 
 def test_the_oldest_are_passed_over(source):
@@ -227,12 +304,12 @@ def test_what_was_under_way_is_not_passed_over(source):
 
 
 def test_journalctl_is_started_again(source, monkeypatch):
-    monkeypatch.setattr(journal, "_SHORTEST", 0.01)
-    source.journal._pause = 0.01
+    monkeypatch.setattr(journalctl, "_SHORTEST", 0.01)
+    source.journal.follower._pause = 0.01
     source.write(entry(1))
     source.start()
     assert source.messages(1) == ["n1"]
-    source.journal._process.kill()
+    source.journal.follower._process.kill()
     source.write(entry(2))
     assert source.messages(1) == ["n2"]
     assert source.counts == {}
@@ -257,11 +334,46 @@ def test_what_is_no_cursor(text):
     assert journal.cursor(text) is None
 
 
-def test_without_journalctl_the_rest_goes_on(source, capsys):
-    source.journal._command = ("/nowhere/journalctl",)
-    source.start()
-    assert not source.journal.running
-    said = "rocksalt-ship: /nowhere/journalctl cannot be run: "
-    assert capsys.readouterr().err.startswith(said)
-    source.journal.fill(time.monotonic())
-    assert not source.journal.running
+FAILURES = [
+    ("", "JOURNALCTL cannot be run: [Errno 2] No such file or directory: 'JOURNALCTL'"),
+    ("echo no file >&2; exit 1", "JOURNALCTL -n1 fails with 1: no file"),
+    ("sleep 60", "JOURNALCTL -n1 does not answer within 0.1 seconds"),
+]
+
+
+@pytest.mark.parametrize(("does", "said"), FAILURES)
+@pytest.mark.parametrize("position", [None, cursor(1)])
+def test_a_journalctl_that_fails_is_told(source, monkeypatch, does, said, position):
+    monkeypatch.setattr(journalctl, "ANSWER", 0.1)
+    source.program.unlink()
+    if does:
+        source.program.write_text(f"#!/bin/sh\n{does}\n")
+        source.program.chmod(0o755)
+    now = time.monotonic()
+    if not position:
+        source.start()
+        assert not source.journal.follower.running
+        source.journal.fill(now)
+        assert not source.journal.follower.running
+    assert source.journal.waiting(position) == (None, 0)
+    assert source.journal.problem(now) == said.replace("JOURNALCTL", str(source.program))
+    source.journal.limit(1)
+
+
+def test_what_was_read_of_one_that_ended_is_taken(source):
+    source.program.write_text(f"#!/bin/sh\nhead -n 2 {source.path}\nexit 3\n")
+    source.write(entry(1), entry(2))
+    source.start(cursor(9, sequence="bb"))
+    follower, now = source.journal.follower, time.monotonic()
+    while follower.running:
+        select.select([follower.fileno()], [], [], 0.05)
+        source.journal.fill(now)
+    assert source.journal.problem(now + 60) == "journalctl --follow has ended with 3"
+    assert (follower.pending, follower.hungry, follower.fileno()) == (True, False, -1)
+    source.journal.fill(now + 60)
+    assert not follower.running
+    assert source.messages(2) == ["n1", "n2"]
+    source.journal.fill(now + 60)
+    assert follower.running
+    assert source.journal.problem(now + 64) == "journalctl --follow has ended with 3"
+    assert source.journal.problem(now + 66) == ""

@@ -10,9 +10,20 @@ import pytest
 from logstash_relp import HERE, Authority, LogServer
 from test_logstash_ship_journal import Source, cursor, entry
 
-from rocksalt.logstash.shipping import config, feed, link, positions, servers, status, window
+from rocksalt.logstash.shipping import (
+    config,
+    feed,
+    journal,
+    journalctl,
+    link,
+    positions,
+    servers,
+    status,
+    window,
+)
 from rocksalt.logstash.shipping.__main__ import main
 from rocksalt.logstash.shipping.ship import Shipper
+from rocksalt.logstash.shipping.steps import Step
 
 ALL = ["journal", "auth", "audit", "iptables", "fail2ban", "ossec", "salt", "drift"]
 
@@ -76,7 +87,11 @@ def authority(tmp_path_factory):
 
 
 @pytest.fixture(autouse=True)
-def quick(monkeypatch):
+def probes(monkeypatch):
+    """The marks of the probes that were written, and all that takes time made quick."""
+    marks: list[str] = []
+    monkeypatch.setattr(journal, "write_probe", marks.append)
+    monkeypatch.setattr(feed, "CHECK", 0.05)
     monkeypatch.setattr(positions, "RESEND", 0.05)
     monkeypatch.setattr(positions, "_STEP", 0.01)
     monkeypatch.setattr(positions, "_SAVE", 0.0)
@@ -85,6 +100,7 @@ def quick(monkeypatch):
     monkeypatch.setattr(servers, "SHORTEST", 0.02)
     monkeypatch.setattr(servers, "LOOK", 0.02)
     monkeypatch.setattr(servers, "RETURN", 0.05)
+    return marks
 
 
 @pytest.fixture
@@ -102,29 +118,37 @@ def ship(tmp_path, server):
         made.shipper._finish()
 
 
+def own_probe(number, mark):
+    return entry(number, ROCKSALT_MARK=mark, SYSLOG_IDENTIFIER="rocksalt-ship", _UID="0")
+
+
 def numbered(first, last):
     return [f"n{it}" for it in range(first, last + 1)]
 
 
-def test_lines_arrive_and_count(ship, server):
+def test_lines_arrive_and_count(ship, server, probes):
     (ship.folder / "a.log").write_text("uses password=hunter2\n")
     ship.source.write(*(entry(it) for it in range(1, 301)))
     ship.start()
-    ship.until(lambda: len(server.lines) == 302)
+    ship.until(lambda: len(server.lines) == 301)
     assert server.messages() == numbered(1, 300)
     assert server.messages("x") == ["uses password=***"]
+    (mark,) = probes
+    ship.source.write(own_probe(301, mark))
     ship.until(lambda: ship.status()["probe"] and ship.status()["waiting"] == 0)
     found = ship.status()
     known = {name: found[name] for name in ("server", "error", "sent", "acknowledged", "resent")}
     assert known == {"server": "logs1", "error": "", "sent": 302, "acknowledged": 302, "resent": 0}
     assert found["pid"] == os.getpid()
-    assert found["probe"]["mark"] in [it["event"]["id"] for it in server.events()]
+    assert found["probe"]["mark"] == mark
+    assert mark in [it["event"]["id"] for it in server.events()]
+    assert found["marks"] == {}
     assert (found["disconnected_since"], found["oldest_waiting"], found["full_since"]) == (
         None, None, None,
     )  # fmt: skip
     assert found["server_expires"] > found["time"]
     assert oct((ship.state / "status.json").stat().st_mode & 0o777) == "0o640"
-    ship.until_counts(lambda it: it.counting.get("journal") == cursor(300))
+    ship.until_counts(lambda it: it.counting.get("journal") == cursor(301))
 
 
 def test_a_log_server_that_dies_loses_nothing(ship, server):
@@ -167,19 +191,19 @@ def test_what_was_just_acknowledged_is_sent_again(ship, server, monkeypatch):
     monkeypatch.setattr(positions, "RESEND", 60.0)
     ship.source.write(entry(1), entry(2))
     ship.start()
-    ship.until(lambda: ship.shipper._window.acknowledged == 3)
+    ship.until(lambda: ship.shipper._window.acknowledged == 2)
     server.kill()
     server.lines.clear()
     ship.until(lambda: ship.shipper._link is None)
     server.revive()
     ship.until(lambda: len(server.messages()) == 2)
-    assert ship.shipper._status.resent == 3
+    assert ship.shipper._status.resent == 2
 
 
 def test_a_server_without_power_gets_its_last_lines_again(ship, server, monkeypatch):
     ship.source.write(*(entry(it) for it in range(1, 4)))
     ship.start()
-    ship.until(lambda: ship.shipper._window.acknowledged == 4)
+    ship.until(lambda: ship.shipper._window.acknowledged == 3)
     server.acknowledges = 0
     later = time.monotonic() + 3600
     with monkeypatch.context() as patched:
@@ -187,7 +211,7 @@ def test_a_server_without_power_gets_its_last_lines_again(ship, server, monkeypa
         ship.shipper.turn(0)
         ship.shipper.turn(0)
     assert ship.shipper._positions.counting == {}
-    assert ship.shipper._positions.rewind() == 4
+    assert ship.shipper._positions.rewind() == 3
 
 
 def test_a_silent_server_is_given_up(ship, server, monkeypatch):
@@ -197,7 +221,7 @@ def test_a_silent_server_is_given_up(ship, server, monkeypatch):
     ship.start()
     ship.until(lambda: "does not acknowledge lines" in ship.shipper._servers.error)
     server.acknowledges = None
-    ship.until(lambda: ship.shipper._window.acknowledged >= 2)
+    ship.until(lambda: ship.shipper._window.acknowledged >= 1)
 
 
 def test_one_that_never_answers_is_given_up(ship, server, monkeypatch):
@@ -252,6 +276,7 @@ def test_what_is_wrong_is_said_and_mended(ship, server, authority, tmp_path, wha
         ship.settings["certificate"], ship.settings["key"] = stranger.issue("web1")
     else:
         server.answer = b"500 no space"
+    ship.source.write(entry(1))
     ship.start()
     ship.until(lambda: expected in ship.shipper._servers.error)
     server.certificate, settings = good
@@ -259,9 +284,7 @@ def test_what_is_wrong_is_said_and_mended(ship, server, authority, tmp_path, wha
     if settings != ship.settings:
         ship.settings = settings
         ship.start()
-    ship.source.write(entry(1))
-    ship.until(lambda: server.messages() == ["n1"])
-    assert ship.shipper._servers.error == ""
+    ship.until(lambda: server.messages()[-1:] == ["n1"] and ship.shipper._servers.error == "")
 
 
 @pytest.mark.parametrize(
@@ -279,7 +302,7 @@ def test_a_server_that_is_nowhere(ship, server, host, expected):
 
 def test_a_renewed_certificate_is_used(ship, server, authority):
     ship.start()
-    ship.until(lambda: ship.shipper._window.acknowledged == 1)
+    ship.until(lambda: ship.shipper._link)
     authority.issue("web1")
     ship.until(lambda: len(server.clients) == 2)
     assert len(set(server.clients)) == 2
@@ -287,10 +310,96 @@ def test_a_renewed_certificate_is_used(ship, server, authority):
     ship.until(lambda: server.messages()[-1:] == ["n1"])
 
 
+def test_a_journal_that_takes_no_probe_is_told(ship, server, monkeypatch):
+    def refuse(mark):
+        raise OSError(11, "Resource temporarily unavailable")
+
+    monkeypatch.setattr(journal, "write_probe", refuse)
+    ship.source.write(entry(1))
+    ship.start()
+    ship.until(lambda: server.messages() == ["n1"] and ship.status()["error"])
+    said = f"{journal.SOCKET} takes no line, journald may not run: "
+    said += "[Errno 11] Resource temporarily unavailable"
+    assert (ship.status()["error"], ship.status()["probe"]) == (said, None)
+    now = ship.shipper._feed._probe_at - feed.SOON
+    assert now <= time.monotonic()
+
+
+@pytest.mark.parametrize("does", ["exit 1", "exec sleep 60"])
+def test_a_journal_that_cannot_be_read_is_told(ship, server, monkeypatch, does):
+    monkeypatch.setattr(journalctl, "ANSWER", 0.05)
+    (ship.folder / "a.log").write_text("one\n")
+    ship.source.program.write_text(f"#!/bin/sh\n{does}\n")
+    ship.start()
+    ship.until(lambda: server.messages("x") == ["one"])
+    ship.until(lambda: ship.shipper._window.acknowledged == 1 and ship.status()["error"])
+    assert (ship.status()["waiting"], ship.status()["full_since"]) == (None, None)
+    assert ship.status()["error"].startswith(f"{ship.source.program} -n1 ")
+    assert "waiting: nobody knows how many lines" in status.lines(ship.status())
+
+
+def test_a_journal_that_is_silent_has_lines_that_wait(ship, server):
+    program = ship.source.program
+    program.write_text(
+        program.read_text().replace("tail -n +", 'sleep 60; exec tail -n +')
+    )  # fmt: skip
+    ship.source.write(*(entry(it) for it in range(1, 6)))
+    ship.start()
+    ship.until(lambda: ship.shipper._link)
+    ship.until(lambda: ship.status()["waiting"] == 5)
+    assert ship.status()["oldest_waiting"] == "1970-01-01T00:00:00.000011Z"
+    for _ in range(20):
+        ship.shipper.turn(0.01)
+        assert ship.status()["waiting"] == 5
+
+
+def test_no_more_is_under_way_than_may_be(ship, server, monkeypatch):
+    monkeypatch.setattr(window, "BYTES", 300_000)
+    server.acknowledges = 0
+    ship.source.write(*(entry(it, "x" * 100_000) for it in range(1, 31)))
+    ship.start()
+    ship.until(lambda: len(ship.shipper._window) and not ship.shipper._window.room)
+    for _ in range(50):
+        ship.shipper.turn(0)
+    sizes = [size for _, size in ship.shipper._window._open.values()]
+    assert 150_000 < sum(sizes) == ship.shipper._window._bytes < 410_000
+    server.kill()
+    ship.until(lambda: ship.shipper._link is None)
+    server.revive()
+    ship.until(lambda: ship.shipper._window.acknowledged == 90)
+    assert ship.shipper._window._bytes == 0
+
+
+def test_a_journalctl_that_ended_while_nothing_is_taken_costs_nothing(ship, server):
+    ship.source.program.write_text(f"#!/bin/sh\nhead -n 400 {ship.source.path}\n")
+    ship.source.write(*(entry(it) for it in range(1, 401)))
+    server.acknowledges = 0
+    ship.start()
+    follower = ship.shipper._feed.journal.follower
+    ship.until(lambda: follower.pending and not ship.shipper._window.room)
+    begin = time.monotonic()
+    ship.shipper.turn(0.02)
+    ship.shipper.turn(0.02)
+    assert time.monotonic() - begin >= 0.03
+
+
+def test_marks_are_told_not_too_often(ship, server, monkeypatch):
+    monkeypatch.setattr(status, "EVERY", 1.0)
+    it = status.Status(str(ship.folder / "s.json"), config.load(ship.config))
+    values = {"waiting": 0, "error": ""}
+    it.write(10.0, values, 0)
+    it.arrived(Step("journal", "a", mark="m1"))
+    assert [it.due(10.1), it.due(10.25)] == [False, True]
+    it.write(10.25, values, 0)
+    assert [it.due(10.5), it.due(11.3)] == [False, True]
+    it.arrived(Step("journal", "b", mark="m2", probe=True))
+    assert not it.due(10.5)
+
+
 def test_marks_are_told(ship, server):
     ship.start()
     for number in range(1, 26):
-        ship.source.write(entry(number, ROCKSALT_MARK=f"m{number}"))
+        ship.source.write(entry(number, ROCKSALT_MARK=f"m{number}", _UID="0"))
     ship.until(lambda: "m25" in ship.status()["marks"])
     assert list(ship.status()["marks"]) == [f"m{it}" for it in range(6, 26)]
 
@@ -356,11 +465,12 @@ def test_it_ends_cleanly(ship, server):
 
 def test_the_status_is_for_people(ship, server, capsys):
     ship.start()
+    ship.source.write(own_probe(1, "abc"))
     ship.until(lambda: ship.shipper._window.acknowledged == 1 and ship.status()["probe"])
     assert main(["status", "--state", str(ship.state)]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("connected to logs1 since 20")
-    assert "missing: 0 dropped, 0 lost, 0 unknown gaps" in lines
+    assert "missing: 0 dropped, 0 lost, 0 unknown gaps, 0 cut" in lines
     assert main(["status", "--state", str(ship.folder)]) == 1
     assert "status.json cannot be read, the shipper may never have run" in capsys.readouterr().err
 

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from rocksalt.logstash.shipping import config as configuration
-from rocksalt.logstash.shipping import datasets, journal
+from rocksalt.logstash.shipping import journal, journalctl
 from rocksalt.logstash.shipping.config import Config
 from rocksalt.logstash.shipping.events import Maker
-from rocksalt.logstash.shipping.events import now as micros
 from rocksalt.logstash.shipping.journal import Journal
 from rocksalt.logstash.shipping.mask import Masker
 from rocksalt.logstash.shipping.positions import Positions
@@ -20,16 +19,17 @@ from rocksalt.logstash.shipping.reports import Reports
 from rocksalt.logstash.shipping.steps import NOTHING, Step
 from rocksalt.logstash.shipping.tail import Tail
 
-PROBE = "probe"
-COUNT = 10.0
-"""Seconds from one count of what waits to the next."""
+COUNT, CHECK = 10.0, 30.0
+"""Seconds from one count of what waits to the next, and where nothing seems to wait."""
+SOON = 10.0
+"""Seconds after which a probe that the journal did not take is tried again."""
 
 
 class Feed:
     """The journal, the files, the drift report, and the lines that this program marks itself."""
 
     def __init__(
-        self, config: Config, positions: Positions, command: Sequence[str] = journal.COMMAND
+        self, config: Config, positions: Positions, command: Sequence[str] = journalctl.COMMAND
     ):
         self._config, self._positions = config, positions
         self._maker = Maker(config.host, config.labels, Masker(config.mask))
@@ -37,7 +37,9 @@ class Feed:
         self.tail = Tail(config.files, config.ignore, self._maker, self._remember)
         self._reports = Reports(config.report, config.host, self._maker)
         self._probe_at = self._count_at = 0.0
-        self._counted: dict[str, int] = {}
+        self._counted: dict[str, int | None] = {}
+        self._place: Any = None
+        self._no_probe = ""
         self.oldest = 0
 
     def _remember(self, source: str, position: Any, counts: Mapping[str, int] = NOTHING) -> None:
@@ -49,7 +51,6 @@ class Feed:
         self.journal.start(counting.get(journal.NAME), now)
         self.tail.start(counting, now)
         self._reports.start(counting.get(REPORT))
-        self._probe_at = min(self._probe_at, now)
         if self._config.at_limit == configuration.DROP:
             self.limit()
 
@@ -59,48 +60,65 @@ class Feed:
         self.tail.limit(self._config.limit)
 
     def stop(self) -> None:
-        """Gives nothing until it is started again; a probe that was not acknowledged comes anew."""
-        self.journal.stop()
-        self._probe_at = 0.0
+        """Gives nothing until it is started again."""
+        self.journal.follower.stop()
 
-    def take(self, count: int, now: float) -> Iterator[Step]:
-        """About so many steps; the journal and files get half each where both have many."""
+    def take(self, count: int, now: float, full: Callable[[], bool]) -> Iterator[Step]:
+        """About so many steps, fewer once it is ``full``; the journal and files get half each where
+        both have many.
+        """
         if now >= self._probe_at:
-            self._probe_at = now + self._config.probe
-            yield self._probe()
+            self._probe(now)
         yield from self._reports.take(now)
         self.tail.scan(now)
         taken = 0
         for step in self.tail.take(count // 2, now):
             taken += 1
             yield step
-        yield from self.journal.take(max(count - taken, count // 2), now)
+            if full():
+                break
+        for step in self.journal.take(max(count - taken, count // 2), now):
+            yield step
+            if full():
+                return
 
     @property
     def pending(self) -> bool:
         """Whether there is something to take already."""
-        return self.journal.pending or self.tail.pending
+        return self.journal.follower.pending or self.tail.pending
 
-    def _probe(self) -> Step:
-        mark = secrets.token_hex(16)
-        extra = {"event": {"category": ["host"], "type": ["info"]}, "rocksalt": {"mark": mark}}
-        lines = self._maker.of_own(datasets.PROBE, mark, f"rocksalt-ship: probe {mark}", extra)
-        return Step(PROBE, None, tuple(lines), micros(), mark=mark)
+    def _probe(self, now: float) -> None:
+        """A marked line that goes the way of all others, from the journal on."""
+        self._probe_at, self._no_probe = now + self._config.probe, ""
+        try:
+            journal.write_probe(secrets.token_hex(16))
+        except OSError as error:
+            self._probe_at = now + min(SOON, self._config.probe)
+            self._no_probe = f"{journal.SOCKET} takes no line, journald may not run: {error}"
 
-    def waiting(self, now: float, drained: bool) -> int:
-        """About how many lines wait; ``oldest`` is when the first was written, where that is known.
-        ``drained`` says that all that could be read was acknowledged.
+    def problem(self, now: float) -> str:
+        """What is wrong with sources, or empty."""
+        found = (self.journal.problem(now), self._no_probe)
+        return "; ".join(it for it in found if it)
+
+    def waiting(self, now: float, drained: bool) -> int | None:
+        """About how many lines wait, None if journalctl does not say it; ``oldest`` is when the
+        first was written, where that is known. ``drained`` says that all that was read was
+        acknowledged; what the journal has all the same is what journalctl does not tell.
         """
-        if now < self._count_at and not drained:
-            return sum(self._counted.values())
-        latest = self._positions.latest
-        self._counted = self.tail.waiting(latest)
-        self._counted[journal.NAME] = self.oldest = 0
-        if not drained:
-            self._count_at = now + COUNT
-            position = latest.get(journal.NAME)
-            self._counted[journal.NAME], self.oldest = self.journal.waiting(position)
-        return sum(self._counted.values())
+        due = now >= self._count_at
+        if due or drained:
+            latest = self._positions.latest
+            place, number = latest.get(journal.NAME), self._counted.get(journal.NAME, 0)
+            if due:
+                number, self.oldest = self.journal.waiting(place)
+                self._place = place
+                self._count_at = now + (CHECK if drained or number is None else COUNT)
+            elif number and place != self._place:
+                number = self.oldest = 0
+            self._counted = {**self.tail.waiting(latest), journal.NAME: number}
+        counts = self._counted.values()
+        return None if None in counts else sum(it for it in counts if it)
 
     def state(self) -> Mapping[str, Any]:
         """What the status says of each source."""
@@ -115,5 +133,5 @@ class Feed:
 
     def close(self) -> None:
         """Ends journalctl and closes the files."""
-        self.journal.stop()
+        self.journal.follower.stop()
         self.tail.close()

@@ -9,7 +9,7 @@ import time
 from collections.abc import Sequence
 
 from rocksalt.logstash.shipping import config as configuration
-from rocksalt.logstash.shipping import journal, notify
+from rocksalt.logstash.shipping import journalctl, notify
 from rocksalt.logstash.shipping.config import Config
 from rocksalt.logstash.shipping.feed import COUNT, Feed
 from rocksalt.logstash.shipping.link import Broken, Link
@@ -28,7 +28,7 @@ _NAMING = 0.05
 class Shipper:
     """Ships until :meth:`stop`; ``folder`` has the positions and the status."""
 
-    def __init__(self, config: Config, folder: str, command: Sequence[str] = journal.COMMAND):
+    def __init__(self, config: Config, folder: str, command: Sequence[str] = journalctl.COMMAND):
         now = time.monotonic()
         self._config = config
         self._positions = Positions(os.path.join(folder, "positions.json"), now)
@@ -107,7 +107,7 @@ class Shipper:
             self._limit_at = now + COUNT
             if self._feed.pending:
                 self._feed.limit()
-        for step in self._feed.take(room, now):
+        for step in self._feed.take(room, now, lambda: self._window.full):
             self._window.add(link, step, now)
 
     def _settle(self, now: float) -> None:
@@ -122,7 +122,8 @@ class Shipper:
         drained = bool(self._link) and not self._window and not self._feed.pending
         waiting = self._feed.waiting(now, drained)
         oldest = self._window.oldest or self._feed.oldest
-        error = self._servers.error or self._positions.problem
+        found = (self._servers.error, self._positions.problem, self._feed.problem(now))
+        error = "; ".join(it for it in found if it)
         self._status.write(
             now,
             {
@@ -135,7 +136,7 @@ class Shipper:
         notify.tell(f"WATCHDOG=1\nSTATUS={self._status.sentence()}")
 
     def _wait(self, patience: float) -> None:
-        feed, poll = self._feed, select.poll()
+        feed, journal, poll = self._feed, self._feed.journal, select.poll()
         idle = self._link is None or not self._window.room
         if not idle and feed.pending:
             patience = 0
@@ -146,11 +147,11 @@ class Shipper:
                 continue
             read, write = events & selectors.EVENT_READ, events & selectors.EVENT_WRITE
             poll.register(handle, (read and select.POLLIN) | (write and select.POLLOUT))
-        if self._link and feed.journal.hungry:
-            poll.register(feed.journal.fileno(), select.POLLIN)
+        if not idle and journal.follower.hungry:
+            poll.register(journal.follower.fileno(), select.POLLIN)
         ready = {handle for handle, _ in poll.poll(patience * 1000)}
-        if self._link and (feed.journal.fileno() in ready or not feed.journal.running):
-            feed.journal.fill(time.monotonic())
+        if not idle and (journal.follower.fileno() in ready or not journal.follower.running):
+            journal.fill(time.monotonic())
 
     def _finish(self) -> None:
         """Waits a little for what is under way."""

@@ -13,13 +13,12 @@ from rocksalt.logstash.shipping import notify
 from rocksalt.logstash.shipping.config import Config
 from rocksalt.logstash.shipping.events import now as micros
 from rocksalt.logstash.shipping.events import stamp
-from rocksalt.logstash.shipping.feed import PROBE
 from rocksalt.logstash.shipping.link import Link
 from rocksalt.logstash.shipping.positions import replace
 from rocksalt.logstash.shipping.steps import Step
 
-EVERY = 1.0
-"""Seconds from one writing to the next."""
+EVERY, SOON = 1.0, 0.2
+"""Seconds from one writing to the next, and where somebody waits for it."""
 MARKS = 20
 
 
@@ -28,7 +27,7 @@ class Status:
 
     def __init__(self, path: str, config: Config):
         self._path, self._limit = path, config.limit
-        self._written = -EVERY
+        self._written, self._awaited = -EVERY, False
         self._said = ""
         self.resent = 0
         self._value: dict[str, Any] = {
@@ -58,7 +57,7 @@ class Status:
     def arrived(self, step: Step) -> None:
         """A line with a mark was acknowledged."""
         time = stamp(micros())
-        if step.source == PROBE:
+        if step.probe:
             self._value["probe"] = {"mark": step.mark, "acknowledged": time}
             return
         marks = self._value["marks"]
@@ -66,23 +65,23 @@ class Status:
         marks[step.mark] = time
         for mark in list(marks)[:-MARKS]:
             del marks[mark]
-        self._written = -EVERY
+        self._awaited = True
 
     def due(self, now: float) -> bool:
         """Whether it is time to write again."""
-        return now - self._written >= EVERY
+        return now - self._written >= (SOON if self._awaited else EVERY)
 
     def write(self, now: float, values: Mapping[str, Any], oldest: int) -> None:
         """Writes all; ``oldest`` is when the oldest line that waits was written, in microseconds
         since 1970.
         """
-        self._written = now
+        self._written, self._awaited = now, False
         waiting = values["waiting"]
         full = self._value["full_since"] or stamp(micros())
         self._value.update(
             values, time=stamp(micros()), resent=self.resent,
             oldest_waiting=stamp(oldest) if oldest else None,
-            full_since=full if waiting > self._limit else None,
+            full_since=full if waiting is not None and waiting > self._limit else None,
         )  # fmt: skip
         with contextlib.suppress(OSError):
             replace(self._path, json.dumps(self._value, indent=1))
@@ -108,10 +107,13 @@ def lines(status: Mapping[str, Any]) -> Iterator[str]:
         yield f"error: {status['error']}"
     if get("server_expires"):
         yield f"the log server's certificate ends {status['server_expires']}"
-    yield f"waiting: {get('waiting')} lines, the oldest of {get('oldest_waiting') or 'now'}"
+    if get("waiting") is None:
+        yield "waiting: nobody knows how many lines"
+    else:
+        yield f"waiting: {status['waiting']} lines, the oldest of {get('oldest_waiting') or 'now'}"
     if get("full_since"):
         yield f"more wait than may since {status['full_since']}"
-    sent, gaps = ("sent", "acknowledged", "resent"), ("dropped", "lost", "unknown_gaps")
+    sent, gaps = ("sent", "acknowledged", "resent"), ("dropped", "lost", "unknown_gaps", "cut")
     yield "since the start: " + ", ".join(f"{get(it)} {it}" for it in sent)
     yield "missing: " + ", ".join(f"{get(it)} {it.replace('_', ' ')}" for it in gaps)
     probe = get("probe")

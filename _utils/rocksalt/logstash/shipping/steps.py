@@ -11,7 +11,8 @@ NOTHING: Mapping[str, int] = {}
 class Step(NamedTuple):
     """After all of ``lines`` are acknowledged, ``source`` is at ``position`` (JSON; None: it is at
     its end and will not come back). ``micros`` is the time of the line since 1970, ``counts`` what
-    is missing before it, ``mark`` a word whose arrival somebody waits for.
+    is missing before it, ``mark`` a word whose arrival somebody waits for: with ``probe``
+    this program itself.
     """
 
     source: str
@@ -20,3 +21,4 @@ class Step(NamedTuple):
     micros: int = 0
     counts: Mapping[str, int] = NOTHING
     mark: str = ""
+    probe: bool = False

@@ -10,8 +10,8 @@ from rocksalt.logstash.shipping.link import SILENCE, Link
 from rocksalt.logstash.shipping.relp import Frame
 from rocksalt.logstash.shipping.steps import Step
 
-LINES = 256
-"""Most lines that are under way."""
+LINES, BYTES = 256, 4 * 1024 * 1024
+"""Most lines that are under way, and about how many bytes."""
 
 
 @dataclass
@@ -23,13 +23,14 @@ class _Sent:
 
 class Window:
     """Steps in their order; one is done when all of its lines, and all before it, are acknowledged.
-    ``sent`` and ``acknowledged`` count lines. ``proved`` is when the last line that was acknowledged
-    was sent; 0 before there is one.
+    ``sent`` and ``acknowledged`` count lines. ``proved`` is when the last line that is
+    acknowledged was sent; 0 before there is one.
     """
 
     def __init__(self) -> None:
         self._steps: deque[_Sent] = deque()
-        self._open: dict[int, _Sent] = {}
+        self._open: dict[int, tuple[_Sent, int]] = {}
+        self._bytes = 0
         self._heard = self.proved = 0.0
         self.sent = self.acknowledged = 0
 
@@ -41,7 +42,13 @@ class Window:
         """How many lines may follow; 0 while more than half are under way, for many at once cost
         less.
         """
-        return LINES - len(self._open) if len(self._open) <= LINES // 2 else 0
+        much = len(self._open) > LINES // 2 or self._bytes > BYTES // 2
+        return 0 if much else LINES - len(self._open)
+
+    @property
+    def full(self) -> bool:
+        """Whether no line more may follow."""
+        return self._bytes >= BYTES
 
     @property
     def oldest(self) -> int:
@@ -54,15 +61,17 @@ class Window:
             self._heard = now
         sent = _Sent(step, now, len(step.lines))
         for line in step.lines:
-            self._open[link.send(line)] = sent
+            self._open[link.send(line)] = (sent, len(line))
+            self._bytes += len(line)
         self.sent += len(step.lines)
         self._steps.append(sent)
 
     def answered(self, frames: Iterable[Frame], now: float) -> None:
         """Takes acknowledgements; what is unknown is one for an earlier time."""
         for frame in frames:
-            if sent := self._open.pop(frame.number, None):
-                sent.open -= 1
+            if known := self._open.pop(frame.number, None):
+                sent, size = known
+                sent.open, self._bytes = sent.open - 1, self._bytes - size
                 self.acknowledged += 1
                 self._heard, self.proved = now, max(self.proved, sent.at)
 
@@ -80,5 +89,5 @@ class Window:
         count = len(self._open)
         self._steps.clear()
         self._open.clear()
-        self.proved = 0.0
+        self.proved, self._bytes = 0.0, 0
         return count
