@@ -18,9 +18,10 @@ if [ -e /etc/systemd/system/rocksalt-logs.service ]; then
     systemctl start rocksalt-logs-heads.service
 fi
 systemctl restart rocksalt-ship
+status=/var/lib/rocksalt/logstash/status.json
 for _ in $(seq 150); do
-    grep -q '"acknowledged": "2' /var/lib/rocksalt/logstash/status.json &&
-        grep -q "\"pid\": $(systemctl show -P MainPID rocksalt-ship)," /var/lib/rocksalt/logstash/status.json && exit
+    grep -q "\"pid\": $(systemctl show -P MainPID rocksalt-ship)," $status &&
+        grep -q '"connected_since": "2' $status && grep -q '"acknowledged": "2' $status && exit
     sleep 0.1
 done
 exit 1
