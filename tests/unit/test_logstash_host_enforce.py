@@ -242,6 +242,31 @@ def test_a_name_that_the_shipper_knows_may_be_away(host, net, run):
     assert host.read(shipper.UNIT_PATH) is not None
 
 
+@pytest.mark.parametrize(
+    ("pillar", "control"),
+    [
+        ({"receiver": {"path": "/srv/others"}}, "LOG-101"),
+        ({"witness": {"path": "/srv/others"}}, "LOG-201"),
+    ],
+)
+def test_a_folder_of_somebody_else(host, run, pillar, control):
+    host.put("/srv/others/x")
+    before = older(host)
+    role, *_ = pillar
+    assert refused(run, "LOG-003", "LOG-012", control, logstash=pillar) == (
+        f"hardening:logstash:{role}:path: /srv/others is of root and holds x; it needs a folder of "
+        "its own"
+    )
+    assert (contents(host), changes(host)) == (before, [])
+
+
+@pytest.mark.parametrize("servers", ["[1]", "7", '{"host": "logs2"}', '[{"name": "logs2"}]'])
+def test_a_configuration_that_somebody_wrote(host, fresh, run, servers):
+    host.put(logstash.SHIPPER_CONFIG, f'{{"servers": {servers}}}')
+    fresh.names.clear()
+    assert refused(run) == "hardening:logstash:servers: logs2 has no address"
+
+
 def test_a_disk_that_is_too_small(host, fresh, run):
     before = contents(host)
     fresh.disk = (GIB // 2, GIB // 4)

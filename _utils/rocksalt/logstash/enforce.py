@@ -6,7 +6,8 @@ from __future__ import annotations
 
 import contextlib
 import ipaddress
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from rocksalt import logstash, systemd
@@ -17,6 +18,8 @@ from rocksalt.logstash import (
     checks,
     controls,
     journald,
+    received,
+    roles,
     server,
     shipper,
     starting,
@@ -60,23 +63,36 @@ def refuse(it: checks.Logstash, ids: Collection[str]) -> None:
 
 
 def _refusals(it: checks.Logstash, ids: Collection[str]) -> Iterator[str]:
-    """What stands in the way of the shipper and of the certificates."""
+    """What stands in the way of the shipper, of folders and of certificates."""
     if it.setup.ships and controls.OURS in it.wanted:
         yield from _unresolved(it)
         yield from shipper.refusals(it, ids)
-    if (it.setup.ships or it.setup.receives) and controls.GENUINE in ids:
+    for ask in _asked(it, ids):
         try:
-            certified.key_of_given(it)
+            ask()
         except Refused as refused:
             yield str(refused)
+
+
+def _asked(it: checks.Logstash, ids: Collection[str]) -> Iterator[Callable[[], object]]:
+    setup, taken = it.setup, received.refuse_taken
+    if setup.receives and {*server.CHECKS} & {*ids}:
+        path = roles.receiver(setup)["path"]
+        yield partial(taken, it.host, path, logstash.USER, "receiver")
+    if setup.witnesses and {*witness.CHECKS} & {*ids}:
+        path = roles.witness(setup)["path"]
+        yield partial(taken, it.host, path, roles.witness_user(setup), "witness")
+    if (setup.ships or setup.receives) and controls.GENUINE in ids:
+        yield partial(certified.key_of_given, it)
 
 
 def _unresolved(it: checks.Logstash) -> Iterator[str]:
     """Names of log servers that have no address, unless the shipper knows them already: a name
     service that is away is no reason to leave everything else as it is.
     """
-    known: Any = (read_json(it.host, logstash.SHIPPER_CONFIG) or {}).get("servers") or []
-    names = {entry.get("host") for entry in known}
+    known: Any = (read_json(it.host, logstash.SHIPPER_CONFIG) or {}).get("servers")
+    entries = known if isinstance(known, list) else []
+    names = [entry.get("host") for entry in entries if isinstance(entry, Mapping)]
     for entry in it.setup.servers:
         name = entry["host"]
         if not _is_address(name) and name not in names and not it.wires.resolves(name):
