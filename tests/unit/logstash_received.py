@@ -11,7 +11,7 @@ from typing import Any
 
 from rocksalt.backup.crypto import sshsig
 from rocksalt.backup.vaults.wire import Wire
-from rocksalt.logstash.receiving import evidence, heads, remote, store, verify, witness
+from rocksalt.logstash.receiving import begins, evidence, heads, remote, store, verify, witness
 
 NOW = dt.datetime(2026, 11, 23, 4, 20, 0, 123456, dt.timezone.utc)
 DAY = dt.timedelta(days=1)
@@ -109,7 +109,10 @@ class Server:
     def evidence(self) -> evidence.Evidence:
         there = self.connect()
         try:
-            return evidence.gather(there.records(), "logs1", self.public, self.witness_public)
+            return evidence.gather(
+                there.records(), "logs1", self.public, self.witness_public,
+                begins.numbers(self.path, self.public),
+            )  # fmt: skip
         finally:
             there.close()
 

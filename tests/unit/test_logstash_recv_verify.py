@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import gzip
 import json
 import os
@@ -79,10 +80,15 @@ def test_nothing_is_wrong(server):
             "web1": {
                 "lines": 12, "first": MICRO, "last": "2026-11-25T04:20:00.123456Z",
                 "problems": [], "unwitnessed_since": "2026-11-25T04:20:00Z",
+                "notes": ["witnessed up to line 10, at 2026-11-25T04:20:00Z"],
             }
         },
         "witness": {"until": "2026-11-25T04:20:00Z", "error": ""},
         "problems": [],
+        "notes": [
+            "not witnessed from 2026-11-23T04:20:00Z to 2026-11-25T04:20:00Z: what arrived then "
+            "could be changed until then",
+        ],
     }  # fmt: skip
     server.heads()
     assert server.verify(server.evidence())["hosts"]["web1"]["unwitnessed_since"] is None
@@ -96,6 +102,16 @@ def test_without_a_witness(server):
         f"web1: ok, 12 lines, {MICRO} to 2026-11-25T04:20:00.123456Z\n"
         f"  unwitnessed since {MICRO}\n"
         "no witness: root of this host could have written all of it anew"
+    )
+
+
+def test_with_a_witness(server):
+    found = server.verify(server.evidence())
+    assert verify.text(found) == (
+        f"web1: ok, 12 lines, {MICRO} to 2026-11-25T04:20:00.123456Z\n"
+        f"  witnessed up to line 10, at {LAST}\n"
+        f"  unwitnessed since {LAST}\n"
+        f"not witnessed from {TIME} to {LAST}: what arrived then could be changed until then"
     )
 
 
@@ -345,8 +361,10 @@ def test_one_host(server):
 
 
 def daily(server):
-    found = server.verify(server.evidence())
-    return keep.daily(server.settings, server.signer, found, lambda: server.time)
+    assert server.heads() == ""
+    seen = server.evidence()
+    found = server.verify(seen)
+    return keep.daily(server.settings, server.signer, found, lambda: server.time, seen)
 
 
 def names(server):
@@ -362,9 +380,12 @@ def test_old_files_are_compressed(server):
 
 
 def test_a_chain_goes_on_after_a_compressed_file(server):
-    server.time += 5 * DAY
+    for _ in range(5):
+        tomorrow(server)
     daily(server)
-    assert {name.rpartition(".")[2] for name in names(server)} == {"gz"}
+    assert names(server) == [
+        "2026-11-23.jsonl.gz", "2026-11-24.jsonl.gz", "2026-11-25.jsonl",
+    ]  # fmt: skip
     server.receive(1)
     assert json.loads(server.lines("2026-11-30")[0])["n"] == 13
     assert server.problems(server.evidence()) == []
@@ -412,7 +433,7 @@ def test_files_are_kept_for_so_many_days(server):
     for _ in range(5):
         assert daily(server)["ok"]
         left.append(len([name for name in names(server) if files.NAME.fullmatch(name)]))
-        server.time += DAY
+        tomorrow(server)
     assert left == [3, 3, 2, 1, 0]
     found = begins.read(server.path / "web1", server.public)
     assert (found.n, found.time) == (12, "2026-11-25T04:20:00.123456Z")
@@ -480,3 +501,168 @@ def test_begins_that_is_none(server, field):
 def test_numbers_of_an_entry(number):
     with pytest.raises(Unverified, match="has no number and hash for 'web1'"):
         ledger.read(ledger.write("logs1", 1, "", TIME, {"web1": (number, "ab" * 32)}))
+
+
+# What the log server signs, and what the witness knows better.
+
+
+def _forged(server, n, own):
+    """All files go, and the log server itself signs that the chain begins later."""
+    for path in files.days(server.path / "web1"):
+        path.unlink()
+    begins.write(server.path / "web1", begins.Begins("web1", n, own, MICRO), server.signer)
+
+
+def early(n, line, when):
+    return (
+        f"web1: the lines up to {n} were removed before their time: the witness saw line {line} at "
+        f"{when}, and lines are kept for 2 days"
+    )
+
+
+def other(n):
+    return f"web1: begins.json has another hash of line {n} than the witness"
+
+
+@pytest.mark.parametrize(
+    ("n", "right", "expected"),
+    [
+        (10, True, [early(10, 10, "2026-11-25T04:20:00Z")]),
+        (10, False, [other(10), early(10, 10, "2026-11-25T04:20:00Z")]),
+        (12, False, [early(12, 10, "2026-11-25T04:20:00Z")]),
+        (99, False, [early(99, 10, "2026-11-25T04:20:00Z")]),
+        (8, False, [
+            other(8),
+            "web1: the chain ends with line 8, but the witness saw line 10 at "
+            "2026-11-25T04:20:00Z: the end was cut off",
+        ]),
+    ],
+)  # fmt: skip
+def test_lines_removed_before_their_time(server, n, right, expected):
+    """By the time of the witness, whatever this host's clock says."""
+    server.settings["days"] = 2
+    seen = server.evidence()
+    _forged(server, n, head(server, 2, 1).hash if right else "ab" * 32)
+    server.time += DAY * 900
+    assert server.problems(seen) == expected
+
+
+def test_lines_after_a_removal_before_its_time(server):
+    """The chain goes on, and is witnessed again."""
+    _forged(server, 12, "ab" * 32)
+    server.receive(1)
+    assert server.heads() == ""
+    server.settings["days"] = 2
+    assert server.problems(server.evidence()) == [early(12, 10, "2026-11-25T04:20:00Z")]
+
+
+def test_only_heads_of_lines_that_are_there_are_kept(server):
+    """And the last one before, which tells when that was removed."""
+    assert list(server.evidence().hosts["web1"].numbers) == [3, 8, 10]
+    head8 = head(server, 1, 3)
+    begins.write(server.path / "web1", begins.Begins("web1", 9, head8.hash, MICRO), server.signer)
+    seen = server.evidence()
+    web1 = seen.hosts["web1"]
+    assert (list(web1.numbers), web1.hash(0), seen.time(web1, 0)) == ([8, 10], head8.hash, SECOND)
+    assert len(web1.hashes) == 64
+
+
+MINUTES = dt.timedelta(minutes=1)
+
+
+@pytest.mark.parametrize(("minutes", "problems"), [
+    (9, []),
+    (11, ["web1: the lines after 10 are not witnessed, and the first of them arrived at "
+          "2026-11-25T04:20:00.123456Z"]),
+])  # fmt: skip
+def test_lines_that_stay_unwitnessed(server, minutes, problems):
+    """As they do where the log server leaves a host out of its entries."""
+    server.time += minutes * MINUTES
+    seen = server.evidence()
+    assert server.problems(seen) == problems
+    assert server.verify(seen)["notes"][1:] == [
+        f"not witnessed from {LAST} to 2026-11-25T04:31:00Z: what arrived then could be changed "
+        "until then"
+    ] * len(problems)
+
+
+def test_a_host_that_was_never_witnessed(server):
+    server.receive(1, "web2")
+    server.time += 11 * MINUTES
+    found = server.verify(server.evidence())["hosts"]["web2"]
+    arrived = "the first of them arrived at 2026-11-25T04:20:00.123456Z"
+    assert found["problems"] == [f"the lines after 0 are not witnessed, and {arrived}"]
+    assert (found["notes"], found["unwitnessed_since"]) == ([], found["first"])
+
+
+def test_a_quiet_host_has_a_new_line(server):
+    """What was witnessed of it long ago was all of it then."""
+    assert server.heads() == ""
+    tomorrow(server)
+    server.receive(1)
+    assert server.problems(server.evidence()) == []
+
+
+def test_time_that_passes_during_a_check(server):
+    """What arrived after the witness was asked is not its fault."""
+    seen, started = server.evidence(), server.time
+    server.time += DAY
+    found = verify.check(
+        server.settings, server.public, seen, clock=lambda: server.time, started=started
+    )
+    assert (found["ok"], found["time"]) == (True, "2026-11-26T04:20:00Z")
+
+
+def test_a_witness_that_has_nothing(server):
+    found = server.verify(evidence.Evidence())
+    assert found["problems"] == [
+        "the witness has no entry of this log server: nothing is witnessed"
+    ]
+    assert not found["ok"]
+
+
+def test_entries_of_the_past_count_when_they_are_witnessed(server):
+    server.time -= DAY
+    server.witness_time += MINUTES
+    assert server.heads() == ""
+    seen = server.evidence()
+    assert seen.until == "2026-11-25T04:21:00Z"
+    assert seen.gaps == [(TIME, seen.until)]
+
+
+def took(*entries):
+    found = evidence.Evidence()
+    for time, received in entries:
+        found.took(f"2026-11-25T{time}:00Z", f"2026-11-25T{received}:00Z")
+    return [(since[11:16], to[11:16]) for since, to in found.gaps]
+
+
+def test_gaps():
+    each = [("10:00", "10:00"), ("10:10", "10:10"), ("10:20", "10:20")]
+    assert took(*each) == []
+    assert took(*each, ("10:31", "10:31")) == [("10:20", "10:31")]
+    assert took(*each, ("10:21", "11:30"), ("10:22", "11:30"), ("11:30", "11:30")) == [
+        ("10:20", "11:30")
+    ]
+    assert took(("09:00", "09:11"), ("09:12", "09:12"), ("09:13", "09:40")) == [
+        ("09:00", "09:11"), ("09:12", "09:40"),
+    ]  # fmt: skip
+    assert took(("10:30", "10:00"), ("10:00", "09:00")) == []
+
+
+def test_many_gaps_are_counted(server):
+    seen = evidence.Evidence(gaps=[(TIME, SECOND)] * 52, times=[LAST])
+    notes = server.verify(seen)["notes"]
+    assert (len(notes), notes[0]) == (51, "2 times before are left out")
+
+
+@pytest.mark.parametrize("received", ["yesterday", None])
+def test_a_receipt_without_a_time(server, received):
+    book = ledger.Ledger(server.witnessed)
+    records = [json.loads(line) for _, line in book.records()]
+    text = json.dumps({**json.loads(records[0]["receipt"]), "received": received}).encode()
+    signer = sshsig.Signer.load(server.witness_key)
+    records[0]["receipt"] = text.decode()
+    records[0]["countersignature"] = signer.sign(text, ledger.RECEIPTS).decode()
+    found = evidence.gather(records, "logs1", server.public, server.witness_public)
+    assert found.problems == ["entry 1 of the witness has a receipt without a time"]

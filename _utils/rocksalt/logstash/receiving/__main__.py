@@ -12,8 +12,9 @@ from typing import Any
 from rocksalt import __version__, logstash
 from rocksalt.backup.crypto import sshsig
 from rocksalt.errors import RocksaltError
-from rocksalt.logstash.receiving import files, heads, keep, remote, verify, witness, writer
+from rocksalt.logstash.receiving import begins, files, heads, keep, remote, verify, witness, writer
 from rocksalt.logstash.receiving.evidence import Evidence, gather
+from rocksalt.logstash.receiving.store import now
 
 Options = argparse.Namespace
 OK, FAILED = 0, 1
@@ -86,10 +87,11 @@ def _witness(options: Options) -> int:
 
 def _verify(options: Options) -> int:
     settings, signer = _settings(options), sshsig.Signer.load(options.key)
+    started = now()
     evidence = _evidence(settings, signer.public, options)
-    found = verify.check(settings, signer.public, evidence, options.host)
+    found = verify.check(settings, signer.public, evidence, options.host, started=started)
     if options.daily:
-        found = keep.daily(settings, signer, found)
+        found = keep.daily(settings, signer, found, evidence=evidence)
         target = Path(options.state, "verified.json")
         files.replace(target, json.dumps(found, indent=1, sort_keys=True).encode("ascii") + b"\n")
     print(json.dumps(found, indent=1, sort_keys=True) if options.json else verify.text(found))
@@ -106,18 +108,21 @@ def _evidence(settings: dict[str, Any], public: str, options: Options) -> Eviden
         if options.witness_entries:
             raise RocksaltError(f"{options.config} has no witness, so no key to check entries with")
         return None
-    key = settings["witness"]["key"]
-    if options.witness_entries:
-        with open(options.witness_entries, encoding="ascii") as file:
-            return gather(map(json.loads, file), settings["name"], public, key)
+    known = (settings["name"], public, settings["witness"]["key"])
     try:
+        removed = begins.numbers(Path(settings["path"]), public)
+        if options.witness_entries:
+            with open(options.witness_entries, encoding="ascii") as file:
+                return gather(map(json.loads, file), *known, removed)
         there = _connected(settings, options)
         try:
-            return gather(there.records(), settings["name"], public, key)
+            return gather(there.records(), *known, removed)
         finally:
             there.close()
-    except RocksaltError as error:
+    except (RocksaltError, OSError) as error:
         return Evidence(error=str(error))
+    except (ValueError, LookupError, TypeError, RecursionError) as error:
+        return Evidence(error=f"the witness sent what is no entry: {error}")
 
 
 _COMMANDS: dict[str, tuple[Callable[[Options], int], str]] = {

@@ -4,6 +4,7 @@ signed by the log server.
 
 from __future__ import annotations
 
+import contextlib
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -74,6 +75,16 @@ def read(folder: Path, trusted: str | None = None) -> Begins | None:
         raise Unverified(f"{path} is damaged") from None
     if found.host != folder.name:
         raise Unverified(f"{path} is that of {found.host}")
+    return found
+
+
+def numbers(path: Path, trusted: str) -> dict[str, int]:
+    """The last line that was removed of each host below a path, as far as ``trusted`` says so."""
+    found = {}
+    for host in files.hosts(path):
+        with contextlib.suppress(Unverified):
+            if here := read(path / host, trusted):
+                found[host] = here.n
     return found
 
 

@@ -4,6 +4,7 @@ what the witness saw. Nothing that was found before is believed.
 
 from __future__ import annotations
 
+import datetime as dt
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,40 +13,43 @@ from typing import Any
 from rocksalt.backup import names
 from rocksalt.errors import RocksaltError
 from rocksalt.logstash.receiving import files
-from rocksalt.logstash.receiving.evidence import Evidence
+from rocksalt.logstash.receiving.evidence import GAP, Evidence
 from rocksalt.logstash.receiving.store import Clock, now
-from rocksalt.logstash.receiving.walk import Walk
+from rocksalt.logstash.receiving.walk import MOST, Walk
 
 _OWN = (files.HEADS, ".lock")
 
 
 def check(
     settings: Mapping[str, Any], signer: str, evidence: Evidence | None, only: str = "",
-    clock: Clock = now,
+    clock: Clock = now, started: dt.datetime | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """The chains of all hosts, or of ``only`` one. ``settings`` are those in receiver.json,
-    ``signer`` is the log server's public key, ``evidence`` None where there is no witness.
+    ``signer`` is the log server's public key, ``evidence`` None where there is no witness,
+    ``started`` the time before that was asked for.
 
     ``time``, ``ok``, ``hosts`` (see :meth:`Walk.run`), ``witness`` (null, or ``until``, the time of
-    its last entry, and ``error``), ``problems`` of no single host.
+    its last receipt, and ``error``), ``problems`` of no single host, ``notes`` (sentences on what
+    is not wrong).
     """
+    started = started or clock()
     path = Path(settings["path"])
     there = files.hosts(path)
     if only and only not in there:
         raise RocksaltError(f"{path} has no lines of {only!r}; it has {', '.join(there) or 'none'}")
     hosts = [only] if only else there
-    found = {host: Walk(path / host, signer, evidence).run() for host in hosts}
-    problems = list(evidence.problems) if evidence else []
-    if evidence and evidence.error:
-        problems.append(f"what was witnessed is not known: {evidence.error}")
+    days = settings["days"]
+    found = {host: Walk(path / host, signer, evidence, days, started).run() for host in hosts}
+    problems = _witnessed(evidence)
     if not only:
-        problems += _gone(evidence, there) + _strange(path)
+        problems = [*problems, *_gone(evidence, there), *_strange(path)]
     return {
         "time": names.utc(clock()),
         "ok": not problems and not any(it["problems"] for it in found.values()),
         "hosts": found,
         "witness": {"until": evidence.until, "error": evidence.error} if evidence else None,
         "problems": problems,
+        "notes": _gaps(evidence, started),
     }
 
 
@@ -55,13 +59,38 @@ def text(found: Mapping[str, Any]) -> str:
     for host, it in found["hosts"].items():
         span = f", {it['first']} to {it['last']}" if it["lines"] else ""
         lines.append(f"{host}: {'NOT OK' if it['problems'] else 'ok'}, {it['lines']} lines{span}")
-        lines += [f"  {problem}" for problem in it["problems"]]
+        lines += [f"  {sentence}" for sentence in (*it["problems"], *it["notes"])]
         if it["unwitnessed_since"]:
             lines.append(f"  unwitnessed since {it['unwitnessed_since']}")
-    lines += found["problems"]
+    lines += [*found["problems"], *found["notes"]]
     if found["witness"] is None:
         lines.append("no witness: root of this host could have written all of it anew")
     return "\n".join(lines)
+
+
+def _witnessed(evidence: Evidence | None) -> list[str]:
+    """What is wrong with the witness."""
+    if evidence is None:
+        return []
+    if evidence.error:
+        return [*evidence.problems, f"what was witnessed is not known: {evidence.error}"]
+    if not evidence.times and not evidence.problems:
+        return ["the witness has no entry of this log server: nothing is witnessed"]
+    return evidence.problems
+
+
+def _gaps(evidence: Evidence | None, started: dt.datetime) -> list[str]:
+    """The newest times without a witness."""
+    if evidence is None:
+        return []
+    gaps = list(evidence.gaps)
+    if evidence.until and started - names.parsed(evidence.until) > GAP:
+        gaps.append((evidence.until, names.utc(started)))
+    notes = [
+        f"not witnessed from {since} to {to}: what arrived then could be changed until then"
+        for since, to in gaps[-MOST:]
+    ]
+    return [f"{len(gaps) - MOST} times before are left out", *notes] if gaps[MOST:] else notes
 
 
 def _gone(evidence: Evidence | None, there: list[str]) -> list[str]:

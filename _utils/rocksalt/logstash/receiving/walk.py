@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import hashlib
+from bisect import bisect_right
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from rocksalt.backup import names
 from rocksalt.backup.errors import Unverified
 from rocksalt.logstash.receiving import begins, chain, files
-from rocksalt.logstash.receiving.evidence import Evidence, Seen
+from rocksalt.logstash.receiving.evidence import GAP, Evidence, Seen
+from rocksalt.logstash.receiving.store import TIME
 
 MOST = 50
 """Problems of a host that are told one by one."""
@@ -19,12 +23,17 @@ _TAIL = 76
 
 class Walk:
     """Reads every line of a host. ``trusted`` is the public key of the log server, or None where it
-    is not known: then what it signed is not believed.
+    is not known: then what it signed is not believed. Lines are kept for ``days``; ``started`` is
+    when the check began.
     """
 
-    def __init__(self, folder: Path, trusted: str | None, evidence: Evidence | None):
+    def __init__(
+        self, folder: Path, trusted: str | None, evidence: Evidence | None, days: int,
+        started: dt.datetime,
+    ):  # fmt: skip
         self.folder, self.host = folder, folder.name
         self.problems: list[str] = []
+        self.notes: list[str] = []
         self.lines = 0
         self.first = self.last = ""
         self._more = 0
@@ -36,14 +45,18 @@ class Walk:
         self._fork: int | None = None
         """The place among the problems of the last line, if it does not fit."""
         self._evidence = evidence or Evidence()
+        self._is_known = evidence is not None and not evidence.error
         self._seen = self._evidence.hosts.get(self.host, Seen())
+        self._until = self._seen.numbers[-1] if self._seen.numbers else 0
+        self._beyond = ""
+        """When the first line was received after the last one that was witnessed."""
         self._next = 0
         self._rewritten = False
-        self._trusted = trusted
+        self._trusted, self._days, self._started = trusted, days, started
 
     def run(self) -> dict[str, Any]:
         """``lines``, times of the ``first`` and ``last`` (null for none), ``problems`` (sentences),
-        ``unwitnessed_since`` (a time, or null).
+        ``notes`` (others, about what is not wrong), ``unwitnessed_since`` (a time, or null).
         """
         self._start()
         kept = files.days(self.folder)
@@ -58,6 +71,7 @@ class Walk:
             "first": self.first or None,
             "last": self.last or None,
             "problems": self.problems,
+            "notes": self.notes,
             "unwitnessed_since": self._unwitnessed(),
         }
 
@@ -74,8 +88,26 @@ class Walk:
             if found := begins.read(self.folder, self._trusted or ""):
                 self._starts = found.starts
                 self._n, self._hash = found.n, found.hash
+                self._due(found)
         except Unverified as error:
             self._wrong(f"where the chain begins is not known: {error}")
+
+    def _due(self, found: begins.Begins) -> None:
+        """The log server signs what it removes, which whoever is root there can do too: the witness
+        has to have seen those lines so many days ago, or a day less, as they go by whole days.
+        """
+        seen, index = self._seen, bisect_right(self._seen.numbers, found.n) - 1
+        if index < 0:
+            return
+        number, when = seen.numbers[index], self._evidence.time(seen, index)
+        if number == found.n and seen.hash(index) != found.hash:
+            self._wrong(f"{files.BEGINS} has another hash of line {number} than the witness")
+        age = names.parsed(self._evidence.times[-1]) - names.parsed(when)
+        if age.days < self._days - 1:
+            self._wrong(
+                f"the lines up to {found.n} were removed before their time: the witness saw line "
+                f"{number} at {when}, and lines are kept for {self._days} days"
+            )
 
     def _file(self, path: Path, newest: bool) -> None:
         try:
@@ -114,6 +146,8 @@ class Walk:
         self.last = data[received : received + 27].decode("ascii", "replace")
         if self._next < len(self._seen.numbers) and self._seen.numbers[self._next] <= n:
             self._compare(n, own)
+        if n > self._until and not self._beyond:
+            self._beyond = self.last
 
     def _strange(self, data: bytes, place: str) -> None:
         """A line that is not what should come here, or the first."""
@@ -193,6 +227,19 @@ class Walk:
             self._wrong(
                 f"the chain ends with line {self._n}, but the witness saw line "
                 f"{seen.numbers[-1]} at {when}: the end was cut off"
+            )
+        if self._is_known:
+            self._judge_witness()
+
+    def _judge_witness(self) -> None:
+        seen = self._seen
+        if self._until:
+            when = self._evidence.time(seen, len(seen.numbers) - 1)
+            self.notes.append(f"witnessed up to line {self._until}, at {when}")
+        if self._beyond and self._beyond < (self._started - GAP).strftime(TIME):
+            self._wrong(
+                f"the lines after {self._until} are not witnessed, and the first of them arrived "
+                f"at {self._beyond}"
             )
 
     def _others(self, kept: list[Path]) -> None:
