@@ -363,6 +363,9 @@ def test_waiting(host, differing, status, sentence):
     [
         ({"waiting": None, "error": "journalctl says nothing"}, "journalctl says nothing"),
         ({"waiting": None}, "the shipper cannot ask journalctl"),
+        ({"waiting": None, "error": "logs1: timed out; journalctl ends; x"}, "journalctl ends"),
+        ({"error": "/run/systemd/journal/socket takes no line, journald may not run: it is away"},
+         "/run/systemd/journal/socket takes no line, journald may not run: it is away"),
         ({"error": "journalctl ends: Too many open files"},
          "journalctl ends: Too many open files"),
         ({"error": "the journal cannot be read"}, "the journal cannot be read"),

@@ -103,10 +103,11 @@ def _waiting_seen(it: Facts) -> Seen:
 def _unknown(said: Mapping[str, Any]) -> str:
     """Why nobody knows how many lines wait; empty where the shipper can read the journal."""
     error = said.get("error") or ""
+    ours = "; ".join(part for part in error.split("; ") if _OF_JOURNAL.search(part))
     if said.get("waiting") is None:
-        return error or "the shipper cannot ask journalctl"
+        return ours or error or "the shipper cannot ask journalctl"
     journal = (said.get("sources") or {}).get("journal") or {}
-    return journal.get("error") or (error if _OF_JOURNAL.search(error) else "")
+    return journal.get("error") or ours
 
 
 def missing(it: Facts) -> dict[str, int]:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import fnmatch
 import re
 import stat
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from rocksalt import logstash
@@ -75,7 +74,7 @@ def not_followed(it: Facts) -> Iterator[tuple[str, str]]:
     settings = it.setup.settings
     for path in sorted({path for pattern in shipped(settings) for path in it.host.glob(pattern)}):
         file = _file(it, path)
-        if file and file not in same and not covered(path, settings["ignore"]):
+        if file and file not in same and not datasets.covered(path, settings["ignore"]):
             yield path, _refused(known, path) or _unfit(it, path)
 
 
@@ -111,17 +110,8 @@ def left_behind(it: Facts) -> Iterator[str]:
     known = (*shipped(settings), *COPIES, *NONE, *settings["ignore"])
     for path in (path for pattern in DEPTHS for path in it.host.glob(pattern)):
         ours = path.startswith(f"{received}/")
-        if not ours and _is_log(path) and not covered(path, known) and _in_use(it, path):
+        if not ours and _is_log(path) and not datasets.covered(path, known) and _in_use(it, path):
             yield path
-
-
-def covered(path: str, patterns: Iterable[str]) -> bool:
-    """Whether one of the patterns is for this path; ``*`` stands for part of one name."""
-    parts = path.split("/")
-    return any(
-        len(parts) == len(wanted) and all(map(fnmatch.fnmatchcase, parts, wanted))
-        for wanted in (pattern.split("/") for pattern in patterns)
-    )
 
 
 def _is_log(path: str) -> bool:
