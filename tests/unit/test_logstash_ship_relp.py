@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from rocksalt.logstash.shipping import relp
+from rocksalt.logstash.shipping import notify, relp
 from rocksalt.logstash.shipping.relp import Frame, Garbled, Parser
 
 ANSWERS = (
@@ -55,6 +55,19 @@ def test_a_frame_is_written(number, command, data, expected):
 def test_garbage_is_an_error(garbage):
     with pytest.raises(Garbled, match="no RELP"):
         Parser().feed(garbage)
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        (b"500 no space", "500 no space"),
+        ("größe".encode(), "größe"),
+        (b"500\nsshd: Accepted\r\x1b[2J\0", "500\\nsshd: Accepted\\r\\x1b[2J\\x00"),
+        ("a\u202eb\u2028\xff".encode() + b"\xff", "a\\u202eb\\u2028ÿ\\xff"),
+    ],
+)
+def test_what_others_say_is_one_line(data, expected):
+    assert notify.plain(data) == expected
 
 
 def test_numbers_start_again():

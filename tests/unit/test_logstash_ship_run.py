@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import socket
+import threading
 import time
 
 import pytest
 from logstash_relp import HERE, Authority, LogServer
 from test_logstash_ship_journal import Source, cursor, entry
 
+from rocksalt.errors import RocksaltError
 from rocksalt.logstash.shipping import (
     config,
     feed,
@@ -300,6 +303,76 @@ def test_a_server_that_is_nowhere(ship, server, host, expected):
     assert any(it.startswith(f"logs1 ({host}:") and expected in it for it in said)
 
 
+STREAM = socket.SOCK_STREAM
+
+
+@pytest.mark.parametrize("first", ["silent", "refused", "no family", "no TLS"])
+def test_each_address_of_a_name_has_its_turn(ship, server, monkeypatch, first):
+    monkeypatch.setattr(link, "TURN", 0.05)
+    monkeypatch.setattr(link, "CONNECT", 0.5)
+    other = socket.create_server((HERE, 0))
+    address, family = other.getsockname(), 9999 if first == "no family" else socket.AF_INET
+    if first == "refused":
+        other.close()
+    found = [(family, STREAM, 6, "", address), (socket.AF_INET, STREAM, 6, "", (HERE, server.port))]
+    monkeypatch.setattr(link.socket, "getaddrinfo", lambda *_, **__: list(found))
+    if first == "no TLS":
+        found[0] = (family, STREAM, 6, "", (HERE, shouting(other)))
+    ship.source.write(entry(1))
+    ship.start()
+    said = set()
+    ship.until(lambda: said.add(ship.shipper._servers.error) or server.messages() == ["n1"])
+    assert (server.accepted, said) == (1, {""})
+    other.close()
+
+
+def shouting(listener):
+    """Says to the first that connects something that is no TLS; the port."""
+
+    def shout():
+        made, _ = listener.accept()
+        made.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+        made.close()
+
+    threading.Thread(target=shout, daemon=True).start()
+    return listener.getsockname()[1]
+
+
+def test_no_address_alone_gets_less_than_all_the_time(ship, server, monkeypatch):
+    monkeypatch.setattr(link, "CONNECT", 0.05)
+    server.opens = False
+    found = [(socket.AF_INET, STREAM, 6, "", (HERE, server.port))] * 2
+    monkeypatch.setattr(link.socket, "getaddrinfo", lambda *_, **__: list(found))
+    ship.start()
+    ship.until(lambda: "does not answer within 0.05 seconds" in ship.shipper._servers.error)
+    assert server.accepted == 2
+
+
+def test_a_server_that_never_stops_answering_keeps_nobody_waiting(ship, server, monkeypatch):
+    class Endless:
+        def recv(self, size):
+            return b"7 rsp 6 200 OK\n" * 100
+
+        def setsockopt(self, *_):
+            pass
+
+        def fileno(self):
+            return 0
+
+    made = link.Link(config.Server(HERE, server.port, "logs1"), config.load(ship.config), 0.0)
+    made._state, made._socket = link._READY, Endless()
+    assert 1024 * 1024 // 15 <= len(made.step(0.0)) <= 1024 * 1024 // 15 + 100
+    made._socket = None
+
+
+def test_what_a_server_says_stays_in_its_line(ship, server):
+    server.answer = b"500 no\nsshd[1]: Accepted"
+    ship.source.write(entry(1))
+    ship.start()
+    said = "does not take a line: 500 no\\nsshd[1]: Accepted"
+    ship.until(lambda: ship.shipper._servers.error.endswith(said))
+
+
 def test_a_renewed_certificate_is_used(ship, server, authority):
     ship.start()
     ship.until(lambda: ship.shipper._link)
@@ -341,7 +414,7 @@ def test_a_journal_that_cannot_be_read_is_told(ship, server, monkeypatch, does):
 def test_a_journal_that_is_silent_has_lines_that_wait(ship, server):
     program = ship.source.program
     program.write_text(
-        program.read_text().replace("tail -n +", 'sleep 60; exec tail -n +')
+        program.read_text().replace("tail -n +", "sleep 60 -n +")
     )  # fmt: skip
     ship.source.write(*(entry(it) for it in range(1, 6)))
     ship.start()
@@ -475,7 +548,7 @@ def test_the_status_is_for_people(ship, server, capsys):
     assert "status.json cannot be read, the shipper may never have run" in capsys.readouterr().err
 
 
-def test_settings_are_checked(ship, server, capsys):
+def test_settings_are_checked(ship, server, capsys, monkeypatch):
     assert main(["check", "--config", ship.config]) == 0
     ship.settings |= {"at_limit": "wait", "mask": ["("], "other": 1, "limit": "x"}
     ship.settings["servers"] = [{"host": HERE, "port": 0, "name": "a"}, {"host": HERE}]
@@ -494,3 +567,10 @@ def test_settings_are_checked(ship, server, capsys):
         assert sentence in said
     assert main(["run", "--config", ship.config]) == 78
     assert main(["run", "--config", "/nowhere"]) == 78
+    monkeypatch.setattr("rocksalt.logstash.shipping.__main__._COMMANDS", {"run": fail})
+    assert main(["run", "--config", ship.config]) == 1
+
+
+def fail(options):
+    """What is not the configuration's fault."""
+    raise RocksaltError("no memory")

@@ -9,7 +9,7 @@ import pytest
 from rocksalt.logstash.shipping import servers
 from rocksalt.logstash.shipping.config import Config, Server
 from rocksalt.logstash.shipping.link import Broken
-from rocksalt.logstash.shipping.servers import LOOK, RETURN, Servers
+from rocksalt.logstash.shipping.servers import LOOK, RETURN, SELDOM, Servers
 
 FIRST, SECOND = Server("10.0.0.1", 2601, "logs1"), Server("10.0.0.2", 2601, "logs2")
 
@@ -97,6 +97,36 @@ def test_it_returns_to_the_first(world):
     assert world.made == ["logs1", "logs2", "logs1", "logs1"]
     assert not world.step(RETURN + 1)
     assert len(world.made) == 4
+
+
+def test_one_that_takes_nothing_is_returned_to_less_and_less(world):
+    away = []
+    world.step()
+    for _ in range(7):
+        world.servers.lost("it takes nothing", world.now, False)
+        world.step()
+        assert world.current == "logs2"
+        left = world.now
+        while world.current == "logs2":
+            world.step(1)
+        away.append(round(world.now - left))
+    assert away == [120, 240, 480, 960, SELDOM, SELDOM, SELDOM]
+    world.servers.lost("it is gone", world.now, True)
+    world.step()
+    left = world.now
+    while world.current == "logs2":
+        world.step(1)
+    assert round(world.now - left) == RETURN
+
+
+def test_one_that_is_down_is_tried_as_often_as_ever(world):
+    world.down = {FIRST}
+    world.step()
+    world.step()
+    made = len(world.made)
+    for _ in range(10):
+        world.step(RETURN + 1)
+    assert world.made[made:] == ["logs1"] * 10
 
 
 def test_a_lost_connection_goes_to_the_next_at_once(world):

@@ -22,10 +22,12 @@ def test_the_service_has_hardly_any_powers():
     expected = {
         "Type": "notify",
         "Restart": "always",
+        "RestartPreventExitStatus": "78",
         "CapabilityBoundingSet": "CAP_DAC_READ_SEARCH",
         "NoNewPrivileges": "true",
         "ProtectSystem": "strict",
         "MemoryMax": "256M",
+        "RestrictAddressFamilies": "AF_INET AF_INET6 AF_UNIX AF_NETLINK",
     }
     assert {name: service[name] for name in expected} == expected
     assert parser["Unit"]["StartLimitIntervalSec"] == "0"

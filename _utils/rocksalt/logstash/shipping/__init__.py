@@ -8,3 +8,5 @@ they have it. ``ship`` ties these together.
 
 STATE_MODE = 0o640
 """Of the files that tell how it goes."""
+WRONG = 78
+"""The exit code for a configuration that is wrong, as sysexits.h has it."""

@@ -10,13 +10,11 @@ import sys
 from collections.abc import Sequence
 
 from rocksalt import __version__, logstash
-from rocksalt.errors import RocksaltError
-from rocksalt.logstash.shipping import config, link, status
+from rocksalt.errors import Refused, RocksaltError
+from rocksalt.logstash.shipping import WRONG, config, link, status
 from rocksalt.logstash.shipping.ship import Shipper
 
 Options = argparse.Namespace
-WRONG = 78
-"""The exit code for a configuration that is wrong, as sysexits.h has it."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -26,7 +24,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return int(_COMMANDS[options.command](options))
     except RocksaltError as error:
         print(f"rocksalt-ship: {error}", file=sys.stderr)
-        return WRONG if options.command == "run" else 1
+        wrong = options.command == "run" and isinstance(error, Refused)
+        return WRONG if wrong else 1
     except OSError as error:
         print(f"rocksalt-ship: {error}", file=sys.stderr)
         return 1

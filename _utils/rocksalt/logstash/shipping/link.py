@@ -13,15 +13,17 @@ from collections.abc import Callable
 from typing import Any
 
 from rocksalt.errors import RocksaltError
-from rocksalt.logstash.shipping import relp
+from rocksalt.logstash.shipping import notify, relp
 from rocksalt.logstash.shipping.config import Config, Server
 
-CONNECT = 5.0
-"""Seconds until a server has to have taken the connection, with RELP."""
+CONNECT, TURN = 5.0, 1.0
+"""Seconds until a server has to have taken the connection, with RELP. Where its name has several
+addresses, each has its part of them, but at least a turn.
+"""
 SILENCE = 15.0
 """Seconds in which something of what is under way has to be acknowledged."""
 _BUFFER = 256 * 1024
-_CHUNK = 65_536
+_CHUNK, _STEP = 65_536, 1024 * 1024
 _NAMING, _CONNECTING, _SECURING, _OPENING, _READY, _CLOSED = range(6)
 _KEEPALIVE = {"TCP_KEEPIDLE": 5, "TCP_KEEPINTVL": 3, "TCP_KEEPCNT": 3, "TCP_USER_TIMEOUT": 15_000}
 _READ, _WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
@@ -70,6 +72,7 @@ class Link:
         self._state = _NAMING
         self._socket: socket.socket | None = None
         self._addresses: list[Any] = []
+        self._until, self._each = now + CONNECT, CONNECT
         self._naming = _Naming(server)
         self._out = bytearray()
         self._parser = relp.Parser()
@@ -101,22 +104,33 @@ class Link:
         return self._number
 
     def step(self, now: float) -> list[relp.Frame]:
-        """Does what can be done without waiting; the answers that came."""
-        try:
-            return self._step(now)
-        except ssl.SSLError as error:
-            raise Broken(self._refusal(error)) from None
-        except OSError as error:
-            raise Broken(f"{self.server}: {_words(error)}") from None
-        except relp.Garbled as error:
-            raise Broken(f"{self.server}: {error}") from None
+        """Does what can be done without waiting; the answers that came. An address that does not
+        do leaves its turn to the next one.
+        """
+        step = self._step
+        while True:
+            try:
+                return step(now)
+            except (Broken, OSError, relp.Garbled) as error:
+                if self._state >= _READY or not self._addresses:
+                    raise self._broken(error) from None
+                step = self._connect
+
+    def _broken(self, error: Exception) -> Broken:
+        if isinstance(error, Broken):
+            return error
+        if isinstance(error, ssl.SSLError):
+            return Broken(self._refusal(error))
+        said = _words(error) if isinstance(error, OSError) else error
+        return Broken(f"{self.server}: {said}")
 
     def _step(self, now: float) -> list[relp.Frame]:
-        if self._state < _READY and now - self.began > CONNECT:
-            raise Broken(f"{self.server} does not answer within {CONNECT:g} seconds")
+        if self._state < _READY and now > self._until:
+            raise Broken(f"{self.server} does not answer within {self._each:g} seconds")
         if self._state == _NAMING and self._naming.done:
             self._addresses = self._naming.result(self.server)
-            self._connect()
+            self._each = max(CONNECT / len(self._addresses), min(TURN, CONNECT))
+            self._connect(now)
         if self._state == _CONNECTING and self._socket:
             self._connected()
         if self._state == _SECURING:
@@ -139,9 +153,13 @@ class Link:
             self._socket.close()
             self._socket = None
 
-    def _connect(self) -> None:
-        """Begins with the next address."""
+    def _connect(self, now: float) -> list[relp.Frame]:
+        """Begins with the next address; there is no answer yet."""
         family, _, _, _, address = self._addresses.pop(0)
+        if self._socket:
+            self._socket.close()
+        self._socket, self._until = None, now + self._each
+        self._out, self._parser = bytearray(), relp.Parser()
         self._socket = made = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
         made.setblocking(False)
         made.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
@@ -152,14 +170,14 @@ class Link:
         self._state, self._wants = _CONNECTING, _WRITE
         code = made.connect_ex(address)
         if code not in (0, errno.EINPROGRESS):
-            self._unreached(code)
+            raise OSError(code, os.strerror(code))
+        return []
 
     def _connected(self) -> None:
         assert self._socket
         code = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         if code:
-            self._unreached(code)
-            return
+            raise OSError(code, os.strerror(code))
         try:
             self._socket.getpeername()
         except OSError as error:
@@ -175,15 +193,6 @@ class Link:
                 f"{self.server} has no name that a certificate can have: {error}"
             ) from None
         self._state = _SECURING
-
-    def _unreached(self, code: int) -> None:
-        """Goes on with the next address, if there is one."""
-        assert self._socket
-        self._socket.close()
-        self._socket = None
-        if not self._addresses:
-            raise OSError(code, os.strerror(code))
-        self._connect()
 
     def _secure(self) -> None:
         assert isinstance(self._socket, ssl.SSLSocket)
@@ -213,7 +222,8 @@ class Link:
     def _read(self) -> list[relp.Frame]:
         assert self._socket
         found: list[relp.Frame] = []
-        while True:
+        size = 0
+        while size < _STEP:
             try:
                 data = self._socket.recv(_CHUNK)
             except (ssl.SSLWantReadError, ssl.SSLWantWriteError, BlockingIOError):
@@ -222,13 +232,14 @@ class Link:
                 raise Broken(self._ended())
             # Servers send small answers and wait for the kernel to acknowledge each of them.
             self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
+            size += len(data)
             found += self._parser.feed(data)
         return self._opened(found) if self._state == _OPENING else self._answers(found)
 
     def _opened(self, frames: list[relp.Frame]) -> list[relp.Frame]:
         for frame in frames:
             if frame.command != relp.ANSWER or not frame.accepted:
-                said = frame.data[:200].decode("utf-8", "backslashreplace")
+                said = notify.plain(frame.data[:200])
                 raise Broken(f"{self.server} does not speak RELP with this host: {said}")
             self._state = _READY
         return []
@@ -238,7 +249,7 @@ class Link:
             if frame.command == relp.FAREWELL:
                 raise Broken(f"{self.server} says that it ends")
             if not frame.accepted:
-                said = frame.data[:200].decode("utf-8", "backslashreplace")
+                said = notify.plain(frame.data[:200])
                 raise Broken(f"{self.server} does not take a line: {said}")
         return frames
 

@@ -18,6 +18,12 @@ def tell(text: str) -> None:
         way.sendall(text.encode())
 
 
+def plain(data: bytes) -> str:
+    """What others say, in one line: control characters are written as escapes."""
+    text = data.decode("utf-8", "backslashreplace")
+    return "".join(it if it.isprintable() else ascii(it)[1:-1] for it in text)
+
+
 def say(sentence: str) -> None:
     """A sentence for people."""
     print(f"rocksalt-ship: {sentence}", file=sys.stderr, flush=True)

@@ -9,8 +9,10 @@ from rocksalt.logstash.shipping import link
 from rocksalt.logstash.shipping.config import Config
 from rocksalt.logstash.shipping.link import Broken, Link
 
-RETURN = 60.0
-"""Seconds after which servers before the present one are tried again."""
+RETURN, SELDOM = 60.0, 1800.0
+"""Seconds after which a server before the present one is tried again; each time that it has taken
+nothing they double, up to the second figure.
+"""
 LOOK = 5.0
 """Seconds after which files of certificates are looked at again."""
 SHORTEST, LONGEST = 1.0, 30.0
@@ -30,7 +32,9 @@ class Servers:
         self.trial: Link | None = None
         self.error = ""
         self._next, self._not_before, self._pause = 0, 0.0, SHORTEST
-        self._return_at = self._look_at = 0.0
+        self._look_at = 0.0
+        self._return_at: dict[int, float] = {}
+        self._away: dict[int, float] = {}
         self._untried: list[int] = []
 
     def links(self) -> list[Link]:
@@ -43,6 +47,10 @@ class Servers:
         """
         assert self.current
         index = self._config.servers.index(self.current.server)
+        if worked:
+            self._away.pop(index, None)
+        elif self.current.ready:
+            self._away[index] = min(2 * self._away.get(index, RETURN), SELDOM)
         self.current.close()
         self.current, self.error = None, error
         self._advance(index + 1, now, worked)
@@ -88,7 +96,10 @@ class Servers:
 
     def _settled(self, now: float) -> None:
         self.error = ""
-        self._return_at, self._look_at = now + RETURN, now + LOOK
+        self._look_at = now + LOOK
+        self._return_at = {
+            index: now + self._away.get(index, RETURN) for index in range(len(self._config.servers))
+        }
         self._untried = []
 
     def _better(self, now: float) -> bool:
@@ -114,9 +125,10 @@ class Servers:
         assert self.current
         servers = self._config.servers
         index = servers.index(self.current.server)
-        if now >= self._return_at:
-            self._return_at = now + RETURN
-            self._untried = list(range(index))
+        for other in range(index):
+            if now >= self._return_at[other]:
+                self._return_at[other] = now + self._away.get(other, RETURN)
+                self._untried.append(other)
         if now >= self._look_at:
             self._look_at = now + LOOK
             if link.stamps(self._config) != self.current.stamps and index not in self._untried:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from rocksalt import logstash
+from rocksalt.logstash.shipping import WRONG
 
 _TEXT = f"""\
 # Written by rocksalt; state.apply hardening.logstash undoes a change here.
@@ -20,6 +21,7 @@ NotifyAccess=main
 ExecStart={logstash.SHIPPER} run
 Restart=always
 RestartSec=1
+RestartPreventExitStatus={WRONG}
 TimeoutStopSec=10
 WatchdogSec=120
 OOMScoreAdjust=-500
