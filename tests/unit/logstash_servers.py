@@ -196,7 +196,7 @@ def good(shipped: Any, host: Any) -> None:
     found = {"web1": {"problems": []}}
     said(host, told.VERIFIED, time=stamp(3600), ok=True, hosts=found, problems=[])
     heads = {"heads": {name: [9, "00"] for name in hosts}}
-    for path in ("web1/2026-11-20.jsonl.gz", "web1/2026-11-23.jsonl", ".heads/state.json"):
+    for path in ("web1/2020-01-01.jsonl.gz", "web1/2026-11-23.jsonl", ".heads/state.json"):
         host.put(f"{logstash.RECEIVED}/{path}", json.dumps(heads), 0o640, USER)
         folder = f"{logstash.RECEIVED}/{path.partition('/')[0]}"
         host.path(folder).chmod(0o750)

@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterator
 
 from rocksalt.findings import Seen, some
-from rocksalt.logstash import controls, roles
+from rocksalt.logstash import controls, roles, told
 from rocksalt.logstash.facts import Checks, Facts
 
 SHARE, DAYS = 10, 7
@@ -19,7 +19,10 @@ _LASTS = f"{DAYS} days and more"
 
 def free(it: Facts, path: str) -> str:
     """How much of the disk of a folder is free."""
-    size, left = it.wires.disk(path)
+    return _share(*it.wires.disk(path))
+
+
+def _share(size: int, left: int) -> str:
     share = 100 * left // max(size, 1)
     return ENOUGH if share >= SHARE else f"{share} %"
 
@@ -34,12 +37,16 @@ def _expected(_: Facts) -> dict[str, str]:
 
 
 def _seen(it: Facts) -> Seen:
-    path = roles.receiver(it.setup)["path"]
-    actual, reasons = {"free": free(it, path), "lasts": _LASTS}, []
+    """By what the disk says, and by what the log server says of it, whichever is less."""
+    path, said = roles.receiver(it.setup)["path"], told.status(it.host)
+    size, left = it.wires.disk(path)
+    disk = said.get("disk") or {}
+    left = min(left, disk.get("free", left))
+    actual, reasons = {"free": _share(size, left), "lasts": _LASTS}, []
     if actual["free"] != ENOUGH:
         reasons.append(why(path, actual["free"]))
-    _, left = it.wires.disk(path)
-    a_day = max(_received(it, path))
+    hosts = (said.get("hosts") or {}).values()
+    a_day = max(*_received(it, path), sum(host.get("bytes_today", 0) for host in hosts))
     if left < DAYS * a_day:
         actual["lasts"] = f"{left // a_day} days"
         reasons.append(

@@ -26,10 +26,12 @@ _STATUS = {
         "*": {
             "n": int,
             "received": _TIME,
+            "bytes_today": int,
             "flags": {"host": int, "json": int, "last_flagged": _TIME},
         }
     },
     "failed": _REASONS,
+    "disk": {"free": int, "size": int},
 }
 _HEADS = {"witnessed_until": _TIME, "unwitnessed_since": _TIME, "error": str, "failed": _REASONS}
 _VERIFIED = {"time": str, "ok": bool, "hosts": {"*": {"problems": [str]}}, "problems": [str]}
@@ -37,8 +39,9 @@ _LEDGER = {"heads": {"*": [(int, str)]}}
 
 
 def status(host: Host) -> Mapping[str, Any]:
-    """How the writer is, empty where it never said: ``hosts`` with ``n``, ``received`` and
-    ``flags``, and ``failed``; any of them may be missing. :class:`Refused` for what is not that.
+    """How the writer is, empty where it never said: ``hosts`` with ``n``, ``received``,
+    ``bytes_today`` and ``flags``, ``failed`` and ``disk``; any of them may be missing.
+    :class:`Refused` for what is not that.
     """
     return _read(host, STATUS, _STATUS)
 
