@@ -227,6 +227,7 @@ def test_a_drop_in_for_every_service_is_not_about_us(host, differing):
         ),
         ({"time": stamp(61)}, f"the shipper hangs: it has said nothing since {stamp(61)}"),
         ({"time": "soon"}, "the shipper hangs: it has said nothing since soon"),
+        ({"time": stamp(-400)}, f"the shipper hangs: it has said nothing since {stamp(-400)}"),
     ],
 )
 def test_the_running_shipper_is_another(host, differing, status, sentence):
@@ -276,9 +277,9 @@ def test_a_shipper_that_says_nothing(host, differing, text):
             f"connected to no log server, not since {stamp(61)}: logs1: certificate has expired",
         ),
         (
-            {"disconnected_since": "soon"},
-            "connected to no log server, not since soon: none of 10.79.0.9:2601, logs2:2700 "
-            "answers",
+            {"disconnected_since": stamp(-400)},
+            f"connected to no log server, not since {stamp(-400)}: none of 10.79.0.9:2601, "
+            "logs2:2700 answers",
         ),
     ],
 )
@@ -344,7 +345,10 @@ def test_the_packet_filter_keeps_lines_in(host, differing, firewall, shut):
             {"waiting": 7, "oldest_waiting": stamp(301)},
             f"7 lines wait, the oldest since {stamp(301)}",
         ),
-        ({"waiting": 7, "oldest_waiting": "soon"}, "7 lines wait, the oldest since soon"),
+        (
+            {"waiting": 7, "oldest_waiting": stamp(-400)},
+            f"7 lines wait, the oldest since {stamp(-400)}",
+        ),
         ({"waiting": 1999999}, None),
         ({"waiting": 2000000}, "2000000 lines wait"),
         (
@@ -385,6 +389,25 @@ def test_a_journal_that_cannot_be_read(shipped, host, net, status, sentence):
 def test_other_errors_are_not_about_the_journal(host, differing, error):
     logstash_hosts.said(host, error=error)
     assert differing() == {}
+
+
+@pytest.mark.parametrize(
+    ("status", "control"),
+    [
+        ({"dropped": "x"}, "LOG-007"),
+        ({"waiting": "x"}, "LOG-006"),
+        ({"error": ["x"]}, "LOG-006"),
+        ({"sources": ["x"]}, "LOG-011"),
+        ({"probe": "x"}, "LOG-014"),
+    ],
+)
+def test_a_status_that_makes_no_sense(shipped, host, net, status, control):
+    """It hides no other control."""
+    logstash_hosts.said(host, **status)
+    seen = logstash_hosts.comparison(shipped, host, net).seen()
+    assert seen[control].problem == "error"
+    assert seen[control].reason.startswith("this cannot be looked at: ")
+    assert seen["LOG-003"].problem == ""
 
 
 def test_full_and_dropping(shipped, host, net, differing):
@@ -443,6 +466,7 @@ NEVER = "no marked line has arrived since the shipper started"
         (probed(660), 9, 7, None),
         (probed(661), 9999, 0, f"the last marked line that arrived did so at {stamp(661)}"),
         (probed(661), 9, 7, f"the last marked line that arrived did so at {stamp(661)}"),
+        (probed(-400), 9999, 0, f"the last marked line that arrived did so at {stamp(-400)}"),
         (probed(9999), 600, 0, None),
         (None, 600, 0, None),
         (None, 600, 1, NEVER),
@@ -492,6 +516,8 @@ def test_masks_that_mask_nothing(shipped, host, net):
 def test_masks_that_cannot_be_read(host, differing):
     host.put(logstash.SHIPPER_CONFIG, '{"mask": ["(?P<secret>"]}', 0o600)
     assert "is no regular expression" in differing()["LOG-015"]
+    host.put(logstash.SHIPPER_CONFIG, '{"mask": [1]}', 0o600)
+    assert differing()["LOG-015"].startswith("this cannot be looked at: TypeError: ")
     host.put(logstash.SHIPPER_CONFIG, "{", 0o600)
     assert differing()["LOG-015"] == f"{logstash.SHIPPER_CONFIG} cannot be read"
     host.remove(logstash.SHIPPER_CONFIG)
