@@ -38,12 +38,13 @@ def secure(host: Host, wanted: Mapping[str, str], top: str = "") -> None:
     for path, rights in wanted.items():
         if host.path(path).is_symlink():
             continue
-        if host.access(path) not in (None, rights):
-            give(host, path, rights, top)
-        for name in acl(host, path):
-            with _held(host, path, top) as handle:
-                os.removexattr(f"/proc/self/fd/{handle}", name)
-            give(host, path, rights, top)
+        with contextlib.suppress(FileNotFoundError):
+            if host.access(path) != rights:
+                give(host, path, rights, top)
+            for name in acl(host, path):
+                with _held(host, path, top) as handle:
+                    os.removexattr(f"/proc/self/fd/{handle}", name)
+                give(host, path, rights, top)
 
 
 @contextlib.contextmanager

@@ -310,6 +310,8 @@ def test_ids_that_tls_does_not_tell_apart(own):
     own.server(request("web1"), "web1", 90, NOW)
     with pytest.raises(Refused, match="is for WEB1, for which web1 has a certificate until"):
         own.server(request("WEB1", "10.0.0.8"), "WEB1", 90, NOW)
+    with pytest.raises(Refused, match="is for Web1, for which web1 has a certificate until"):
+        own.member(certificates.request(certificates.new_key(), "Web1"), "Web1", 90, NOW)
 
 
 def test_a_member(own):

@@ -165,6 +165,7 @@ class Authority:
         """A certificate for a client, of its public key."""
         _refuse_weak(key, f"the key of {name}")
         with lock(self.host, self.folder):
+            self._refuse_taken((), name, now)
             return self._sign(certificates.CLIENT, key, name, (), days, now)
 
     def forget(self, name: str, now: dt.datetime) -> list[str]:
