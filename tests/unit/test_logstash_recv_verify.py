@@ -14,7 +14,7 @@ from logstash_received import DAY, Server, event
 from rocksalt.backup.crypto import sshsig
 from rocksalt.backup.errors import Unverified
 from rocksalt.errors import RocksaltError
-from rocksalt.logstash.receiving import begins, chain, evidence, files, keep, ledger, verify
+from rocksalt.logstash.receiving import begins, chain, evidence, files, keep, ledger, verify, walk
 
 TIME = "2026-11-23T04:20:00Z"
 MICRO = "2026-11-23T04:20:00.123456Z"
@@ -25,6 +25,7 @@ DAYS = ("2026-11-23", "2026-11-24", "2026-11-25")
 def server(tmp_path, monkeypatch):
     """Lines 1 to 4 on the first day, 5 to 8 and 9 to 12 on the next; witnessed at 3, 8 and 10."""
     monkeypatch.setattr(os, "fsync", lambda _: None)
+    monkeypatch.setattr(walk, "MOMENT", 0)
     found = Server(tmp_path, monkeypatch)
     for count, witnessed in ((3, True), (1, False)):
         receive(found, count, witnessed)
@@ -291,10 +292,24 @@ DAMAGES = {
         and (it.path / "web1").rmdir(),
         {"web1: the witness saw its lines, and they are gone"},
     ),
-    "half a line": (
-        _torn,
-        {"web1: PATH/web1/torn/TORN is half a line that the host never was told to have arrived: "
-         "a power cut leaves that; look at it and remove it"},
+    "a link as torn": (
+        lambda it: (it.path / "web1" / "torn").symlink_to("/"),
+        {"web1: PATH/web1/torn does not belong here"},
+    ),
+    "a day that is none": (
+        lambda it: (it.path / "web1" / "2026-99-99.jsonl").write_text("x"),
+        {"web1: PATH/web1/2026-99-99.jsonl does not belong here"},
+    ),
+    "a day before that was not there": (
+        lambda it: (it.path / "web1" / "2026-11-22.jsonl").mkdir(),
+        {"web1: PATH/web1/2026-11-22.jsonl cannot be read: it is no file"},
+    ),
+    "no folder": (
+        lambda it: os.rename(it.path, it.folder / "other"),
+        {
+            "PATH cannot be read: No such file or directory",
+            "web1: the witness saw its lines, and they are gone",
+        },
     ),
     "half a line now": (
         lambda it: put(it, 2, [*it.lines(DAYS[2]), b'{"n":13']),
@@ -331,11 +346,9 @@ def test_damage_is_found(server, damage):
     seen = server.evidence()
     harm, expected = DAMAGES[damage]
     harm(server)
-    torn = server.path / "web1" / "torn"
-    half = os.listdir(torn)[0] if torn.exists() else ""
     found = server.problems(seen)
     assert len(found) == len(set(found))
-    shown = {it.replace(str(server.path), "PATH").replace(half or "\0", "TORN") for it in found}
+    shown = {it.replace(str(server.path), "PATH") for it in found}
     assert {it.partition("signed by ")[0] for it in shown} == {
         it.partition("signed by ")[0] for it in expected
     }
@@ -666,3 +679,76 @@ def test_a_receipt_without_a_time(server, received):
     records[0]["countersignature"] = signer.sign(text, ledger.RECEIPTS).decode()
     found = evidence.gather(records, "logs1", server.public, server.witness_public)
     assert found.problems == ["entry 1 of the witness has a receipt without a time"]
+
+
+# What looks like damage, and is none.
+
+
+def test_what_a_power_cut_left(server):
+    _torn(server)
+    found = server.verify(server.evidence())
+    assert (found["ok"], found["hosts"]["web1"]["notes"]) == (True, [
+        f"{server.path}/web1/torn has 1 of what was moved from the end of the chain, where a power "
+        "cut leaves what is no line: look at it and remove it",
+        f"witnessed up to line 10, at {LAST}",
+    ])  # fmt: skip
+
+
+def test_a_day_that_begins_meanwhile(server, monkeypatch):
+    opened = files.opened
+
+    def late(path):
+        (server.path / "web1" / "2026-11-26.jsonl").touch()
+        return opened(path)
+
+    monkeypatch.setattr(files, "opened", late)
+    assert server.problems(server.evidence()) == []
+    assert len(names(server)) == 4
+
+
+def test_files_that_are_tidied_up_meanwhile(server, monkeypatch):
+    server.settings["days"] = 1
+    days, seen = files.days, server.evidence()
+
+    def stale(folder):
+        monkeypatch.setattr(files, "days", days)
+        found = days(folder)
+        daily(server)
+        return found
+
+    monkeypatch.setattr(files, "days", stale)
+    found = server.verify(seen)["hosts"]["web1"]
+    assert (found["problems"], found["lines"]) == ([], 8)
+    assert not server.file(DAYS[0]).exists()
+
+
+def test_a_file_that_vanishes_again(server, monkeypatch):
+    path, days = server.path / "web1" / "2026-11-22.jsonl", files.days
+    monkeypatch.setattr(files, "days", lambda folder: [path, *days(folder)])
+    assert server.problems(server.evidence()) == [
+        f"web1: {path} cannot be read: No such file or directory"
+    ]
+
+
+@pytest.mark.parametrize("rest", [1, 200])
+def test_a_line_that_is_being_written(server, monkeypatch, rest):
+    """The second half comes while the check waits for it, and one more line."""
+    path, lines = server.file(DAYS[2]), server.lines(DAYS[2])
+    put(server, 2, [*lines[:2], lines[2][:-rest]])
+
+    def write(_):
+        with open(path, "ab") as file:
+            file.write(lines[2][-rest:] + lines[3])
+
+    monkeypatch.setattr(walk.time, "sleep", write)
+    found = server.verify(server.evidence())["hosts"]["web1"]
+    assert (found["problems"], found["lines"]) == ([], 12)
+
+
+@pytest.mark.parametrize(("owner", "expected"), [(0, []), (1, ["does not belong here"])])
+def test_what_a_disk_has_at_its_top(server, monkeypatch, owner, expected):
+    monkeypatch.setattr(verify, "ROOT", os.getuid() + owner)
+    (server.path / "lost+found").mkdir()
+    assert server.problems(server.evidence()) == [
+        f"{server.path}/lost+found {words}" for words in expected
+    ]

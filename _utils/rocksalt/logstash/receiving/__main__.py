@@ -91,11 +91,20 @@ def _verify(options: Options) -> int:
     evidence = _evidence(settings, signer.public, options)
     found = verify.check(settings, signer.public, evidence, options.host, started=started)
     if options.daily:
+        # First what was found, whatever becomes of the old files.
+        _note(options, found)
         found = keep.daily(settings, signer, found, evidence=evidence)
-        target = Path(options.state, "verified.json")
-        files.replace(target, json.dumps(found, indent=1, sort_keys=True).encode("ascii") + b"\n")
-    print(json.dumps(found, indent=1, sort_keys=True) if options.json else verify.text(found))
+        _note(options, found)
+    print(_json(found) if options.json else verify.text(found))
     return OK if found["ok"] else FAILED
+
+
+def _note(options: Options, found: dict[str, Any]) -> None:
+    files.replace(Path(options.state, "verified.json"), _json(found).encode("ascii") + b"\n")
+
+
+def _json(found: dict[str, Any]) -> str:
+    return json.dumps(found, indent=1, sort_keys=True)
 
 
 def _connected(settings: dict[str, Any], options: Options) -> remote.Witness:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import datetime as dt
 import errno
 import fcntl
 import gzip
@@ -42,9 +43,17 @@ def days(folder: Path) -> list[Path]:
     found: dict[str, Path] = {}
     with contextlib.suppress(FileNotFoundError):
         for name in sorted(os.listdir(folder)):
-            if match := NAME.fullmatch(name):
-                found.setdefault(match["day"], folder / name)
+            if day := dated(name):
+                found.setdefault(day, folder / name)
     return [found[day] for day in sorted(found)]
+
+
+def dated(name: str) -> str:
+    """The day that a name of a file is of, empty for another name."""
+    with contextlib.suppress(ValueError):
+        if match := NAME.fullmatch(name):
+            return dt.date.fromisoformat(match["day"]).isoformat()
+    return ""
 
 
 def day(path: Path) -> str:
@@ -58,9 +67,10 @@ def opened(path: Path) -> Iterator[BinaryIO]:
     for one that cannot be decompressed.
     """
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "it is no file", os.fspath(path))
     with open(descriptor, "rb", 1 << 20) as file:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise OSError(errno.EINVAL, "it is no file", os.fspath(path))
         try:
             packed = path.name.endswith(".gz")
             yield cast(BinaryIO, gzip.GzipFile(fileobj=file)) if packed else file

@@ -17,6 +17,7 @@ from rocksalt.logstash.receiving.evidence import GAP, Evidence
 from rocksalt.logstash.receiving.store import Clock, now
 from rocksalt.logstash.receiving.walk import MOST, Walk
 
+ROOT = 0
 _OWN = (files.HEADS, ".lock")
 
 
@@ -34,15 +35,15 @@ def check(
     """
     started = started or clock()
     path = Path(settings["path"])
-    there = files.hosts(path)
+    there, strange = _listed(path)
     if only and only not in there:
         raise RocksaltError(f"{path} has no lines of {only!r}; it has {', '.join(there) or 'none'}")
     hosts = [only] if only else there
-    days = settings["days"]
-    found = {host: Walk(path / host, signer, evidence, days, started).run() for host in hosts}
+    known = (signer, evidence, settings["days"], started)
+    found = {host: _walked(path / host, *known) for host in hosts}
     problems = _witnessed(evidence)
     if not only:
-        problems = [*problems, *_gone(evidence, there), *_strange(path)]
+        problems = [*problems, *_gone(evidence, there), *strange]
     return {
         "time": names.utc(clock()),
         "ok": not problems and not any(it["problems"] for it in found.values()),
@@ -51,6 +52,13 @@ def check(
         "problems": problems,
         "notes": _gaps(evidence, started),
     }
+
+
+def _walked(folder: Path, *known: Any) -> dict[str, Any]:
+    """What is found of a host; once more, where a file was compressed or removed meanwhile."""
+    walk = Walk(folder, *known)
+    found = walk.run()
+    return Walk(folder, *known).run() if walk.has_vanished else found
 
 
 def text(found: Mapping[str, Any]) -> str:
@@ -98,11 +106,24 @@ def _gone(evidence: Evidence | None, there: list[str]) -> list[str]:
     return [f"{host}: the witness saw its lines, and they are gone" for host in missing]
 
 
-def _strange(path: Path) -> list[str]:
-    there = set(files.hosts(path)) | set(_OWN)
-    with os.scandir(path) as entries:
-        return [
-            f"{path / name} does not belong here"
-            for name in sorted(entry.name for entry in entries)
-            if name not in there
-        ]
+def _listed(path: Path) -> tuple[list[str], list[str]]:
+    """The hosts below a path, and what is wrong there."""
+    try:
+        there = files.hosts(path)
+        with os.scandir(path) as entries:
+            strange = sorted(
+                entry.name for entry in entries
+                if entry.name not in (*there, *_OWN) and not _is_of_the_disk(entry)
+            )  # fmt: skip
+    except OSError as error:
+        return [], [f"{path} cannot be read: {error.strerror}"]
+    return there, [f"{path / name} does not belong here" for name in strange]
+
+
+def _is_of_the_disk(entry: os.DirEntry[str]) -> bool:
+    """Whether it is what a file system of its own has at its top."""
+    return (
+        entry.name == "lost+found"
+        and entry.is_dir(follow_symlinks=False)
+        and entry.stat(follow_symlinks=False).st_uid == ROOT
+    )

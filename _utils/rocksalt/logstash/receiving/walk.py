@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import datetime as dt
 import hashlib
+import time
 from bisect import bisect_right
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from rocksalt.backup import names
 from rocksalt.backup.errors import Unverified
@@ -17,6 +18,8 @@ from rocksalt.logstash.receiving.store import TIME
 
 MOST = 50
 """Problems of a host that are told one by one."""
+MOMENT = 0.2
+"""Seconds after which half a line at the end of the newest file is looked at again."""
 _TAIL = 76
 """Bytes of a line from its hash on, with the end of line."""
 
@@ -35,6 +38,8 @@ class Walk:
         self.problems: list[str] = []
         self.notes: list[str] = []
         self.lines = 0
+        self.has_vanished = False
+        """Whether a file was gone before it was read, such as one that is compressed by now."""
         self.first = self.last = ""
         self._more = 0
         self._n, self._hash = 0, chain.ZERO
@@ -59,11 +64,14 @@ class Walk:
         ``notes`` (others, about what is not wrong), ``unwitnessed_since`` (a time, or null).
         """
         self._start()
-        kept = files.days(self.folder)
-        for path in kept:
-            self._file(path, path == kept[-1])
+        try:
+            kept = files.days(self.folder)
+            for path in kept:
+                self._file(path, path == kept[-1])
+            self._others(kept)
+        except OSError as error:
+            self._wrong(f"{error.filename} cannot be read: {error.strerror}")
         self._end()
-        self._others(kept)
         if self._more:
             self.problems.append(f"and {self._more} more")
         return {
@@ -112,9 +120,10 @@ class Walk:
     def _file(self, path: Path, newest: bool) -> None:
         try:
             with files.opened(path) as file:
-                self._lines(file, path, newest)
-        except (OSError, EOFError) as error:
-            self._wrong(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}")
+                self._lines(_patient(file) if newest else file, path, newest)
+        except OSError as error:
+            self.has_vanished |= isinstance(error, FileNotFoundError)
+            self._wrong(f"{path} cannot be read: {error.strerror or error}")
 
     def _lines(self, file: Iterable[bytes], path: Path, newest: bool) -> None:
         """The way of a line that is right has to be short: there are hundreds of millions."""
@@ -243,19 +252,23 @@ class Walk:
             )
 
     def _others(self, kept: list[Path]) -> None:
-        days = {files.day(path) for path in kept}
-        for name in sorted(path.name for path in self.folder.iterdir()):
-            match = files.NAME.fullmatch(name)
-            if (match and match["day"] in days) or name == files.BEGINS or name.endswith(".new"):
+        days = [files.day(path) for path in kept]
+        for path in sorted(self.folder.iterdir()):
+            day = files.dated(path.name)
+            # A later one was made while the others were read.
+            if day and (day in days or day > max(days, default="")):
                 continue
-            if name != files.TORN:
-                self._wrong(f"{self.folder / name} does not belong here")
-                continue
-            for half in sorted((self.folder / name).iterdir()):
-                self._wrong(
-                    f"{half} is half a line that the host never was told to have arrived: "
-                    "a power cut leaves that; look at it and remove it"
-                )
+            if path.name == files.TORN and path.is_dir() and not path.is_symlink():
+                self._torn(path)
+            elif path.name != files.BEGINS and not path.name.endswith(".new"):
+                self._wrong(f"{path} does not belong here")
+
+    def _torn(self, folder: Path) -> None:
+        if count := len(list(folder.iterdir())):
+            self.notes.append(
+                f"{folder} has {count} of what was moved from the end of the chain, where a power "
+                "cut leaves what is no line: look at it and remove it"
+            )
 
     def _unwitnessed(self) -> str | None:
         seen = self._seen
@@ -264,3 +277,13 @@ class Walk:
         if seen.numbers[-1] >= self._n:
             return None
         return self._evidence.time(seen, len(seen.numbers) - 1)
+
+
+def _patient(file: BinaryIO) -> Iterator[bytes]:
+    """The lines of a file that may be written to at this moment."""
+    for data in file:
+        if data.endswith(b"\n"):
+            yield data
+        else:
+            time.sleep(MOMENT)
+            yield data + file.readline()
