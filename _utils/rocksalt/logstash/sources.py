@@ -69,13 +69,13 @@ def not_followed(it: Facts) -> Iterator[tuple[str, str]]:
     if not it.runs or not said.get("server"):
         return
     known = said.get("sources") or {}
-    followed = {path for path in known if not _refused(known, path)}
+    followed = {path for path in known if not _problem(known, path)}
     same = {_file(it, path) for path in followed}
     settings = it.setup.settings
     for path in sorted({path for pattern in shipped(settings) for path in it.host.glob(pattern)}):
         file = _file(it, path)
         if file and file not in same and not datasets.covered(path, settings["ignore"]):
-            yield path, _refused(known, path) or _unfit(it, path)
+            yield path, _problem(known, path) or f"{logstash.STATUS} does not name it"
 
 
 def _file(it: Facts, path: str) -> tuple[int, int] | None:
@@ -86,21 +86,11 @@ def _file(it: Facts, path: str) -> tuple[int, int] | None:
     return None
 
 
-def _refused(known: Mapping[str, Any], path: str) -> str:
-    """Why the shipper says that it does not follow a file; empty where it does."""
-    said = known.get(path) or {}
-    return str(said.get("refused") or said.get("error") or "")
-
-
-def _unfit(it: Facts, path: str) -> str:
-    """What keeps a shipper from a file of which it says nothing."""
-    if it.host.path(path).is_symlink():
-        return "it is a link"
-    own = it.host.attributes(path)
-    folder = it.host.attributes(path.rpartition("/")[0])
-    if own and folder and own.owner not in ("root", folder.owner):
-        return f"it is {own.owner}'s, in a folder that is {folder.owner}'s"
-    return f"{logstash.STATUS} does not name it"
+def _problem(known: Mapping[str, Any], path: str) -> str:
+    """Why the shipper says that it does not read a file, as a link that is not of root alone; empty
+    where it does.
+    """
+    return str((known.get(path) or {}).get("problem") or "")
 
 
 def left_behind(it: Facts) -> Iterator[str]:
