@@ -16,10 +16,10 @@ import time
 from pathlib import Path
 
 FILES = {
-    "ship": ("/var/lib/rocksalt/logstash/status.json", "rocksalt-ship.service"),
-    "logs": ("/var/lib/rocksalt-logs/status.json", "rocksalt-logs.service"),
+    "ship": ("/var/lib/rocksalt/logstash/status.json", "rocksalt-ship run"),
+    "logs": ("/var/lib/rocksalt-logs/status.json", "rocksalt-logs write"),
     "verified": ("/var/lib/rocksalt-logs/verified.json", ""),
-    "heads": ("/var/lib/rocksalt-logs/heads.json", "rocksalt-logs-heads.timer"),
+    "heads": ("/var/lib/rocksalt-logs/heads.json", ""),
 }
 
 
@@ -32,9 +32,9 @@ def ago(seconds):
 def main():
     """Halt, keep, change."""
     name, statement = sys.argv[1:]
-    path, unit = FILES[name]
-    if unit.endswith(".service"):
-        subprocess.run(["systemctl", "kill", "--signal=STOP", unit], check=True)
+    path, program = FILES[name]
+    if program:
+        subprocess.run(["pkill", "--signal=STOP", "--full", program], check=True)
         time.sleep(0.1)
     shutil.copy2(path, f"/root/kept-{name}")
     said = json.loads(Path(path).read_text())

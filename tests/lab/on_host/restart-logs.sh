@@ -1,9 +1,7 @@
 #!/bin/sh
 # Runs on a lab host: all that ships, receives and witnesses logs runs again on what is on the disk, and says itself how
 # it is.
-for unit in rocksalt-ship rocksalt-logs; do
-    systemctl kill --signal=CONT "$unit.service" 2>/dev/null
-done
+pkill --signal=CONT --full 'rocksalt-(ship run|logs write)'
 for name in verified heads; do
     [ ! -e "/root/kept-$name" ] || cat "/root/kept-$name" >"/var/lib/rocksalt-logs/$name.json"
 done
