@@ -524,6 +524,17 @@ def test_one_that_cannot_start_with_it(shipped, host, fresh):
     assert host.ran[-1] == STOP
 
 
+def test_whatever_keeps_it_from_starting(shipped, host, fresh, monkeypatch):
+    def fail(*_):
+        raise PermissionError(1, "read-only")
+
+    logstash_hosts.put_files(host, logstash_hosts.comparison(shipped, host, fresh))
+    monkeypatch.setattr(starting, "renew", fail)
+    with pytest.raises(PermissionError):
+        starting.go_on(host, logstash_hosts.comparison(shipped, host, fresh))
+    assert host.ran[-1] == STOP
+
+
 @pytest.mark.parametrize("missing", [shipper.UNIT_PATH, logstash.KEY, "servers", "LOG-002"])
 def test_one_that_need_not_start(shipped, host, fresh, missing, waiver):
     logstash_hosts.put_files(host, logstash_hosts.comparison(shipped, host, fresh))

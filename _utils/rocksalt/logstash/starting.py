@@ -40,7 +40,7 @@ def go_on(host: Host, it: Facts) -> bool:
         return False
     try:
         start(host, it)
-    except Refused:
+    except Exception:
         host.run("systemctl", "disable", "--quiet", "--now", logstash.SHIPPER_UNIT)
         raise
     return True
