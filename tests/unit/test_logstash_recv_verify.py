@@ -526,10 +526,10 @@ def _forged(server, n, own):
     begins.write(server.path / "web1", begins.Begins("web1", n, own, MICRO), server.signer)
 
 
-def early(n, line, when):
+def early(n, line, when, days=2):
     return (
         f"web1: the lines up to {n} were removed before their time: the witness saw line {line} at "
-        f"{when}, and lines are kept for 2 days"
+        f"{when}, and lines are kept for {days} days"
     )
 
 
@@ -542,8 +542,8 @@ def other(n):
     [
         (10, True, [early(10, 10, "2026-11-25T04:20:00Z")]),
         (10, False, [other(10), early(10, 10, "2026-11-25T04:20:00Z")]),
-        (12, False, [early(12, 10, "2026-11-25T04:20:00Z")]),
-        (99, False, [early(99, 10, "2026-11-25T04:20:00Z")]),
+        (12, False, ["web1: the lines after 10 up to 12 were removed, and not witnessed"]),
+        (99, False, ["web1: the lines after 10 up to 99 were removed, and not witnessed"]),
         (8, False, [
             other(8),
             "web1: the chain ends with line 8, but the witness saw line 10 at "
@@ -566,7 +566,39 @@ def test_lines_after_a_removal_before_its_time(server):
     server.receive(1)
     assert server.heads() == ""
     server.settings["days"] = 2
-    assert server.problems(server.evidence()) == [early(12, 10, "2026-11-25T04:20:00Z")]
+    assert server.problems(server.evidence()) == [early(12, 13, LAST)]
+
+
+@pytest.mark.parametrize(("days", "n", "expected"), [
+    (2, 5, []),
+    (3, 5, [early(5, 8, SECOND, 3)]),
+    (3, 3, []),
+    (3, 2, []),
+])  # fmt: skip
+def test_some_lines_removed_before_their_time(server, days, n, expected):
+    """Line 3 was witnessed long ago, those up to 8 were not; what was before the first entry of the
+    witness is not known.
+    """
+    lines = [*server.lines(DAYS[0]), *server.lines(DAYS[1])]
+    before = chain.read(lines[n - 1].rstrip(b"\n")).head
+    put(server, 0, lines[n:4])
+    put(server, 1, lines[max(n, 4) :])
+    known = begins.Begins("web1", n, before.hash, MICRO)
+    begins.write(server.path / "web1", known, server.signer)
+    server.settings["days"] = days
+    assert server.problems(server.evidence()) == expected
+
+
+def test_first_lines_of_a_later_host_removed_before_their_time(server):
+    server.receive(3, "web2")
+    assert server.heads() == ""
+    path = server.file(DAYS[2], "web2")
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(lines[2])
+    before = chain.read(lines[1].rstrip(b"\n")).head
+    known = begins.Begins("web2", 2, before.hash, MICRO)
+    begins.write(server.path / "web2", known, server.signer)
+    assert server.problems(server.evidence()) == [early(2, 3, LAST, 400).replace("web1", "web2")]
 
 
 def test_only_heads_of_lines_that_are_there_are_kept(server):

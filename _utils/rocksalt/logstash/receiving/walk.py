@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 import time
-from bisect import bisect_right
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -102,18 +102,24 @@ class Walk:
 
     def _due(self, found: begins.Begins) -> None:
         """The log server signs what it removes, which whoever is root there can do too: the witness
-        has to have seen those lines so many days ago, or a day less, as they go by whole days.
+        has to have seen the end of that so many days ago, or a day less, as they go by whole days.
+        What was removed before there was a witness, it cannot know.
         """
-        seen, index = self._seen, bisect_right(self._seen.numbers, found.n) - 1
-        if index < 0:
+        seen, n = self._seen, found.n
+        index = bisect_left(seen.numbers, n)
+        if not seen.numbers or (index == seen.times[0] == 0 and seen.numbers[0] > n):
+            return
+        if index == len(seen.numbers):
+            last = seen.numbers[-1]
+            self._wrong(f"the lines after {last} up to {n} were removed, and not witnessed")
             return
         number, when = seen.numbers[index], self._evidence.time(seen, index)
-        if number == found.n and seen.hash(index) != found.hash:
-            self._wrong(f"{files.BEGINS} has another hash of line {number} than the witness")
+        if number == n and seen.hash(index) != found.hash:
+            self._wrong(f"{files.BEGINS} has another hash of line {n} than the witness")
         age = names.parsed(self._evidence.times[-1]) - names.parsed(when)
         if age.days < self._days - 1:
             self._wrong(
-                f"the lines up to {found.n} were removed before their time: the witness saw line "
+                f"the lines up to {n} were removed before their time: the witness saw line "
                 f"{number} at {when}, and lines are kept for {self._days} days"
             )
 
