@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import errno
+import gzip
 import json
 import os
+import stat
+from types import SimpleNamespace
 
 import pytest
 
 from rocksalt.logstash.shipping import files, tail
 from rocksalt.logstash.shipping.events import Maker
 from rocksalt.logstash.shipping.mask import Masker
+from rocksalt.logstash.shipping.steps import NOTHING
 from rocksalt.logstash.shipping.tail import Tail
 
 
@@ -36,8 +41,11 @@ class Follower:
         self.positions = json.loads(json.dumps(positions or self.positions))
         self.tail.start(self.positions, self.now)
 
-    def remember(self, source, position):
+    def remember(self, source, position, counts=NOTHING):
+        self.gaps += counts.get("unknown_gaps", 0)
         self.positions[source] = position
+        if position is None:
+            del self.positions[source]
 
     def messages(self, later=0.0, count=1000, note=True):
         self.now += later
@@ -119,6 +127,16 @@ def test_a_renamed_file_is_finished(follower, log, restarted, name):
     assert follower.messages(later=2) == ["very last"]
     assert follower.messages(later=2) == ["half"]
     follower.messages(later=tail.UNFINISHED + 1)
+    append(log.parent / name, "late\n")
+    assert follower.messages(later=tail.UNFINISHED + 1) == ["late"]
+    log.rename(log.parent / "a.log.0")
+    log.write_text("newer\n")
+    append(log.parent / name, "latest\n")
+    assert sorted(follower.messages(later=2)) == ["latest", "newer"]
+    follower.messages(later=tail.UNFINISHED + 1)
+    assert len(follower.tail.files) == len(follower.positions) == 2
+    (log.parent / "a.log.0").unlink()
+    follower.messages(later=tail.UNFINISHED + 1)
     assert len(follower.tail.files) == len(follower.positions) == 1
     assert follower.gaps == 0
 
@@ -194,10 +212,99 @@ def test_a_file_that_is_cut_off_begins_anew(follower, log):
     append(log, "new\n")
     assert follower.messages() == ["half"]
     assert follower.messages() == ["new"]
-    assert follower.gaps == 0
+    assert follower.gaps == 1
     assert len(set(follower.ids)) == 4
     follower.restart()
-    assert (follower.messages(), follower.gaps) == ([], 0)
+    assert (follower.messages(), follower.gaps) == ([], 1)
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+@pytest.mark.parametrize("more", [1, 100])
+def test_a_file_that_was_written_anew_while_nobody_looked_is_a_gap(follower, log, restarted, more):
+    follower.messages()
+    append(log, "lost\n" * 10)
+    log.write_text("new\n" * more)
+    if restarted:
+        follower.restart()
+    else:
+        follower.rewind()
+    assert follower.messages() + follower.messages() == ["new"] * more
+    assert follower.gaps == 1
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+@pytest.mark.parametrize("old", ["a.log.1", "a.log-20261123"])
+def test_the_copy_of_a_file_that_is_cut_off_is_read_on(follower, log, restarted, old):
+    (log.parent / "a.log.2").write_text("one\ntwo\nlong ago\n")
+    os.utime(log.parent / "a.log.2", (1, 1))
+    append(log, "half")
+    assert follower.messages() == ["one", "two"]
+    append(log, " and half\nthree\n")
+    (log.parent / old).write_bytes(log.read_bytes())
+    log.write_text("new\n" * 20)
+    if restarted:
+        follower.restart()
+    found = follower.messages(later=2) + follower.messages(later=2)
+    assert sorted(found) == ["half and half", *["new"] * 20, "three"]
+    follower.rewind()
+    follower.restart()
+    assert (follower.messages(later=2), follower.gaps) == ([], 0)
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+@pytest.mark.parametrize("copied", [False, True])
+@pytest.mark.parametrize("unread", ["", "three\n"])
+def test_a_file_that_is_compressed_at_once_is_no_gap(follower, log, restarted, copied, unread):
+    follower.messages()
+    if unread and (restarted or copied):
+        append(log, unread)
+    packed = log.parent / "a.log.1.gz"
+    packed.write_bytes(gzip.compress(log.read_bytes()))
+    written = log.stat().st_mtime_ns
+    if copied:
+        os.truncate(log, 0)
+    else:
+        os.utime(packed, ns=(written, written))
+        log.unlink()
+    if restarted:
+        follower.restart()
+    log.write_text("new\n")
+    assert follower.messages(later=2) + follower.messages(later=2) == ["new"]
+    assert follower.gaps == bool(unread and (restarted or copied))
+
+
+@pytest.mark.parametrize(("later", "gaps"), [(0, 0), (-400_000_000, 0), (1, 1)])
+def test_other_archives_are_told_by_their_time(follower, log, later, gaps):
+    os.utime(log, ns=(10**18 + 500_000_000,) * 2)
+    follower.messages()
+    log.rename(log.parent / "a.log.1.xz")
+    os.utime(log.parent / "a.log.1.xz", ns=(10**18 + 500_000_000 + later,) * 2)
+    (log.parent / "a.log.1.xz").replace(log.parent / "b.xz")
+    (log.parent / "a.log.1.xz").write_bytes(b"packed")
+    os.utime(log.parent / "a.log.1.xz", ns=(10**18 + 500_000_000 + later,) * 2)
+    follower.restart()
+    assert (follower.messages(), follower.gaps) == ([], gaps)
+
+
+def test_the_number_of_a_device_may_change(follower, log, monkeypatch):
+    follower.messages()
+    for position in follower.positions.values():
+        position[1]["device"] = 77
+    follower.restart()
+    append(log, "three\n")
+    assert (follower.messages(), follower.gaps) == (["three"], 0)
+
+
+def test_a_gap_that_was_seen_stays(follower, log):
+    before = json.loads(json.dumps(follower.positions))
+    follower.messages()
+    rotate(log, "three\n")
+    rotate(log, "four\n")
+    os.rename(f"{log}.1", f"{log}.1.gz")
+    follower.messages(later=2, note=False)
+    follower.rewind(before)
+    follower.messages(later=2)
+    assert follower.gaps == 1
 
 
 def test_what_was_cut_off_before_it_was_read_is_a_gap(follower, log):
@@ -207,6 +314,84 @@ def test_what_was_cut_off_before_it_was_read_is_a_gap(follower, log):
     os.truncate(log, 0)
     follower.messages()
     assert follower.gaps == 1
+
+
+def test_a_record_that_grows_later_keeps_its_end(follower, log):
+    minion = log.parent / "minion"
+    minion.write_text(f"{RECORD}\n")
+    follower.messages(later=2, note=False)
+    before = json.loads(json.dumps(follower.positions))
+    assert follower.messages(later=2, note=False) == [RECORD]
+    first, follower.ids = sorted(follower.ids), []
+    append(minion, "Traceback\n")
+    follower.rewind({it: [0, at[1]] for it, at in before.items()})
+    found = follower.messages(later=2) + follower.messages(later=2)
+    assert sorted(found) == sorted([RECORD, "Traceback", "one", "two"])
+    assert len(set(follower.ids)) == 4
+    assert set(first) < set(follower.ids)
+
+
+def test_a_link_is_followed_where_it_is_of_root_alone(tmp_path, log, monkeypatch):
+    (tmp_path / "b.log").symlink_to("a.log")
+    monkeypatch.setattr(files, "ROOT", os.getuid())
+    assert Follower(tmp_path, {f"{tmp_path}/b.log": "x"}).messages() == ["one", "two"]
+    monkeypatch.setattr(files, "ROOT", os.getuid() + 1)
+    refused = Follower(tmp_path, {f"{tmp_path}/b.log": "x"})
+    assert refused.messages() == []
+    problem = {"dataset": "x", "problem": "b.log is a link that is not of root alone"}
+    assert refused.tail.state({}) == {f"{tmp_path}/b.log": problem}
+    refused = Follower(tmp_path, {f"{tmp_path}/d/a.log": "x"})
+    (tmp_path / "d").symlink_to(".")
+    assert refused.messages(later=2) == []
+    assert "d is a link" in refused.tail.state({})[f"{tmp_path}/d/a.log"]["problem"]
+
+
+def test_another_name_of_a_file_is_not_followed(tmp_path, log, monkeypatch):
+    os.link(log, tmp_path / "b.log")
+    monkeypatch.setattr(files, "ROOT", os.getuid() + 1)
+    assert Follower(tmp_path).messages() == []
+    monkeypatch.setattr(files, "ROOT", os.getuid())
+    assert Follower(tmp_path).messages() == ["one", "two"]
+
+
+@pytest.mark.parametrize(
+    ("owner", "folder", "mode", "links", "refused"),
+    [
+        (0, 7, 0o755, 1, False),
+        (7, 7, 0o755, 1, False),
+        (8, 7, 0o755, 1, True),
+        (0, 7, 0o755, 2, True),
+        (8, 0, 0o775, 2, False),
+        (8, 0, 0o1777, 1, True),
+    ],
+)
+def test_whose_files_are_read(owner, folder, mode, links, refused):
+    file = SimpleNamespace(st_mode=stat.S_IFREG, st_uid=owner, st_nlink=links)
+    where = SimpleNamespace(st_mode=stat.S_IFDIR | mode, st_uid=folder)
+    assert bool(files.unfit(file, where)) is refused
+    assert files.unfit(SimpleNamespace(st_mode=stat.S_IFIFO), where) == "it is no regular file"
+
+
+def test_an_error_of_a_file_is_named(follower, log, monkeypatch):
+    def broken(*_):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(os, "pread", broken)
+    append(log, "three\n")
+    assert follower.messages() == []
+    assert not follower.tail.pending
+    said = follower.tail.state(follower.positions)[str(log)]
+    assert said == {"dataset": "x", "offset": 0, "size": 14, "problem": "Input/output error"}
+    (log.parent / "b.log").write_text("b\n")
+    follower.messages(later=2)
+    said = follower.tail.state(follower.positions)[f"{log.parent}/b.log"]
+    assert said == {"dataset": "x", "problem": "Input/output error"}
+    monkeypatch.setattr(os, "fstat", broken)
+    follower.messages(later=2)
+    assert follower.tail.waiting(follower.positions)[str(log)] == 1
+    follower.tail.limit(1)
+    monkeypatch.undo()
+    assert sorted(follower.messages(later=2)) == ["b", "one", "three", "two"]
 
 
 def test_what_was_cut_off_before_it_counted_is_a_gap(follower, log):
@@ -285,20 +470,53 @@ def test_no_file_waits_for_another(follower, log):
     assert (found.count("x"), found.count("b")) == (31, 12)
 
 
-def test_the_oldest_are_passed_over(follower, log):
+@pytest.mark.parametrize("length", [10, 600])
+def test_the_oldest_are_passed_over(follower, log, length, monkeypatch):
     follower.messages()
-    append(log, ("y" * (tail._TYPICAL - 1) + "\n") * 20)
+    monkeypatch.setattr(tail, "_MANY", 25)
+    append(log, ("y" * (length - 1) + "\n") * 20)
     before = json.loads(json.dumps(follower.positions))
     assert len(follower.messages(count=10, note=False)) == 8
     follower.rewind(before)
     follower.tail.limit(5)
-    assert len(follower.messages()) == 13
-    assert follower.dropped == 7
+    assert (len(follower.messages()), follower.dropped) == (13, 7)
 
 
-def test_what_waits_is_estimated(follower, log):
+def test_nothing_is_passed_over_below_the_limit(follower, log):
+    append(log, ("y" * 600 + "\n") * 98)
+    follower.tail.limit(100)
+    assert (len(follower.messages(count=1000)), follower.dropped) == (100, 0)
+
+
+def test_what_waits_is_estimated(follower, log, monkeypatch):
+    monkeypatch.setattr(tail, "micros", lambda: 5)
     follower.messages()
-    append(log, "x" * tail._TYPICAL * 3)
+    follower.tail.waiting(follower.positions)
+    assert follower.tail.oldest == 0
+    append(log, ("x" * 599 + "\n") * 3)
     assert follower.tail.waiting(follower.positions) == {str(log): 3}
-    state = {"dataset": "x", "offset": 8, "size": 8 + tail._TYPICAL * 3}
+    assert follower.tail.oldest == 5
+    monkeypatch.setattr(tail, "micros", lambda: 6)
+    follower.tail.waiting(follower.positions)
+    assert follower.tail.oldest == 5
+    state = {"dataset": "x", "offset": 8, "size": 1808}
     assert follower.tail.state(follower.positions) == {str(log): state}
+    follower.messages()
+    follower.tail.waiting(follower.positions)
+    assert follower.tail.oldest == 0
+
+
+def test_a_pattern_stands_for_part_of_one_name(tmp_path, log):
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d/c.log").write_text("c\n")
+    wanted = {f"{tmp_path}/*.log": "x", f"{tmp_path}/d/*.log": "x"}
+    assert Follower(tmp_path, wanted, (f"{tmp_path}/*.log",)).messages() == ["c"]
+
+
+def test_an_endless_line_is_cut_between_words(follower, log):
+    append(log, "x" * (files.LONGEST - 20) + " token: hunter2" + "y" * 100 + "\n")
+    found = []
+    for _ in range(40):
+        found += follower.messages()
+    assert "".join(found[2:]) == "x" * (files.LONGEST - 20) + " token: hunter2" + "y" * 100
+    assert any(it == "hunter2" + "y" * 100 for it in found)

@@ -4,10 +4,13 @@ record in it ends.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import re
 import secrets
+import stat
+from collections import deque
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,39 +19,52 @@ MOST_LINES = 64
 """Lines of a record."""
 LONGEST = 1024 * 1024
 """Bytes of a record; also those of the end of a large file that the first run begins with."""
-ROTATED = re.compile(r"[.-](?:\d[\d.-]*|old)(?P<packed>\.(?:gz|xz|bz2|zst))?$")
-"""What a file has after its name once it was rotated."""
 _LONGEST_START = 16
 """Bytes from which on it can be told whether a line begins a record."""
 HEAD = 256
 """Bytes at its beginning that a file is known by."""
+ROOT = 0
+_LINKS = 40
+_PATH = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
+_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
 
 
 @dataclass
 class File:
     """An open file. ``start`` is the offset of ``buffer``, of what was read and not yet taken;
-    ``meta`` what finds it again, and goes into its positions. After the offset ``keep``, ``skip``
-    records are passed over. It is ``hungry`` when what was read is no whole record.
+    ``meta`` what finds it again, and goes into its positions. Records between the offsets ``keep``
+    and ``until`` are passed over; ``ends`` are those of records that only time has ended. It is
+    ``hungry`` when what was read is no whole record, ``gone`` since it lost its name; ``behind`` is
+    since when it has something that did not arrive, in microseconds since 1970.
     """
 
     handle: int
-    path: str
     dataset: str
     generation: str
+    key: tuple[int, int]
     meta: dict[str, Any]
     start: int = 0
     size: int = 0
     grew: float = 0.0
     gone: bool = False
+    since: float = 0.0
     hungry: bool = False
     keep: int = 0
-    skip: int = 0
+    until: int = 0
+    behind: int = 0
+    problem: str = ""
+    ends: deque[int] = field(default_factory=lambda: deque(maxlen=64))
     buffer: bytearray = field(default_factory=bytearray)
 
     @property
     def source(self) -> str:
         """Its name among the positions."""
         return PREFIX + self.generation
+
+    @property
+    def path(self) -> str:
+        """The path that it is followed under."""
+        return str(self.meta["path"])
 
     @property
     def read(self) -> int:
@@ -59,37 +75,111 @@ class File:
         """Where it stands, and how to find it."""
         return [self.start, self.meta]
 
+    def look(self, now: float) -> bool:
+        """Takes note of how it has changed; False if it was cut off or written anew."""
+        state = os.fstat(self.handle)
+        size, end = state.st_size, [state.st_size, state.st_mtime_ns]
+        if size > self.size or (self.read < size and not self.buffer):
+            self.grew = now
+        if end != self.meta["end"]:
+            length, digest = self.meta["head"]
+            if size < self.read or head(self.handle, length) != digest:
+                return False
+            if length < HEAD and size > length:
+                length = min(size, HEAD)
+                self.meta["head"] = [length, head(self.handle, length)]
+            self.size, self.meta["end"] = size, end
+        return True
 
-def siblings(path: str, inode: int = 0) -> list[str]:
-    """Where a file can be: at its path, or beside it under a name that begins like its own."""
-    folder, name = os.path.split(path)
-    try:
-        with os.scandir(folder) as entries:
-            near = [it for it in entries if it.name.startswith(name)]
-            return sorted(it.path for it in near if inode in (0, it.inode()))
-    except OSError:
-        return []
+    def length(self, starts: re.Pattern[bytes] | None, final: bool, ended: bool) -> int:
+        """The length of the first record in the buffer, which is what it was before."""
+        found = record(self.buffer, starts, final, ended)
+        known = min((it - self.start for it in self.ends if it > self.start), default=0)
+        if 0 < known <= len(self.buffer) and not 0 < found <= known:
+            return known
+        if found and final and not record(self.buffer, starts, False, False):
+            self.ends.append(self.start + found)
+        return found
 
 
-def opened(path: str, known: str, dataset: str, generation: str = "") -> File | None:
-    """A file that is there under ``path`` and is ``known`` by another name."""
-    try:
-        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
-    except OSError:
-        return None
-    return opened_as(handle, known, dataset, generation)
+def opened(path: str, known: str, dataset: str, generation: str = "") -> File:
+    """A file that is there under ``path`` and is ``known`` by another name; :class:`OSError` says
+    why it is not read.
+    """
+    return opened_as(_handle(path), known, dataset, generation)
 
 
 def opened_as(handle: int, path: str, dataset: str, generation: str = "") -> File:
     """The file of a descriptor."""
-    state = os.fstat(handle)
-    length = min(state.st_size, HEAD)
-    meta = {
-        **{"path": path, "dataset": dataset, "device": state.st_dev, "inode": state.st_ino},
-        "head": [length, head(handle, length)],
-    }
-    generation = generation or secrets.token_hex(8)
-    return File(handle, path, dataset, generation, meta, size=state.st_size)
+    try:
+        state = os.fstat(handle)
+        length = min(state.st_size, HEAD)
+        meta = {
+            **{"path": path, "dataset": dataset, "inode": state.st_ino},
+            **{"head": [length, head(handle, length)], "end": [state.st_size, state.st_mtime_ns]},
+        }
+    except OSError:
+        os.close(handle)
+        raise
+    key = (state.st_dev, state.st_ino)
+    return File(
+        handle, dataset, generation or secrets.token_hex(8), key, meta, size=state.st_size
+    )  # fmt: skip
+
+
+def _handle(path: str) -> int:
+    """Opens a file, name by name. This program may read all of the host, and others own folders of
+    logs: they choose what it reads neither by a link nor by another name for a file.
+    """
+    names, links = path.split("/")[::-1], 0
+    folder = os.open("/", _PATH)
+    try:
+        while True:
+            name = names.pop() or "."
+            found = os.open(name, _PATH, dir_fd=folder)
+            state = os.fstat(found)
+            if stat.S_ISLNK(state.st_mode):
+                target = os.readlink("", dir_fd=found)
+                os.close(found)
+                if (state.st_uid, os.fstat(folder).st_uid) != (ROOT, ROOT):
+                    raise PermissionError(f"{name} is a link that is not of root alone")
+                links += 1
+                if links > _LINKS:
+                    raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+                names += target.split("/")[::-1]
+                found = os.open("/" if target.startswith("/") else ".", _PATH, dir_fd=folder)
+            elif not names:
+                os.close(found)
+                break
+            os.close(folder)
+            folder = found
+        if not stat.S_ISREG(state.st_mode):
+            raise OSError("it is no regular file")
+        return _checked(os.open(name, _READ, dir_fd=folder), os.fstat(folder))
+    finally:
+        os.close(folder)
+
+
+def _checked(handle: int, folder: os.stat_result) -> int:
+    if why := unfit(os.fstat(handle), folder):
+        os.close(handle)
+        raise PermissionError(why)
+    return handle
+
+
+def unfit(file: os.stat_result, folder: os.stat_result) -> str:
+    """Why a file in a folder is not to be read; empty where nothing is against it. Nobody but root
+    puts one into a folder of root's.
+    """
+    if not stat.S_ISREG(file.st_mode):
+        return "it is no regular file"
+    if folder.st_uid == ROOT and not folder.st_mode & stat.S_IWOTH:
+        return ""
+    if file.st_uid not in (ROOT, folder.st_uid):
+        return f"uid {file.st_uid} owns it, neither root nor the owner of its folder does"
+    if file.st_nlink > 1:
+        return "it has another name, too, in a folder that others than root write to"
+    return ""
 
 
 def head(handle: int, length: int) -> str:
@@ -122,7 +212,7 @@ def record(buffer: bytearray, starts: re.Pattern[bytes] | None, final: bool, end
         if end < len(buffer) < end + _LONGEST_START and not final:
             return 0
     if len(buffer) >= LONGEST:
-        return end or LONGEST
+        return end or buffer.rfind(b" ", LONGEST // 2, LONGEST) + 1 or LONGEST
     if ended:
         return len(buffer)
     return end if final else 0

@@ -5,42 +5,38 @@ from __future__ import annotations
 import glob
 import os
 import stat
-from collections.abc import Callable, Iterator, Mapping
-from fnmatch import fnmatch
-from typing import Any
+from collections.abc import Iterator, Mapping
+from typing import Any, Protocol
 
-from rocksalt.logstash.shipping.datasets import STARTS
+from rocksalt.logstash.shipping import rotation
+from rocksalt.logstash.shipping.datasets import STARTS, covered
 from rocksalt.logstash.shipping.events import Maker
 from rocksalt.logstash.shipping.events import now as micros
-from rocksalt.logstash.shipping.files import (
-    HEAD,
-    PREFIX,
-    ROTATED,
-    File,
-    beginning,
-    head,
-    opened,
-    opened_as,
-    record,
-    siblings,
-)  # fmt: skip
+from rocksalt.logstash.shipping.files import PREFIX, File, beginning, opened, opened_as, record
 from rocksalt.logstash.shipping.positions import DROPPED, GAPS
-from rocksalt.logstash.shipping.steps import Step
+from rocksalt.logstash.shipping.steps import NOTHING, Step
 
 SCAN = 1.0
 """Seconds from one look for new files to the next."""
 UNFINISHED = 60.0
-"""Seconds that a line without its end may take, and that a file which was rotated is kept."""
+"""Seconds that a line without its end may take, and that a file which was deleted is kept."""
 JOIN = 1.0
 """Seconds in which a record of several lines has to be complete."""
-_CHUNK, _TYPICAL = 65_536, 120
+_CHUNK, _MANY = 65_536, 1024 * 1024
 
-Remember = Callable[[str, Any], None]
+
+class Remember(Protocol):
+    """Writes a position and counts that hold at once, whatever happens to lines."""
+
+    def __call__(
+        self, source: str, position: Any, counts: Mapping[str, int] = NOTHING, /
+    ) -> None: ...
 
 
 class Tail:
     """All files as a source of steps. ``remember`` writes the position of a new file at once, so
-    that its lines have the same ids whatever happens.
+    that its lines have the same ids whatever happens. ``oldest`` is since when lines wait, in
+    microseconds since 1970, as of the last count; 0 where none do.
     """
 
     def __init__(
@@ -49,44 +45,35 @@ class Tail:
         self._globs, self._ignore, self._maker = dict(files), ignore, maker
         self._remember = remember
         self._scan_at = 0.0
+        self.oldest = 0
         self.files: dict[str, File] = {}
         self._lost: list[Step] = []
+        self._problems: dict[str, dict[str, str]] = {}
 
     def start(self, positions: Mapping[str, Any], now: float) -> None:
         """Goes to the positions; those whose file is gone are gaps."""
         known = {it.removeprefix(PREFIX): at for it, at in positions.items() if _is_file(it)}
         first = not positions
         self._lost = []
+        self._maker.restart()
         for generation in [it for it in self.files if it not in known]:
             os.close(self.files.pop(generation).handle)
         for generation, position in known.items():
-            found = self.files.get(generation) or self._found(generation, position)
+            if position is None:
+                continue
+            found = self.files.get(generation) or rotation.again(generation, position, self._keys)
             if found:
-                found.keep, found.skip = max(found.keep, found.start), 0
+                found.keep, found.until = max(found.keep, found.start), 0
                 found.start, found.buffer, found.grew = position[0], bytearray(), now
                 self.files[generation] = found
-            elif position is not None:
-                self._lost.append(Step(PREFIX + generation, None, (), 0, {GAPS: 1}))
+            else:
+                counts = {} if rotation.compressed(position) else {GAPS: 1}
+                self._lost.append(Step(PREFIX + generation, None, (), 0, counts))
         self._scan(now, first)
 
-    def _found(self, generation: str, position: Any) -> File | None:
-        """The file of a position, which may have another name now."""
-        if position is None:
-            return None
-        offset, meta = position
-        taken = {(it.meta["device"], it.meta["inode"]) for it in self.files.values()}
-        for path in siblings(meta["path"], meta["inode"]):
-            made = opened(path, meta["path"], meta["dataset"], generation)
-            if not made:
-                continue
-            same = (made.meta["device"], made.meta["inode"]) == (meta["device"], meta["inode"])
-            length, digest = meta["head"]
-            same &= made.size >= offset and head(made.handle, length) == digest
-            if same and (meta["device"], meta["inode"]) not in taken:
-                made.meta = dict(meta)
-                return made
-            os.close(made.handle)
-        return None
+    @property
+    def _keys(self) -> set[tuple[int, int]]:
+        return {it.key for it in self.files.values()}
 
     def scan(self, now: float) -> None:
         """Looks for new, renamed and deleted files, where it is time for that."""
@@ -95,56 +82,63 @@ class Tail:
 
     def _scan(self, now: float, first: bool) -> None:
         self._scan_at = now + SCAN
-        there = {(it.meta["device"], it.meta["inode"]): it for it in self.files.values()}
+        self._problems = {}
+        there = {it.key: it for it in self.files.values()}
         seen = set()
         for pattern, dataset in self._globs.items():
             for path in sorted(glob.glob(pattern)):
-                if any(fnmatch(path, it) for it in self._ignore):
-                    continue
-                try:
-                    state = os.stat(path)
-                except OSError:
-                    continue
-                key = (state.st_dev, state.st_ino)
-                if not stat.S_ISREG(state.st_mode) or key in seen:
+                key = None if covered(path, self._ignore) else _key(path)
+                if key is None or key in seen:
                     continue
                 seen.add(key)
-                if key not in there and (made := opened(path, path, dataset)):
-                    made.start = beginning(made) if first else 0
-                    made.grew = now
-                    self.files[made.generation] = made
-                    self._remember(made.source, made.position())
+                if key not in there and (made := self._opened(path, path, dataset, now, first)):
+                    self._follow(made)
         for key, file in there.items():
             if key not in seen and not file.gone:
+                file.since = now
                 self._between(file, {*there, *seen}, now)
             file.gone = key not in seen
 
+    def _opened(
+        self, path: str, known: str, dataset: str, now: float, first: bool = False
+    ) -> File | None:
+        try:
+            made = opened(path, known, dataset)
+            made.start = beginning(made) if first else 0
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            self._problems[path] = _problem(dataset, error)
+            return None
+        made.grew = now
+        return made
+
+    def _follow(self, file: File) -> None:
+        self.files[file.generation] = file
+        self._remember(file.source, file.position())
+
     def _between(self, old: File, known: set[tuple[int, int]], now: float) -> None:
         """A file was rotated: follows those too that had its name since, and lost it unseen. Of one
-        that is compressed by now, only that it was there can be told.
+        that is compressed by now, only that it was there can be told; a compressed file has the
+        time of what is in it.
         """
-        last = os.fstat(old.handle).st_mtime_ns
-        for path in siblings(old.meta["path"]):
-            try:
-                state = os.stat(path)
-            except OSError:
-                continue
-            rotated = ROTATED.match(path[len(old.meta["path"]) :])
+        last = old.meta["end"][1]
+        for path, state in rotation.rotated(old.path, packed=False):
             new = (state.st_dev, state.st_ino) not in known and state.st_mtime_ns >= last
-            if not rotated or not new or not stat.S_ISREG(state.st_mode):
-                continue
-            if rotated["packed"]:
-                self._lost.append(Step(old.source, old.position(), (), 0, {GAPS: 1}))
-            elif made := opened(path, old.meta["path"], old.dataset):
-                made.grew, made.gone = now, True
-                self.files[made.generation] = made
-                self._remember(made.source, made.position())
+            if new and (made := self._opened(path, old.path, old.dataset, now)):
+                made.gone, made.since = True, now
+                self._follow(made)
+        for _, state in rotation.rotated(old.path, packed=True):
+            if state.st_mtime_ns > max(last, _state(old)[1]):
+                self._remember(PREFIX + old.path, None, {GAPS: 1})
 
     @property
     def pending(self) -> bool:
         """Whether there is something to take already."""
         files = self.files.values()
-        unread = any(it.read < it.size or (it.buffer and not it.hungry) for it in files)
+        unread = any(
+            (it.read < it.size and not it.problem) or (it.buffer and not it.hungry) for it in files
+        )
         return bool(self._lost) or unread
 
     def take(self, count: int, now: float) -> Iterator[Step]:
@@ -161,67 +155,74 @@ class Tail:
                 return
 
     def _of(self, file: File, count: int, now: float) -> Iterator[Step]:
+        file.problem = ""
         try:
-            intact = self._refill(file, now)
-        except OSError:
-            return
-        if not intact:
-            yield from self._truncated(file, now)
-            return
+            if self._refill(file, now):
+                yield from self._records(file, count, now)
+            else:
+                yield from self._replaced(file, now)
+        except OSError as error:
+            file.problem = _sentence(error)
+
+    def _records(self, file: File, count: int, now: float) -> Iterator[Step]:
         starts = STARTS.get(file.dataset)
         idle = now - file.grew
         whole = file.read >= file.size
         final = whole and idle > JOIN
         ended = whole and (idle > UNFINISHED or (file.gone and idle > JOIN))
-        while count > 0 and (length := record(file.buffer, starts, final, ended)):
+        while count > 0 and (length := file.length(starts, final, ended)):
             yield self._step(file, length)
             count -= 1
         file.hungry = count > 0
-        if file.gone and whole and not file.buffer and idle > UNFINISHED:
+        if file.gone and whole and not file.buffer and idle > UNFINISHED and self._left(file):
             os.close(file.handle)
             del self.files[file.generation]
             yield Step(file.source, None)
+
+    def _left(self, old: File) -> bool:
+        """Whether nobody writes to a rotated file any more: it is deleted, or it was the turn of
+        the next one.
+        """
+        near = (it for it in self.files.values() if it.gone and it.path == old.path)
+        return os.fstat(old.handle).st_nlink == 0 or any(it.since > old.since for it in near)
 
     def _step(self, file: File, length: int) -> Step:
         data = bytes(file.buffer[:length])
         begin = file.start
         del file.buffer[:length]
         file.start += length
-        if file.skip and begin >= file.keep:
-            file.skip -= 1
+        if file.keep <= begin < file.until:
             return Step(file.source, file.position(), (), 0, {DROPPED: 1})
         if not data.strip():
             return Step(file.source, file.position())
-        place = (file.generation, begin)
-        lines = self._maker.of_file(file.dataset, file.meta["path"], place, data)
+        lines = self._maker.of_file(file.dataset, file.path, (file.generation, begin), data)
         return Step(file.source, file.position(), tuple(lines), micros())
 
     def _refill(self, file: File, now: float) -> bool:
-        """Reads on; False if the file was cut off."""
-        size = os.fstat(file.handle).st_size
-        if size < file.read:
+        """Reads on; False if the file was cut off or written anew."""
+        if not file.look(now):
             return False
-        if size > file.size or (file.read < size and not file.buffer):
-            file.grew = now
-        file.size = size
-        if file.read < size and (file.hungry or len(file.buffer) < _CHUNK):
+        if file.read < file.size and (file.hungry or len(file.buffer) < _CHUNK):
             file.buffer += os.pread(file.handle, _CHUNK, file.read)
-        if file.meta["head"][0] < HEAD and size > file.meta["head"][0]:
-            length = min(size, HEAD)
-            file.meta["head"] = [length, head(file.handle, length)]
         return True
 
-    def _truncated(self, file: File, now: float) -> Iterator[Step]:
-        """What was read and not sent goes first; then the file begins anew."""
-        counts = {GAPS: 1} if file.read < file.size else {}
-        while file.buffer:
-            length = record(file.buffer, None, True, True)
-            yield self._step(file, length)
+    def _replaced(self, file: File, now: float) -> Iterator[Step]:
+        """The file begins anew. What it had is read on in its copy; without one, what was read and
+        not sent goes first, and nobody knows what came behind that.
+        """
         del self.files[file.generation]
-        made = opened_as(file.handle, file.meta["path"], file.dataset)
-        made.grew, made.gone = now, file.gone
-        self.files[made.generation] = made
-        self._remember(made.source, made.position())
+        seen = [file.read, file.meta]
+        made = opened_as(file.handle, file.path, file.dataset)
+        made.grew, made.gone, made.since = now, file.gone, file.since
+        self._follow(made)
+        if old := rotation.copy(file.generation, seen, self._keys):
+            old.start, old.buffer, old.keep, old.until = file.start, file.buffer, file.keep, 0
+            old.grew, old.gone, old.since, old.ends = now, True, now, file.ends
+            self.files[old.generation] = old
+            return
+        while file.buffer:
+            yield self._step(file, record(file.buffer, None, True, True))
+        counts = {} if rotation.compressed(seen) else {GAPS: 1}
         yield Step(file.source, None, (), 0, counts)
 
     def waiting(self, positions: Mapping[str, Any]) -> dict[str, int]:
@@ -229,32 +230,88 @@ class Tail:
         found: dict[str, int] = {}
         for file in self.files.values():
             offset = (positions.get(file.source) or [0])[0]
-            left = max(os.fstat(file.handle).st_size - offset, 0)
-            lines = -(-left // _TYPICAL)
-            found[file.meta["path"]] = found.get(file.meta["path"], 0) + lines
+            size = _state(file)[0]
+            left = max(size - offset, 0)
+            file.behind = (file.behind or micros()) if left else 0
+            lines = -(-left // _average(file, offset, size)) if left else 0
+            found[file.path] = found.get(file.path, 0) + lines
+        self.oldest = min((it.behind for it in self.files.values() if it.behind), default=0)
         return found
 
     def limit(self, most: int) -> None:
-        """Passes over the oldest lines where more wait than may."""
+        """Passes over the oldest lines of files in which more wait than may."""
         for file in self.files.values():
             file.keep = max(file.keep, file.start)
-            left = (os.fstat(file.handle).st_size - file.keep) // _TYPICAL
-            file.skip = max(left - most, 0)
+            if _state(file)[0] - file.keep > most:
+                file.until = max(file.until, _newest(file, most))
 
-    def state(self, positions: Mapping[str, Any]) -> dict[str, Any]:
-        """What the status says of each file."""
-        found = {}
+    def state(self, positions: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+        """What the status says of each file; ``problem`` is why one is not read."""
+        found: dict[str, dict[str, Any]] = {}
         for file in sorted(self.files.values(), key=lambda it: not it.gone):
             offset = (positions.get(file.source) or [0])[0]
-            size = os.fstat(file.handle).st_size
-            found[file.meta["path"]] = {"dataset": file.dataset, "offset": offset, "size": size}
-        return found
+            said = {"dataset": file.dataset, "offset": offset, "size": _state(file)[0]}
+            found[file.path] = said | ({"problem": file.problem} if file.problem else {})
+        return {**found, **self._problems}
 
     def close(self) -> None:
         """Closes all files."""
         for file in self.files.values():
             os.close(file.handle)
         self.files.clear()
+
+
+def _key(path: str) -> tuple[int, int] | None:
+    """What a file is told by; None for what is no file."""
+    try:
+        state = os.stat(path)
+    except OSError:
+        return None
+    return (state.st_dev, state.st_ino) if stat.S_ISREG(state.st_mode) else None
+
+
+def _sentence(error: OSError) -> str:
+    return error.strerror or str(error)
+
+
+def _problem(dataset: str, error: OSError) -> dict[str, str]:
+    return {"dataset": dataset, "problem": _sentence(error)}
+
+
+def _state(file: File) -> tuple[int, int]:
+    """Its size and when it was written to; of one that cannot be asked, as it was last."""
+    try:
+        state = os.fstat(file.handle)
+    except OSError:
+        size, written = file.meta["end"]
+        return size, written
+    return state.st_size, state.st_mtime_ns
+
+
+def _average(file: File, start: int, size: int) -> int:
+    """Bytes of a line, among the last ones behind an offset."""
+    try:
+        end = os.pread(file.handle, _CHUNK, max(start, size - _CHUNK))
+    except OSError:
+        return _CHUNK
+    return max(len(end) // max(end.count(b"\n"), 1), 1)
+
+
+def _newest(file: File, lines: int) -> int:
+    """The offset behind which a file has so many lines; 0 where it has no more than those to read
+    or cannot be read.
+    """
+    end = _state(file)[0]
+    while end > file.keep:
+        start = max(file.keep, end - _MANY)
+        try:
+            data = os.pread(file.handle, end - start, start)
+        except OSError:
+            return 0
+        if (more := data.count(b"\n") - lines) > 0:
+            return start + sum(map(len, data.split(b"\n", more)[:more])) + more
+        lines, end = -more, start
+    return 0
 
 
 def _is_file(source: str) -> bool:
