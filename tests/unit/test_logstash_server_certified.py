@@ -14,6 +14,7 @@ from logstash_hosts import NOW, stamp
 from logstash_servers import ADDRESS, NAME, USER
 
 from rocksalt import access, logstash
+from rocksalt.backup.errors import BackupError
 from rocksalt.errors import Refused
 from rocksalt.logstash import certified, installing, roles, server
 from rocksalt.nrpe import tls
@@ -339,6 +340,19 @@ def test_a_log_server_that_is_not_set_up_yet(shipped, host):
     said = installing.install(host, it, *brought(it, host))
     assert said == "installed; the log server starts with it when the baseline sets it up"
     assert host.access(logstash.SERVER_KEY) == "root:root 0600"
+
+
+@pytest.mark.parametrize("error", [BackupError, ValueError, KeyError])
+def test_whatever_fails_is_taken_back(log_server, host, monkeypatch, error):
+    def fail(*_):
+        raise error("no way")
+
+    before = {path: host.read(path) for path in (logstash.SERVER_CERTIFICATE, logstash.KEY)}
+    texts, above = brought(log_server(), host)
+    monkeypatch.setattr(installing.server, "restart", fail)
+    with pytest.raises(Refused, match=r"no way'?; the old certificates are back$"):
+        installing.install(host, log_server(), texts, above)
+    assert {path: host.read(path) for path in before} == before
 
 
 def test_a_log_server_that_does_not_come_up(log_server, host, monkeypatch):

@@ -118,10 +118,10 @@ def _served(host: Host, it: Facts, serving: bool) -> str:
 
 @contextlib.contextmanager
 def _undone(host: Host, it: Facts, change: Transaction) -> Iterator[None]:
-    """A change that fails is taken back, and a log server runs on as it did before."""
+    """A change that fails, however, is taken back, and a log server runs on as it did before."""
     try:
         yield
-    except (Refused, OSError, LookupError) as error:
+    except Exception as error:
         failures = change.undo()
         if it.setup.receives and server.is_set_up(host):
             with contextlib.suppress(LookupError):
@@ -131,7 +131,7 @@ def _undone(host: Host, it: Facts, change: Transaction) -> Iterator[None]:
         outcome = "the old certificates are back"
         if failures:
             outcome = f"and going back failed, too: {'; '.join(failures)}"
-        raise Refused(f"{error}; {outcome}") from None
+        raise Refused(f"{error}; {outcome}") from error
 
 
 def _folder(host: Host) -> None:
