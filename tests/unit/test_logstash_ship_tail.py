@@ -33,7 +33,7 @@ class Follower:
         self.restart()
 
     def restart(self):
-        maker = Maker("web1", {}, Masker([]))
+        maker = Maker("web1", {}, Masker(["(?P<secret>-----BEGIN PRIVATE KEY-----)"]))
         self.tail = Tail(self.files, self.ignore, maker, self.remember)
         self.rewind()
 
@@ -473,7 +473,7 @@ def test_no_file_waits_for_another(follower, log):
 @pytest.mark.parametrize("length", [10, 600])
 def test_the_oldest_are_passed_over(follower, log, length, monkeypatch):
     follower.messages()
-    monkeypatch.setattr(tail, "_MANY", 25)
+    monkeypatch.setattr(files, "_MANY", 25)
     append(log, ("y" * (length - 1) + "\n") * 20)
     before = json.loads(json.dumps(follower.positions))
     assert len(follower.messages(count=10, note=False)) == 8
@@ -520,3 +520,15 @@ def test_an_endless_line_is_cut_between_words(follower, log):
         found += follower.messages()
     assert "".join(found[2:]) == "x" * (files.LONGEST - 20) + " token: hunter2" + "y" * 100
     assert any(it == "hunter2" + "y" * 100 for it in found)
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+def test_a_key_goes_on_where_a_file_is_read_on(follower, log, restarted):
+    append(log, "-----BEGIN PRIVATE KEY-----\nMIIE\n")
+    assert follower.messages() == ["one", "two", "***", "***"]
+    append(log, "abcd\n-----END PRIVATE KEY-----\nabcd\n")
+    if restarted:
+        follower.restart()
+    else:
+        follower.rewind()
+    assert follower.messages() == ["***", "-----END PRIVATE KEY-----", "abcd"]

@@ -69,6 +69,11 @@ class Maker:
         """Lines come again from an earlier place: no private key goes on in them."""
         self._keys.clear()
 
+    def resume(self, generation: str, before: bytes) -> None:
+        """A file is read on behind these bytes, in which a private key may begin."""
+        if b"PRIVATE KEY" in before:
+            self._masked(before.decode("utf-8", "backslashreplace"), "", (generation,))
+
     def of_journal(
         self, entry: Mapping[str, Any], moment: tuple[str, ...], wanted: Collection[str] | None
     ) -> list[bytes]:

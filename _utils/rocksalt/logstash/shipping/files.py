@@ -24,7 +24,7 @@ _LONGEST_START = 16
 HEAD = 256
 """Bytes at its beginning that a file is known by."""
 ROOT = 0
-_LINKS = 40
+_LINKS, _SAMPLE, _MANY = 40, 65_536, 1024 * 1024
 _PATH = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
 
@@ -70,6 +70,16 @@ class File:
     def read(self) -> int:
         """The offset up to which it was read."""
         return self.start + len(self.buffer)
+
+    @property
+    def state(self) -> tuple[int, int]:
+        """Its size and when it was written to; of one that cannot be asked, as it was last."""
+        try:
+            found = os.fstat(self.handle)
+        except OSError:
+            size, written = self.meta["end"]
+            return size, written
+        return found.st_size, found.st_mtime_ns
 
     def position(self) -> list[Any]:
         """Where it stands, and how to find it."""
@@ -193,6 +203,32 @@ def beginning(file: File) -> int:
         return 0
     start = file.size - LONGEST
     return start + os.pread(file.handle, LONGEST, start).find(b"\n") + 1
+
+
+def average(file: File, start: int, size: int) -> int:
+    """Bytes of a line, among the last ones behind an offset."""
+    try:
+        end = os.pread(file.handle, _SAMPLE, max(start, size - _SAMPLE))
+    except OSError:
+        return _SAMPLE
+    return max(len(end) // max(end.count(b"\n"), 1), 1)
+
+
+def newest(file: File, lines: int) -> int:
+    """The offset behind which a file has so many lines; 0 where it has no more than those to read
+    or cannot be read.
+    """
+    end = file.state[0]
+    while end > file.keep:
+        start = max(file.keep, end - _MANY)
+        try:
+            data = os.pread(file.handle, end - start, start)
+        except OSError:
+            return 0
+        if (more := data.count(b"\n") - lines) > 0:
+            return start + sum(map(len, data.split(b"\n", more)[:more])) + more
+        lines, end = -more, start
+    return 0
 
 
 def record(buffer: bytearray, starts: re.Pattern[bytes] | None, final: bool, ended: bool) -> int:

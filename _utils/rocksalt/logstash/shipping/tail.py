@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import glob
 import os
 import stat
@@ -12,7 +13,16 @@ from rocksalt.logstash.shipping import rotation
 from rocksalt.logstash.shipping.datasets import STARTS, covered
 from rocksalt.logstash.shipping.events import Maker
 from rocksalt.logstash.shipping.events import now as micros
-from rocksalt.logstash.shipping.files import PREFIX, File, beginning, opened, opened_as, record
+from rocksalt.logstash.shipping.files import (
+    PREFIX,
+    File,
+    average,
+    beginning,
+    newest,
+    opened,
+    opened_as,
+    record,
+)  # fmt: skip
 from rocksalt.logstash.shipping.positions import DROPPED, GAPS
 from rocksalt.logstash.shipping.steps import NOTHING, Step
 
@@ -22,7 +32,7 @@ UNFINISHED = 60.0
 """Seconds that a line without its end may take, and that a file which was deleted is kept."""
 JOIN = 1.0
 """Seconds in which a record of several lines has to be complete."""
-_CHUNK, _MANY = 65_536, 1024 * 1024
+_CHUNK, _BEFORE = 65_536, 16_384
 
 
 class Remember(Protocol):
@@ -65,11 +75,19 @@ class Tail:
             if found:
                 found.keep, found.until = max(found.keep, found.start), 0
                 found.start, found.buffer, found.grew = position[0], bytearray(), now
+                self._resume(found)
                 self.files[generation] = found
             else:
                 counts = {} if rotation.compressed(position) else {GAPS: 1}
                 self._lost.append(Step(PREFIX + generation, None, (), 0, counts))
         self._scan(now, first)
+
+    def _resume(self, file: File) -> None:
+        """A private key may have begun before the place that a file is read from."""
+        begin = max(file.start - _BEFORE, 0)
+        with contextlib.suppress(OSError):
+            before = os.pread(file.handle, file.start - begin, begin)
+            self._maker.resume(file.generation, before)
 
     @property
     def _keys(self) -> set[tuple[int, int]]:
@@ -129,7 +147,7 @@ class Tail:
                 made.gone, made.since = True, now
                 self._follow(made)
         for _, state in rotation.rotated(old.path, packed=True):
-            if state.st_mtime_ns > max(last, _state(old)[1]):
+            if state.st_mtime_ns > max(last, old.state[1]):
                 self._remember(PREFIX + old.path, None, {GAPS: 1})
 
     @property
@@ -230,10 +248,10 @@ class Tail:
         found: dict[str, int] = {}
         for file in self.files.values():
             offset = (positions.get(file.source) or [0])[0]
-            size = _state(file)[0]
+            size = file.state[0]
             left = max(size - offset, 0)
             file.behind = (file.behind or micros()) if left else 0
-            lines = -(-left // _average(file, offset, size)) if left else 0
+            lines = -(-left // average(file, offset, size)) if left else 0
             found[file.path] = found.get(file.path, 0) + lines
         self.oldest = min((it.behind for it in self.files.values() if it.behind), default=0)
         return found
@@ -242,15 +260,15 @@ class Tail:
         """Passes over the oldest lines of files in which more wait than may."""
         for file in self.files.values():
             file.keep = max(file.keep, file.start)
-            if _state(file)[0] - file.keep > most:
-                file.until = max(file.until, _newest(file, most))
+            if file.state[0] - file.keep > most:
+                file.until = max(file.until, newest(file, most))
 
     def state(self, positions: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         """What the status says of each file; ``problem`` is why one is not read."""
         found: dict[str, dict[str, Any]] = {}
         for file in sorted(self.files.values(), key=lambda it: not it.gone):
             offset = (positions.get(file.source) or [0])[0]
-            said = {"dataset": file.dataset, "offset": offset, "size": _state(file)[0]}
+            said = {"dataset": file.dataset, "offset": offset, "size": file.state[0]}
             found[file.path] = said | ({"problem": file.problem} if file.problem else {})
         return {**found, **self._problems}
 
@@ -276,42 +294,6 @@ def _sentence(error: OSError) -> str:
 
 def _problem(dataset: str, error: OSError) -> dict[str, str]:
     return {"dataset": dataset, "problem": _sentence(error)}
-
-
-def _state(file: File) -> tuple[int, int]:
-    """Its size and when it was written to; of one that cannot be asked, as it was last."""
-    try:
-        state = os.fstat(file.handle)
-    except OSError:
-        size, written = file.meta["end"]
-        return size, written
-    return state.st_size, state.st_mtime_ns
-
-
-def _average(file: File, start: int, size: int) -> int:
-    """Bytes of a line, among the last ones behind an offset."""
-    try:
-        end = os.pread(file.handle, _CHUNK, max(start, size - _CHUNK))
-    except OSError:
-        return _CHUNK
-    return max(len(end) // max(end.count(b"\n"), 1), 1)
-
-
-def _newest(file: File, lines: int) -> int:
-    """The offset behind which a file has so many lines; 0 where it has no more than those to read
-    or cannot be read.
-    """
-    end = _state(file)[0]
-    while end > file.keep:
-        start = max(file.keep, end - _MANY)
-        try:
-            data = os.pread(file.handle, end - start, start)
-        except OSError:
-            return 0
-        if (more := data.count(b"\n") - lines) > 0:
-            return start + sum(map(len, data.split(b"\n", more)[:more])) + more
-        lines, end = -more, start
-    return 0
 
 
 def _is_file(source: str) -> bool:
