@@ -14,7 +14,17 @@ from logstash_received import DAY, Server, event
 from rocksalt.backup.crypto import sshsig
 from rocksalt.backup.errors import Unverified
 from rocksalt.errors import RocksaltError
-from rocksalt.logstash.receiving import begins, chain, evidence, files, keep, ledger, verify, walk
+from rocksalt.logstash.receiving import (
+    __main__,
+    begins,
+    chain,
+    evidence,
+    files,
+    keep,
+    ledger,
+    verify,
+    walk,
+)
 
 TIME = "2026-11-23T04:20:00Z"
 MICRO = "2026-11-23T04:20:00.123456Z"
@@ -784,3 +794,72 @@ def test_what_a_disk_has_at_its_top(server, monkeypatch, owner, expected):
     assert server.problems(server.evidence()) == [
         f"{server.path}/lost+found {words}" for words in expected
     ]
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "\0" * 100, "[]", '{"heads": {}, "digest": "", "sequence": 1}', "[" * 100_000,
+     '{"heads": {"web1": 1}, "digest": "", "last": {}, "sequence": 1}'],
+)  # fmt: skip
+def test_the_state_of_a_ledger_is_made_anew(server, text):
+    for folder in (server.witnessed, server.path / ".heads"):
+        (folder / "state.json").write_text(text)
+    before = ledger.Ledger(server.witnessed)
+    assert (before.sequence, before.heads["web1"][0], before.digest != "") == (3, 10, True)
+    assert server.heads() == ""
+    assert server.evidence().problems == []
+    assert len(server.evidence().times) == 4
+
+
+# The program.
+
+
+def run(server, *more):
+    """Its exit code, and what it notes of the daily check."""
+    config = server.folder / "receiver.json"
+    config.write_text(json.dumps(server.settings))
+    options = ("--config", config, "--state", server.folder, "--key", server.folder / "signing")
+    code = __main__.main(["verify", "--daily", *map(str, (*options, *more))])
+    return code, json.loads((server.folder / "verified.json").read_bytes())
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("x\n", "the witness sent what is no entry: Expecting value"),
+        ("[]\n", ""),
+        (None, "[Errno 2] No such file or directory"),
+    ],
+)
+def test_entries_that_are_none(server, text, words):
+    entries = server.folder / "entries"
+    if text:
+        entries.write_text(text)
+    code, found = run(server, "--witness-entries", entries)
+    assert (code, found["ok"], len(found["hosts"])) == (1, False, 1)
+    known = f"what was witnessed is not known: {words}" if words else "entry 1 of the witness is"
+    assert found["problems"][0].startswith(known)
+
+
+def test_the_outcome_is_noted_before_old_files_are_touched(server, monkeypatch):
+    class Stopped(Exception):
+        pass
+
+    def stop(*_, **__):
+        raise Stopped
+
+    monkeypatch.setattr(keep, "daily", stop)
+    with pytest.raises(Stopped):
+        run(server)
+    assert list(json.loads((server.folder / "verified.json").read_bytes())["hosts"]) == ["web1"]
+
+
+def test_the_daily_check(server, monkeypatch):
+    """The program asks the witness, and tidies up by what that has."""
+    monkeypatch.setattr(__main__, "now", lambda: server.time)
+    monkeypatch.setattr(verify.check, "__defaults__", ("", lambda: server.time, None))
+    monkeypatch.setattr(keep.daily, "__defaults__", (lambda: server.time, None))
+    server.settings["days"] = 1
+    code, found = run(server)
+    assert (code, found["ok"], found["hosts"]["web1"]["lines"]) == (0, True, 12)
+    assert names(server) == ["2026-11-24.jsonl", "2026-11-25.jsonl", "begins.json"]

@@ -9,6 +9,7 @@ A record is what the file has of it: ``entry`` and ``signature``, and at a witne
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from collections.abc import Iterator, Mapping
@@ -159,18 +160,17 @@ class Ledger:
         files.replace(self.folder / STATE, canonical(state))
 
     def _load(self) -> None:
-        """The state that was saved, and the entries after it; all of them where there is none."""
-        try:
+        """The state that was saved, and the entries after it; all of them where there is none, or
+        none that is whole: it only spares reading them.
+        """
+        with contextlib.suppress(
+            FileNotFoundError, ValueError, LookupError, TypeError, AttributeError, RecursionError
+        ):
             state = json.loads((self.folder / STATE).read_bytes())
-            self.heads = {host: (n, own) for host, (n, own) in state["heads"].items()}
-            self.sequence, self.digest = state["sequence"], state["digest"]
-            self.last = state["last"]
-        except FileNotFoundError:
-            pass
-        except (ValueError, KeyError, TypeError, AttributeError):
-            raise RocksaltError(
-                f"{self.folder / STATE} is damaged: remove it, and it is made anew"
-            ) from None
+            heads = {host: (int(n), str(own)) for host, (n, own) in state["heads"].items()}
+            last, known = dict(state["last"]), str(state["digest"])
+            self.sequence, self.digest = int(state["sequence"]), known
+            self.heads, self.last = heads, last
         for _, line in self.records(self.sequence):
             record = json.loads(line)
             self._know(read(record["entry"].encode()), record)
