@@ -19,6 +19,8 @@ BOOT = "2e98be628ae2492eb5467fb0121b1514"
 STAND_IN = """#!/bin/sh
 for word; do
     case $word in
+    --field=_BOOT_ID) sed 's/.*;b=//; s/;.*//' FILE | sort -u; exit 0 ;;
+    _BOOT_ID=*) boots="$boots -e ;b=${word#_BOOT_ID=};" ;;
     --cursor=*) cursor=${word#--cursor=} ;;
     -n*) count=${word#-n} ;;
     esac
@@ -26,10 +28,11 @@ done
 echo "$*" >> FILE.calls
 [ "$cursor" ] && first=$(grep -nF "\\"$cursor\\"" FILE | cut -d: -f1)
 case $count in
-1) exec tail -n 1 FILE ;;
+1) grep ${boots:--e .} FILE | tail -n 1; exit 0 ;;
 2) exec sed -n "${first:-1},$((${first:-1} + 1))p" FILE ;;
 esac
 case $* in *--follow*) exec tail -n +"${first:-1}" -f FILE ;; esac
+case $* in *--cursor*) tail -n +"${first:-1}" FILE | grep ${boots:--e .}; exit 0 ;; esac
 exec cat FILE
 """
 
@@ -97,6 +100,7 @@ def source(tmp_path, monkeypatch):
     machine = tmp_path / "machine-id"
     machine.write_text(f"{MACHINE}\n")
     monkeypatch.setattr(journal, "MACHINE_ID", str(machine))
+    monkeypatch.setattr(journal, "BOOT_ID", str(tmp_path / "boot-id"))
     made = Source(tmp_path)
     yield made
     made.journal.follower.stop()
@@ -158,6 +162,88 @@ def test_a_place_that_is_gone(source, left, expected, counts):
     source.start(cursor(2))
     assert source.messages(len(expected)) == expected
     assert source.counts == counts
+
+
+NEXT = "11112222333344445555666677778888"
+
+
+def of_next(number, sequence="bb"):
+    """An entry of another boot whose clock is behind."""
+    return entry(number, f"b{number}", sequence=sequence).replace(BOOT, NEXT)
+
+
+def test_one_that_fails_before_the_next_boot_is_read_is_started_again(
+    source, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(journalctl, "_SHORTEST", 0.0)
+    (tmp_path / "boot-id").write_text(f"{NEXT}\n")
+    source.write(of_next(1), entry(101), entry(102))
+    good = source.program.read_text()
+    source.program.write_text(good.replace("*--cursor*) ", "*--cursor*) exit 1;"))
+    source.start(cursor(101))
+    source.journal.follower._pause = 0.0
+    source.steps(0)
+    now = time.monotonic()
+    while source.journal.follower.running:
+        select.select([source.journal.follower.fileno()], [], [], 0.05)
+        source.journal.fill(now)
+    assert source.journal.problem(now) == "journalctl has ended with 1"
+    source.program.write_text(good)
+    assert source.messages(1) == ["n102"]
+    source.path.write_text(f"{of_next(1)}\n")
+    assert source.messages(1) == ["b1"]
+    assert (source.counts, source.journal.problem(now)) == ({}, "")
+
+
+def followed(source):
+    """The words of each journalctl that told entries, without those that all have."""
+    calls = (source.path.parent / "journal.calls").read_text().splitlines()
+    marker = f" --merge _MACHINE_ID={MACHINE} "
+    return [("--follow" in it, it.split(marker)[1]) for it in calls if marker in it]
+
+
+def test_a_boot_whose_clock_went_back_is_read_from_its_beginning(source, tmp_path):
+    (tmp_path / "boot-id").write_text("11112222-3333-4444-5555-666677778888\n")
+    source.write(of_next(1), of_next(2), entry(101), entry(102))
+    source.start(cursor(101))
+    assert source.messages(1) == ["n102"]
+    source.path.write_text(f"{of_next(1)}\n{of_next(2)}\n")
+    assert source.messages(2) == ["b1", "b2"]
+    assert source.counts == {}
+    assert followed(source) == [
+        (False, f"--cursor={cursor(101)} _BOOT_ID={BOOT}"),
+        (True, f"_BOOT_ID={NEXT}"),
+    ]
+    source.start(source.position)
+    source.write(of_next(3))
+    assert source.messages(1) == ["b3"]
+    source.write(entry(102))
+    assert source.journal.waiting(source.position) == (0, 0)
+    assert source.journal.waiting(source_cursor(1)) == (2, 12)
+    assert followed(source)[2:] == [(True, f"--cursor={source_cursor(2)} _BOOT_ID={NEXT}")]
+
+
+def source_cursor(number):
+    return cursor(number, "bb").replace(BOOT, NEXT)
+
+
+def test_what_the_last_boot_lost_is_a_gap(source, tmp_path):
+    (tmp_path / "boot-id").write_text(f"{NEXT}\n")
+    source.write(of_next(1))
+    source.start(cursor(101))
+    assert source.messages(1) == ["b1"]
+    assert source.counts == {"unknown_gaps": 1}
+    assert followed(source) == [(True, f"_BOOT_ID={NEXT}")]
+
+
+@pytest.mark.parametrize("there", [[of_next(3, "aa")], []])
+def test_a_boot_that_goes_on_with_the_sequence_or_is_unknown(source, tmp_path, there):
+    (tmp_path / "boot-id").write_text(f"{NEXT}\n")
+    source.write(entry(1), entry(2), *there)
+    source.start(cursor(1))
+    assert source.messages(1 + len(there)) == ["n2", "b3"][: 1 + len(there)]
+    assert source.counts == {}
+    assert followed(source) == [(True, f"--cursor={cursor(1)}")]
 
 
 def test_a_new_sequence_alone_is_no_gap(source):

@@ -20,6 +20,7 @@ NAME = "journal"
 MARK, PROGRAM = "ROCKSALT_MARK", "rocksalt-ship"
 SOCKET = "/run/systemd/journal/socket"
 MACHINE_ID = "/etc/machine-id"
+BOOT_ID = "/proc/sys/kernel/random/boot_id"
 FIELDS = (
     *("MESSAGE", "PRIORITY", "SYSLOG_FACILITY", "SYSLOG_IDENTIFIER", "SYSLOG_PID", "_PID", "_UID"),
     *("_COMM", "_EXE", "_CMDLINE", "_SYSTEMD_UNIT", "_TRANSPORT", "_SOURCE_REALTIME_TIMESTAMP"),
@@ -68,6 +69,7 @@ class Journal:
         self._keep: Cursor | None = None
         self._skip = 0
         self._unanswered = ""
+        self._then: list[str] = []
 
     def start(self, position: str | None, now: float) -> None:
         """Reads from a position on, or from the current boot."""
@@ -80,19 +82,43 @@ class Journal:
         if not self.follower.due(now):
             return
         try:
-            where = [f"--cursor={position}"] if position else self._boot()
+            where, self._then = self._where(position)
         except Unanswered as error:
             self.follower.failed(str(error), now)
             return
+        self._read(where, now)
+
+    def _read(self, where: list[str], now: float) -> None:
         fields = f"--output-fields={','.join(FIELDS)}"
-        self.follower.start(self._command, [fields, *_of_all_boots(), *where], now)
+        arguments = [fields, *_of_all_boots(), *where]
+        self.follower.start(self._command, arguments, now, follow=not self._then)
+
+    def _where(self, position: str | None) -> tuple[list[str], list[str]]:
+        """What is to be read from a position on, and what after that. Where a clock went back at a
+        boot, its entries are before those of the last one, so it is read by itself.
+        """
+        if not position or not self._last:
+            return self._boot(), []
+        behind, present = f"--cursor={position}", _present_boot()
+        if own := _own_boot(self._last):
+            return [behind, *own], []
+        own = [f"_BOOT_ID={present}"]
+        newest = self._ask(*own, "-n1") if present else []
+        if not newest or newest[0].s == self._last.s:
+            return [behind], []
+        others = [f"_BOOT_ID={it}" for it in journalctl.boots(self._command) if it != present]
+        return ([behind, *others], own) if others else (own, [])
 
     def fill(self, now: float) -> None:
         """Reads what is there; starts journalctl again if it has ended."""
         if self.follower.running:
             self.follower.fill(now)
         elif not self.follower.pending and self.follower.due(now):
-            self.start(self._position, now)
+            if self._then and not self.follower.problem(now):
+                where, self._then = self._then, []
+                self._read(where, now)
+            else:
+                self.start(self._position, now)
 
     def problem(self, now: float) -> str:
         """A sentence about what is wrong with journalctl, or empty."""
@@ -156,7 +182,7 @@ class Journal:
         when a connection ended are sent, for nobody knows whether they arrived.
         """
         try:
-            newest = self._ask("-n1")
+            newest = self._ask(*_own_boot(self._last), "-n1")
             known = (it for it in (self._keep, self._last) if it)
             last = max(known, key=lambda it: it.i, default=None)
             if not last and (first := self._oldest()):
@@ -196,15 +222,32 @@ class Journal:
         return found
 
     def _waiting(self, position: str | None) -> tuple[int, int]:
-        newest, place = self._ask("-n1"), cursor(position or "")
+        place = cursor(position or "")
+        own = _own_boot(place)
+        newest = self._ask(*own, "-n1")
         if not newest or (place and newest[0].moment == place.moment):
             return 0, 0
         if not place:
             first = self._oldest() or newest[0]
             return newest[0].i - first.i + 1 if first.s == newest[0].s else 1, first.micros
         number = newest[0].i - place.i if place.s == newest[0].s else newest[0].i
-        after = self._ask(f"--cursor={position}", "-n2")
+        after = self._ask(f"--cursor={position}", *own, "-n2")
         return max(number, 1), next((it.micros for it in after if it.moment != place.moment), 0)
+
+
+def _present_boot() -> str:
+    """The boot as the kernel tells it, which the journal may not know; empty for none."""
+    try:
+        with open(BOOT_ID, encoding="ascii") as file:
+            return file.read().strip().replace("-", "")
+    except (OSError, ValueError):
+        return ""
+
+
+def _own_boot(place: Cursor | None) -> list[str]:
+    """What chooses the present boot where a place is in it, whatever its clock says."""
+    present = _present_boot()
+    return [f"_BOOT_ID={present}"] if place and place.moment[0] == present else []
 
 
 def write_probe(mark: str) -> None:

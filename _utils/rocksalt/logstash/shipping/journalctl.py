@@ -35,11 +35,15 @@ class Unanswered(RocksaltError):
 
 def ask(command: Sequence[str], *arguments: str) -> list[str]:
     """The cursors of the entries that journalctl prints; :class:`Unanswered` if it fails."""
-    whole = [*command, *_TEXT, "--output-fields=_PID", *arguments]
-    how = f"{command[0]} {arguments[0]}"
+    whole = (*_TEXT, "--output-fields=_PID", *arguments)
+    return [it.decode("ascii", "replace") for it in _PLACE.findall(_asked(command, *whole))]
+
+
+def _asked(command: Sequence[str], *arguments: str) -> bytes:
+    how = f"{command[0]} {arguments[-1]}"
     try:
         ran = subprocess.run(
-            whole, stdin=subprocess.DEVNULL, capture_output=True, timeout=ANSWER
+            [*command, *arguments], stdin=subprocess.DEVNULL, capture_output=True, timeout=ANSWER
         )  # fmt: skip
     except subprocess.TimeoutExpired:
         raise Unanswered(f"{how} does not answer within {ANSWER:g} seconds") from None
@@ -48,7 +52,16 @@ def ask(command: Sequence[str], *arguments: str) -> list[str]:
     if ran.returncode:
         words = " ".join(ran.stderr.decode("utf-8", "backslashreplace").split())[:200]
         raise Unanswered(f"{how} fails with {ran.returncode}: {words or 'it says nothing'}")
-    return [it.decode("ascii", "replace") for it in _PLACE.findall(ran.stdout)]
+    return ran.stdout
+
+
+def boots(command: Sequence[str]) -> list[str]:
+    """All boots that the journal has entries of; :class:`Unanswered` if journalctl fails."""
+    return (
+        _asked(command, "--no-pager", "--quiet", "--field=_BOOT_ID")
+        .decode("ascii", "replace")
+        .split()
+    )
 
 
 def first(command: Sequence[str], *arguments: str) -> str:
@@ -74,7 +87,7 @@ class Follower:
         self._bytes, self._cut = 0, 0
         self._rest, self._place = bytearray(), ""
         self._not_before, self._began, self._pause = 0.0, 0.0, _SHORTEST
-        self._problem = ""
+        self._problem, self._follow = "", True
 
     @property
     def running(self) -> bool:
@@ -110,10 +123,14 @@ class Follower:
         self._problem, self._not_before = sentence, now + self._pause
         self._pause = min(self._pause * 2, _LONGEST)
 
-    def start(self, command: Sequence[str], arguments: Sequence[str], now: float) -> None:
-        """Follows from now on."""
+    def start(
+        self, command: Sequence[str], arguments: Sequence[str], now: float, follow: bool = True
+    ) -> None:
+        """Follows from now on, or only reads what is there."""
         self.stop()
-        whole = [*command, *_TEXT, "--all", "--follow", "--no-tail", *arguments]
+        self._follow = follow
+        how = ("--follow", "--no-tail") if follow else ()
+        whole = [*command, *_TEXT, "--all", *how, *arguments]
         try:
             self._process = subprocess.Popen(
                 whole, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, bufsize=0
@@ -163,7 +180,9 @@ class Follower:
             self._split(data)
             self._pause, self._problem = _SHORTEST, ""
             return
-        self._failed(f"journalctl --follow has ended with {self._end(_DYING)}", now)
+        code, self._problem = self._end(_DYING), ""
+        if self._follow or code:
+            self._failed(f"journalctl {'--follow ' * self._follow}has ended with {code}", now)
 
     def take(self) -> bytes:
         """The next entry."""
