@@ -55,6 +55,9 @@ def masker():
         ("password is hunter2", "password is ***"),
         ("Authorization: Token x", "Authorization: Token ***"),
         ('Authorization: Digest a="b", c="d" e', "Authorization: Digest *** e"),
+        ("Authorization: Digest a=b, c=d", "Authorization: Digest ***"),
+        ("Authorization: Basic dTpw==", "Authorization: Basic ***"),
+        ("rootpw: x", "rootpw: ***"),
         ("X-Token: Bearer abc", "X-Token: Bearer ***"),
         ("https://ghx@github.com/a", "https://***@github.com/a"),
         ("redis://:p@x@h", "redis://:***@h"),
@@ -96,7 +99,9 @@ def test_what_is_no_secret_stays(masker, text):
     assert masker.mask(text) == text
 
 
-@pytest.mark.parametrize("before", ["", 'password="', "curl ", "https://a:", "-----BEGIN "])
+@pytest.mark.parametrize(
+    "before", ["", "Authorization: ", 'password="', "curl ", "https://a:", "-----BEGIN "]
+)
 @pytest.mark.parametrize(
     "unit",
     [
@@ -115,7 +120,17 @@ def test_what_is_no_secret_stays(masker, text):
             "passw\\",
         ),
         *('password="', "password=a,", "secret=\\", "token ", "-a-token ", "Authorization: "),
-        *('Authorization: a="b" ', "curl -u ", "mysql -", "mysql -p", "sshpass ", "PRIVATE KEY "),
+        *(
+            'Authorization: a="b" ',
+            "a=b",
+            "a=b,",
+            "pw=",
+            "curl -u ",
+            "mysql -",
+            "mysql -p",
+            "sshpass ",
+            "PRIVATE KEY ",
+        ),
         *("-----BEGIN PRIVATE KEY-----", "-----BEGIN ", "pwd", "https://a:b"),
     ],
 )
