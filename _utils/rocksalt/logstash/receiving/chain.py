@@ -5,7 +5,8 @@
     {"n":17,"received":"2026-11-23T04:20:00.123456Z","from":"web1","flags":[],"event":{...},"hash":"<64 hex>"}
 
 ``event`` is the text that came, verbatim, where that is a JSON object in one line; else ``raw`` has
-it as a string. ``flags``: ``json`` for the latter, ``host`` where the event names another host.
+it as a string. ``flags``: ``json`` for the latter, ``host`` where the event names another host, or
+none, or more than this one.
 ``hash`` is the SHA-256 of the hash of the line before (64 zeros before the first) and of all bytes
 of the line before ``,"hash"``.
 """  # noqa: E501
@@ -15,6 +16,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -62,7 +64,7 @@ def event(text: str) -> dict[str, Any] | None:
     try:
         # What is no Unicode cannot be kept verbatim among what is.
         text.encode()
-        found = json.loads(text, parse_constant=_refuse)
+        found = json.loads(text, parse_constant=_refuse, object_pairs_hook=_object)
     except (ValueError, RecursionError):
         return None
     return found if isinstance(found, dict) else None
@@ -72,9 +74,34 @@ def flags(found: dict[str, Any] | None, host: str) -> list[str]:
     """What is strange about an event that came from a host."""
     if found is None:
         return ["json"]
-    named = found.get("host")
-    name = named.get("name") if isinstance(named, dict) else found.get("host.name")
-    return [] if name == host else ["host"]
+    names = list(_names(found))
+    return [] if names and all(name == host for name in names) else ["host"]
+
+
+def _names(found: dict[str, Any]) -> Iterator[Any]:
+    """All names of hosts in an event: readers differ in which of several they take."""
+    for host in _values(found, "host"):
+        yield from _values(host, "name")
+    yield from _values(found, "host.name")
+
+
+def _values(value: object, key: str) -> list[Any]:
+    if isinstance(value, _Twice):
+        return [own for name, own in value.pairs if name == key]
+    return [value[key]] if isinstance(value, dict) and key in value else []
+
+
+class _Twice(dict[str, Any]):
+    """An object that has a key more than once."""
+
+    def __init__(self, pairs: list[tuple[str, Any]]):
+        super().__init__(pairs)
+        self.pairs = pairs
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    return found if len(found) == len(pairs) else _Twice(pairs)
 
 
 def identity(found: dict[str, Any] | None) -> str | None:
