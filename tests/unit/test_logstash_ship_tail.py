@@ -391,7 +391,12 @@ def test_an_error_of_a_file_is_named(follower, log, monkeypatch):
     assert follower.tail.waiting(follower.positions)[str(log)] == 1
     follower.tail.limit(1)
     monkeypatch.undo()
-    assert sorted(follower.messages(later=2)) == ["b", "one", "three", "two"]
+    monkeypatch.setattr(os, "stat", broken)
+    found = follower.messages(later=2)
+    said = follower.tail.state(follower.positions)[str(log)]
+    assert said == {"dataset": "x", "problem": "Input/output error"}
+    monkeypatch.undo()
+    assert sorted(found + follower.messages(later=2)) == ["b", "one", "three", "two"]
 
 
 def test_what_was_cut_off_before_it_counted_is_a_gap(follower, log):

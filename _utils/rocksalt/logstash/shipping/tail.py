@@ -105,7 +105,7 @@ class Tail:
         seen = set()
         for pattern, dataset in self._globs.items():
             for path in sorted(glob.glob(pattern)):
-                key = None if covered(path, self._ignore) else _key(path)
+                key = None if covered(path, self._ignore) else self._key(path, dataset)
                 if key is None or key in seen:
                     continue
                 seen.add(key)
@@ -116,6 +116,17 @@ class Tail:
                 file.since = now
                 self._between(file, {*there, *seen}, now)
             file.gone = key not in seen
+
+    def _key(self, path: str, dataset: str) -> tuple[int, int] | None:
+        """What a file is told by; None for what is no file."""
+        try:
+            state = os.stat(path)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            self._problems[path] = _problem(dataset, error)
+            return None
+        return (state.st_dev, state.st_ino) if stat.S_ISREG(state.st_mode) else None
 
     def _opened(
         self, path: str, known: str, dataset: str, now: float, first: bool = False
@@ -277,15 +288,6 @@ class Tail:
         for file in self.files.values():
             os.close(file.handle)
         self.files.clear()
-
-
-def _key(path: str) -> tuple[int, int] | None:
-    """What a file is told by; None for what is no file."""
-    try:
-        state = os.stat(path)
-    except OSError:
-        return None
-    return (state.st_dev, state.st_ino) if stat.S_ISREG(state.st_mode) else None
 
 
 def _sentence(error: OSError) -> str:
