@@ -7,6 +7,7 @@ import os
 import socket
 import threading
 import time
+from types import SimpleNamespace
 
 import pytest
 from logstash_relp import HERE, Authority, LogServer
@@ -426,6 +427,41 @@ def test_a_journal_that_is_silent_has_lines_that_wait(ship, server):
         assert ship.status()["waiting"] == 5
 
 
+def test_a_line_of_a_file_that_waits_has_a_time(ship, server, monkeypatch):
+    made = feed.Feed(config.load(ship.config), positions.Positions(f"{ship.state}/p", 0.0), ["x"])
+    file = SimpleNamespace(source="file:1", state=(100, 0))
+    made.tail.files["1"] = file
+    found = []
+    for present, offset, size in (
+        *((1, 0, 100), (2, 50, 200), (3, 120, 300), (4, 120, 300), (5, 200, 300), (6, 300, 300)),
+        (7, 300, 301),
+    ):
+        monkeypatch.setattr(feed, "micros", lambda present=present: present)
+        file.state = (size, 0)
+        made._in_files = dict(made._behind({"file:1": [offset, {}]}))
+        found.append(made.oldest)
+    assert found == [1, 1, 3, 3, 3, 0, 7]
+    made._in_journal = 4
+    assert made.oldest == 4
+
+
+def test_lines_of_files_wait_while_nobody_takes_them(ship, server):
+    ship.start()
+    ship.until(lambda: ship.shipper._link)
+    server.kill()
+    (ship.folder / "a.log").write_text("one\n")
+    ship.shipper._feed.tail.scan(time.monotonic() + 60)
+    ship.until(lambda: ship.shipper._link is None)
+    ship.until(lambda: ship.status()["oldest_waiting"])
+    since = ship.status()["oldest_waiting"]
+    assert ship.status()["waiting"] == 1
+    ship.shipper.turn(0.1)
+    assert ship.status()["oldest_waiting"] == since
+    server.revive()
+    ship.until(lambda: not ship.status()["oldest_waiting"])
+    assert server.messages("x") == ["one"]
+
+
 def test_no_more_is_under_way_than_may_be(ship, server, monkeypatch):
     monkeypatch.setattr(window, "BYTES", 300_000)
     server.acknowledges = 0
@@ -488,7 +524,7 @@ def test_the_oldest_are_dropped_and_counted(ship, server):
     server.revive()
     ship.until(lambda: "n100" in server.messages())
     assert server.messages() == ["n1", *numbered(81, 100)]
-    assert ship.status()["dropped"] == 79
+    ship.until(lambda: ship.status()["dropped"] == 79)
     ship.until_counts(lambda it: it.counts["dropped"] == 79)
 
 

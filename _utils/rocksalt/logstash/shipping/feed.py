@@ -11,6 +11,7 @@ from rocksalt.logstash.shipping import config as configuration
 from rocksalt.logstash.shipping import journal, journalctl
 from rocksalt.logstash.shipping.config import Config
 from rocksalt.logstash.shipping.events import Maker
+from rocksalt.logstash.shipping.events import now as micros
 from rocksalt.logstash.shipping.journal import Journal
 from rocksalt.logstash.shipping.mask import Masker
 from rocksalt.logstash.shipping.positions import Positions
@@ -40,7 +41,8 @@ class Feed:
         self._counted: dict[str, int | None] = {}
         self._place: Any = None
         self._no_probe = ""
-        self.oldest = 0
+        self._in_journal = 0
+        self._in_files: dict[str, tuple[int, int]] = {}
 
     def _remember(self, source: str, position: Any, counts: Mapping[str, int] = NOTHING) -> None:
         self._positions.put(time.monotonic(), source, position, counts)
@@ -102,23 +104,45 @@ class Feed:
         return "; ".join(it for it in found if it)
 
     def waiting(self, now: float, drained: bool) -> int | None:
-        """About how many lines wait, None if journalctl does not say it; ``oldest`` is when the
-        first was written, where that is known. ``drained`` says that all that was read was
-        acknowledged; what the journal has all the same is what journalctl does not tell.
+        """About how many lines wait, None if journalctl does not say it. ``drained`` says that all
+        that was read was acknowledged; what the journal has all the same is what journalctl does
+        not tell.
         """
         due = now >= self._count_at
         if due or drained:
             latest = self._positions.latest
             place, number = latest.get(journal.NAME), self._counted.get(journal.NAME, 0)
             if due:
-                number, self.oldest = self.journal.waiting(place)
+                number, self._in_journal = self.journal.waiting(place)
                 self._place = place
                 self._count_at = now + (CHECK if drained or number is None else COUNT)
             elif number and place != self._place:
-                number = self.oldest = 0
+                number = self._in_journal = 0
+            self._in_files = dict(self._behind(latest))
             self._counted = {**self.tail.waiting(latest), journal.NAME: number}
         counts = self._counted.values()
         return None if None in counts else sum(it for it in counts if it)
+
+    def _behind(self, latest: Mapping[str, Any]) -> Iterator[tuple[str, tuple[int, int]]]:
+        """The sources that are files of which something waits: since when it is known that it does,
+        and where the file ended then.
+        """
+        present = micros()
+        for file in self.tail.files.values():
+            offset, size = (latest.get(file.source) or [0])[0], file.state[0]
+            since, end = self._in_files.get(file.source, (present, size))
+            if offset < end:
+                yield file.source, (since, end)
+            elif offset < size:
+                yield file.source, (present, size)
+
+    @property
+    def oldest(self) -> int:
+        """When the first line that waits was written, as of the last count, in microseconds since
+        1970; of one in a file, when it was seen. 0 where none waits.
+        """
+        found = (self._in_journal, *(since for since, _ in self._in_files.values()))
+        return min((it for it in found if it), default=0)
 
     def state(self) -> Mapping[str, Any]:
         """What the status says of each source."""
