@@ -470,12 +470,50 @@ def test_flags_and_duplicates_are_counted(server):
     for text in (event(1), event(2), event(1), event(3, "evil"), "x", event(1)):
         kept.take("web1", text)
     kept.sync()
-    found = kept.status()["hosts"]["web1"]
+    status = kept.status()
+    found = status["hosts"]["web1"]
     flagged = "2026-11-23T04:20:00.123456Z"
     assert found["flags"] == {"host": 1, "json": 1, "last_flagged": flagged}
     assert (found["duplicates"], found["n"]) == (2, 6)
-    again = server.store(hosts={"web1": found}).status()["hosts"]["web1"]
-    assert again == found
+    assert server.store(**status).status()["hosts"]["web1"] == found
+
+
+def test_bytes_of_a_day_and_of_the_disk(server, monkeypatch):
+    found = os.statvfs_result((512, 4096, 100, 50, 40, 0, 0, 0, 0, 255))
+    monkeypatch.setattr(os, "statvfs", lambda path: found if path == server.path else None)
+
+    def today(kept):
+        return {host: it["bytes_today"] for host, it in kept.status()["hosts"].items()}
+
+    kept = server.store()
+    for _ in range(2):
+        kept.take("web1", event())
+    size = server.file().stat().st_size
+    assert kept.status()["disk"] == {"free": 40 * 4096, "size": 100 * 4096}
+    assert today(kept) == {"web1": size}
+    kept = server.store(**kept.status())
+    assert today(kept) == {"web1": size}
+    kept.take("web1", event())
+    assert today(kept) == {"web1": server.file().stat().st_size}
+    server.time += DAY
+    assert today(kept) == {"web1": 0}
+    kept.take("web1", event())
+    assert today(server.store(**kept.status())) == {"web1": len(server.lines("2026-11-24")[0])}
+    server.time += DAY
+    assert today(server.store(**kept.status())) == {"web1": 0}
+
+
+def test_the_status_is_young_where_nothing_arrives(server, monkeypatch):
+    passed = [100.0]
+    monkeypatch.setattr(time, "monotonic", lambda: passed[0])
+    status = server.folder / "status.json"
+    keeper = writer._Keeper(server.store(), status)
+    times = []
+    for second in (100, 130, 161, 200):
+        passed[0], server.time = second, NOW + second * DAY / 86400
+        keeper._keep()
+        times.append(json.loads(status.read_bytes())["time"][14:19])
+    assert times == ["21:40", "21:40", "22:41", "22:41"]
 
 
 def test_ids_are_forgotten():

@@ -163,6 +163,10 @@ class Store:
         self._counts: dict[str, dict[str, Any]] = {}
         self._recent: dict[str, Recent] = {}
         self._before = before.get("hosts") or {}
+        self._today = {
+            host: (str(before.get("time"))[:10], int(it.get("bytes_today", 0)))
+            for host, it in self._before.items()
+        }
         self._dirty: set[str] = set()
         self._failed: dict[str, str] = {}
         self._lock = threading.Condition()
@@ -191,6 +195,8 @@ class Store:
                 self._since.append(time.monotonic())
             self._dirty.add(host)
         counts = self._counts[host]
+        day = received[:10]
+        self._today[host] = (day, self._bytes(host, day) + len(line.data) + 1)
         for flag in odd:
             counts["flags"][flag] += 1
             counts["flags"]["last_flagged"] = received
@@ -225,20 +231,33 @@ class Store:
 
     def status(self) -> dict[str, Any]:
         """What other programs are told: ``time``, ``torn`` (paths of what was moved aside),
-        ``failed`` (host -> why its chain cannot be opened), and by host ``n``, ``hash``,
-        ``received``, ``synced`` (the number of the last line that is on the disk), ``flags`` and
-        ``duplicates``.
+        ``failed`` (host -> why its chain cannot be opened), ``disk`` (bytes that are ``free`` where
+        lines are kept, and its ``size``), and by host ``n``, ``hash``, ``received``, ``synced``
+        (the number of the last line that is on the disk), ``bytes_today`` (appended since midnight
+        in UTC), ``flags`` and ``duplicates``.
         """
-        chains = list(self._chains.values())
+        chains, here = list(self._chains.values()), self._clock().strftime(TIME)
+        disk = os.statvfs(self._path)
         return {
-            "time": self._clock().strftime(TIME),
+            "time": here,
             "hosts": {
-                it.host: {**vars(it.head), "synced": it.synced, **self._counts[it.host]}
+                it.host: {
+                    **vars(it.head),
+                    "synced": it.synced,
+                    "bytes_today": self._bytes(it.host, here[:10]),
+                    **self._counts[it.host],
+                }
                 for it in chains
             },
+            "disk": {"free": disk.f_bavail * disk.f_frsize, "size": disk.f_blocks * disk.f_frsize},
             "torn": [path for it in chains for path in mend.torn(it.folder)],
             "failed": dict(self._failed),
         }
+
+    def _bytes(self, host: str, day: str) -> int:
+        """What was appended of a host on a day, if that is the last one it sent on."""
+        last, size = self._today.get(host, ("", 0))
+        return size if last == day else 0
 
     def _chain(self, host: str) -> Chain:
         if host not in self._chains:

@@ -24,7 +24,7 @@ from rocksalt.logstash.receiving.store import Store, Unsynced
 EVERY = 1.0
 """Seconds after which what was taken is on the disk, and the status tells of it."""
 _QUIET = 60.0
-"""Seconds for which the same trouble is not told again."""
+"""Seconds for which the same trouble is not told again, and the status may stay as it is."""
 
 
 def run(settings: Mapping[str, Any], status: Path, source: BinaryIO, target: int) -> None:
@@ -85,6 +85,7 @@ class _Keeper(threading.Thread):
         super().__init__(daemon=True)
         self._store, self._status = store, status
         self._ended = threading.Event()
+        self._written = 0.0
 
     def run(self) -> None:
         """Until :meth:`end`."""
@@ -98,12 +99,14 @@ class _Keeper(threading.Thread):
         self._keep()
 
     def _keep(self) -> None:
-        if not self._store.dirty and self._status.exists():
+        young = time.monotonic() - self._written < _QUIET
+        if not self._store.dirty and young and self._status.exists():
             return
         try:
             self._store.sync()
         except Unsynced as error:
             _stop(error)
+        self._written = time.monotonic()
         with contextlib.suppress(OSError):
             files.replace(self._status, canonical(self._store.status()))
 
