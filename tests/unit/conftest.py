@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import dataclasses
 import datetime as dt
 import os
@@ -22,6 +23,19 @@ from rocksalt.sshd import checks, reading
 
 REPO = Path(__file__).resolve().parents[2]
 NOW = dt.datetime.now(dt.timezone.utc)
+
+
+@pytest.fixture(autouse=True)
+def no_files_of_a_program_left_open(request: pytest.FixtureRequest):
+    """Programs that ship and receive logs keep files open until they end; their tests do not."""
+    ours = request.path.name.startswith("test_logstash_") and "tmp_path" in request.fixturenames
+    folder = str(request.getfixturevalue("tmp_path")) if ours else ""
+    yield
+    for handle in map(int, os.listdir("/proc/self/fd") if folder else ()):
+        with contextlib.suppress(OSError):
+            if os.readlink(f"/proc/self/fd/{handle}").startswith(folder):
+                os.close(handle)
+
 
 CONTROLS = """
 title: Door lock

@@ -389,6 +389,16 @@ def test_what_was_under_way_is_not_passed_over(source):
     assert source.counts == {"dropped": 3}
 
 
+def test_what_was_reached_before_a_restart_is_not_passed_over(source):
+    source.write(*(entry(it) for it in range(1, 11)))
+    maker = Maker("web1", {}, Masker([]))
+    source.journal = Journal(maker, {"journal"}, [str(source.program)], reached=cursor(3))
+    source.start(cursor(1))
+    source.journal.limit(4)
+    assert source.messages(9) == ["n2", "n3", "n7", "n8", "n9", "n10"]
+    assert source.counts == {"dropped": 3}
+
+
 def test_journalctl_is_started_again(source, monkeypatch):
     monkeypatch.setattr(journalctl, "_SHORTEST", 0.01)
     source.journal.follower._pause = 0.01

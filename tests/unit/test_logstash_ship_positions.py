@@ -28,12 +28,13 @@ def test_a_position_counts_after_some_seconds(path):
     assert (it.counting, it.latest, it.counts["lost"], it.seen["lost"]) == (
         {}, {"journal": "b"}, 0, 2,
     )  # fmt: skip
-    it.settle(10.5 + RESEND, 10.5 + RESEND)
+    it.settle(11.5 + RESEND, 11.5 + RESEND)
     assert (it.counting, it.counts["lost"], it.seen["lost"]) == ({"journal": "a"}, 2, 2)
     assert saved(path) == {
         "schema": 1,
         "positions": {"journal": "a"},
         "counts": {"dropped": 0, "lost": 2, "unknown_gaps": 0, "cut": 0},
+        "reached": "b",
     }
     assert it.rewind() == 2
     assert it.latest == {"journal": "a"}
@@ -103,6 +104,7 @@ def test_it_is_there_after_a_restart(path):
     it.settle(20, 20)
     again = Positions(path, 0)
     assert (again.counting, again.counts["unknown_gaps"]) == ({"journal": "a"}, 1)
+    assert again.reached == "a"
     assert again.problem == ""
 
 

@@ -346,6 +346,12 @@ def test_a_link_is_followed_where_it_is_of_root_alone(tmp_path, log, monkeypatch
     assert "d is a link" in refused.tail.state({})[f"{tmp_path}/d/a.log"]["problem"]
 
 
+def test_a_refused_link_hides_nothing(tmp_path, log, monkeypatch):
+    monkeypatch.setattr(files, "ROOT", os.getuid() + 1)
+    (tmp_path / "0.log").symlink_to("a.log")
+    assert Follower(tmp_path).messages() == ["one", "two"]
+
+
 def test_another_name_of_a_file_is_not_followed(tmp_path, log, monkeypatch):
     os.link(log, tmp_path / "b.log")
     monkeypatch.setattr(files, "ROOT", os.getuid() + 1)

@@ -14,9 +14,9 @@ from rocksalt.logstash.shipping.datasets import plain
 from rocksalt.logstash.shipping.events import Document, Maker, stamp
 from rocksalt.logstash.shipping.journalctl import COMMAND, OMITTED, Follower, Unanswered
 from rocksalt.logstash.shipping.positions import CUT, DROPPED, GAPS, LOST
-from rocksalt.logstash.shipping.steps import Step
+from rocksalt.logstash.shipping.steps import JOURNAL, Step
 
-NAME = "journal"
+NAME = JOURNAL
 MARK, PROGRAM = "ROCKSALT_MARK", "rocksalt-ship"
 SOCKET = "/run/systemd/journal/socket"
 MACHINE_ID = "/etc/machine-id"
@@ -57,16 +57,22 @@ def cursor(text: str) -> Cursor | None:
 
 
 class Journal:
-    """The journal as a source of steps."""
+    """The journal as a source of steps. Of what was ``reached`` before nothing is passed over."""
 
-    def __init__(self, maker: Maker, wanted: Collection[str], command: Sequence[str] = COMMAND):
+    def __init__(
+        self,
+        maker: Maker,
+        wanted: Collection[str],
+        command: Sequence[str] = COMMAND,
+        reached: str = "",
+    ):
         self._maker, self._wanted, self._command = maker, frozenset(wanted), tuple(command)
         self.follower = Follower()
         self._last: Cursor | None = None
         self._position: str | None = None
         self._first, self._reread = True, ""
         self._gaps = 0
-        self._keep: Cursor | None = None
+        self._keep = cursor(reached)
         self._skip = 0
         self._unanswered = ""
         self._then: list[str] = []

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from rocksalt.logstash.shipping import STATE_MODE
-from rocksalt.logstash.shipping.steps import NOTHING, Step
+from rocksalt.logstash.shipping.steps import JOURNAL, NOTHING, Step
 
 RESEND = 5.0
 """Seconds after its acknowledgement in which a log server may lose a line with its power."""
@@ -41,7 +41,7 @@ class Passed:
 
 class Positions:
     """The file of positions, and what is about to get there. ``problem`` is a sentence about the
-    file, or empty.
+    file, or empty; ``reached`` is the last place of the journal that was acknowledged.
     """
 
     def __init__(self, path: str, now: float):
@@ -49,6 +49,7 @@ class Positions:
         self._passed: deque[Passed] = deque()
         self._saved, self._changed = now, False
         self.problem = ""
+        self.reached = ""
         self.counting: dict[str, Any] = {}
         self.counts = dict.fromkeys((DROPPED, LOST, GAPS, CUT), 0)
         try:
@@ -67,6 +68,7 @@ class Positions:
             raise ValueError(f"its schema is {value['schema']!r}, not {_SCHEMA}")
         counts = {name: int(value["counts"].get(name, 0)) for name in self.counts}
         self.counting, self.counts = dict(value["positions"].items()), counts
+        self.reached = str(value.get("reached") or "")
 
     def note(self, now: float, step: Step) -> None:
         """All lines of a step were acknowledged; one without lines goes with those before it."""
@@ -74,6 +76,8 @@ class Positions:
             self._passed.append(Passed(now))
         last = self._passed[-1]
         last.positions[step.source] = step.position
+        if step.source == JOURNAL:
+            self.reached, self._changed = step.position, True
         last.lines += len(step.lines)
         for name, count in step.counts.items():
             last.counts[name] = last.counts.get(name, 0) + count
@@ -128,7 +132,12 @@ class Positions:
 
     def save(self, now: float) -> None:
         """Writes the file; a full disk is no reason to stop."""
-        value = {"schema": _SCHEMA, "positions": self.counting, "counts": self.counts}
+        value = {
+            "schema": _SCHEMA,
+            "positions": self.counting,
+            "counts": self.counts,
+            "reached": self.reached,
+        }
         self._saved = now
         try:
             replace(self._path, json.dumps(value, indent=1), lasting=True)

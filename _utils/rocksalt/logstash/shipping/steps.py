@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+JOURNAL = "journal"
+"""The name of the journal as a source."""
 NOTHING: Mapping[str, int] = {}
 
 

@@ -108,9 +108,12 @@ class Tail:
                 key = None if covered(path, self._ignore) else self._key(path, dataset)
                 if key is None or key in seen:
                     continue
-                seen.add(key)
-                if key not in there and (made := self._opened(path, path, dataset, now, first)):
+                if key not in there:
+                    made = self._opened(path, path, dataset, now, first)
+                    if not made:
+                        continue
                     self._follow(made)
+                seen.add(key)
         for key, file in there.items():
             if key not in seen and not file.gone:
                 file.since = now
