@@ -77,6 +77,14 @@ def comparison(shipped: Any, host: Any, net: Net, **pillar: Any) -> checks.Logst
     return checks.Logstash(baseline(shipped, **pillar), "web1", host, NOW, PYTHON, net.wires())
 
 
+def begun(ago: float) -> int:
+    """When something started, as systemd has it: before what tests take for now, or (below 0) after
+    all that they write.
+    """
+    late = time.time() - NOW.timestamp() if ago > 0 else 0
+    return int((time.monotonic() - late - ago) * 1e6)
+
+
 def unit(host: Any, ago: float = -60, **other: str) -> None:
     """What systemd shows of the shipper; it began after all that a test writes."""
     shown = {
@@ -87,7 +95,7 @@ def unit(host: Any, ago: float = -60, **other: str) -> None:
         "FragmentPath": shipper.UNIT_PATH,
         "DropInPaths": "",
         "MainPID": str(PID),
-        "ActiveEnterTimestampMonotonic": str(int((time.monotonic() - ago) * 1e6)),
+        "ActiveEnterTimestampMonotonic": str(begun(ago)),
         **other,
     }
     host.answer(SHOW, "".join(f"{key}={value}\n" for key, value in shown.items()))
@@ -95,8 +103,7 @@ def unit(host: Any, ago: float = -60, **other: str) -> None:
 
 def journal(host: Any, ago: float = -60, state: str = "active") -> None:
     """What systemd shows of journald."""
-    begun = int((time.monotonic() - ago) * 1e6)
-    shown = f"ActiveState={state}\nMainPID=200\nActiveEnterTimestampMonotonic={begun}\n"
+    shown = f"ActiveState={state}\nMainPID=200\nActiveEnterTimestampMonotonic={begun(ago)}\n"
     host.answer(SHOW_JOURNALD, shown)
 
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 import datetime as dt
 import json
 import tempfile
-import time
 from functools import cache
 from typing import Any
 
-from logstash_hosts import GIB, NOW, PYTHON, stamp
+from logstash_hosts import GIB, NOW, PYTHON, begun, stamp
 
 from rocksalt import findings, logstash, settings
 from rocksalt.accounts import daemon
@@ -152,9 +151,10 @@ def bare(host: Any) -> None:
 
 def units(host: Any, ago: float = -60, **other: str) -> None:
     """What systemd shows; rsyslogd began after all that a test writes."""
-    begun = int((time.monotonic() - ago) * 1e6)
     show = f"systemctl show {server.UNITS[0]}"
-    first = f"Id={server.UNITS[0]}\nActiveState=active\nActiveEnterTimestampMonotonic={begun}\n"
+    first = (
+        f"Id={server.UNITS[0]}\nActiveState=active\nActiveEnterTimestampMonotonic={begun(ago)}\n"
+    )
     host.answer(f"{show} -p", first)
     shown = {"ActiveState": "active", "UnitFileState": "enabled", "NeedDaemonReload": "no", **other}
     lines = "".join(f"{name}={value}\n" for name, value in shown.items())
