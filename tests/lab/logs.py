@@ -198,6 +198,15 @@ class Site:
         event: dict[str, Any] = self.lines(host, words)[-1]["event"]
         return event
 
+    def behind(self, host: Host) -> int:
+        """How many entries of its journal a host would send again, for they were acknowledged only
+        just now.
+        """
+        found = json.loads(host.read(f"{STATE}/positions.json"))
+        places = found["reached"], found["positions"]["journal"]
+        reached, counting = (int(it.split(";i=")[1].split(";")[0], 16) for it in places)
+        return reached - counting
+
     def caught_up(self, host: Host, within: float = 60) -> None:
         """Waits until nothing of a host is under way: a line written now has arrived."""
         verdict = self.salt(host).salt_call("logstash.probe", timeout=within).value

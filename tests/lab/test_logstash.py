@@ -312,6 +312,7 @@ def _expired(site: Site) -> str:
 @pytest.fixture
 def unreachable(shipping: Site) -> Iterator[Site]:
     """No log server takes lines; afterwards both do, and the settings are as before."""
+    becomes(lambda: shipping.behind(shipping.web1) < 100, 40)
     for server in shipping.servers:
         server.run(f"systemctl stop {RECEIVER}")
     yield shipping
