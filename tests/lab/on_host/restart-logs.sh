@@ -9,7 +9,8 @@ rm -f /root/kept-*
 systemctl daemon-reload
 systemctl restart systemd-journald
 if [ -e /etc/systemd/system/rocksalt-logs.service ]; then
-    chmod -R o= /var/log/rocksalt
+    find /var/log/rocksalt -type d -exec chmod 750 {} +
+    find /var/log/rocksalt -type f -exec chmod 640 {} +
     chmod 750 /var/lib/rocksalt-witness/witnessed
     systemctl restart rocksalt-logs
     systemctl start rocksalt-logs-heads.timer rocksalt-logs-verify.timer
