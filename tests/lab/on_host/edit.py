@@ -17,10 +17,12 @@ from pathlib import Path
 
 FILES = {
     "ship": ("/var/lib/rocksalt/logstash/status.json", "rocksalt-ship run"),
-    "logs": ("/var/lib/rocksalt-logs/status.json", "rocksalt-logs write"),
+    "logs": ("/var/lib/rocksalt-logs/status.json", "rocksalt-ship run"),
     "verified": ("/var/lib/rocksalt-logs/verified.json", ""),
     "heads": ("/var/lib/rocksalt-logs/heads.json", ""),
 }
+FROM_OTHERS = ["-p", "tcp", "--dport", "2601:2604", "!", "-i", "lo", "-j", "DROP"]
+"""A log server says anew how it is when lines come."""
 
 
 def ago(seconds):
@@ -33,6 +35,8 @@ def main():
     """Halt, keep, change."""
     name, statement = sys.argv[1:]
     path, program = FILES[name]
+    if name == "logs":
+        subprocess.run(["iptables", "-I", "INPUT", *FROM_OTHERS], check=True)
     if program:
         subprocess.run(["pkill", "--signal=STOP", "--full", program], check=True)
         time.sleep(0.1)

@@ -1,7 +1,8 @@
 #!/bin/sh
 # Runs on a lab host: all that ships, receives and witnesses logs runs again on what is on the disk, and says itself how
 # it is.
-pkill --signal=CONT --full 'rocksalt-(ship run|logs write)'
+pkill --signal=CONT --full 'rocksalt-ship run'
+iptables -D INPUT -p tcp --dport 2601:2604 ! -i lo -j DROP 2>/dev/null
 for name in verified heads; do
     [ ! -e "/root/kept-$name" ] || cat "/root/kept-$name" >"/var/lib/rocksalt-logs/$name.json"
 done
