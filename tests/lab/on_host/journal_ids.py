@@ -1,7 +1,7 @@
 """Runs on a lab host: the ids that its journal entries have as events, one a line.
 
 Arguments: the host's name and the cursor after which to begin. Counted without the library, so that
-what it counts can be compared with this.
+what it counts can be compared with this. A line that the shipper marks itself has its mark.
 """
 
 import hashlib
@@ -16,10 +16,15 @@ CURSOR = re.compile(r"s=\w+;i=\w+;b=(\w+);m=(\w+);t=(\w+);x=(.+)")
 def main():
     """Print them."""
     host, after = sys.argv[1:]
-    command = ["journalctl", "--quiet", "-o", "json", "--output-fields=_PID"]
+    fields = "SYSLOG_IDENTIFIER,ROCKSALT_MARK"
+    command = ["journalctl", "--quiet", "-o", "json", f"--output-fields={fields}"]
     done = subprocess.run([*command, f"--after-cursor={after}"], capture_output=True, check=True)
     for line in done.stdout.splitlines():
-        moment = CURSOR.fullmatch(json.loads(line)["__CURSOR"]).groups()
+        entry = json.loads(line)
+        if entry.get("SYSLOG_IDENTIFIER") == "rocksalt-ship" and "ROCKSALT_MARK" in entry:
+            print(entry["ROCKSALT_MARK"])
+            continue
+        moment = CURSOR.fullmatch(entry["__CURSOR"]).groups()
         print(hashlib.sha256("\0".join((host, *moment)).encode()).hexdigest()[:32])
 
 
