@@ -23,8 +23,10 @@ KEPT = [
     *("/etc/login.defs", "/etc/adduser.conf", "/etc/profile", "/etc/profile.d"),
     *("/etc/bash.bashrc", "/etc/pam.d", "/etc/security", "/usr/share/pam-configs", "/var/lib/pam"),
     *("/home", "/root/.ssh", "/var/spool/cron", "/var/lib/dpkg/statoverride", "/usr/bin/su"),
-    *("/usr/lib/nagios/plugins", "/etc/systemd/journald.conf.d", "/var/lib/rocksalt-witness/.ssh"),
+    "/usr/lib/nagios/plugins",
 ]
+KEPT_OF_LOGS = ["/etc/systemd/journald.conf.d", "/var/lib/rocksalt-witness/.ssh"]
+"""Where /root/restart-logs starts journald anew on what was put back."""
 SAVED = "/run/tamper-saved.tar"
 FAIL2BAN = "/run/tamper-fail2ban"
 
@@ -38,13 +40,14 @@ def shell(line: str) -> None:
 
 def save() -> str:
     """Keep what cases may change; the shell line that puts it back."""
-    there = [path for path in KEPT if Path(path).exists()]
+    kept = [*KEPT, *(KEPT_OF_LOGS if Path("/root/restart-logs").exists() else ())]
+    there = [path for path in kept if Path(path).exists()]
     folders = " ".join(path for path in there if Path(path).is_dir())
     shell(
         f"tar --format=posix -cPf {SAVED} {' '.join(there)};"
         f"rm -rf {FAIL2BAN}; if test -e /etc/fail2ban; then cp -a /etc/fail2ban {FAIL2BAN}; fi"
     )
-    new = " ".join({*KEPT} - {*there})
+    new = " ".join({*kept} - {*there})
     return f"find {folders} -mindepth 1 -delete; rm -rf {new}; tar -xpPf {SAVED} --numeric-owner"
 
 
