@@ -50,7 +50,8 @@ def site(lab: Lab, cluster: dict[str, Host]) -> Iterator[Site]:
     for host in (site.web1, site.web2):
         host.salt_call("logstash.clean")
         host.run(
-            f"rm -rf {FOLDER} {STATE} /var/log/app /var/lib/say-* /root/*.py /root/edit /root/restart-logs"
+            f"rm -rf {FOLDER} {STATE} /var/log/app /var/lib/say-*"
+            " /root/*.py /root/edit /root/restart-logs"
         )
         assert not runs.apply(host, "hardening.firewall,hardening.logstash").failed
         assert not runs.differing(host, families="logstash")
