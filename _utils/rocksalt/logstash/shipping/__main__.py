@@ -29,8 +29,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as error:
         print(f"rocksalt-ship: {error}", file=sys.stderr)
         return 1
-    except BrokenPipeError:
-        return 1
 
 
 def _parser() -> argparse.ArgumentParser:
