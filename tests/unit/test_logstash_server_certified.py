@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives import hashes
 from logstash_hosts import NOW, stamp
 from logstash_servers import ADDRESS, NAME, USER
 
-from rocksalt import access, logstash
+from rocksalt import logstash, permissions
 from rocksalt.backup.errors import BackupError
 from rocksalt.errors import Refused
 from rocksalt.logstash import certified, installing, roles, server
@@ -176,10 +176,10 @@ def test_the_key_of_a_log_server(log_server, host):
 def test_a_list_of_who_may_read_the_key(shipper, host, monkeypatch):
     there = {str(host.path(logstash.KEY)): ["system.posix_acl_access", "user.x"]}
     monkeypatch.setattr(
-        access.os, "listxattr", lambda path, follow_symlinks: there.get(str(path), [])
+        permissions.os, "listxattr", lambda path, follow_symlinks: there.get(str(path), [])
     )
     monkeypatch.setattr(
-        access.os, "removexattr", lambda path, name: there[os.readlink(path)].remove(name)
+        permissions.os, "removexattr", lambda path, name: there[os.readlink(path)].remove(name)
     )
     assert servers.differing(shipper(), IDS) == {
         "LOG-010": f"{logstash.KEY} is root:root 0600 and more by an ACL, expected root:root 0600"

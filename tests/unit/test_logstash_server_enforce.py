@@ -8,7 +8,7 @@ import logstash_servers as servers
 import pytest
 from logstash_servers import ADDRESS, USER, WITNESS
 
-from rocksalt import access, logstash
+from rocksalt import logstash, permissions
 from rocksalt.backup.crypto import sshsig
 from rocksalt.errors import Refused
 from rocksalt.host import Host
@@ -161,9 +161,11 @@ def test_links_of_the_account_lead_nowhere(shipped, host):
     put(host, servers.comparison(shipped, host))
     assert host.access("/etc/victim") == "root:root 0755"
     with pytest.raises(OSError, match="Not a directory"):
-        access.give(host, f"{logstash.RECEIVED}/web2/shadow", "root:root 0640", logstash.RECEIVED)
+        permissions.give(
+            host, f"{logstash.RECEIVED}/web2/shadow", "root:root 0640", logstash.RECEIVED
+        )
     with pytest.raises(OSError, match="is a link"):
-        access.give(host, f"{logstash.RECEIVED}/web2", "root:root 0640")
+        permissions.give(host, f"{logstash.RECEIVED}/web2", "root:root 0640")
     assert host.access("/etc/victim/shadow") == "root:root 0600"
 
 

@@ -12,7 +12,7 @@ import nrpe_hosts
 import pytest
 from nrpe_hosts import ADDRESS, LISTENER, MONITOR, STATUS
 
-from rocksalt import access, nrpe
+from rocksalt import nrpe, permissions
 from rocksalt.nrpe import checks, config, enforce, reading, tls
 from rocksalt.pki import certificates
 
@@ -443,10 +443,10 @@ def test_one_between_that_runs_out(host, net, differing):
 def test_a_list_of_who_may_read_the_key(shipped, host, net, monkeypatch):
     there = {str(host.path(nrpe.KEY)): ["system.posix_acl_access", "user.x"]}
     monkeypatch.setattr(
-        access.os, "listxattr", lambda path, follow_symlinks: there.get(str(path), [])
+        permissions.os, "listxattr", lambda path, follow_symlinks: there.get(str(path), [])
     )
     monkeypatch.setattr(
-        access.os, "removexattr", lambda path, name: there[os.readlink(path)].remove(name)
+        permissions.os, "removexattr", lambda path, name: there[os.readlink(path)].remove(name)
     )
     seen = nrpe_hosts.comparison(shipped, host, net).seen()["NRPE-010"]
     assert seen.reason == (

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any
 
-from rocksalt import access, logstash
+from rocksalt import logstash, permissions
 from rocksalt.accounts import database
 from rocksalt.errors import Refused
 from rocksalt.findings import Seen, some
@@ -145,7 +145,7 @@ def _private_seen(it: Facts) -> Seen:
     wanted, actual = rights(it), {}
     for path in wanted:
         if found := it.host.access(path):
-            actual[path] = f"{found}{_LISTED if access.acl(it.host, path) else ''}"
+            actual[path] = f"{found}{_LISTED if permissions.acl(it.host, path) else ''}"
     why = [
         f"{path} is {have}, expected {wanted[path]}"
         for path, have in actual.items()
@@ -252,7 +252,7 @@ def put(host: Host, it: Facts, change: Transaction, ids: Collection[str]) -> Non
 
 def secure(host: Host, it: Facts) -> None:
     """Owners and modes of certificates and keys."""
-    access.secure(host, rights(it))
+    permissions.secure(host, rights(it))
 
 
 def key_of_given(it: Facts) -> str | None:

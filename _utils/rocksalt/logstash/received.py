@@ -9,7 +9,7 @@ import os
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from rocksalt import access, logstash, systemd
+from rocksalt import logstash, permissions, systemd
 from rocksalt.errors import Refused
 from rocksalt.findings import Seen, some
 from rocksalt.host import Host
@@ -181,7 +181,7 @@ def close(host: Host, top: str, user: str) -> None:
     """Nobody but ``user`` and root gets at what is in a folder."""
     for path, _ in open_in(host, top, user):
         mode = "0750" if host.path(path).is_dir() else "0640"
-        access.secure(host, {path: f"{user}:{user} {mode}"}, top)
+        permissions.secure(host, {path: f"{user}:{user} {mode}"}, top)
 
 
 def make_folder(host: Host, path: str, rights: str) -> None:
@@ -193,7 +193,7 @@ def make_folder(host: Host, path: str, rights: str) -> None:
     if target.is_symlink() or not target.is_dir():
         raise Refused(f"{path} is no folder: remove it")
     if host.access(path) != rights:
-        access.give(host, path, rights)
+        permissions.give(host, path, rights)
 
 
 def refuse_taken(host: Host, path: str, user: str, role: str) -> None:
@@ -243,7 +243,7 @@ def open_in(host: Host, top: str, user: str) -> Iterator[tuple[str, str]]:
         ours = {found.owner, found.group} <= {user, "root"}
         if host.path(path).is_symlink():
             yield path, "a link"
-        elif not ours or int(found.mode, 8) & 0o027 or access.acl(host, path):
+        elif not ours or int(found.mode, 8) & 0o027 or permissions.acl(host, path):
             yield path, found.access
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Sequence
 
-from rocksalt import access, nrpe
+from rocksalt import nrpe, permissions
 from rocksalt.backup import program
 from rocksalt.errors import Refused
 from rocksalt.host import Host
@@ -184,7 +184,7 @@ def mode_of(host: Host, path: str) -> str:
 def secure(host: Host) -> None:
     """Owners and modes."""
     wanted = {**facts.ACCESS, nrpe.CONFIG: facts.CONFIG_FILE, nrpe.NEXT_KEY: "root:root 0600"}
-    access.secure(host, wanted)
+    permissions.secure(host, wanted)
 
 
 def _take_effect(host: Host, it: checks.Nrpe) -> None:

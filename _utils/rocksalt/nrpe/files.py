@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from pathlib import PurePosixPath
 
-from rocksalt import access, nrpe
+from rocksalt import nrpe, permissions
 from rocksalt.findings import AS_RENDERED, Seen, compared, some
 from rocksalt.host import Host
 from rocksalt.nrpe import commands, config, controls, reading
@@ -73,7 +73,7 @@ def _private_seen(it: Facts) -> Seen:
     wanted = _private_expected(it)
     found = {path: it.reading.attributes[path] for path in wanted if path != _GROUP}
     actual = {
-        path: f"{attributes.access}{_LISTED if access.acl(it.host, path) else ''}"
+        path: f"{attributes.access}{_LISTED if permissions.acl(it.host, path) else ''}"
         for path, attributes in found.items()
         if attributes
     }
