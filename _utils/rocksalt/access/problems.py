@@ -1,0 +1,297 @@
+"""What in the settings of the family contradicts itself, although each is well-formed."""
+
+from __future__ import annotations
+
+import datetime as dt
+import ipaddress
+import re
+import warnings
+from collections.abc import Callable, Collection, Iterator, Mapping
+from itertools import combinations
+from typing import Any
+
+from rocksalt import access
+from rocksalt.access import compiled, rooted, targets
+from rocksalt.schema import nearest
+from rocksalt.settings import Baseline, as_date
+
+FUNCTION = re.compile(r"[a-z_][a-z0-9_]*\.[a-z_][a-z0-9_]*")
+USER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._@-]*")
+GROUP = re.compile(r"[A-Za-z0-9_][A-Za-z0-9 ._-]*")
+ANYTHING = ("any thing; $(reboot)", "../../x\ny")
+"""No version is like these."""
+_KINDS = ("users", "groups")
+Grant = Mapping[str, Any]
+Where = Callable[..., str]
+
+
+def problems(
+    baseline: Baseline,
+    minion: str,
+    functions: Collection[str] = (),
+    runners: Collection[str] = (),
+) -> list[str]:
+    """A sentence each, whatever the host is like: it stops every family.
+
+    ``functions`` and ``runners`` are the names that are loaded here. A function of a module that is
+    not among them may exist on other hosts, so nothing is said of it.
+    """
+    family = baseline.families[access.FAMILY]
+    settings, where = family.settings, family.where
+    today = baseline.time.astimezone(dt.timezone.utc).date()
+    return [
+        *_people(settings, where),
+        *_roles(settings, where, {"functions": functions, "runners": runners}),
+        *_apps(settings, where),
+        *_grants(settings, where, today),
+        *_widened(settings, where, today),
+        *(_passwords(settings, where) if minion in settings["masters"] else ()),
+        *_door(settings, where),
+    ]
+
+
+def _people(settings: Mapping[str, Any], where: Where) -> Iterator[str]:
+    for name in sorted(settings["users"]):
+        if not USER.fullmatch(name):
+            yield (
+                f"{where('users', name)}: {name!r} is no log-in name of letters, digits and . _ @ "
+                "- alone; Salt takes other characters for a pattern of many names"
+            )
+    for name in sorted(settings["groups"]):
+        if not GROUP.fullmatch(name):
+            yield (
+                f"{where('groups', name)}: {name!r} is no name of a group of letters, digits, "
+                "spaces and . _ - alone"
+            )
+    if settings["groups"] and settings["backend"] == "file":
+        yield (
+            f"{where('groups')}: {', '.join(sorted(settings['groups']))} cannot be, as backend is "
+            "file, which knows no groups; give their members grants of their own"
+        )
+    if (settings["users"] or settings["groups"]) and not settings["masters"]:
+        yield (
+            f"{where('masters')}: is empty, so that nobody has the rights that are granted; name "
+            "the minion of the host that runs the Salt master"
+        )
+
+
+def _roles(
+    settings: Mapping[str, Any], where: Where, loaded: Mapping[str, Collection[str]]
+) -> Iterator[str]:
+    for name, role in sorted(settings["roles"].items()):
+        for kind in ("functions", "runners"):
+            for function in role.get(kind, ()):
+                why = _function(function, loaded[kind])
+                if why:
+                    yield f"{where('roles', name, kind)}: {function!r} {why}"
+        if not (role.get("functions") or role.get("runners") or role.get("deploys")):
+            yield (
+                f"{where('roles', name)}: the role may do nothing; give it functions, runners or "
+                "deploys: true"
+            )
+
+
+def _function(name: str, loaded: Collection[str]) -> str:
+    if not FUNCTION.fullmatch(name):
+        return "is not the whole name of one function, such as test.ping"
+    if name == compiled.DEPLOY:
+        return "would deploy every app; write deploys: true in the role, and apps in its grants"
+    modules = {known.partition(".")[0] for known in loaded}
+    if name.partition(".")[0] in modules and name not in loaded:
+        return f"does not exist{nearest(name, loaded)}"
+    return ""
+
+
+def _apps(settings: Mapping[str, Any], where: Where) -> Iterator[str]:
+    for name, app in sorted(settings["apps"].items()):
+        why = _version(app["version"])
+        if why:
+            yield f"{where('apps', name, 'version')}: {app['version']!r} {why}"
+        for target in app["minions"]:
+            if targets.problem(target):
+                yield f"{where('apps', name, 'minions')}: {target!r} {targets.problem(target)}"
+
+
+def _version(pattern: str) -> str:
+    """What is wrong with the pattern of an app's versions, or nothing."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            # Alone as well: with a bracket too many it would be another one among ours.
+            re.compile(pattern)
+            whole = re.compile(compiled.wholly(pattern), re.ASCII)
+    except (re.error, Warning) as error:
+        return f"is no regular expression: {error}"
+    if any(whole.match(text) for text in ANYTHING):
+        return r"matches everything; say what a version looks like, such as \d+\.\d+\.\d+"
+    return ""
+
+
+def _grants(settings: Mapping[str, Any], where: Where, today: dt.date) -> Iterator[str]:
+    for kind in _KINDS:
+        for name, person in sorted(settings[kind].items()):
+            for number, grant in enumerate(person["grants"]):
+                at = f"{where(kind, name, 'grants')}:{number}"
+                if grant["role"] not in settings["roles"]:
+                    hint = nearest(grant["role"], settings["roles"])
+                    yield f"{at}:role: there is no role {grant['role']!r}{hint}"
+                else:
+                    role = settings["roles"][grant["role"]]
+                    yield from _targets(grant, role, at)
+                    yield from _limits(grant, role, at, today)
+                    yield from _granted_apps(grant, role, settings["apps"], at)
+
+
+def _targets(grant: Grant, role: Mapping[str, Any], at: str) -> Iterator[str]:
+    named = grant.get("targets", [])
+    if not named and (role.get("functions") or role.get("deploys")):
+        yield (
+            f"{at}:targets: {'is empty' if 'targets' in grant else 'is missing'}; name the minions "
+            f"on which {grant['role']} holds"
+        )
+    if named and not (role.get("functions") or role.get("deploys")):
+        yield f"{at}:targets: {named!r} mean nothing, as {grant['role']} has only runners"
+    for target in named:
+        why = targets.problem(target)
+        if why:
+            yield f"{at}:targets: {target!r} {why}"
+        elif targets.is_everything(target) and not role.get("everywhere"):
+            yield f"{at}:targets: {target!r} is every host, and {grant['role']} is no role for that"
+        elif targets.is_everything(target) and not grant.get("everywhere"):
+            yield (
+                f"{at}:targets: {target!r} is every host; write everywhere: true beside it if that "
+                "is meant"
+            )
+    if grant.get("everywhere") and not any(map(targets.is_everything, named)):
+        yield f"{at}:everywhere: means nothing without the target *; name it, or leave this out"
+
+
+def _limits(grant: Grant, role: Mapping[str, Any], at: str, today: dt.date) -> Iterator[str]:
+    last = as_date(grant["until"]) if "until" in grant else None
+    if "until" in grant and last is None:
+        yield f"{at}:until: {grant['until']!r} is not a day such as {today}"
+    if not role.get("days"):
+        return
+    latest = today + dt.timedelta(days=role["days"])
+    for key in ("until", "reason"):
+        if not str(grant.get(key, "")).strip():
+            right = f"such as {latest}" if key == "until" else "in words"
+            yield f"{at}:{key}: is missing; {grant['role']} is for a time and a reason, {right}"
+    if last and last > latest:
+        yield (
+            f"{at}:until: {last} is too far away; {grant['role']} lasts until {latest} at the "
+            "latest"
+        )
+
+
+def _granted_apps(
+    grant: Grant, role: Mapping[str, Any], apps: Mapping[str, Any], at: str
+) -> Iterator[str]:
+    if grant.get("apps") and not role.get("deploys"):
+        yield f"{at}:apps: {grant['apps']!r} mean nothing, as {grant['role']} does not deploy"
+        return
+    # Who may apply any state needs no app to do so.
+    if role.get("deploys") and "apps" not in grant and not rooted.functions(role):
+        yield f"{at}:apps: is missing; name the apps to deploy{_known(apps)}, or write [] for none"
+    for name in grant.get("apps", ()):
+        if name not in apps:
+            yield f"{at}:apps: there is no app {name!r}{nearest(name, apps)}"
+        elif _separate(grant.get("targets", []), apps[name]["minions"]):
+            yield (
+                f"{at}:apps: {name} belongs on {', '.join(apps[name]['minions'])}, and none of "
+                f"that can be among the targets {', '.join(grant['targets'])}"
+            )
+
+
+def _known(apps: Mapping[str, Any]) -> str:
+    return f" (there are {', '.join(sorted(apps))})" if apps else ""
+
+
+def _separate(some: list[str], others: list[str]) -> bool:
+    """Whether two lists of targets, both good, have no host in common."""
+    good = some and not any(targets.problem(target) for target in [*some, *others])
+    return bool(good) and not targets.overlap(some, others)
+
+
+def _widened(settings: Mapping[str, Any], where: Where, today: dt.date) -> Iterator[str]:
+    """Pairs of a person's grants of which one makes a limit of the other worth nothing."""
+    for kind in _KINDS:
+        for name, person in sorted(settings[kind].items()):
+            grants = list(enumerate(person["grants"]))
+            live = [(n, grant) for n, grant in grants if not compiled.is_over(grant, today)]
+            for (n, one), (m, other) in combinations(live, 2):
+                at = where(kind, name, "grants")
+                if _is_in(one, other, settings):
+                    yield _said(f"{at}:{n}", one, f"{at}:{m}", other)
+                elif _is_in(other, one, settings):
+                    yield _said(f"{at}:{m}", other, f"{at}:{n}", one)
+
+
+def _said(path: str, narrow: Grant, wider: str, wide: Grant) -> str:
+    return (
+        f"{path}: {narrow['role']} on {', '.join(narrow.get('targets', ())) or 'the master'} "
+        f"limits nothing, as {wide['role']} of {wider} gives all of it "
+        f"{'until ' + str(wide['until']) if 'until' in wide else 'for good'}; keep one of the two"
+    )
+
+
+def _is_in(narrow: Grant, wide: Grant, settings: Mapping[str, Any]) -> bool:
+    """Whether one grant gives all that another one gives, for at least as long."""
+    roles = settings["roles"]
+    if narrow["role"] not in roles or wide["role"] not in roles:
+        return False
+    if "until" in wide and str(narrow.get("until", "9")) > str(wide["until"]):
+        return False
+    less, more = (_given(grant, roles[grant["role"]]) for grant in (narrow, wide))
+    named = narrow.get("targets", [])
+    return any(less) and all(a <= b for a, b in zip(less, more, strict=True)) and (
+        targets.within(named, wide.get("targets", []))
+    )  # fmt: skip
+
+
+def _given(grant: Grant, role: Mapping[str, Any]) -> tuple[set[str], set[str], set[str]]:
+    apps = set(grant.get("apps", ())) if role.get("deploys") else set()
+    return set(role.get("functions", ())), set(role.get("runners", ())), apps
+
+
+def _passwords(settings: Mapping[str, Any], where: Where) -> Iterator[str]:
+    """Those of the master, for other hosts do not see them."""
+    if settings["backend"] != "file":
+        if settings["hashes"]:
+            yield (
+                f"{where('hashes')}: {', '.join(sorted(settings['hashes']))} are not asked for "
+                "their passwords here, as backend is ldap; take the hashes away"
+            )
+        return
+    for name in sorted(set(settings["users"]) - set(settings["hashes"])):
+        yield (
+            f"{where('hashes')}: {name} of {where('users', name)} has none, and so cannot log in; "
+            "add what `salt-call --local access.password` prints"
+        )
+    for name in sorted(set(settings["hashes"]) - set(settings["users"])):
+        hint = nearest(name, settings["users"])
+        yield f"{where('hashes', name)}: there is no user {name!r}{hint}"
+
+
+def _door(settings: Mapping[str, Any], where: Where) -> Iterator[str]:
+    address = settings["address"]
+    if address:
+        try:
+            everywhere = ipaddress.ip_address(address).is_unspecified
+        except ValueError:
+            yield f"{where('address')}: {address!r} is no address such as 10.0.0.5"
+        else:
+            if everywhere and not settings["any_address"]:
+                yield (
+                    f"{where('address')}: {address} is every address of the host; name one of the "
+                    f"internal network, or set {where('any_address')}: true"
+                )
+    for key in ("tls_certificate", "tls_key", "client_ca"):
+        path = settings[key]
+        if path and (not path.startswith("/") or "/../" in f"{path}/"):
+            yield f"{where(key)}: {path!r} is no whole path such as /etc/rocksalt/access/{key}.pem"
+    if settings["tls_key"] in (settings["tls_certificate"], settings["client_ca"]):
+        yield (
+            f"{where('tls_key')}: {settings['tls_key']!r} is the file of a certificate as well; "
+            "the key is a file of its own, as nobody else may read it"
+        )

@@ -1,0 +1,229 @@
+"""rocksalt.access.compiled and targets: one form of all rights, each pattern of one text only."""
+
+from __future__ import annotations
+
+import datetime as dt
+import fnmatch
+import json
+import re
+
+import pytest
+import yaml
+from access_settings import ALICE, BOB, CAROL, NOON, TODAY, granted, pillar, resolved
+
+from rocksalt.access import compiled, targets
+
+
+@pytest.fixture
+def people(shipped):
+    """The rights of people for a pillar."""
+
+    def call(values=None, now=TODAY):
+        found = compiled.compile(resolved(shipped, values), now)
+        assert found["publisher_acl"] == {}
+        ((backend, rights),) = found["external_auth"].items()
+        assert backend == "rocksalt_file"
+        return rights
+
+    return call
+
+
+def test_the_whole_form(people):
+    shop = {"kwargs": {"app": r"^shop\Z", "version": r"^(?:\d+\.\d+\.\d+)\Z"}}
+    blog = {"kwargs": {"app": r"^blog\Z", "version": r"^(?:v\d+|main)\Z"}}
+    assert people() == {
+        "alice": [
+            {
+                "L@db1 or web*": [
+                    r"^deploy\.status\Z",
+                    r"^test\.ping\Z",
+                    {r"^deploy\.run\Z": [blog, shop]},
+                ]
+            }
+        ],
+        "bob": [
+            {
+                "*": [
+                    r"^drift\.last\Z",
+                    r"^drift\.report\Z",
+                    r"^hardening\.waivers\Z",
+                    r"^test\.ping\Z",
+                    r"^test\.version\Z",
+                ]
+            },
+            {
+                "@runner": [
+                    r"^access\.can\Z",
+                    r"^access\.explain\Z",
+                    r"^logbook\.playback\Z",
+                ]
+            },
+        ],
+        "carol": [
+            {
+                "L@web1": [
+                    r"^cmd\.run\Z",
+                    r"^service\.restart\Z",
+                    r"^service\.status\Z",
+                    r"^state\.highstate\Z",
+                    r"^test\.ping\Z",
+                ]
+            }
+        ],
+    }
+
+
+def test_it_is_the_same_each_time(people):
+    first = people()
+    turned = pillar()
+    turned["users"] = dict(reversed(turned["users"].items()))
+    turned["users"]["alice"] = {"grants": [{**ALICE, "targets": ["db1", "web*"]}]}
+    assert yaml.safe_dump(people(turned)) == yaml.safe_dump(first)
+    two = [ALICE, {**CAROL, "until": "2027-01-01"}]
+    other = people(granted(*two)), people(granted(*reversed(two)))
+    assert json.dumps(other[0]) == json.dumps(other[1])
+
+
+def test_a_grant_ends_with_its_last_day_in_utc(people):
+    assert "carol" in people(now=dt.date(2026, 11, 24))
+    assert "carol" not in people(now=dt.date(2026, 11, 25))
+    behind = dt.timezone(dt.timedelta(hours=-5))
+    assert "carol" in people(now=dt.datetime(2026, 11, 24, 18, 59, tzinfo=behind))
+    assert "carol" not in people(now=dt.datetime(2026, 11, 24, 19, 0, tzinfo=behind))
+    assert people(granted({**CAROL, "until": "2026-02-31"})) == {}, "no day is no time without end"
+
+
+@pytest.mark.parametrize(
+    "grant",
+    [
+        {**BOB, "everywhere": False},
+        {**ALICE, "targets": ["*"], "everywhere": True},
+        {**ALICE, "targets": ["web*", "[a-z]*"], "everywhere": True},
+        {**ALICE, "targets": ["G@role:web"]},
+        {**ALICE, "targets": ["web1", "or"]},
+        {**ALICE, "targets": []},
+        {**ALICE, "role": "nobody"},
+    ],
+)
+def test_what_contradicts_itself_gives_nothing(people, grant):
+    assert people(granted(grant)) == {}
+
+
+def test_apps(people):
+    def deploys(**other):
+        rights = people(granted({**ALICE, **other}))["alice"][0]["L@db1 or web*"]
+        return [permission for permission in rights if isinstance(permission, dict)]
+
+    assert [list(one) for one in deploys(apps=["shop"])] == [[r"^deploy\.run\Z"]]
+    assert deploys(apps=[]) == deploys(apps=["unknown"]) == []
+    without = granted({key: value for key, value in ALICE.items() if key != "apps"})
+    assert not [p for p in people(without)["alice"][0]["L@db1 or web*"] if isinstance(p, dict)]
+
+
+def test_no_pattern_takes_more_than_its_text(people):
+    def patterns(value):
+        if isinstance(value, str):
+            yield value
+        for one in value if isinstance(value, list) else ():
+            yield from patterns(one)
+        for key, one in value.items() if isinstance(value, dict) else ():
+            if key.startswith("^"):
+                yield key
+            yield from patterns(one)
+
+    found = set(patterns(list(people().values())))
+    assert len(found) > 10
+    for pattern in found:
+        assert pattern.startswith("^") and pattern.endswith(r"\Z")
+    for wrong in ("deploy.status2", "deployXstatus", "xdeploy.status", "deploy.status\n"):
+        assert not [pattern for pattern in found if re.match(pattern, wrong)]
+    (version,) = [pattern for pattern in found if "main" in pattern]
+    for wrong in ("main2", "v1x", "xv1", "main\n"):
+        assert not re.match(version, wrong)
+
+
+def test_log_in_names_are_no_patterns(people):
+    rights = people(pillar(users={"jane.doe": {"grants": [ALICE]}}))
+    (key,) = rights
+    assert compiled.named(key) == "jane.doe"
+    assert fnmatch.fnmatch("jane.doe", key) and re.match(rf"\A{key}\Z", "jane.doe")
+    assert not fnmatch.fnmatch("janexdoe", key) and not re.match(rf"\A{key}\Z", "janexdoe")
+
+
+def test_groups_are_of_ldap(shipped):
+    values = pillar(backend="ldap", groups={"Deploy team": {"grants": [ALICE]}}, hashes={})
+    found = compiled.compile(resolved(shipped, values), TODAY)["external_auth"]
+    assert list(found) == ["ldap"]
+    assert found["ldap"]["Deploy team%"] == found["ldap"]["alice"]
+    values["backend"] = "file"
+    found = compiled.compile(resolved(shipped, values), TODAY)["external_auth"]
+    assert sorted(found["rocksalt_file"]) == ["alice", "bob", "carol"]
+
+
+def test_clients(shipped):
+    assert compiled.clients(resolved(shipped), NOON) == [
+        "local", "local_async", "runner", "runner_async",
+    ]  # fmt: skip
+    assert compiled.clients(resolved(shipped, granted(ALICE)), NOON) == ["local", "local_async"]
+    over = granted({**BOB, "until": "2026-11-22"})
+    assert compiled.clients(resolved(shipped, over), NOON) == ["local", "local_async"]
+
+
+def test_the_description(shipped):
+    found = compiled.described(resolved(shipped))
+    assert found["users"]["carol"] == [CAROL]
+    assert sorted(found["roles"]) == ["auditor", "break-glass", "deployer"]
+    assert found["apps"]["shop"] == {"version": r"\d+\.\d+\.\d+", "minions": ["web*"]}
+    assert "scrypt" not in json.dumps(found) and "states" not in json.dumps(found)
+    for name, grants in found["users"].items():
+        assert [e for g in grants for e in compiled.rights(g, found)] == compiled.compile(
+            resolved(shipped), TODAY
+        )["external_auth"]["rocksalt_file"][name], "it has all that rights are made of"
+
+
+@pytest.mark.parametrize(
+    ("target", "word"),
+    [
+        ("G@os:Debian", "compound"), ("I@a:b", "compound"), ("L@a", "compound"),
+        ("E@web.*", "compound"), ("R@%x", "compound"), ("not", "operator"), ("web1,web2", "list"),
+        ("web* or db1", "list"), ("(web1)", "neither"), ("web[1", "neither"), ("web1\n", "neither"),
+        ("", "neither"), ("wéb", "neither"),
+    ],
+)  # fmt: skip
+def test_no_targets(target, word):
+    assert word in targets.problem(target)
+
+
+def test_targets():
+    for good in ("web1", "Web-1.example.org", "web*", "web?", "web[1-3].*", "*", "db[!0-9]"):
+        assert targets.problem(good) == ""
+    assert targets.compound(["b", "web*", "a", "a"]) == "L@a,b or web*"
+    assert targets.split("L@a,b or web*") == ["a", "b", "web*"]
+    assert targets.split("G@os:Debian or web*") is None
+    assert targets.split("web* and db*") is None
+    for everything in ("*", "**", "?*", "[a-z]*", "*-*", "[!x]*.*"):
+        assert targets.is_everything(everything)
+    for something in ("web1", "w*", "*.example.org", "[a-z]1*"):
+        assert not targets.is_everything(something)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "meet", "within"),
+    [
+        ("web1", "web1", True, True),
+        ("web1", "web2", False, False),
+        ("web1", "web*", True, True),
+        ("web*", "web1", True, False),
+        ("web*", "*", True, True),
+        ("web1*", "web*", True, True),
+        ("web*", "web?", True, False),
+        ("*1", "web*", True, False),
+        ("*.a", "*.b", False, False),
+        ("web[1-3]", "web2", True, False),
+        ("web[1-3]", "web*", True, True),
+        ("a?c", "abc", True, False),
+    ],
+)
+def test_targets_that_meet(one, other, meet, within):
+    assert targets.overlap([one], [other]) is targets.overlap([other], [one]) is meet
+    assert targets.within([one], [other]) is within
