@@ -1,0 +1,237 @@
+"""The three addresses of the door, as a WSGI application: GET and POST /, POST /login and /logout.
+
+Everything else, and every method and type of body that is not named here, is refused. Answers are
+JSON: ``{"return": ...}``, or ``{"status": 403, "return": "one sentence"}``.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import re
+from collections.abc import Callable, Iterable
+from http import HTTPStatus
+from typing import Any, Protocol
+
+from . import bodies
+from .conf import Options
+from .errors import Refused
+from .filter import Rules, refusal
+from .limits import Attempts, Window
+from .records import Records
+from .sessions import Session, Sessions
+
+log = logging.getLogger("rocksalt.api")
+_USER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._@+-]{0,63}")
+_LONGEST_PASSWORD = 1024
+_STRANGE_LINES = 60
+"""Lines in a minute about one address that is not logged in; the file shall not be filled."""
+_HEADERS = [
+    ("Content-Type", "application/json"),
+    ("Cache-Control", "no-store"),
+    ("X-Content-Type-Options", "nosniff"),
+    ("Strict-Transport-Security", "max-age=31536000"),
+]
+Answer = tuple[Any, list[tuple[str, str]]]
+"""What is said in JSON, and headers more than those that each answer has."""
+
+
+class Master(Protocol):
+    """What is asked of Salt, see ``calling.Salt``."""
+
+    def log_in(self, user: str, password: str) -> dict[str, Any] | None: ...
+    def log_out(self, token: str) -> None: ...
+    def call(self, call: dict[str, Any], token: str) -> Any: ...
+
+
+class Request:
+    """What the application looks at of a request."""
+
+    def __init__(self, environ: dict[str, Any]):
+        self._environ = environ
+        self.method: str = environ["REQUEST_METHOD"]
+        self.path: str = environ.get("PATH_INFO", "")
+        self.source: str = environ.get("REMOTE_ADDR", "")
+        self.certificate: str = environ.get("rocksalt.certificate", "")
+        self.id: str = environ.get("HTTP_X_AUTH_TOKEN", "")
+        self.kind: str = environ.get("CONTENT_TYPE", "")
+
+    def body(self, most: int) -> bytes:
+        """The whole body, whose length has to be told beforehand."""
+        length = self._environ.get("CONTENT_LENGTH", "")
+        if "HTTP_TRANSFER_ENCODING" in self._environ or not length:
+            raise Refused(411, "the request has to say how long its body is")
+        if not re.fullmatch(r"[0-9]{1,9}", length):
+            raise Refused(400, "the Content-Length is no number")
+        if int(length) > most:
+            raise Refused(413, f"the body is longer than {most} bytes")
+        body: bytes = self._environ["wsgi.input"].read(int(length))
+        if len(body) != int(length):
+            raise Refused(400, "the body ended early")
+        return body
+
+
+class Door:
+    """The application. ``clock`` tells seconds since the epoch."""
+
+    def __init__(
+        self,
+        options: Options,
+        clients: frozenset[str],
+        master: Master,
+        records: Records,
+        clock: Callable[[], float],
+    ):
+        self._options, self._master, self._records = options, master, records
+        self._rules = Rules(clients)
+        self._sessions = Sessions(clock)
+        self._attempts = Attempts(options.login_failures, options.login_window, clock)
+        self._strange = Window(_STRANGE_LINES, 60, clock)
+        self._addresses: dict[str, dict[str, Callable[[Request], Answer]]] = {
+            "/": {"GET": self._welcome, "POST": self._call},
+            "/login": {"POST": self._log_in},
+            "/logout": {"POST": self._log_out},
+        }
+
+    def __call__(
+        self, environ: dict[str, Any], start: Callable[[str, list[tuple[str, str]]], Any]
+    ) -> Iterable[bytes]:
+        """One request of WSGI; whatever happens, the answer is JSON without a trace."""
+        status = 200
+        try:
+            said, headers = self._answer(Request(environ))
+            body = json.dumps(said, default=str).encode()
+        except Refused as refused:
+            status, headers = refused.status, _told(refused)
+            body = _sentence(refused.status, refused.sentence)
+        except Exception:
+            log.exception("a request failed")
+            status, headers = 500, []
+            body = _sentence(500, "this failed; the log of salt-api says why")
+        length = ("Content-Length", str(len(body)))
+        start(f"{status} {HTTPStatus(status).phrase}", [*_HEADERS, length, *headers])
+        return [body]
+
+    def _answer(self, request: Request) -> Answer:
+        methods = self._addresses.get(request.path)
+        if methods is None:
+            raise Refused(404, "there is no such address")
+        if request.method not in methods:
+            allowed = ", ".join(methods)
+            raise Refused(405, f"the method has to be {allowed}", allow=allowed)
+        return methods[request.method](request)
+
+    def _welcome(self, _: Request) -> Answer:
+        return {"return": "Welcome", "clients": sorted(self._rules.clients)}, []
+
+    def _log_in(self, request: Request) -> Answer:
+        user, password = self._credentials(request)
+        who = {"user": user, "source": request.source, "certificate": request.certificate}
+        if wait := self._attempts.begin(user, request.source):
+            self._note("limited", "too many log-ins failed", **who)
+            raise Refused(429, "too many log-ins failed; try again later", wait=wait)
+        found, failed = None, False
+        try:
+            found = self._master.log_in(user, password)
+            failed = found is None
+        finally:
+            self._attempts.end(user, request.source, failed)
+        if found is None:
+            self._note("login-refused", "wrong name or password", **who)
+            raise Refused(401, "the name or the password is wrong")
+        session = Session(user, found["token"], found["expire"])
+        new, gone = self._sessions.open(session)
+        for old in gone:
+            self._master.log_out(old.token)
+        self._records.write("login", "ok", **who)
+        told = {
+            "token": new, "start": found["start"], "expire": found["expire"], "user": user,
+            "eauth": found["eauth"], "perms": found["perms"],
+        }  # fmt: skip
+        return {"return": [told]}, [("X-Auth-Token", new)]
+
+    def _credentials(self, request: Request) -> tuple[str, str]:
+        body = request.body(self._options.max_body)
+        said = bodies.parsed(body, request.kind, (bodies.JSON, bodies.FORM))
+        if not isinstance(said, dict) or not {"username", "password"} <= set(said):
+            raise Refused(400, "a log-in has to have username and password")
+        if more := sorted(set(said) - {"username", "password", "eauth"}):
+            raise Refused(400, f"{ascii(more[0])[:60]} may not be given at log-in")
+        if said.get("eauth", self._options.eauth) != self._options.eauth:
+            raise Refused(400, f"eauth has to be {self._options.eauth}, and may be left out")
+        user, password = said["username"], said["password"]
+        if not isinstance(user, str) or not isinstance(password, str):
+            raise Refused(400, "username and password have to be text")
+        if not _USER.fullmatch(user) or not 0 < len(password) <= _LONGEST_PASSWORD:
+            # Nobody can be called so, which is known without asking; it is a guess all the same.
+            self._note("login-refused", "no name of a user", "", request.source)
+            raise Refused(401, "the name or the password is wrong")
+        return user, password
+
+    def _log_out(self, request: Request) -> Answer:
+        session = self._session(request)
+        self._sessions.close(request.id)
+        self._master.log_out(session.token)
+        self._records.write("logout", "ok", user=session.user, source=request.source)
+        return {"return": "Your token has been cleared"}, []
+
+    def _call(self, request: Request) -> Answer:
+        session = self._session(request)
+        body = request.body(self._options.max_body)
+        who = {"user": session.user, "source": request.source, "certificate": request.certificate}
+        try:
+            low = bodies.parsed(body, request.kind)
+        except Refused as refused:
+            self._records.write("refused", refused.sentence, **who)
+            raise
+        if why := refusal(low, self._rules):
+            for call in low[: self._rules.calls] if isinstance(low, list) and low else [None]:
+                self._records.write("refused", why, call=call, **who)
+            raise Refused(400, why)
+        return {"return": [self._one(call, session, request, who) for call in low]}, []
+
+    def _one(
+        self, call: dict[str, Any], session: Session, request: Request, who: dict[str, str]
+    ) -> Any:
+        try:
+            done = self._master.call(call, session.token)
+        except Refused as refused:
+            event = "refused" if refused.status in (401, 403) else "call"
+            self._records.write(event, refused.sentence, call=call, **who)
+            if refused.status == 401:
+                self._sessions.close(request.id)
+            raise
+        except Exception:
+            self._records.write("call", "failed in salt-api", call=call, **who)
+            raise
+        self._records.write("call", done.outcome, call=call, jid=done.jid, **who)
+        return done.value
+
+    def _session(self, request: Request) -> Session:
+        found = self._sessions.find(request.id)
+        if found is None:
+            self._note("refused", "not logged in", "", request.source, request.certificate)
+            raise Refused(401, "log in first, and send the token as X-Auth-Token")
+        return found
+
+    def _note(
+        self, event: str, outcome: str, user: str, source: str, certificate: str = ""
+    ) -> None:
+        """A line about somebody who is not logged in, unless there were many of this address."""
+        if not self._strange.wait(source):
+            self._strange.add(source)
+            more = "" if not self._strange.wait(source) else "; more of this are not noted"
+            who = {"user": user, "source": source, "certificate": certificate}
+            self._records.write(event, f"{outcome}{more}", **who)
+
+
+def _told(refused: Refused) -> list[tuple[str, str]]:
+    headers = [("Retry-After", str(math.ceil(refused.wait)))] if refused.wait else []
+    if refused.status == 401:
+        headers.append(("WWW-Authenticate", "Session"))
+    return [*headers, ("Allow", refused.allow)] if refused.allow else headers
+
+
+def _sentence(status: int, sentence: str) -> bytes:
+    return json.dumps({"status": status, "return": sentence}).encode()

@@ -1,0 +1,162 @@
+"""What the door asks of Salt: log in, log out, call. Everything it knows about Salt is here.
+
+Calls of runners go straight to the master. Salt's client would first load the runner in this
+process to look at its arguments, and with it a library that is replaced under its feet.
+"""
+
+from __future__ import annotations
+
+import copy
+import logging
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import salt.auth
+import salt.client
+import salt.client.mixins
+import salt.exceptions
+import salt.netapi
+import salt.runner
+
+from . import sealing
+from .conf import Options
+from .errors import Refused
+
+log = logging.getLogger("rocksalt.api")
+_TRACE = "Traceback (most recent call last):"
+_FORBIDDEN = (
+    salt.exceptions.AuthorizationError,
+    salt.exceptions.EauthAuthenticationError,
+    salt.exceptions.TokenAuthenticationError,
+)
+_AWAY = (salt.exceptions.SaltDaemonNotRunning, salt.exceptions.SaltReqTimeoutError)
+
+
+@dataclass(frozen=True)
+class Done:
+    """A call that the master took: what the caller is told, the job, and the outcome in a word."""
+
+    value: Any
+    jid: str
+    outcome: str
+
+
+class Salt:
+    """The master, with the options that salt-api was started with."""
+
+    def __init__(self, opts: Mapping[str, Any], options: Options, secret: bytes):
+        self._opts, self._eauth, self._secret = dict(opts), options.eauth, secret
+        self._resolver = salt.auth.Resolver(self._opts)
+        self._tokens = salt.auth.LoadAuth(self._opts)
+
+    def log_in(self, user: str, password: str) -> dict[str, Any] | None:
+        """Salt's token (token, start, expire, name, eauth) with ``perms``; None where the master
+        does not know them.
+        """
+        self._running()
+        sealed = sealing.seal(self._secret, user, password)
+        word = sealed if self._eauth == "rocksalt_file" else password
+        load = {"eauth": self._eauth, "username": user, "password": word}
+        try:
+            found = self._resolver.mk_token(load)
+        except _AWAY:
+            raise _away() from None
+        if not isinstance(found, dict) or not found.get("token"):
+            return None
+        # Salt adds to the lists that it is given.
+        rights = copy.deepcopy(self._opts.get("external_auth", {}).get(self._eauth, {}))
+        perms = salt.netapi.sorted_permissions(salt.netapi.sum_permissions(found, rights))
+        return {**found, "perms": perms}
+
+    def log_out(self, token: str) -> None:
+        """The token ends."""
+        self._tokens.rm_token(token)
+
+    def call(self, call: Mapping[str, Any], token: str) -> Done:
+        """Do one call that passed the filter; :class:`Refused` where the master does not."""
+        self._running()
+        try:
+            if call["client"].startswith("local"):
+                return self._on_minions(call, token)
+            return self._on_master(call, token)
+        except _FORBIDDEN:
+            raise Refused(403, "this is not among your rights") from None
+        except salt.exceptions.AuthenticationError:
+            raise Refused(401, "your log-in has ended") from None
+        except _AWAY:
+            raise _away() from None
+        except salt.exceptions.SaltClientTimeout:
+            raise Refused(504, "there was no answer in time; it may still be going on") from None
+        except salt.exceptions.SaltException as error:
+            log.error("%s: %s", call["fun"], error)
+            raise Refused(502, "the master could not do this; its log says why") from None
+
+    def _on_minions(self, call: Mapping[str, Any], token: str) -> Done:
+        what = {
+            "tgt": call["tgt"], "fun": call["fun"], "arg": list(call.get("arg", ())),
+            "tgt_type": call.get("tgt_type", "glob"), "timeout": call.get("timeout"),
+            "kwarg": call.get("kwarg") or None, "token": token,
+        }  # fmt: skip
+        with salt.client.get_local_client(mopts=self._opts) as client:
+            if call["client"] == "local_async":
+                job = client.run_job(**what)
+                jid = str(job.get("jid", "")) if isinstance(job, dict) else ""
+                return Done(job, jid, "sent" if jid else "no minion matched")
+            answers = client.cmd(full_return=True, **what)
+        return _told(answers, call.get("full_return", False))
+
+    def _on_master(self, call: Mapping[str, Any], token: str) -> Done:
+        words = {"kwarg": dict(call.get("kwarg", {})), "arg": list(call.get("arg", ()))}
+        low = {"fun": call["fun"], "kwarg": words, "token": token}
+        with salt.runner.RunnerClient(self._opts) as client:
+            if call["client"] == "runner_async":
+                job = salt.client.mixins.AsyncClientMixin.cmd_async(client, low)
+                return Done(job, str(job["jid"]), "sent")
+            event = salt.client.mixins.SyncClientMixin.cmd_sync(
+                client, low, call.get("timeout"), full_return=True
+            )
+        data = event["data"]
+        value = plain(event if call.get("full_return") else data["return"])
+        return Done(value, str(data["jid"]), "ok" if data.get("success") else "failed")
+
+    def _running(self) -> None:
+        """As Salt's own API looks: without this a master that is away takes minutes."""
+        tcp = self._opts.get("transport") == "tcp"
+        name = "publish_pull.ipc" if tcp else "workers.ipc"
+        if not os.path.exists(os.path.join(self._opts["sock_dir"], name)):
+            raise _away()
+
+
+def _told(answers: Any, full: bool) -> Done:
+    """What minions answered, as the caller wants it."""
+    answers = answers if isinstance(answers, dict) else {}
+    told = {minion: it if isinstance(it, dict) else {"ret": it} for minion, it in answers.items()}
+    failed = sorted(
+        minion
+        for minion, it in told.items()
+        if it.get("retcode") or it.get("success") is False or it.get("failed")
+    )
+    jid = next((str(it["jid"]) for it in told.values() if it.get("jid")), "")
+    outcome = f"failed on {', '.join(failed)}" if failed else "ok" if told else "no answer"
+    shown = told if full else {minion: it.get("ret", {}) for minion, it in told.items()}
+    return Done(plain(shown), jid, outcome)
+
+
+def plain(value: Any) -> Any:
+    """The value as JSON has it, without what Python says about its own files in traces."""
+    if isinstance(value, bytes):
+        value = value.decode("utf-8", "replace")
+    if isinstance(value, str):
+        before, trace, rest = value.partition(_TRACE)
+        return f"{before}{(rest.strip().splitlines() or [''])[-1]}" if trace else value
+    if isinstance(value, Mapping):
+        return {str(key): plain(it) for key, it in value.items()}
+    if isinstance(value, (list, tuple, set)):
+        return [plain(it) for it in value]
+    return value
+
+
+def _away() -> Refused:
+    return Refused(503, "the Salt master does not answer", wait=10)

@@ -1,0 +1,83 @@
+"""Passwords as salted hashes: ``scrypt:N:r:p:salt:hash``, the last two in base64."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import hmac
+import secrets
+from typing import NamedTuple
+
+N, R, P = 2**15, 8, 1
+_SALT, _HASH = 16, 32
+_MOST_MEMORY = 128 * 2**20
+"""Bytes; a hash of another program may ask for more than ours, but not for the whole master."""
+
+
+class _Hash(NamedTuple):
+    n: int
+    r: int
+    p: int
+    salt: bytes
+    hash: bytes
+
+    def of(self, password: str) -> bytes:
+        return hashlib.scrypt(
+            password.encode("utf-8", "surrogatepass"), salt=self.salt, n=self.n, r=self.r, p=self.p,
+            maxmem=2 * _MOST_MEMORY, dklen=len(self.hash),
+        )  # fmt: skip
+
+
+def make(password: str = "") -> tuple[str, str]:
+    """A password (a new one of 144 random bits where none is given) and its hash."""
+    password = password or secrets.token_urlsafe(18)
+    salt = secrets.token_bytes(_SALT)
+    hashed = _Hash(N, R, P, salt, b"\0" * _HASH).of(password)
+    texts = [base64.b64encode(it).decode() for it in (salt, hashed)]
+    return password, ":".join(["scrypt", str(N), str(R), str(P), *texts])
+
+
+def is_strong(text: str) -> bool:
+    """Whether this is a hash as :func:`make` makes it, or a stronger one."""
+    found = _parsed(text)
+    return bool(
+        found
+        and found.n >= N
+        and found.r >= R
+        and len(found.salt) >= _SALT
+        and len(found.hash) >= _HASH
+    )
+
+
+def is_password(text: str, password: str) -> bool:
+    """Whether the password has this hash; never where the text is no hash."""
+    found = _parsed(text)
+    return found is not None and hmac.compare_digest(found.of(password), found.hash)
+
+
+def may_enter(users: str, user: str, password: str) -> bool:
+    """Whether the lines ``name:hash`` know this user by this password.
+
+    An unknown user takes the same time. A name that is there twice is nobody's.
+    """
+    lines = [line.partition(":") for line in users.splitlines() if not line.startswith("#")]
+    hashes = [text.strip() for name, colon, text in lines if colon and name == user]
+    known = len(hashes) == 1 and _parsed(hashes[0]) is not None
+    return is_password(hashes[0] if known else _NOBODY, password) and known
+
+
+def _parsed(text: str) -> _Hash | None:
+    words = text.split(":")
+    if len(words) != 6 or words[0] != "scrypt":
+        return None
+    try:
+        n, r, p = (int(word) for word in words[1:4])
+        salt, hashed = (base64.b64decode(word, validate=True) for word in words[4:])
+    except (ValueError, binascii.Error):
+        return None
+    fits = n > 1 and n & (n - 1) == 0 and r > 0 and 0 < p <= 16 and 128 * n * r <= _MOST_MEMORY
+    return _Hash(n, r, p, salt, hashed) if fits and salt and 16 <= len(hashed) <= 128 else None
+
+
+_NOBODY = ":".join(["scrypt", str(N), str(R), str(P), "bm9ib2R5J3Mgc2FsdCEhIQ==", "A" * 43 + "="])

@@ -1,0 +1,110 @@
+"""What was asked of the door and how it ended: one line of JSON for each, without secrets."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import logging
+import os
+import re
+import threading
+from collections.abc import Callable, Mapping
+from typing import Any
+
+log = logging.getLogger("rocksalt.api")
+MASKED = "***"
+_LONGEST = 1000
+"""Letters of one text."""
+_MOST = 1000
+"""Members of one list or mapping."""
+_SECRET = re.compile(
+    r"(?i)pass(?!ive|enger|ed)|pwd|secret|token|credential|private|api_?key|^key$|_key$|auth"
+)
+_WORD = re.compile(r"([^\s=]{1,64})=(?!=)")
+_IN_URL = re.compile(r"(://[^/\s:@]{0,200}:)[^/\s@]{1,200}@")
+
+
+class Records:
+    """Lines in a file, which may be moved away at any time, and in the log of salt-api.
+
+    A file that cannot be written is said in the log and stops nobody.
+    """
+
+    def __init__(self, path: str, clock: Callable[[], float]):
+        self._path, self._clock = path, clock
+        self._lock = threading.Lock()
+
+    def write(self, event: str, outcome: str, **what: Any) -> None:
+        """One line; see :func:`line` for what it may say."""
+        text = line(self._clock(), event, outcome, **what)
+        log.info("%s", text)
+        with self._lock:
+            try:
+                _append(self._path, f"{text}\n".encode())
+            except OSError as error:
+                log.error("a line could not be written to %s: %s", self._path, error.strerror)
+
+
+def line(
+    now: float,
+    event: str,
+    outcome: str,
+    user: str = "",
+    source: str = "",
+    call: object = None,
+    certificate: str = "",
+    jid: str = "",
+) -> str:
+    """A line: ``event`` is login, login-refused, logout, call, refused or limited; ``certificate``
+    is the name in that of the caller, where callers need one; ``call`` is what was asked.
+    """
+    asked = call if isinstance(call, dict) else {}
+    said = {
+        "time": dt.datetime.fromtimestamp(now, dt.timezone.utc).isoformat(timespec="milliseconds"),
+        "event": event,
+        "user": _short(user),
+        "source": source,
+        "certificate": certificate,
+        **{key: masked(asked.get(key)) for key in ("client", "fun", "tgt", "tgt_type")},
+        **{key: masked(asked.get(key)) for key in ("arg", "kwarg")},
+        "outcome": masked(outcome),
+        **({"jid": jid} if jid else {}),
+    }
+    return json.dumps(said, default=str)
+
+
+def masked(value: Any, depth: int = 6) -> Any:
+    """The value without what is secret by its name, cut where it is long."""
+    if isinstance(value, str):
+        return _short(_IN_URL.sub(rf"\1{MASKED}@", _unnamed(value)))
+    if isinstance(value, (dict, list)) and not depth:
+        return "..."
+    if isinstance(value, Mapping):
+        some = list(value.items())[:_MOST]
+        return {
+            _short(str(key)): MASKED if _SECRET.search(str(key)) else masked(it, depth - 1)
+            for key, it in some
+        }
+    if isinstance(value, list):
+        return [masked(it, depth - 1) for it in value[:_MOST]]
+    return value if isinstance(value, (int, float, type(None))) else _short(str(value))
+
+
+def _unnamed(text: str) -> str:
+    """A text without the value of a secret name, which reaches to its end: it may have blanks."""
+    for match in _WORD.finditer(text):
+        if _SECRET.search(match[1]):
+            return text[: match.end()] + MASKED
+    return text
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
+
+
+def _append(path: str, data: bytes) -> None:
+    handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW, 0o640)
+    try:
+        os.write(handle, data)
+    finally:
+        os.close(handle)

@@ -1,0 +1,170 @@
+"""The HTTP server of the door: CherryPy's own (cheroot), with deadlines and limits.
+
+Cheroot alone shakes hands with new connections one after the other, so that one silent client
+stops all, and waits ten seconds for each byte, so that a few slow ones do.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import socket
+import ssl
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+from cheroot import errors, wsgi
+from cheroot.makefile import MakeFile
+from cheroot.server import HTTPConnection, HTTPRequest
+from cheroot.ssl import Adapter
+
+log = logging.getLogger("rocksalt.api")
+READING, WRITING, IDLE = 10, 60, 10
+"""Seconds for a handshake and a whole request, for a whole answer, and between two requests."""
+MAX_HEADERS = 16384
+"""Bytes of the first line and all headers."""
+
+
+class _Socket(ssl.SSLSocket):
+    """A connection whose handshake is part of its first request, and both have one deadline."""
+
+    _reading = _writing = 0.0
+    leave: Callable[[], None] | None = None
+
+    def begin(self) -> None:
+        """A request begins now."""
+        self._reading, self._writing = time.monotonic() + READING, 0.0
+
+    def recv_into(self, *args: Any, **kwargs: Any) -> int:
+        """Read; what comes too late or is no TLS is the end of what comes."""
+        left = (self._reading or time.monotonic() + READING) - time.monotonic()
+        if left <= 0:
+            return 0
+        self.settimeout(left)
+        try:
+            return super().recv_into(*args, **kwargs)
+        except (ssl.SSLError, TimeoutError) as error:
+            log.debug("a connection ended: %s", error)
+            return 0
+
+    def send(self, *args: Any, **kwargs: Any) -> int:
+        """Write, as long as the whole answer is within its time."""
+        self._writing = self._writing or time.monotonic() + WRITING
+        left = self._writing - time.monotonic()
+        if left <= 0:
+            raise BrokenPipeError(32, "the answer was not taken in time")
+        self.settimeout(left)
+        try:
+            return super().send(*args, **kwargs)
+        except (ssl.SSLError, TimeoutError) as error:
+            raise BrokenPipeError(32, "the connection ended") from error
+
+    def _real_close(self) -> None:
+        leave, self.leave = self.leave, None
+        if leave:
+            leave()
+        super()._real_close()  # type: ignore[misc]
+
+
+class _Adapter(Adapter):
+    """Gives new connections TLS, and lets no address have more than its part of them."""
+
+    def __init__(self, context: ssl.SSLContext, most: int):
+        context.sslsocket_class = _Socket
+        self.context, self._most = context, most
+        self._lock = threading.Lock()
+        self._open: Counter[str] = Counter()
+
+    def bind(self, sock: socket.socket) -> socket.socket:
+        return sock
+
+    def wrap(self, sock: socket.socket) -> tuple[socket.socket, dict[str, str]]:
+        try:
+            address = sock.getpeername()[0]
+            with self._lock:
+                if self._open[address] >= self._most:
+                    raise errors.FatalSSLAlert(f"{address} has {self._most} connections")
+            found = self.context.wrap_socket(
+                sock, server_side=True, do_handshake_on_connect=False, suppress_ragged_eofs=True
+            )
+        except (OSError, errors.FatalSSLAlert) as error:
+            sock.close()
+            raise errors.FatalSSLAlert(str(error)) from error
+        with self._lock:
+            self._open[address] += 1
+        assert isinstance(found, _Socket)
+        found.leave = lambda: self._left(address)
+        return found, self.get_environ()
+
+    def _left(self, address: str) -> None:
+        with self._lock:
+            self._open[address] -= 1
+            if not self._open[address]:
+                del self._open[address]
+
+    def get_environ(self) -> dict[str, str]:
+        return {"wsgi.url_scheme": "https", "HTTPS": "on"}
+
+    def makefile(self, sock: Any, mode: str = "r", bufsize: int = -1) -> Any:
+        return MakeFile(sock, mode, bufsize)
+
+
+class _Request(HTTPRequest):
+    """What cheroot refuses by itself is refused in JSON as well, and ends the connection."""
+
+    def simple_response(self, status: Any, msg: str = "") -> None:
+        status = str(status)
+        sentence = msg or status[4:]
+        body = json.dumps({"status": int(status[:3]), "return": sentence}).encode()
+        self.close_connection = True
+        head = (
+            f"{self.server.protocol} {status}\r\nContent-Type: application/json\r\n"
+            f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+        )
+        with contextlib.suppress(OSError):
+            self.conn.wfile.write(head.encode("latin-1") + body)
+
+
+class _Connection(HTTPConnection):
+    RequestHandlerClass = _Request
+
+    def communicate(self) -> Any:
+        self.socket.begin()
+        return super().communicate()  # type: ignore[no-untyped-call]
+
+
+class _Gateway(wsgi.Gateway_10):
+    """Adds the name in the certificate of the caller, which is checked by then."""
+
+    def get_environ(self) -> dict[str, Any]:  # type: ignore[override]
+        environ: dict[str, Any] = super().get_environ()  # type: ignore
+        certificate = self.req.conn.socket.getpeercert() or {}
+        names = [value for part in certificate.get("subject", ()) for _, value in part]
+        return {**environ, "rocksalt.certificate": ", ".join(names)}
+
+
+class _Server(wsgi.Server):
+    ConnectionClass = _Connection
+
+    def error_log(self, msg: str = "", level: int = 20, traceback: bool = False) -> None:
+        log.log(logging.ERROR if level >= logging.ERROR else logging.DEBUG, "%s", msg)
+
+
+def server(
+    address: tuple[str, int], application: Any, context: ssl.SSLContext, threads: int, max_body: int
+) -> Any:
+    """The server, not yet started; ``safe_start()`` serves until the process ends."""
+    made = _Server(
+        address, application, numthreads=threads, max=threads, server_name="rocksalt",
+        request_queue_size=64, timeout=IDLE, shutdown_timeout=1, accepted_queue_size=10 * threads,
+        accepted_queue_timeout=1,
+    )  # fmt: skip
+    made.gateway = _Gateway
+    made.ssl_adapter = _Adapter(context, max(2, threads // 2))
+    made.max_request_header_size, made.max_request_body_size = MAX_HEADERS, max_body
+    made.keep_alive_conn_limit = 4 * threads
+    return made
