@@ -1,0 +1,166 @@
+"""Who can read the master's secrets, and who can change what its minions run."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from rocksalt import permissions
+from rocksalt.access import controls
+from rocksalt.access.door import conf
+from rocksalt.access.facts import ROOT, Checks, Facts
+from rocksalt.errors import Refused
+from rocksalt.findings import Seen, some
+from rocksalt.host import Attributes
+
+MOST = 50_000
+"""Files and folders that are looked at; more take too long on every run."""
+_LISTED = 20
+"""Paths that a finding names."""
+_OTHERS, _GROUP, _WRITE_OTHERS, _WRITE_GROUP = 0o007, 0o070, 0o002, 0o020
+_TREES = ("file_roots", "pillar_roots", "thorium_roots", "master_roots")
+
+
+# What is not for everybody's eyes -----------------------------------------------------------------
+
+
+def _secrets(it: Facts) -> dict[str, set[str]]:
+    """Path -> who may own it, of what others must not read."""
+    own = {ROOT, it.user}
+    names = {"master", str(it.option("master_sign_key_name") or "master_sign")}
+    paths = [f"{it.pki}/{name}.pem" for name in sorted(names)]
+    paths += [f"{it.option('pki_dir')}/master.pem"]
+    tokens = it.option("token_dir")
+    paths += [tokens, *it.host.glob(f"{tokens}/*")] if tokens else []
+    paths += [source.path for source in it.sources]
+    paths += [*_roots(it, "pillar_roots"), conf.seal_file(it.opts)]
+    found = dict.fromkeys(paths, own)
+    for path in it.host.glob(f"{it.option('cachedir')}/.*_key"):
+        whose = os.path.basename(path)[1:].removesuffix("_key")
+        found[path] = {*own, whose}
+    return found
+
+
+def _private_seen(it: Facts) -> Seen:
+    found = []
+    for path, owners in _secrets(it).items():
+        at = it.host.attributes(path)
+        if at is None:
+            continue
+        if why := _readable(it, path, at, owners):
+            found.append(f"{path} ({at.access}) {why}")
+    return _listed(found)
+
+
+def _readable(it: Facts, path: str, at: Attributes, owners: set[str]) -> str:
+    """Why others can read a file or list a folder; empty where they cannot."""
+    mode = int(at.mode, 8)
+    if at.owner not in owners:
+        return f"belongs to {at.owner}"
+    if mode & _OTHERS:
+        return "is open to everybody"
+    if mode & _GROUP and at.group not in (ROOT, it.group):
+        return f"is open to the group {at.group}"
+    return "is open to more by an ACL" if permissions.acl(it.host, path) else ""
+
+
+# What is not for everybody's hands ----------------------------------------------------------------
+
+
+def _roots(it: Facts, *options: str) -> list[str]:
+    """The folders that options name, by environment or as a list."""
+    found: list[Any] = []
+    for option in options:
+        value = it.option(option)
+        lists = value.values() if isinstance(value, dict) else [value or []]
+        found += [root for roots in lists for root in (roots if isinstance(roots, list) else [])]
+    return [str(root) for root in dict.fromkeys(found)]
+
+
+def tops(it: Facts) -> list[str]:
+    """The folders of states, of pillar, and of code that the master or minions run."""
+    lists = [key for key in it.opts if str(key).endswith("_dirs") and key != "utils_dirs"]
+    code = [*_roots(it, *lists, "utils_dirs"), str(it.option("extension_modules") or "")]
+    found = [*_roots(it, *_TREES), *code]
+    return [path for path in dict.fromkeys(found) if path and it.host.attributes(path)]
+
+
+def _trees_seen(it: Facts) -> Seen:
+    found = []
+    for path in walked(it, tops(it)):
+        at = it.host.attributes(path, follow=False)
+        if at and (why := _writable(it, path, at)):
+            found.append(f"{path} ({at.access}) {why}")
+    return _listed(found)
+
+
+def walked(it: Facts, folders: Iterable[str]) -> Iterator[str]:
+    """The folders, all that is below them and above them, and what links among it lead to, each
+    once. Raises :class:`Refused` where that is too much.
+    """
+    waiting, known, count = list(folders), set[str](), 0
+    while waiting:
+        top = waiting.pop(0)
+        for path in (*_above(top), *_below(it, top)):
+            if path in known:
+                continue
+            known.add(path)
+            count += 1
+            if count > MOST:
+                raise Refused(
+                    f"the trees of states and pillar have more than {MOST} files ({top} and "
+                    "others), which is too many to look at: have fewer, or excuse this control"
+                )
+            link = it.host.path(path)
+            if link.is_symlink():
+                target = os.path.realpath(link)[len(it.host.root) :]
+                if target not in known and os.path.exists(link):
+                    waiting.append(target)
+            yield path
+
+
+def _above(path: str) -> list[str]:
+    """The folders above one, from the root on: who can rename one of them changes all below."""
+    parts = path.strip("/").split("/")[:-1]
+    return ["/" + "/".join(parts[:depth]) for depth in range(len(parts) + 1)]
+
+
+def _below(it: Facts, top: str) -> Iterator[str]:
+    yield top
+    start = str(it.host.path(top))
+
+    def stop(error: OSError) -> None:
+        raise error
+
+    if os.path.islink(start) or not os.path.isdir(start):
+        return
+    for folder, folders, files in os.walk(start, onerror=stop):
+        folders.sort()
+        at = folder[len(it.host.root) :]
+        yield from (f"{at}/{name}" for name in (*folders, *sorted(files)))
+
+
+def _writable(it: Facts, path: str, at: Attributes) -> str:
+    """Why others can change something; empty where they cannot. A link has no rights of its own."""
+    mode = int(at.mode, 8)
+    if at.owner not in (ROOT, it.user):
+        return f"belongs to {at.owner}"
+    if it.host.path(path).is_symlink():
+        return ""
+    if mode & _WRITE_OTHERS:
+        return "can be written by everybody"
+    if mode & _WRITE_GROUP and at.group not in (ROOT, it.group):
+        return f"can be written by the group {at.group}"
+    return "can be changed by more by an ACL" if permissions.acl(it.host, path) else ""
+
+
+def _listed(found: list[str]) -> Seen:
+    more = [f"and {len(found) - _LISTED} more"] if len(found) > _LISTED else []
+    return Seen([*found[:_LISTED], *more], some(found))
+
+
+CHECKS: Checks = {
+    controls.PRIVATE: (lambda it: [], _private_seen),
+    controls.TREES: (lambda it: [], _trees_seen),
+}
