@@ -1,0 +1,117 @@
+"""Arguments of a call as they may be kept: without secrets, and not without bounds.
+
+What is secret is told by the expressions for logs, by the names of keywords, and by functions that
+take a password at a place without a name. What is given as pillar, standard input, environment or
+contents is hidden whole.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from rocksalt.logstash.shipping.mask import MASKED, Masker
+
+LONGEST = 2000
+"""Characters of one text."""
+MOST = 100
+"""Items of a list or a mapping."""
+DEEPEST = 6
+_SECRET = re.compile(
+    r"(?i)pass(?:w|phrase|_|$)|pwd|secret|token|credential|cookie|psk|(?:^|_)pin$"
+    r"|(?:private|api|access|account|auth|encryption|signing|master|shared)[_-]?key"
+)
+_HIDDEN = {"pillar", "stdin", "env", "contents", "context", "defaults", "header_dict", "params"}
+_FUNCTION = re.compile(
+    r"(?:shadow|pass|vault|gpg|nacl|htpasswd|webutil|ldap3|keyring)\."
+    r"|.*(?:passw|passphrase|secret|token|credential|crypt"
+    r"|user_(?:create|add|exists|chpass)|(?:add|create)_user)"
+)
+_KEYWORD = re.compile(r"(?P<name>[A-Za-z_]\w*)=(?P<value>.*)", re.DOTALL)
+_OPTION = re.compile(r"--?[\w-]+")
+
+
+class Arguments:
+    """``patterns`` are regular expressions with a group ``secret``, as in
+    ``hardening:logstash:mask``.
+    """
+
+    def __init__(self, patterns: Sequence[str]):
+        self._masker = Masker(patterns)
+
+    def split(self, function: str, given: object) -> tuple[list[Any], dict[str, Any]]:
+        """Arguments by place, and those by name, of what Salt has as ``arg`` or ``fun_args``."""
+        items = list(given) if isinstance(given, (list, tuple)) else [given] if given else []
+        named: dict[str, Any] = {}
+        placed = []
+        for item in items:
+            if isinstance(item, Mapping) and (item.get("__kwarg__") or item is items[-1]):
+                named.update((str(key), value) for key, value in item.items())
+            else:
+                placed.append(item)
+        named.pop("__kwarg__", None)
+        hidden = _FUNCTION.match(function) is not None
+        return self._placed(placed, hidden), self.named(named)
+
+    def named(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """A mapping without its secrets."""
+        return {
+            self.text(str(key)): self._named(str(key), value, 0) for key, value in _first(given)
+        }
+
+    def text(self, value: str) -> str:
+        """A text without its secrets."""
+        found = self._masker.mask(value[: 2 * LONGEST])
+        return found if len(found) <= LONGEST else f"{found[:LONGEST]}... ({len(value)} characters)"
+
+    def clean(self, value: object, depth: int = 0) -> Any:
+        """Any value without its secrets, as JSON has it."""
+        if value is None or isinstance(value, (bool, int, float)):
+            return value
+        if depth >= DEEPEST:
+            return "..."
+        if isinstance(value, Mapping):
+            return {str(key): self._named(str(key), it, depth) for key, it in _first(value)}
+        if isinstance(value, (list, tuple, set)):
+            return self._placed(list(value), False, depth + 1)
+        return self.text(value.decode(errors="replace") if isinstance(value, bytes) else str(value))
+
+    def _placed(self, values: list[Any], hidden: bool, depth: int = 0) -> list[Any]:
+        """By place: after the name of a secret option comes a secret. Of a function that takes
+        one, all but the first are hidden, which is whose it is.
+        """
+        found: list[Any] = []
+        for index, value in enumerate(values[:MOST]):
+            before = values[index - 1] if index else None
+            follows = isinstance(before, str) and _OPTION.fullmatch(before) and _is_secret(before)
+            word = _KEYWORD.fullmatch(value) if isinstance(value, str) else None
+            if (hidden and index and not word) or follows:
+                found.append(_hide(value))
+            elif word and _is_hidden(word["name"]):
+                found.append(f"{word['name']}={MASKED}")
+            else:
+                found.append(self.clean(value, depth))
+        return found + [f"... ({len(values)} in all)"] * (len(values) > MOST)
+
+    def _named(self, name: str, value: object, depth: int) -> Any:
+        return _hide(value) if _is_hidden(name) else self.clean(value, depth + 1)
+
+
+def _first(given: Mapping[Any, Any]) -> Iterable[tuple[Any, Any]]:
+    return list(given.items())[:MOST]
+
+
+def _is_secret(name: str) -> bool:
+    return _SECRET.search(name) is not None
+
+
+def _is_hidden(name: str) -> bool:
+    return name in _HIDDEN or _is_secret(name)
+
+
+def _hide(value: object, depth: int = 0) -> Any:
+    """The shape of a value, with the names in it."""
+    if isinstance(value, Mapping) and depth < DEEPEST:
+        return {str(key)[:100]: _hide(it, depth + 1) for key, it in _first(value)}
+    return None if value is None else MASKED

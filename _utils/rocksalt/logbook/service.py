@@ -1,0 +1,151 @@
+"""The service: three threads that follow the bus, the lines of the API, and the trees; one book."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from rocksalt import __version__
+from rocksalt.errors import RocksaltError
+from rocksalt.logbook import apilog, follow, gaps, watching
+from rocksalt.logbook.arguments import Arguments
+from rocksalt.logbook.book import Book
+from rocksalt.logbook.records import record
+from rocksalt.logbook.telling import STATUS
+from rocksalt.logstash.shipping.notify import tell
+
+_MOMENT = 1.0
+
+
+class Service:
+    """``settings`` are those in logbook.json, ``state`` is the folder for what is known."""
+
+    def __init__(self, settings: Mapping[str, Any], state: Path):
+        self._settings = settings
+        self._stop = threading.Event()
+        self._error = ""
+        self._opts = follow.options(settings["config"])
+        self._arguments = Arguments(settings["mask"])
+        folder = Path(settings["folder"])
+        self._book = Book(folder, settings["name"], state / STATUS, self._fail)
+        more = settings.get("watch") or {}
+        self._trees = watching.Watcher(watching.roots(self._opts, more), state / "trees.json")
+        self._api = apilog.Tail(settings["api_log"], state / "api.json")
+        self._cache: gaps.Cache | None = None
+
+    def run(self) -> None:
+        """Until :meth:`stop`. :class:`RocksaltError` if it has to end before."""
+        self._start()
+        every = float(self._settings.get("watch_seconds", 60))
+        workers = [self._worker(self._look, every), self._worker(self._read_api, _MOMENT)]
+        try:
+            self._follow()
+        except (RocksaltError, OSError) as error:
+            self._fail(str(error))
+        for worker in workers:
+            worker.join()
+        if self._error:
+            raise RocksaltError(self._error)
+        self._own("stop")
+        self._book.close()
+
+    def stop(self) -> None:
+        """Lets it end within a second or two."""
+        self._stop.set()
+
+    def _fail(self, sentence: str) -> None:
+        self._error = self._error or sentence
+        self._stop.set()
+
+    def _worker(self, work: Callable[[], None], every: float) -> threading.Thread:
+        def run() -> None:
+            try:
+                while not self._stop.is_set():
+                    work()
+                    self._stop.wait(every)
+                work()
+            except Exception as error:
+                self._fail(f"{type(error).__name__}: {error}")
+
+        worker = threading.Thread(target=run, daemon=True)
+        worker.start()
+        return worker
+
+    def _own(self, kind: str, **more: Any) -> None:
+        """A record about the logbook itself."""
+        now = self._book.time()
+        self._book.add({"time": now, "kind": kind, **more, "event.id": f"{kind}/{now}"})
+        self._book.sync()
+
+    def _start(self) -> None:
+        gap, memory = self._book.memory.gap, self._book.memory
+        stopped = str(memory.last.get("time") if memory.last.get("kind") == "stop" else "")
+        since = str(gap.get("since") or stopped or self._book.alive)
+        self._own(
+            "start", since=since, clean=bool(stopped or not since), pid=os.getpid(),
+            version=__version__,
+        )  # fmt: skip
+
+    def _follow(self) -> None:
+        """Events, and between two connections what was missed."""
+        bus = follow.Bus(self._opts)
+        tell("READY=1")
+        while not self._stop.is_set():
+            if not bus.connect():
+                self._book.tell(connected=False)
+                self._stop.wait(_MOMENT)
+                continue
+            self._book.tell(connected=True)
+            self._fill()
+            seen = self._book.time()
+            try:
+                while not self._stop.is_set():
+                    event = bus.read()
+                    seen = self._book.time() if event is None else seen
+                    if event is not None:
+                        self._keep(*event)
+            except follow.Lost as error:
+                self._own("lost", since=seen, why=str(error))
+        bus.close()
+
+    def _keep(self, tag: str, data: Mapping[str, Any]) -> None:
+        found = record(tag, data, self._arguments)
+        if found is None or (found["kind"] == "auth" and not self._book.memory.is_news(found)):
+            return
+        self._book.add(found)
+
+    def _fill(self) -> None:
+        """Names the gap that ends now, after what the cache has of it."""
+        opened = self._book.memory.gap
+        since = str(opened.get("since") or "")
+        if not opened:
+            return
+        counts, error, began = {}, {}, time.monotonic()
+        try:
+            if since:
+                self._cache = self._cache or gaps.Cache(self._opts)
+                counts = gaps.fill(self._book, self._cache, since, self._arguments)
+        except Exception as failed:
+            # Whatever a returner raises, what comes now has to be kept.
+            error = {"error": f"the job cache cannot be read: {type(failed).__name__}: {failed}"}
+        why = str(opened.get("why") or "the logbook was not running")
+        self._own(
+            "gap", since=since, until=self._book.time(), why=why, filled=counts,
+            seconds=round(time.monotonic() - began, 3), **error,
+        )  # fmt: skip
+
+    def _look(self) -> None:
+        for found in self._trees.look():
+            self._book.add(found)
+        self._book.sync()
+        self._trees.keep()
+
+    def _read_api(self) -> None:
+        for line, identity in self._api.lines():
+            self._book.add(apilog.record(line, identity, self._arguments))
+        self._book.sync()
+        self._api.keep()

@@ -1,0 +1,146 @@
+"""What changed below the file roots and pillar roots of the master, by name."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rocksalt.backup.manifest import canonical
+from rocksalt.logbook.records import Record, short
+from rocksalt.logstash.receiving import files
+
+SHOWN = 100
+"""Names of one kind in a record; there may be more, which are counted."""
+_PASSED = {".git", "__pycache__"}
+_BLOCK = 1 << 20
+
+Tree = dict[str, list[Any]]
+"""By path, what its state was (``stat``, so that it is read again only then), and its digest."""
+
+
+def roots(opts: Mapping[str, Any], more: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
+    """The trees to watch: a name -> folders (or files). ``more`` are others."""
+    found: dict[str, list[str]] = {name: list(paths) for name, paths in more.items()}
+    for key in ("file_roots", "pillar_roots"):
+        for environment, paths in (opts.get(key) or {}).items():
+            found[f"{key}:{environment}"] = [str(path) for path in paths]
+    return found
+
+
+class Watcher:
+    """The trees, and the file that has what was seen of them last."""
+
+    def __init__(self, trees: Mapping[str, Sequence[str]], kept: Path):
+        self._trees, self._kept = trees, kept
+        self._seen: dict[str, dict[str, Any]] = _loaded(kept)
+        self._found = self._seen
+
+    def look(self) -> list[Record]:
+        """What changed since the last time that :meth:`keep` was called, a record for each tree.
+        Of one that was never looked at: how many files it has.
+        """
+        self._found = {name: self._looked(name, paths) for name, paths in self._trees.items()}
+        pairs = ((name, self._seen.get(name), new) for name, new in self._found.items())
+        return [record for name, old, new in pairs if (record := _compared(name, old, new))]
+
+    def keep(self) -> None:
+        """Goes on from what was found, when the records are kept."""
+        if self._found != self._seen:
+            self._seen = self._found
+            files.replace(self._kept, canonical(self._seen))
+
+    def _looked(self, name: str, paths: Sequence[str]) -> dict[str, Any]:
+        before = self._seen.get(name) or {"number": 0, "tree": {}}
+        tree: Tree = {}
+        for path in paths:
+            tree.update(_tree(path, before["tree"]))
+        same = _digests(tree) == _digests(before["tree"]) and name in self._seen
+        return {"number": before["number"] + (not same), "tree": tree}
+
+
+def digest(tree: Tree) -> str:
+    """One of all names and contents."""
+    return hashlib.sha256(canonical(_digests(tree))).hexdigest()
+
+
+def _compared(name: str, old: Mapping[str, Any] | None, new: Mapping[str, Any]) -> Record | None:
+    if old is not None and old["number"] == new["number"]:
+        return None
+    tree = new["tree"]
+    found: Record = {
+        "time": None, "kind": "files", "tree": name, "files": len(tree), "digest": digest(tree),
+        "event.id": f"files/{short(name)}/{new['number']}/{digest(tree)[:16]}",
+    }  # fmt: skip
+    if old is None:
+        return {**found, "first": True}
+    before, after = _digests(old["tree"]), _digests(tree)
+    kinds = {
+        "added": after.keys() - before.keys(),
+        "removed": before.keys() - after.keys(),
+        "changed": {it for it in after.keys() & before.keys() if after[it] != before[it]},
+    }
+    for kind, names in kinds.items():
+        if names:
+            found[kind] = sorted(names)[:SHOWN]
+        if len(names) > SHOWN:
+            found[f"more_{kind}"] = len(names) - SHOWN
+    return found
+
+
+def _digests(tree: Tree) -> dict[str, str]:
+    return {path: str(it[-1]) for path, it in tree.items()}
+
+
+def _tree(top: str, before: Tree) -> Tree:
+    found: Tree = {}
+    for path in _paths(top, set()):
+        try:
+            state = os.stat(path)
+        except OSError:
+            continue
+        seen = [state.st_mtime_ns, state.st_ctime_ns, state.st_size, state.st_ino]
+        known = before.get(path)
+        same = known is not None and known[:-1] == seen
+        found[path] = known if same and known else [*seen, _content(path)]
+    return found
+
+
+def _paths(top: str, inside: set[str]) -> Iterator[str]:
+    """All files, also behind links, which the master follows as well."""
+    if os.path.isfile(top):
+        yield top
+        return
+    real = os.path.realpath(top)
+    if real in inside:
+        return
+    try:
+        names = sorted(os.listdir(top))
+    except OSError:
+        return
+    for name in names:
+        if name not in _PASSED:
+            yield from _paths(os.path.join(top, name), {*inside, real})
+
+
+def _content(path: str) -> str:
+    found = hashlib.sha256()
+    try:
+        with open(path, "rb") as file:
+            while data := file.read(_BLOCK):
+                found.update(data)
+    except OSError as error:
+        return f"unreadable: {error.strerror}"
+    return found.hexdigest()
+
+
+def _loaded(kept: Path) -> dict[str, dict[str, Any]]:
+    try:
+        found = json.loads(kept.read_bytes())
+        return {name: {"number": int(it["number"]), "tree": dict(it["tree"])}
+                for name, it in found.items()}  # fmt: skip
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        return {}
