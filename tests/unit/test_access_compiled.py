@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import fnmatch
 import json
 import re
 
@@ -142,12 +141,13 @@ def test_no_pattern_takes_more_than_its_text(people):
         assert not re.match(version, wrong)
 
 
-def test_log_in_names_are_no_patterns(people):
-    rights = people(pillar(users={"jane.doe": {"grants": [ALICE]}}))
-    (key,) = rights
-    assert compiled.named(key) == "jane.doe"
-    assert fnmatch.fnmatch("jane.doe", key) and re.match(rf"\A{key}\Z", "jane.doe")
-    assert not fnmatch.fnmatch("janexdoe", key) and not re.match(rf"\A{key}\Z", "janexdoe")
+def test_log_in_names_that_salt_takes_for_others():
+    people = ["alice", "jan.doe", "jan-doe", "bob", "ops%"]
+    assert compiled.taken_for("alice", people) == compiled.taken_for("jan-doe", people) == []
+    assert compiled.taken_for("jan.doe", people) == ["jan-doe"]
+    assert compiled.taken_for("al*", people) == ["alice"]
+    assert compiled.taken_for("alice|bob", people) == ["alice", "bob"]
+    assert compiled.taken_for("al(ice", people) == []
 
 
 def test_groups_are_of_ldap(shipped):

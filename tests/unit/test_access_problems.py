@@ -190,6 +190,12 @@ def test_log_in_names(found, name, words):
     assert said.startswith(f"{TOP}:users:{name}: ") and words in said
 
 
+def test_names_with_a_point(found):
+    people = {name: {"grants": [ALICE]} for name in ("jan.doe", "jane.doe", "jan-doe")}
+    (said,) = found(pillar(users=people, hashes=dict.fromkeys(people, "x")))
+    assert said.startswith(f"{TOP}:users:jan.doe: Salt would give jan.doe the rights of jan-doe")
+
+
 def test_groups(found):
     groups = {"deployers": {"grants": [ALICE]}, "all%": {"grants": [ALICE]}}
     said = found(pillar(groups=groups))

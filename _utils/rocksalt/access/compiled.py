@@ -1,13 +1,14 @@
 """All rights in one form: Salt's own ``external_auth``, made of users, grants, roles and apps.
 
 Salt enforces it, and :mod:`rocksalt.access.asking` answers from it, so that they cannot differ.
-Salt looks for patterns from the beginning of a text on, but not to its end, and takes the names of
-people for patterns too: here each of them means one text only.
+Salt looks for patterns from the beginning of a text on, but not to its end: here each of them takes
+one text as a whole.
 """
 
 from __future__ import annotations
 
 import datetime as dt
+import fnmatch
 import json
 import re
 from collections.abc import Iterable, Mapping
@@ -52,7 +53,7 @@ def compile(settings: Settings, now: dt.date) -> dict[str, Any]:
     """
     today = _day(now)
     people = {
-        **{person(name): user["grants"] for name, user in settings["users"].items()},
+        **{name: user["grants"] for name, user in settings["users"].items()},
         **{f"{name}%": group["grants"] for name, group in settings["groups"].items()},
     }
     rights = {
@@ -135,16 +136,19 @@ def wholly(pattern: str) -> str:
     return rf"^(?:{pattern})\Z"
 
 
-def person(name: str) -> str:
-    """A log-in name as Salt takes it. It is compared as a glob and as a regular expression, and in
-    both of them ``[.]`` is a point and nothing else.
+def taken_for(name: str, people: Iterable[str]) -> list[str]:
+    """Those of other names whose rights Salt gives to somebody who logs in with this one, for it
+    takes the name as a glob and as a regular expression: ``jan.doe`` is ``jan-doe`` as well.
     """
-    return name.replace(".", "[.]")
+    return [one for one in people if one != name and _expression(name, one)]
 
 
-def named(key: str) -> str:
-    """The log-in name that :func:`person` was given."""
-    return key.replace("[.]", ".")
+def _expression(name: str, one: str) -> bool:
+    try:
+        whole = re.match(rf"\A{name}\Z", one)
+    except re.error:
+        whole = None
+    return bool(whole) or fnmatch.fnmatch(one, name)
 
 
 def _entries(grants: Iterable[Mapping[str, Any]], settings: Settings, now: dt.date) -> list[Entry]:

@@ -57,6 +57,12 @@ def _people(settings: Mapping[str, Any], where: Where) -> Iterator[str]:
                 f"{where('users', name)}: {name!r} is no log-in name of letters, digits and . _ @ "
                 "- alone; Salt takes other characters for a pattern of many names"
             )
+        elif others := compiled.taken_for(name, settings["users"]):
+            yield (
+                f"{where('users', name)}: Salt would give {name} the rights of "
+                f"{', '.join(sorted(others))} as well, as a point is any character there; one of "
+                "them needs another name"
+            )
     for name in sorted(settings["groups"]):
         if not GROUP.fullmatch(name):
             yield (
