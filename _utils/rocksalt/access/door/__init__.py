@@ -18,7 +18,7 @@ _LOADED = {
     f"{NETAPI_DIR}/{NETAPI}.py": "netapi_module.py",
     f"{AUTH_DIR}/{AUTH}.py": "auth_module.py",
 }
-_MARKER = "# Written by hardening.access; changes are undone.\n"
+_MARKER = "# Written by rocksalt (the family access); changes are undone.\n"
 
 
 def files() -> dict[str, str]:

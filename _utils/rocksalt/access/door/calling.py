@@ -6,7 +6,6 @@ process to look at its arguments, and with it a library that is replaced under i
 
 from __future__ import annotations
 
-import copy
 import logging
 import os
 from collections.abc import Mapping
@@ -19,6 +18,7 @@ import salt.client.mixins
 import salt.exceptions
 import salt.netapi
 import salt.runner
+import salt.utils.minions
 
 from . import sealing
 from .conf import Options
@@ -50,6 +50,7 @@ class Salt:
         self._opts, self._eauth, self._secret = dict(opts), options.eauth, secret
         self._resolver = salt.auth.Resolver(self._opts)
         self._tokens = salt.auth.LoadAuth(self._opts)
+        self._checker = salt.utils.minions.CkMinions(self._opts)
 
     def log_in(self, user: str, password: str) -> dict[str, Any] | None:
         """Salt's token (token, start, expire, name, eauth) with ``perms``; None where the master
@@ -65,10 +66,10 @@ class Salt:
             raise _away() from None
         if not isinstance(found, dict) or not found.get("token"):
             return None
-        # Salt adds to the lists that it is given.
-        rights = copy.deepcopy(self._opts.get("external_auth", {}).get(self._eauth, {}))
-        perms = salt.netapi.sorted_permissions(salt.netapi.sum_permissions(found, rights))
-        return {**found, "perms": perms}
+        rights = self._opts.get("external_auth", {}).get(self._eauth, {})
+        groups = found.get("groups") or ()
+        perms = self._checker.fill_auth_list(rights, found["name"], groups)
+        return {**found, "perms": salt.netapi.sorted_permissions(perms)}
 
     def log_out(self, token: str) -> None:
         """The token ends."""
