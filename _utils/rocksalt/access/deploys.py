@@ -12,6 +12,7 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from rocksalt import access
+from rocksalt.access import compiled
 from rocksalt.errors import NoSuch, Refused
 
 NAME = re.compile(r"[a-z][a-z0-9_-]*")
@@ -82,18 +83,18 @@ def check(app: App, version: object, test: object) -> None:
         raise Refused(f"test: {test!r} is neither True nor False")
     where = f"{access.TOP}:apps:{app.name}:version"
     try:
-        matches = re.fullmatch(app.version, version)
+        matches = re.match(compiled.wholly(app.version), version)
     except re.error as error:
         raise Refused(f"{where}: {app.version!r} is no regular expression: {error}") from None
     if not matches:
         raise Refused(
-            f"version: {_short(repr(version))} is no version of {app.name}, which has to match "
+            f"version: {_short(ascii(version))} is no version of {app.name}, which has to match "
             f"{app.version!r} as a whole ({where})"
         )
-    if len(version) > _LONGEST_VERSION or not version.isprintable():
+    if len(version) > _LONGEST_VERSION or not (version.isascii() and version.isprintable()):
         raise Refused(
-            f"version: {_short(repr(version))} is no version of {app.name}: it has more than "
-            f"{_LONGEST_VERSION} characters, or some that cannot be printed"
+            f"version: {_short(ascii(version))} is no version of {app.name}: it has more than "
+            f"{_LONGEST_VERSION} characters, or some that are not printable ASCII"
         )
 
 
