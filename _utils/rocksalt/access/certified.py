@@ -36,7 +36,8 @@ def _genuine_seen(it: Facts) -> Seen:
         problems.append(f"{path}: is not for a server")
     if own.subject == own.issuer:
         problems.append(f"{path}: signed itself, so that nobody can tell it from a forged one")
-    problems += certificates.chain_problems(it.chain[:-1], it.chain[-1], path)
+    if len(it.chain) > 1:
+        problems += certificates.chain_problems(it.chain[:-1], it.chain[-1], path)
     if not certificates.fits(own, key):
         problems.append(f"{it.settings['tls_key']} is not the key of {path}")
     names = certificates.names(own)

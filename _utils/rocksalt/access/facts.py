@@ -173,8 +173,9 @@ class Facts:
 
     @cached_property
     def opts(self) -> Mapping[str, Any]:
-        """The configuration as Salt takes it."""
-        if broken := [source.problem for source in self.sources if source.problem]:
+        """The configuration as Salt takes it. Our own file, if it is broken, says nothing."""
+        others = (source for source in self.sources if source.path != self.config_path)
+        if broken := [source.problem for source in others if source.problem]:
             raise Refused("; ".join(broken))
         return self.read_config(self.main)
 

@@ -4,6 +4,7 @@ safe, and without TLS. Only its own answer tells what is in force.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import socket
 import ssl
@@ -107,12 +108,19 @@ def _modern(where: tuple[str, int]) -> tuple[str, str, str]:
             der = secured.getpeercert(binary_form=True)
             shown = hashlib.sha256(der).hexdigest() if der else ""
             status = _asked(secured)
-    except ssl.SSLError as error:
-        lacks = (error.reason or "").endswith(_LACKS)
-        return NEED_CERTIFICATE if lacks else _untold(error), shown, ""
     except OSError as error:
+        lacks = isinstance(error, ssl.SSLError) and (error.reason or "").endswith(_LACKS)
+        if lacks or (isinstance(error, _ENDED) and shown and _in_handshake(where)):
+            return NEED_CERTIFICATE, shown, ""
         return _untold(error), shown, ""
     return SERVED if status else f"{UNTOLD}: no answer of HTTP", shown, status
+
+
+def _in_handshake(where: tuple[str, int]) -> bool:
+    """Whether TLS 1.2 is refused, which asks for a certificate in its handshake: with TLS 1.3 the
+    end of a connection may come before the word that says why.
+    """
+    return _with(where, ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_2, "DEFAULT") == REFUSED
 
 
 def _with(
@@ -147,7 +155,8 @@ def _plain(where: tuple[str, int]) -> str:
 
 def _asked(connection: socket.socket) -> str:
     """The status of HTTP; empty where the answer is none."""
-    connection.sendall(_ASK)
+    with contextlib.suppress(*_ENDED):  # it may still have said why
+        connection.sendall(_ASK)
     answer = b""
     while b"\n" not in answer and len(answer) < _ENOUGH:
         part = connection.recv(_ENOUGH)

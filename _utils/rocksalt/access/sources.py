@@ -51,11 +51,11 @@ def parse(path: str, text: str) -> Source:
     except yaml.YAMLError as error:
         where = getattr(error, "problem_mark", None)
         line = f" (line {where.line + 1})" if where else ""
-        return Source(path, problem=f"{path} is no YAML{line}, and Salt goes on without it")
+        return Source(path, problem=f"{path} is no YAML{line}")
     if data is None:
         return Source(path)
     if not isinstance(data, Mapping):
-        return Source(path, problem=f"{path} is no mapping, and Salt goes on without it")
+        return Source(path, problem=f"{path} is no mapping of options")
     return Source(path, data)
 
 
