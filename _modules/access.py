@@ -45,7 +45,8 @@ def _folder():
 
 def _effective(path):
     """The master's configuration as Salt takes it; the id saves a question to name servers."""
-    defaults = {**salt.config.DEFAULT_MASTER_OPTS, "id": __opts__["id"]}
+    defaults = salt.config.DEFAULT_MASTER_OPTS.copy()
+    defaults["id"] = __opts__["id"]
     try:
         return dict(salt.config.master_config(path, defaults=defaults))
     except (SaltConfigurationError, SystemExit) as error:

@@ -7,6 +7,7 @@ import datetime as dt
 import socket
 import ssl
 import threading
+from collections import UserList
 
 import access_hosts
 import pytest
@@ -121,6 +122,7 @@ def test_plain_types():
         pass
 
     assert sources.plain(Mine(a=(Mine(b=1),))) == {"a": [{"b": 1}]}
+    assert sources.plain(UserList(["a", b"b"])) == ["a", b"b"]
     assert type(sources.plain(Mine(a=1))) is dict
 
 
