@@ -63,7 +63,7 @@ def may_enter(users: str, user: str, password: str) -> bool:
     """
     lines = [line.partition(":") for line in users.splitlines() if not line.startswith("#")]
     hashes = [text.strip() for name, colon, text in lines if colon and name == user]
-    known = len(hashes) == 1 and _parsed(hashes[0]) is not None
+    known = bool(user) and len(hashes) == 1 and _parsed(hashes[0]) is not None
     return is_password(hashes[0] if known else _NOBODY, password) and known
 
 

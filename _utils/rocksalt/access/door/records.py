@@ -18,7 +18,7 @@ _LONGEST = 1000
 _MOST = 1000
 """Members of one list or mapping."""
 _SECRET = re.compile(
-    r"(?i)pass(?!ive|enger|ed)|pwd|secret|token|credential|private|api_?key|^key$|_key$|auth"
+    r"(?i)pass(?!ive|enger|ed)|pwd|secret|token|credential|private|api[-_]?key|^key$|[-_]key$|auth"
 )
 _WORD = re.compile(r"([^\s=]{1,64})=(?!=)")
 _IN_URL = re.compile(r"(://[^/\s:@]{0,200}:)[^/\s@]{1,200}@")

@@ -23,8 +23,10 @@ from cheroot.server import HTTPConnection, HTTPRequest
 from cheroot.ssl import Adapter
 
 log = logging.getLogger("rocksalt.api")
-READING, WRITING, IDLE = 10, 60, 10
-"""Seconds for a handshake and a whole request, for a whole answer, and between two requests."""
+READING, WRITING, IDLE, LINGERING = 10, 60, 10, 2
+"""Seconds for a handshake and a whole request, for a whole answer, between two requests, and for
+what still comes from somebody who was refused before the end.
+"""
 MAX_HEADERS = 16384
 """Bytes of the first line and all headers."""
 
@@ -35,9 +37,9 @@ class _Socket(ssl.SSLSocket):
     _reading = _writing = 0.0
     leave: Callable[[], None] | None = None
 
-    def begin(self) -> None:
-        """A request begins now."""
-        self._reading, self._writing = time.monotonic() + READING, 0.0
+    def begin(self, seconds: float) -> None:
+        """From now on so many seconds are for reading."""
+        self._reading, self._writing = time.monotonic() + seconds, 0.0
 
     def recv_into(self, *args: Any, **kwargs: Any) -> int:
         """Read; what comes too late or is no TLS is the end of what comes."""
@@ -116,6 +118,12 @@ class _Adapter(Adapter):
 class _Request(HTTPRequest):
     """What cheroot refuses by itself is refused in JSON as well, and ends the connection."""
 
+    def read_request_headers(self) -> Any:
+        good = super().read_request_headers()  # type: ignore[no-untyped-call]
+        # Nobody reads such a body, so what comes next is not the next request.
+        self.close_connection = self.close_connection or self.chunked_read
+        return good
+
     def simple_response(self, status: Any, msg: str = "") -> None:
         status = str(status)
         sentence = msg or status[4:]
@@ -127,13 +135,22 @@ class _Request(HTTPRequest):
         )
         with contextlib.suppress(OSError):
             self.conn.wfile.write(head.encode("latin-1") + body)
+            self._linger()
+
+    def _linger(self) -> None:
+        """Take some of what is under way: an end before that takes the answer away as well."""
+        self.conn.socket.begin(LINGERING)
+        room = bytearray(65536)
+        for _ in range(16):
+            if not self.conn.socket.recv_into(room):
+                return
 
 
 class _Connection(HTTPConnection):
     RequestHandlerClass = _Request
 
     def communicate(self) -> Any:
-        self.socket.begin()
+        self.socket.begin(READING)
         return super().communicate()  # type: ignore[no-untyped-call]
 
 

@@ -1,0 +1,267 @@
+"""The door's three addresses, with a master that is made of paper."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from rocksalt.access.door.application import Door
+from rocksalt.access.door.conf import Options
+from rocksalt.access.door.errors import Refused
+from rocksalt.access.door.records import Records
+
+PING = {"client": "local", "tgt": "web1", "fun": "test.ping"}
+PASSWORD = "right"
+
+
+@dataclass
+class Paper:
+    """A master that knows one password, and does what it is told."""
+
+    clock: Any
+    calls: list[tuple[str, str]] = field(default_factory=list)
+    logged_out: list[str] = field(default_factory=list)
+    logged_in: int = 0
+    trouble: Exception | None = None
+
+    def log_in(self, user: str, password: str) -> dict[str, Any] | None:
+        if self.trouble:
+            raise self.trouble
+        if password != PASSWORD:
+            return None
+        self.logged_in += 1
+        return {"token": f"salt-{self.logged_in}", "start": self.clock(), "name": user,
+                "expire": self.clock() + 60, "eauth": "rocksalt_file", "perms": []}  # fmt: skip
+
+    def log_out(self, token: str) -> None:
+        self.logged_out.append(token)
+
+    def call(self, call: dict[str, Any], token: str) -> Any:
+        if self.trouble:
+            raise self.trouble
+        self.calls.append((call["fun"], token))
+        return SimpleNamespace(value={"web1": True}, jid="2026", outcome="ok")
+
+
+@dataclass
+class Site:
+    door: Door
+    master: Paper
+    log: Path
+    clock: SimpleNamespace
+
+    def ask(
+        self, method: str, path: str, body: Any = None, token: str = "", **environ: str
+    ) -> tuple[int, Any, dict[str, str]]:
+        raw = body if isinstance(body, bytes) else json.dumps(body).encode()
+        said: list[Any] = []
+        sent = {
+            "REQUEST_METHOD": method, "PATH_INFO": path, "REMOTE_ADDR": "10.0.0.1",
+            "wsgi.input": io.BytesIO(raw), "CONTENT_TYPE": "application/json",
+            "CONTENT_LENGTH": str(len(raw)) if body is not None else "",
+            **({"HTTP_X_AUTH_TOKEN": token} if token else {}), **environ,
+        }  # fmt: skip
+        text = b"".join(self.door(sent, lambda *words: said.extend(words)))
+        headers = dict(said[1])
+        assert int(headers["Content-Length"]) == len(text)
+        assert headers["Content-Type"] == "application/json" and b"Traceback" not in text
+        return int(said[0][:3]), json.loads(text)["return"], headers
+
+    def log_in(self, user: str = "alice", password: str = PASSWORD, **environ: str) -> Any:
+        return self.ask("POST", "/login", {"username": user, "password": password}, **environ)
+
+    def lines(self) -> list[tuple[str, str, str]]:
+        texts = self.log.read_text().splitlines() if self.log.exists() else []
+        return [(it["event"], it["user"], it["outcome"]) for it in map(json.loads, texts)]
+
+
+@pytest.fixture
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
+    monkeypatch.setattr(logging.getLogger("rocksalt.api"), "propagate", False)
+    monkeypatch.setattr(logging.getLogger("rocksalt.api"), "handlers", [logging.NullHandler()])
+    now = SimpleNamespace(time=1000.0)
+    options = Options("127.0.0.1", "/c", "/k", max_body=2000, login_failures=2)
+    master, log = Paper(lambda: now.time), tmp_path / "log"
+    records = Records(str(log), lambda: now.time)
+    door = Door(options, frozenset({"local", "runner"}), master, records, lambda: now.time)
+    yield Site(door, master, log, now)
+
+
+def test_the_welcome_says_what_is_served(site: Site) -> None:
+    status, said, headers = site.ask("GET", "/")
+    assert (status, said) == (200, "Welcome")
+    assert headers["Cache-Control"] == "no-store"
+    assert "Strict-Transport-Security" in headers and site.lines() == []
+
+
+def test_a_call_from_log_in_to_log_out(site: Site) -> None:
+    status, [said], headers = site.log_in()
+    token = said["token"]
+    assert (status, headers["X-Auth-Token"], said["user"]) == (200, token, "alice")
+    assert "salt-1" not in json.dumps(said)
+    assert site.ask("POST", "/", [PING, PING], token)[:2] == (200, [{"web1": True}] * 2)
+    assert site.master.calls == [("test.ping", "salt-1")] * 2
+    assert site.ask("POST", "/logout", token=token)[0] == 200
+    assert site.master.logged_out == ["salt-1"]
+    assert site.ask("POST", "/", [PING], token)[0] == 401
+    assert len(site.master.calls) == 2
+    assert site.lines() == [
+        ("login", "alice", "ok"), ("call", "alice", "ok"), ("call", "alice", "ok"),
+        ("logout", "alice", "ok"), ("refused", "", "not logged in"),
+    ]  # fmt: skip
+
+
+def test_a_log_in_lasts_as_long_as_the_token_of_salt(site: Site) -> None:
+    token = site.log_in()[1][0]["token"]
+    site.clock.time += 59
+    assert site.ask("POST", "/", [PING], token)[0] == 200
+    site.clock.time += 1
+    assert site.ask("POST", "/", [PING], token)[0] == 401
+
+
+def test_the_id_in_a_cookie_or_query_is_none(site: Site) -> None:
+    token = site.log_in()[1][0]["token"]
+    for more in ({"HTTP_COOKIE": f"session_id={token}"}, {"QUERY_STRING": f"token={token}"}):
+        assert site.ask("POST", "/", [PING], **more)[0] == 401
+
+
+def test_nothing_is_done_where_one_call_may_not_pass(site: Site) -> None:
+    token = site.log_in()[1][0]["token"]
+    status, said, _ = site.ask("POST", "/", [PING, {**PING, "ret": "x"}], token)
+    assert (status, said) == (400, "call 2: 'ret' may not be given with client local")
+    assert site.master.calls == []
+    assert site.lines()[1:] == [("refused", "alice", said)] * 2
+
+
+def test_what_the_master_refuses_is_told_and_noted(site: Site) -> None:
+    token = site.log_in()[1][0]["token"]
+    site.master.trouble = Refused(403, "this is not among your rights")
+    assert site.ask("POST", "/", [PING], token)[:2] == (403, "this is not among your rights")
+    site.master.trouble = Refused(504, "no answer in time")
+    assert site.ask("POST", "/", [PING], token)[0] == 504
+    site.master.trouble = Refused(503, "away", wait=9.1)
+    status, _, headers = site.ask("POST", "/", [PING], token)
+    assert (status, headers["Retry-After"]) == (503, "10")
+    assert [event for event, *_ in site.lines()] == ["login", "refused", "call", "call"]
+
+
+def test_a_token_that_the_master_knows_no_more_ends_the_log_in(site: Site) -> None:
+    token = site.log_in()[1][0]["token"]
+    site.master.trouble = Refused(401, "your log-in has ended")
+    assert site.ask("POST", "/", [PING], token)[0] == 401
+    site.master.trouble = None
+    assert site.ask("POST", "/", [PING], token)[0] == 401 and not site.master.calls
+
+
+def test_a_fault_is_one_sentence(site: Site) -> None:
+    token = site.log_in()[1][0]["token"]
+    site.master.trouble = RuntimeError("/etc/salt/secret")
+    for path, body in (("/", [PING]), ("/login", {"username": "bob", "password": "x"})):
+        status, said, _ = site.ask("POST", path, body, token)
+        assert (status, said) == (500, "this failed; the log of salt-api says why")
+    assert site.lines()[-1] == ("call", "alice", "failed in salt-api")
+    # A log-in that could not be judged is none that failed.
+    site.master.trouble = None
+    assert [site.log_in("bob", "x")[0] for _ in range(3)] == [401, 401, 429]
+
+
+def test_log_ins_are_limited_by_user_and_address(site: Site) -> None:
+    assert [site.log_in("alice", "x")[0] for _ in range(3)] == [401, 401, 429]
+    status, _, headers = site.log_in("alice", PASSWORD, REMOTE_ADDR="10.0.0.2")
+    assert (status, headers["Retry-After"]) == (429, "900")
+    assert site.log_in("bob")[0] == 429
+    assert site.log_in("bob", REMOTE_ADDR="10.0.0.3")[0] == 200
+    site.clock.time += 901
+    assert site.log_in("alice")[0] == 200
+    assert [event for event, *_ in site.lines()] == [
+        *("login-refused", "login-refused", "limited", "limited", "limited", "login", "login")
+    ]
+
+
+def test_a_flood_of_strangers_does_not_fill_the_file(site: Site) -> None:
+    for _ in range(200):
+        assert site.ask("POST", "/", [PING])[0] == 401
+    lines = site.lines()
+    assert len(lines) == 60 and lines[-1][2] == "not logged in; more of this are not noted"
+    site.ask("POST", "/", [PING], REMOTE_ADDR="10.0.0.2")
+    site.clock.time += 61
+    site.ask("POST", "/", [PING])
+    assert len(site.lines()) == 62
+
+
+def test_the_oldest_log_ins_of_many_are_ended_at_the_master_as_well(site: Site) -> None:
+    for _ in range(52):
+        assert site.log_in()[0] == 200
+    assert site.master.logged_out == ["salt-1", "salt-2"]
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"), [("/run", 404), ("/login/", 404), ("", 404), ("//", 404), ("/LOGIN", 404)]
+)
+def test_other_addresses_are_none(site: Site, path: str, expected: int) -> None:
+    assert site.ask("GET", path)[0] == expected
+
+
+@pytest.mark.parametrize("method", ["HEAD", "OPTIONS", "PUT", "DELETE", "TRACE", "", "post"])
+def test_other_methods_are_refused(site: Site, method: str) -> None:
+    for path, allowed in (("/", "GET, POST"), ("/login", "POST"), ("/logout", "POST")):
+        status, _, headers = site.ask(method, path)
+        assert (status, headers["Allow"]) == (405, allowed)
+
+
+@pytest.mark.parametrize(
+    ("environ", "expected"),
+    [
+        ({"CONTENT_LENGTH": ""}, 411),
+        ({"HTTP_TRANSFER_ENCODING": "chunked"}, 411),
+        ({"CONTENT_LENGTH": "-1"}, 400),
+        ({"CONTENT_LENGTH": "1_0"}, 400),
+        ({"CONTENT_LENGTH": "2001"}, 413),
+        ({"CONTENT_LENGTH": "99999999999999999999"}, 400),
+        ({"CONTENT_LENGTH": "2000"}, 400),
+        ({"CONTENT_TYPE": "application/x-yaml"}, 415),
+        ({"CONTENT_TYPE": ""}, 415),
+    ],
+)
+def test_a_body_needs_its_length_and_type(
+    site: Site, environ: dict[str, str], expected: int
+) -> None:
+    token = site.log_in()[1][0]["token"]
+    assert site.ask("POST", "/", [PING], token, **environ)[0] == expected
+    assert not site.master.calls
+
+
+@pytest.mark.parametrize(
+    ("words", "status"),
+    [
+        ({"username": "alice", "password": PASSWORD, "eauth": "rocksalt_file"}, 200),
+        ({"username": "alice", "password": PASSWORD, "eauth": "pam"}, 400),
+        ({"username": "alice", "password": PASSWORD, "token_expire": 9}, 400),
+        ({"username": "alice"}, 400),
+        ([], 400),
+        ({"username": None, "password": "x"}, 400),
+        ({"username": "a" * 65, "password": PASSWORD}, 401),
+        ({"username": "ops%", "password": PASSWORD}, 401),
+        ({"username": "alice", "password": "x" * 1025}, 401),
+    ],
+)
+def test_what_a_log_in_may_have(site: Site, words: Any, status: int) -> None:
+    assert site.ask("POST", "/login", words)[0] == status
+    assert bool(site.master.logged_in) == (status == 200)
+
+
+def test_passwords_are_in_no_line(site: Site) -> None:
+    site.log_in("hunter2", "hunter2-a")
+    site.ask("POST", "/login", {"username": "alice", "password": "hunter2-b", "x": "hunter2-c"})
+    site.log_in("hunter2 d", "hunter2-e")
+    token = site.log_in()[1][0]["token"]
+    assert "hunter2-" not in site.log.read_text() and "hunter2 d" not in site.log.read_text()
+    assert token not in site.log.read_text() and PASSWORD not in site.log.read_text()

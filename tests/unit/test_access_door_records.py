@@ -1,0 +1,97 @@
+"""Lines about what was asked of the door: what they say, and what they never say."""
+
+from __future__ import annotations
+
+import json
+import logging
+import stat
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rocksalt.access.door.records import Records, line, masked
+
+
+@pytest.fixture(autouse=True)
+def quiet(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    """Salt, where it is loaded, keeps what is logged for a log that is never set up here."""
+    logger = logging.getLogger("rocksalt.api")
+    monkeypatch.setattr(logger, "propagate", False)
+    monkeypatch.setattr(logger, "handlers", [caplog.handler])
+
+
+CALL = {
+    "client": "local", "tgt": "web1", "tgt_type": "glob", "fun": "deploy.run",
+    "kwarg": {"app": "shop", "version": "v1"}, "token": "never",
+}  # fmt: skip
+
+
+def test_a_line_says_who_what_and_how_it_ended() -> None:
+    said = json.loads(line(0.5, "call", "ok", "alice", "10.0.0.1", CALL, "laptop", "2026"))
+    assert said == {
+        "time": "1970-01-01T00:00:00.500+00:00", "event": "call", "user": "alice",
+        "source": "10.0.0.1", "certificate": "laptop", "client": "local", "fun": "deploy.run",
+        "tgt": "web1", "tgt_type": "glob", "arg": None,
+        "kwarg": {"app": "shop", "version": "v1"}, "outcome": "ok", "jid": "2026",
+    }  # fmt: skip
+    assert list(said)[:2] == ["time", "event"]
+
+
+@pytest.mark.parametrize("call", [None, [], "x", {"fun": ["a"]}, {"tgt": {"a": [1]}}])
+def test_a_line_takes_whatever_was_sent(call: Any) -> None:
+    assert json.loads(line(0, "refused", "why", "alice", "::1", call))["event"] == "refused"
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ({"password": "x", "passwd": "x", "db_pwd": ["x"]}, dict.fromkeys(
+            ("password", "passwd", "db_pwd"), "***")),
+        ({"API-Key": "x", "api_token": {"a": "x"}, "ssh_key": "x", "key": "x"}, dict.fromkeys(
+            ("API-Key", "api_token", "ssh_key", "key"), "***")),
+        ({"env": [{"SECRET": "x", "b": "y"}]}, {"env": [{"SECRET": "***", "b": "y"}]}),
+        ({"app": "shop", "keys": 1, "passive": True}, {"app": "shop", "keys": 1, "passive": True}),
+        (["password=x y z"], ["password=***"]),
+        (["mysql --password=x -h db"], ["mysql --password=***"]),
+        (["a=b token==c token=d e"], ["a=b token==c token=***"]),
+        (["postgres://bob:hunter2@db/shop"], ["postgres://bob:***@db/shop"]),
+        ("a" * 2000, "a" * 1000 + "..."),
+        (list(range(2000)), list(range(1000))),
+        ([[[[[[[[1]]]]]]]], [[[[[["..."]]]]]]),
+        (b"x", "b'x'"),
+        ([1, 2.5, None, True], [1, 2.5, None, True]),
+    ],
+)  # fmt: skip
+def test_secrets_are_masked_and_length_is_bounded(value: Any, expected: Any) -> None:
+    assert masked(value) == expected
+
+
+def test_a_name_cannot_forge_a_line() -> None:
+    text = line(0, "login-refused", "no", 'x"}\n{"event": "login', "10.0.0.1")
+    assert "\n" not in text and json.loads(text)["event"] == "login-refused"
+
+
+def test_lines_are_added_to_a_private_file_and_to_the_log(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "log"
+    records = Records(str(path), lambda: 0)
+    with caplog.at_level(logging.INFO, "rocksalt.api"):
+        records.write("login", "ok", user="alice")
+        path.rename(tmp_path / "log.1")
+        records.write("logout", "ok", user="alice")
+    assert [json.loads(it)["event"] for it in path.read_text().splitlines()] == ["logout"]
+    assert [json.loads(it.message)["event"] for it in caplog.records] == ["login", "logout"]
+    assert stat.S_IMODE(path.stat().st_mode) & ~0o640 == 0
+
+
+def test_a_file_that_cannot_be_written_is_said_and_stops_nobody(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "link").symlink_to(tmp_path / "elsewhere")
+    for path in (tmp_path / "link", tmp_path / "no" / "such"):
+        Records(str(path), lambda: 0).write("call", "ok")
+    said = [it.message for it in caplog.records if it.levelno == logging.ERROR]
+    assert len(said) == 2 and "could not be written" in said[0]
+    assert not (tmp_path / "elsewhere").exists()
