@@ -13,11 +13,15 @@ All of it is read from the configuration that this master has: what Salt enforce
 
 import datetime as dt
 import logging
+import os
+import pwd
 import sys
 
 import salt.utils.minions
 
-from rocksalt.access import asking
+from rocksalt.access import asking, signing, uses
+from rocksalt.access import review as reviews
+from rocksalt.backup import names
 from rocksalt.errors import Refused, RocksaltError
 
 log = logging.getLogger(__name__)
@@ -98,6 +102,59 @@ def can(user, fun, tgt=None, tgt_type="glob", arg=None, kwarg=None, groups=None)
     return _plainly("can", work)
 
 
+def review(days=90, sign=None, key=None, log_file=None, folder=None):
+    """
+    Everybody who has rights: their roles and rights in words, what they used last, what changed
+    since the last review, and who is root by other ways than roles.
+
+    days
+        For how long a right may be unused.
+    sign
+        The name of the reviewer. A signed record of the review is written.
+    key
+        The private key of OpenSSH that signs: that of the reviewer, or where none is named one that
+        this master makes for itself. Public keys of reviewers are lines in
+        ``/etc/rocksalt/access/reviewers``.
+    log_file
+        Where salt-api writes what is used; by default where this master's configuration says.
+    folder
+        Where the folder ``reviews`` of records is, and the keys; ``/etc/rocksalt/access``.
+
+    Returns ``{"time", "people": {name: {"may": [sentences], "last_login", "last_call": times or
+    None, "unused": [functions] or None where nobody can tell}}, "unused": sentence, "root":
+    {"roles": [sentences], "files": {person: [what they can write]}, "elsewhere": [who], "unseen":
+    [what could not be looked at]}, "strangers": [who used salt-api without rights of their own],
+    "changes": {"since", "more", "less"}, "warnings"}``, and where it was signed ``"signed":
+    {"path", "reviewer", "time", "digest", "previous"}``. It never raises; what went wrong is
+    ``{"reason", "retcode": 1}``.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-run access.review
+        salt-run access.review days=30 sign=ann
+    """
+    where = str(folder or signing.BASE)
+    door = __opts__.get("rocksalt_api") or {}
+
+    def work():
+        last = signing.last_review(where)
+        seen, now = reviews.reviewed(__opts__), _now()
+        used = uses.read(str(log_file or door.get("log") or uses.LOG))
+        told = reviews.review(__opts__, seen, used, now, int(days), last)
+        if sign is None:
+            return told
+        signed = signing.sign(str(sign), seen, now, key and str(key), where)
+        shown = ("path", "reviewer", "digest", "previous")
+        return {
+            **told,
+            "signed": {**{it: getattr(signed, it) for it in shown}, "time": names.utc(signed.time)},
+        }
+
+    return _plainly("review", work)
+
+
 def _words(value):
     """A list, also of one word or of several with commas between."""
     found = value if isinstance(value, list) else str(value or "").split(",")
@@ -116,6 +173,9 @@ def _plainly(function, work):
         return work()
     except RocksaltError as error:
         return {"reason": str(error), "retcode": 1}
+    except PermissionError as error:
+        user = pwd.getpwuid(os.geteuid()).pw_name
+        return {"reason": f"{error.filename} is not for {user}, whom runners run as", "retcode": 1}
     except Exception as error:
         log.exception("access.%s", function)
         return {"reason": f"{type(error).__name__}: {error}", "retcode": 1}

@@ -349,6 +349,26 @@ def test_explanations(runner):
     assert runner.explain("late")["may"] == ["break-glass on web1 until 2026-11-22 (x): is over"]
 
 
+def test_a_review(runner, tmp_path):
+    line = '{"time": "2026-01-01T00:00:00+00:00", "event": "call", "user": "bob", "fun": "x.y"}\n'
+    (tmp_path / "api.jsonl").write_text(line)
+    where = {"folder": str(tmp_path), "log_file": str(tmp_path / "api.jsonl")}
+    found = runner.review(**where)
+    assert sorted(found["people"]) == sorted(USERS)
+    assert "signed" not in found and not (tmp_path / "reviews").exists()
+    assert found["people"]["olga"]["unused"][0] == "deploy.status"
+    assert found["changes"]["since"] == "there was no review yet"
+
+    signed = runner.review(sign="ann", **where)["signed"]
+    assert signed["reviewer"] == "ann" and len(signed["digest"]) == 64 and signed["previous"] == ""
+    again = runner.review(**where)["changes"]
+    assert again["since"].startswith("ann reviewed at 20")
+    assert (again["more"], again["less"]) == ([], [])
+    Path(f"{signed['path']}.sig").unlink()
+    spoilt = runner.review(**where)
+    assert (spoilt["retcode"], "has no signature" in spoilt["reason"]) == (1, True)
+
+
 def test_mistakes_are_sentences(runner):
     assert runner.can("alice", "deploy.run", "web1", kwarg="app=shop") == {
         "reason": "kwarg: 'app=shop' is no mapping such as {app: shop, version: 1.2.3}",

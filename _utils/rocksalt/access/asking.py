@@ -69,7 +69,7 @@ def can(opts: Options, check: Any, question: Question) -> dict[str, Any]:
         return _no(f"no accepted minion is {question.tgt_type} {question.tgt!r}")
     if not _allowed(check, entries, question, minions):
         return _no(_why(check, entries, question, minions))
-    rule = next(one for one in _single(entries) if _allowed(check, [one], question, minions))
+    rule = next(one for one in single(entries) if _allowed(check, [one], question, minions))
     return {"allowed": True, "rule": rule, "reason": f"{question.user} may, {wording.entry(rule)}"}
 
 
@@ -80,23 +80,35 @@ def explain(
 
     Each sentence is of a grant; what is in force without one is told as such.
     """
-    entries = rights(opts, check, user, groups)
-    known = {"users": {}, "groups": {}, "roles": {}, "apps": {}, **(opts.get(compiled.DATA) or {})}
+    groups = list(groups)
+    data = known(opts)
     given = [
-        *known["users"].get(user, ()),
-        *(grant for group in groups for grant in known["groups"].get(group, ())),
+        *data["users"].get(user, ()),
+        *(grant for group in groups for grant in data["groups"].get(group, ())),
     ]
-    may, left = [], list(_single(entries))
-    for grant in given:
-        wanted = compiled.rights(grant, known)
-        may.append(f"{wording.grant(grant)}: {_in_force(grant, wanted, entries, now)}")
-        left = [one for one in left if one not in list(_single(wanted))]
-    may += [f"without a grant of the baseline, {wording.entry(one)}" for one in left]
+    may = sentences(data, given, rights(opts, check, user, groups), now)
     return {
         "user": user,
         "may": may or [f"{user} may do nothing; no grant names {user}"],
         "warnings": warnings(opts),
     }
+
+
+def known(opts: Options) -> dict[str, Any]:
+    """What the master's configuration holds of users, groups, roles and apps."""
+    return {"users": {}, "groups": {}, "roles": {}, "apps": {}, **(opts.get(compiled.DATA) or {})}
+
+
+def sentences(
+    data: Mapping[str, Any], given: Iterable[Mapping[str, Any]], entries: list[Any], now: dt.date
+) -> list[str]:
+    """What each grant of somebody gives, and what is in force without one."""
+    may, left = [], list(single(entries))
+    for grant in given:
+        wanted = compiled.rights(grant, data)
+        may.append(f"{wording.grant(grant)}: {_in_force(grant, wanted, entries, now)}")
+        left = [one for one in left if one not in list(single(wanted))]
+    return may + [f"without a grant of the baseline, {wording.entry(one)}" for one in left]
 
 
 def rights(opts: Options, check: Any, user: str, groups: Iterable[str] = ()) -> list[Any]:
@@ -147,7 +159,7 @@ def _allowed(check: Any, entries: list[Any], question: Question, minions: list[s
     )  # fmt: skip
 
 
-def _single(entries: Iterable[Any]) -> Iterator[Any]:
+def single(entries: Iterable[Any]) -> Iterator[Any]:
     """The same rights with one permission in each entry."""
     for entry in entries:
         if isinstance(entry, Mapping) and len(entry) == 1:
@@ -160,8 +172,8 @@ def _single(entries: Iterable[Any]) -> Iterator[Any]:
 
 def _in_force(grant: Mapping[str, Any], wanted: list[Any], entries: list[Any], now: dt.date) -> str:
     """What a grant gives in fact."""
-    effective = list(_single(entries))
-    there = all(one in effective for one in _single(wanted))
+    effective = list(single(entries))
+    there = all(one in effective for one in single(wanted))
     if compiled.is_over(grant, now):
         still = "; its rights go with the next highstate of the master" if there and wanted else ""
         return f"is over{still}"
@@ -177,7 +189,7 @@ def _why(check: Any, entries: list[Any], question: Question, minions: list[str])
     who, fun = question.user, question.fun
     fitting = [
         (where, permission)
-        for one in _single(entries)
+        for one in single(entries)
         if isinstance(one, Mapping)
         for where, (permission,) in one.items()
         if where.startswith("@") is question.runs and re.match(_pattern(permission), fun)
