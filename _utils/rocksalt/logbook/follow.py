@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Mapping
 from typing import Any
 
 import salt.config
 import salt.utils.event
 
+try:
+    from salt.ext.tornado.ioloop import IOLoop
+except ImportError:
+    # Salt 3008 has none of its own.
+    from tornado.ioloop import IOLoop
+
 from rocksalt.errors import RocksaltError
 
 Event = tuple[str, Mapping[str, Any]]
 WAIT = 1.0
-"""Seconds to wait for an event, and for a master that starts."""
-ENDED = "the event bus of the master ended"
+"""Seconds to wait for events, and for a master that starts."""
+TOGETHER = 0.05
+"""Seconds in which events are collected: to wake up for each costs more than all that is done."""
+_MOST = 2000
+"""Events that are collected."""
 
 
 class Lost(RocksaltError):
@@ -27,61 +37,87 @@ def options(path: str) -> dict[str, Any]:
 
 
 class Bus:
-    """A connection to the bus of the master with these options."""
+    """A connection to the bus of the master with these options.
+
+    Salt connects again by itself, without a word about what was missed: here that is the end.
+    """
 
     def __init__(self, opts: Mapping[str, Any]):
         self._opts = opts
-        self._event: Any = None
+        self._loop = IOLoop()
+        self._bus: Any = None
         self._stream: Any = None
+        self._events: list[bytes] = []
+        self._ended = False
 
     def connect(self) -> bool:
         """Whether it is connected by now: False while there is no master."""
         self.close()
-        event = salt.utils.event.get_master_event(
-            self._opts, self._opts["sock_dir"], listen=False, raise_errors=True
+        self._ended = False
+        self._bus = salt.utils.event.get_master_event(
+            self._opts, self._opts["sock_dir"], listen=False, io_loop=self._loop
         )
-        with contextlib.suppress(OSError):
-            event.connect_pub(timeout=WAIT)
-        stream = _stream(event)
-        if stream is None or stream.closed():
-            with contextlib.suppress(Exception):
-                event.destroy()
-            return False
-        # Salt 3008 would wait for another master within a read, as long as that takes.
-        event.subscriber.obj.disconnect_callback = _ended
-        self._event, self._stream = event, stream
-        return True
+        self._loop.add_callback(self._listen)
+        end = time.monotonic() + WAIT
+        while time.monotonic() < end:
+            self._run(TOGETHER)
+            self._stream = _stream(self._bus)
+            if self._stream is not None:
+                return True
+        self.close()
+        return False
 
-    def read(self) -> Event | None:
-        """The next event; None where there is none for a moment. :class:`Lost` as soon as the
-        connection ended, even if Salt made another one, which it does without a word.
+    def read(self) -> list[Event]:
+        """The next events; none where there are none for a moment. :class:`Lost` when the
+        connection ended, after all that came before.
         """
-        try:
-            found = self._event.get_event(wait=WAIT, full=True)
-        except OSError:
-            raise Lost(ENDED) from None
-        if found is not None:
-            data = found["data"]
-            event = (str(found["tag"]), data if isinstance(data, Mapping) else {})
-            if _stream(self._event) is self._stream:
-                return event
-        elif _stream(self._event) is self._stream and not self._stream.closed():
-            return None
-        raise Lost(ENDED)
+        if not self._events:
+            if self._ended or _stream(self._bus) is not self._stream:
+                raise Lost("the event bus of the master ended")
+            self._run(WAIT)
+        raw, self._events = self._events, []
+        return [event for it in raw if (event := self._unpacked(it))]
 
     def close(self) -> None:
         """Leaves the bus."""
-        if self._event is not None:
+        if self._bus is not None:
             with contextlib.suppress(Exception):
-                self._event.destroy()
-        self._event = self._stream = None
+                self._bus.destroy()
+            self._run(0)
+        self._bus = self._stream = None
+        self._events = []
+
+    def _listen(self) -> None:
+        self._bus.set_event_handler(self._take)
+        self._bus.subscriber.disconnect_callback = self._end
+
+    async def _take(self, raw: bytes) -> None:
+        self._events.append(raw)
+        if len(self._events) == 1:
+            self._loop.call_later(TOGETHER, self._loop.stop)
+        elif len(self._events) >= _MOST:
+            self._loop.stop()
+
+    async def _end(self, *_: object) -> None:
+        self._ended = True
+        self._loop.stop()
+
+    def _run(self, seconds: float) -> None:
+        timeout = self._loop.call_later(seconds, self._loop.stop)
+        self._loop.start()
+        self._loop.remove_timeout(timeout)
+
+    def _unpacked(self, raw: bytes) -> Event | None:
+        try:
+            tag, data = self._bus.unpack(raw)
+        except Exception:
+            # Half an event is none; Salt's own listeners pass it over as well.
+            return None
+        return str(tag), data if isinstance(data, Mapping) else {}
 
 
-async def _ended(*_: object) -> None:
-    raise Lost(ENDED)
-
-
-def _stream(event: Any) -> Any:
-    """The stream below a connection, by its name in Salt 3006, or in 3008."""
-    inner = getattr(event.subscriber, "obj", None)
-    return getattr(inner, "stream", None) or getattr(inner, "_stream", None)
+def _stream(bus: Any) -> Any:
+    """The open stream below a connection, by its name in Salt 3006, or in 3008; None for none."""
+    subscriber = bus.subscriber
+    found = getattr(subscriber, "stream", None) or getattr(subscriber, "_stream", None)
+    return None if found is None or found.closed() or found._connecting else found

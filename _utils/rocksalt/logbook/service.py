@@ -104,9 +104,9 @@ class Service:
             seen = self._book.time()
             try:
                 while not self._stop.is_set():
-                    event = bus.read()
-                    seen = self._book.time() if event is None else seen
-                    if event is not None:
+                    events = bus.read()
+                    seen = self._book.time()
+                    for event in events:
                         self._keep(*event)
             except follow.Lost as error:
                 self._own("lost", since=seen, why=str(error))
