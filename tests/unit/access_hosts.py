@@ -114,17 +114,17 @@ class Net:
     def wires(self) -> Wires:
         return Wires(self.knock, self.answers_in, lambda user: user)
 
-    def config(self, path: str) -> dict[str, Any]:
-        """What Salt makes of the files."""
+    def config(self, path: str, folder: str = f"{FOLDER}/master.d") -> dict[str, Any]:
+        """What Salt makes of the files; a functional test compares it with Salt itself."""
         found = copy.deepcopy({**STOCK, "user": "root"})
         read = {source.path: source.data for source in sources.read(self.host, path)}
         found.update(read.get(path, {}))
         first: dict[str, Any] = {}
-        for name in (name for name in read if name.startswith(f"{FOLDER}/master.d/")):
+        for name in (name for name in read if name.startswith(f"{folder}/")):
             first = merged(first, copy.deepcopy(dict(read[name])))
         found.update(first)
         for name in read:
-            if name != path and not name.startswith(f"{FOLDER}/master.d/"):
+            if name != path and not name.startswith(f"{folder}/"):
                 found.update(read[name])
         return found
 

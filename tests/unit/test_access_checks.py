@@ -153,6 +153,19 @@ TAMPERS = [
     (link(FILTER, "/tmp/filter.py"), {"ACL-008"}, "is a link"),
     (put(f"{door.AUTH_DIR}/easy.py", "", 0o644), {"ACL-008"}, "easy.py is not of the door"),
     (
+        put(f"{CACHE}/extmods/auth/rocksalt_file.py", "", 0o644),
+        {"ACL-008"},
+        "Salt loads /var/cache/salt/master/extmods/auth/rocksalt_file.py in place of the door's",
+    ),
+    (
+        lambda host, net: (
+            put(EARLIER, "auth_dirs: [/opt/auth]\n")(host, net),
+            host.put("/opt/auth/rocksalt_file.py"),
+        ),
+        {"ACL-008"},
+        "Salt loads /opt/auth/rocksalt_file.py",
+    ),
+    (
         put(f"{door.PACKAGE_DIR}/__pycache__/filter.cpython-311.pyc", "", 0o644),
         {"ACL-008"},
         "__pycache__ is not of the door",
@@ -338,6 +351,25 @@ def test_a_master_of_a_container_is_not_of_this_host(shipped, host, net):
     for pid, namespace in (("self", "pid:[1]"), ("88", "pid:[2]")):
         host.path(f"/proc/{pid}/ns").mkdir(parents=True)
         host.path(f"/proc/{pid}/ns/pid").symlink_to(namespace)
+    assert only(statuses(shipped, host, net, "web1"), "skipped") == {*shipped["access"].controls}
+
+
+@pytest.mark.parametrize("words", ["vim\0salt-master\0", "man\0salt-master\0", "", "bash\0"])
+def test_other_processes_are_no_masters(shipped, host, net, words):
+    host.put("/proc/88/cmdline", words)
+    assert access_hosts.wrong(access_hosts.comparison(shipped, host, net)) == {}
+
+
+def test_a_second_master_beside_the_declared_one(shipped, host, net):
+    host.put("/proc/88/cmdline", "/usr/bin/python3.11\0/usr/bin/salt-master\0")
+    found = access_hosts.wrong(access_hosts.comparison(shipped, host, net))
+    assert found == {"ACL-001": "process 88 is a master as well, which systemd did not start"}
+
+
+def test_a_masked_master_is_none(shipped, host, net):
+    host.path("/proc/700/cmdline").unlink()
+    access_hosts.units(host, master={"ActiveState": "inactive", "UnitFileState": "masked",
+                                     "FragmentPath": "/dev/null"})  # fmt: skip
     assert only(statuses(shipped, host, net, "web1"), "skipped") == {*shipped["access"].controls}
 
 

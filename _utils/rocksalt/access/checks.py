@@ -50,7 +50,9 @@ class Access(Facts):
         where = self.setup.family.where("masters")
         if self.setup.declared:
             if self.is_installed(MASTER):
-                return Seen(True)
+                strays = ", ".join(self.strays)
+                why = f"{strays} is a master as well, which systemd did not start" if strays else ""
+                return Seen(not strays, why)
             why = f"{where} names {self.setup.minion}, and {MASTER} is not installed here"
             return Seen(False, f"{why}: apt-get install salt-master, or take the name out")
         if found := self.masters:

@@ -129,7 +129,7 @@ class Facts:
         for path in self.host.glob("/proc/[0-9]*/cmdline"):
             words = (self.host.read(path) or "").replace("\0", " ").split()[:2]
             pid = path.split("/")[2]
-            if any(os.path.basename(word) == "salt-master" for word in words):
+            if _is_master(words):
                 cgroup = self.host.read(f"/proc/{pid}/cgroup") or ""
                 if MASTER not in cgroup and self._is_of_this_host(pid):
                     found.append(f"process {pid}")
@@ -150,7 +150,8 @@ class Facts:
         found = [f"{MASTER} runs"] if self.is_active(MASTER) else []
         if not found and unit.get("UnitFileState") == "enabled":
             found.append(f"{MASTER} starts at boot")
-        if not found and self.is_installed(MASTER) and self.host.read(self.main) is not None:
+        installed = self.is_installed(MASTER) and unit.get("UnitFileState") != "masked"
+        if not found and installed and self.host.read(self.main) is not None:
             found.append(f"{MASTER} is installed and {self.main} is there")
         return [*found, *(f"{stray} is a master" for stray in self.strays)]
 
@@ -261,6 +262,16 @@ class Facts:
     def readable(self) -> str:
         """The access of what only root changes and the master reads."""
         return f"{ROOT}:{ROOT} 0600" if self.user == ROOT else f"{ROOT}:{self.group} 0640"
+
+
+def _is_master(words: Sequence[str]) -> bool:
+    """Whether a command line, of which these are the first words, is that of a master: a program,
+    or one that Python runs.
+    """
+    names = [os.path.basename(word) for word in words]
+    if names[:1] and names[0].startswith("python"):
+        names = names[1:]
+    return names[:1] == ["salt-master"]
 
 
 Checks = dict[str, tuple[Callable[[Facts], Any], Callable[[Facts], Seen]]]

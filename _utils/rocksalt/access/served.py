@@ -80,9 +80,11 @@ def _door_seen(it: Facts) -> Seen:
         for path, have in actual.items()
         if have != wanted[path]
     ]
-    beside = foreign(it)
+    beside, before = foreign(it), shadowing(it)
     why += [f"{path} is not of the door" for path in beside]
-    return Seen({**actual, "beside": beside}, some(why))
+    remedy = "manual" if before and not why else ""
+    why += [f"Salt loads {path} in place of the door's" for path in before]
+    return Seen({**actual, "beside": [*beside, *before]}, some(why), remedy=remedy)
 
 
 def foreign(it: Facts) -> list[str]:
@@ -98,6 +100,19 @@ def foreign(it: Facts) -> list[str]:
         for path in found
         if path not in known and not path.endswith(ASIDE) and path.rpartition("/")[2] != made
     ]
+
+
+def shadowing(it: Facts) -> list[str]:
+    """Modules of others with the names of the door's, where Salt looks for such."""
+    found = []
+    for kind, own in (("netapi", door.NETAPI_DIR), ("auth", door.AUTH_DIR)):
+        folders = [folder for folder in it.option(f"{kind}_dirs") or [] if folder != own]
+        folders.append(f"{it.option('extension_modules')}/{kind}")
+        tops = it.option("module_dirs") or []
+        folders += [f"{top}/{name}" for top in tops for name in (kind, f"_{kind}")]
+        name = door.NETAPI if kind == "netapi" else door.AUTH
+        found += [path for folder in folders for path in it.host.glob(f"{folder}/{name}*")]
+    return found
 
 
 # How it runs and where it listens -----------------------------------------------------------------

@@ -1,0 +1,123 @@
+"""The master's configuration of the family access, as Salt itself reads it."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from types import ModuleType
+
+import access_hosts
+import pytest
+
+from conftest import REPOSITORY
+from rocksalt import access, catalogue, settings
+from rocksalt.access import compiled, door, rendering, sources, trusting
+from rocksalt.errors import Refused
+from rocksalt.host import Host
+
+
+@pytest.fixture(scope="module")
+def module() -> ModuleType:
+    """The execution module, which has the function that reads."""
+    spec = importlib.util.spec_from_file_location(
+        "access_module", REPOSITORY / "_modules/access.py"
+    )
+    assert spec and spec.loader
+    found = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(found)
+    found.__opts__ = {"id": access_hosts.MINION}  # type: ignore[attr-defined]
+    return found
+
+
+@pytest.fixture(scope="module")
+def declared() -> settings.Family:
+    """The settings of a good master."""
+    folder = REPOSITORY / "salt/hardening/access"
+    texts = [(folder / f"{name}.yaml").read_text() for name in ("controls", "defaults")]
+    parsed = [catalogue.parse_yaml(text, "it") for text in texts]
+    family = catalogue.family("access", {**parsed[0], "after": []}, parsed[1])
+    pillar = access_hosts.pillar()
+    return settings.resolve({"access": family}, pillar, {}, access_hosts.MINION).families["access"]
+
+
+@pytest.fixture
+def folder(tmp_path: Path, declared: settings.Family) -> Path:
+    """A master's configuration: the main file, ours, and one of others before and after it."""
+    (tmp_path / "master.d").mkdir()
+    (tmp_path / "more").mkdir()
+    files = {
+        "master": f"root_dir: {tmp_path}\nauto_accept: true\npeer: {{'.*': [a.b]}}\n"
+        "include: more/*.conf\n",
+        f"master.d/{access.MASTER_CONFIG}": rendering.config(declared.settings, access_hosts.NOW),
+        "master.d/local.conf": "external_auth: {pam: {ann: ['.*']}}\n"
+        "netapi_enable_clients: [wheel]\npeer_run: {'.*': [x.y]}\n",
+        "master.d/zzz.conf": "token_expire: 5\n",
+        "more/x.conf": "publisher_acl: {bob: [test.ping]}\n",
+    }
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    return tmp_path
+
+
+def test_our_options_are_salts(module: ModuleType, folder: Path, declared: settings.Family) -> None:
+    """Each has an effect but for those that another file overrules, whose names are as Salt's."""
+    found = module._effective(str(folder / "master"))
+    ours = rendering.options(declared.settings, access_hosts.NOW)
+    overruled = {
+        *("external_auth", "netapi_enable_clients", "peer_run", "token_expire", "publisher_acl"),
+    }
+    for name in (*ours, "external_auth"):
+        if name not in overruled:
+            assert sources.plain(found[name]) == ours[name], name
+    assert found["netapi_enable_clients"][0] == "wheel"
+    assert found["token_expire"] == 5
+    assert found["peer"] == {}, "of the main file, which ours replaces"
+
+
+def test_rights_of_other_files_are_seen(
+    module: ModuleType, folder: Path, declared: settings.Family
+) -> None:
+    found = module._effective(str(folder / "master"))
+    mine = trusting.rights(compiled.compile(declared.settings, access_hosts.NOW))
+    all_of_them = trusting.rights({key: sources.plain(found[key]) for key in _RIGHTS})
+    assert all_of_them - mine == {
+        ("pam", "ann", '".*"'),
+        ("publisher_acl", "bob", '"test.ping"'),
+    }
+    assert mine <= all_of_them
+
+
+_RIGHTS = ("external_auth", "publisher_acl")
+
+
+def test_unit_tests_merge_files_as_salt_does(module: ModuleType, folder: Path) -> None:
+    """What our own tests take for Salt's configuration is that."""
+    read = sources.read(Host(), str(folder / "master"))
+    assert [Path(source.path).name for source in read] == [
+        *("master", "local.conf", access.MASTER_CONFIG, "zzz.conf", "x.conf"),
+    ]
+    found = module._effective(str(folder / "master"))
+    for key in (*_RIGHTS, "netapi_enable_clients", "peer", "peer_run", "token_expire"):
+        naming = sources.naming(read, key)
+        assert naming, key
+    net = access_hosts.Net.__new__(access_hosts.Net)
+    net.host = Host()
+    modelled = net.config(str(folder / "master"), str(folder / "master.d"))
+    for key in (*_RIGHTS, "netapi_enable_clients", "peer", "peer_run", "token_expire"):
+        assert modelled[key] == sources.plain(found[key]), key
+
+
+def test_what_salt_takes_for_granted(module: ModuleType, folder: Path) -> None:
+    """The trees that are looked at are those that Salt serves."""
+    found = module._effective(str(folder / "master"))
+    assert sources.plain(found["pillar_roots"])["base"][0] == "/srv/pillar"
+    assert sources.plain(found["file_roots"])["base"][0] == "/srv/salt"
+    assert found["auth_dirs"] == [door.AUTH_DIR]
+    assert found["minimum_auth_version"] == 3
+    assert str(found["token_dir"]).endswith("/var/cache/salt/master/tokens")
+
+
+def test_a_broken_file_is_a_sentence(module: ModuleType, folder: Path) -> None:
+    (folder / "master").write_text("a: [b\n")
+    with pytest.raises(Refused, match="Salt does not take the configuration in"):
+        module._effective(str(folder / "master"))
