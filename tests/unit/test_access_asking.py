@@ -212,10 +212,10 @@ def test_groups(opts):
 
 
 def test_options_that_undo_rights(opts):
-    (said,) = explained(opts(minion_data_cache=False), "alice")["warnings"]
-    assert said == (
-        "minion_data_cache is False in the master's configuration; rights rest on it being True"
-    )
+    assert explained(opts(minion_data_cache=False, order_masters=True), "alice")["warnings"] == [
+        "minion_data_cache is False in the master's configuration; rights rest on it being True",
+        "order_masters is True in the master's configuration; rights rest on it being False",
+    ]
 
 
 def test_words():

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import datetime as dt
+import fnmatch
+import itertools
 import json
 import re
 
@@ -187,7 +189,7 @@ def test_the_description(shipped):
         ("G@os:Debian", "compound"), ("I@a:b", "compound"), ("L@a", "compound"),
         ("E@web.*", "compound"), ("R@%x", "compound"), ("not", "operator"), ("web1,web2", "list"),
         ("web* or db1", "list"), ("(web1)", "neither"), ("web[1", "neither"), ("web1\n", "neither"),
-        ("", "neither"), ("wéb", "neither"),
+        ("", "neither"), ("wéb", "neither"), ("a" * 256, "neither"),
     ],
 )  # fmt: skip
 def test_no_targets(target, word):
@@ -227,3 +229,23 @@ def test_targets():
 def test_targets_that_meet(one, other, meet, within):
     assert targets.overlap([one], [other]) is targets.overlap([other], [one]) is meet
     assert targets.within([one], [other]) is within
+
+
+def test_targets_are_judged_as_fnmatch_does():
+    texts = ["".join(letters) for n in range(5) for letters in itertools.product("ab", repeat=n)]
+    globs = ["".join(letters) for n in (1, 2, 3) for letters in itertools.product("ab*?", repeat=n)]
+    meant = {glob: {t for t in texts if fnmatch.fnmatchcase(t, glob)} for glob in globs}
+    for one, other in itertools.product(globs, repeat=2):
+        if meant[one] & meant[other]:
+            assert targets.overlap([one], [other])
+        if targets.within([one], [other]):
+            assert meant[one] <= meant[other]
+        if len(one + other) < 5:  # what they share is no longer than the texts
+            assert targets.overlap([one], [other]) == bool(meant[one] & meant[other])
+
+
+def test_the_longest_targets():
+    long = "*".join("ab" * 42) + "*" * 88
+    assert len(long) == 255 and targets.problem(long) == ""
+    assert targets.overlap([long], [long]) and targets.within([long], [long])
+    assert not targets.overlap([f"{long[:-1]}c"], [f"{long[:-1]}d"])

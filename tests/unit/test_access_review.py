@@ -116,10 +116,13 @@ def test_people(seen, log):
     alice = found["people"]["alice"]
     assert alice["may"][0].startswith("deployer on web* and db1 for shop and blog: on db1 and")
     assert alice["last_login"] == "2026-11-20T12:00:00Z"
-    assert alice["last_call"] == "2026-11-21T12:00:00Z"
+    assert alice["last_calls"] == {
+        "deploy.run": "2026-08-24T12:00:00Z",
+        "test.ping": "2026-11-21T12:00:00Z",
+    }
     assert alice["unused"] == ["deploy.run", "deploy.status"]
     bob = found["people"]["bob"]
-    assert (bob["last_login"], bob["last_call"]) == (None, None)
+    assert (bob["last_login"], bob["last_calls"]) == (None, {})
     assert {"drift.report", "logbook.playback"} <= set(bob["unused"])
     assert found["unused"].startswith("unused is what was not called for 90 days, since 2026-08-25")
     assert found["strangers"] == ["dave"]
@@ -298,14 +301,19 @@ def test_who_can_replace_the_folder_itself(tree):
 def test_the_configuration_and_links(tree):
     (tree.path / "srv/salt/apps").symlink_to(tree.path / "home/ann")
     (tree.path / "home/ann/init.sls").write_text("x")
+    (tree.path / "srv/salt/one.sls").symlink_to(tree.path / "home/bob.sls")
+    (tree.path / "home/bob.sls").write_text("x")
+    tree.owned["home/bob.sls"] = (1002, 0, 0o644)
     tree.owned["home/ann/init.sls"] = (1001, 0, 0o644)
     tree.owned["etc/master.d"] = (0, 2001, 0o775)
-    found, _ = tree()
+    found, problems = tree()
+    assert problems == []
     assert found == {
         "ann": [f"file_roots {tree.path}/srv/salt: owns {tree.path}/home/ann/init.sls"],
         "bob": [
             f"configuration {tree.path}/etc: as of the group ops may write "
-            f"{tree.path}/etc/master.d"
+            f"{tree.path}/etc/master.d",
+            f"file_roots {tree.path}/srv/salt: owns {tree.path}/home/bob.sls",
         ],
     }
 

@@ -129,7 +129,7 @@ def warnings(opts: Options) -> list[str]:
     """Options of the master with which rights are not what they look like."""
     return [
         f"{key} is {opts.get(key)!r} in the master's configuration; rights rest on it being {right}"
-        for key, right in compiled.GROUNDS.items()
+        for key, right in {**compiled.GROUNDS, **compiled.ALONE}.items()
         if bool(opts.get(key)) is not right
     ]
 

@@ -35,6 +35,10 @@ GROUNDS = {
 """Options of the master that the compiled form rests on. Without the cache, Salt 3006 takes each
 target of a right for all minions; the others keep old rights in tokens, or match differently.
 """
+ALONE = {"order_masters": False}
+"""What no file of ours may change, as a site has it on purpose or not: a master above others sends
+calls for hosts that it does not know, and for these any target is taken for granted.
+"""
 DATA = "rocksalt_access"
 """The key of :func:`described` in the master's configuration."""
 _LOCAL = ("local", "local_async")

@@ -35,8 +35,9 @@ def review(
     """What a reviewer reads. ``seen`` is :func:`reviewed`; ``days`` is for how long a right may be
     unused.
 
-    ``{"time", "people": {name: {"may": [sentences], "last_login",
-    "last_call": times or None, "unused": [functions] or None where nobody can know}}, "unused":
+    ``{"time", "people": {name: {"may": [sentences], "last_login":
+    time or None, "last_calls": {function: time}, "unused": [functions] or None where nobody can
+    tell}}, "unused":
     sentence of what is meant, "root": {"roles": [sentences], "files", "elsewhere", "unseen"},
     "strangers": [who used salt-api and has no rights of their own], "changes": {"since": sentence,
     "more": [sentences], "less": [sentences]}, "warnings": [sentences]}``
@@ -81,12 +82,12 @@ def _person(
     told = {"may": asking.sentences(data, given, entries, now) or ["nothing"]}
     if group:
         return told  # whose members are, LDAP knows
-    login, call = uses.logins.get(name), max(uses.calls.get(name, {}).values(), default=None)
+    login, calls = uses.logins.get(name), uses.calls.get(name, {})
     return {
         **told,
         "last_login": names.utc(login) if login else None,
-        "last_call": names.utc(call) if call else None,
-        "unused": None if since is None else _not_called(entries, uses.calls.get(name, {}), since),
+        "last_calls": {function: names.utc(time) for function, time in sorted(calls.items())},
+        "unused": None if since is None else _not_called(entries, calls, since),
     }
 
 

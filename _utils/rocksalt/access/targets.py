@@ -7,13 +7,13 @@ than a person can oversee who reviews a grant.
 from __future__ import annotations
 
 import fnmatch
-import functools
 import re
 from collections.abc import Iterable
 
 _WILD = re.compile(r"[*?\[]")
 _CLASS = r"\[!?[A-Za-z0-9._-]+\]"
 _TARGET = re.compile(rf"(?:[A-Za-z0-9._*?-]|{_CLASS})+")
+_LONGEST = 255
 _OPERATORS = ("and", "or", "not")
 
 
@@ -25,7 +25,7 @@ def problem(target: str) -> str:
         return "is an operator of compound targets; only ids of minions and globs may be named"
     if "," in target or " " in target:
         return "is more than one target; write them as a list"
-    if not _TARGET.fullmatch(target):
+    if not _TARGET.fullmatch(target) or len(target) > _LONGEST:
         return "is neither the id of a minion nor a glob such as web*"
     return ""
 
@@ -80,13 +80,21 @@ def _simple(target: str) -> str:
     return re.sub(_CLASS, "?", target)
 
 
-@functools.cache
 def _meet(one: str, other: str) -> bool:
     """Whether a text matches both globs of ``*`` and ``?``."""
-    if not one or not other:
-        return not (one + other).strip("*")
-    if one[0] == "*":
-        return _meet(one[1:], other) or _meet(one, other[1:])
-    if other[0] == "*":
-        return _meet(other, one)
-    return (one[0] == other[0] or "?" in (one[0], other[0])) and _meet(one[1:], other[1:])
+    waiting, known = [(0, 0)], set()
+    while waiting:
+        at = i, j = waiting.pop()
+        if at in known:
+            continue
+        known.add(at)
+        a, b = one[i : i + 1], other[j : j + 1]
+        if not a and not b:
+            return True
+        if "*" in (a, b):
+            # The star ends here, or takes what the other has here.
+            waiting += [(i + 1, j)] if a else []
+            waiting += [(i, j + 1)] if b else []
+        elif a and b and (a == b or "?" in (a, b)):
+            waiting.append((i + 1, j + 1))
+    return False

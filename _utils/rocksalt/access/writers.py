@@ -119,6 +119,8 @@ def _all(top: str, problems: list[str]) -> Iterator[str]:
         if not os.path.lexists(real):
             continue
         yield real
+        if not os.path.isdir(real):
+            continue
         for folder, folders, files in os.walk(real, onerror=lambda e: problems.append(_said(e))):
             for name in (*folders, *files):
                 path = os.path.join(folder, name)
