@@ -70,7 +70,8 @@ def run(app, version, test=False):
     """
     with plainly():
         baseline = _baseline()
-        it = deploys.find(baseline.families[FAMILY].settings["apps"], app, __opts__["id"])
+        family = baseline.families.get(FAMILY)  # kept settings may be older than the family
+        it = deploys.find(family.settings["apps"] if family else {}, app, __opts__["id"])
         deploys.check(it, version, test)
         deploy = deploying.Deploy(it, version, __salt__, __opts__, _masker(baseline))
         told = deploy.rehearse(_records()) if test else deploy.run(_records())

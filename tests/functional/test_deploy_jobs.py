@@ -83,6 +83,7 @@ def cluster(
     for name, text in STATES.items():
         (folder / "sls" / f"{name}.sls").write_text(text)
     apps = {it: {"states": [it], "version": "v1", "minions": ["web1"]} for it in STATES}
+    apps["hasty"] = {**apps["slow"], "timeout": 10}
     own = {"folder": str(folder / "files"), "password": "a-secret"}
     pillar = {"hardening": {"sample": own, "access": {"apps": apps}}}
     (folder / "pillar" / "top.sls").write_text("base: {'*': [site]}\n")
@@ -135,6 +136,16 @@ def test_a_deploy_that_fails_has_a_return_code(cluster: Cluster) -> None:
     done = cluster.deploy("broken", "alice")
     assert (done["retcode"], done["ret"]["result"]) == (2, False)
     assert done["ret"]["failed"] == {"it fails (test.fail_without_changes)": "Failure!"}
+
+
+def test_a_deploy_ends_when_its_time_is_up_and_whoever_asked_waits_for_that(
+    cluster: Cluster, no_sleepers: None
+) -> None:
+    arguments = {"app": "hasty", "version": "v1"}
+    answer = cluster.client.cmd("web1", "deploy.run", kwarg=arguments, timeout=1)
+    assert answer["web1"]["failed"] == {"slow": "it took more than 10 s and was ended"}
+    assert cluster.status("hasty")["status"] == "failed"
+    assert sleepers() == []
 
 
 @pytest.mark.parametrize("end", ["saltutil.kill_job", "saltutil.term_job"])
