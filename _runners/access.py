@@ -123,9 +123,10 @@ def review(days=90, sign=None, key=None, log_file=None, folder=None):
     Returns ``{"time", "people": {name: {"may": [sentences], "last_login": time or None,
     "last_calls": {function: time}, "unused": [functions] or None where nobody can tell}},
     "unused": sentence, "root": {"roles": [sentences], "files": {person: [what they can write]},
-    "elsewhere": [who], "unseen": [what could not be looked at]}, "strangers": [who used salt-api without rights of their own],
-    "changes": {"since", "more", "less"}, "warnings"}``, and where it was signed ``"signed":
-    {"path", "reviewer", "time", "digest", "previous"}``. It never raises; what went wrong is
+    "elsewhere": [who], "unseen": [what could not be looked at]}, "strangers": [who used salt-api
+    without rights of their own], "changes": {"since", "more", "less"}, "warnings"}``, and where it
+    was signed ``"signed": {"path", "reviewer", "time", "digest", "previous"}``. It never raises;
+    what went wrong is
     ``{"reason", "retcode": 1}``.
 
     CLI Example:

@@ -7,11 +7,10 @@ import ipaddress
 import re
 import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping
-from itertools import combinations
 from typing import Any
 
 from rocksalt import access
-from rocksalt.access import compiled, rooted, targets
+from rocksalt.access import compiled, rooted, targets, widening
 from rocksalt.schema import nearest
 from rocksalt.settings import Baseline, as_date
 
@@ -20,7 +19,6 @@ USER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._@-]*")
 GROUP = re.compile(r"[A-Za-z0-9_][A-Za-z0-9 ._-]*")
 ANYTHING = ("any thing; $(reboot)", "../../x\ny")
 """No version is like these."""
-_KINDS = ("users", "groups")
 Grant = Mapping[str, Any]
 Where = Callable[..., str]
 
@@ -44,7 +42,7 @@ def problems(
         *_roles(settings, where, {"functions": functions, "runners": runners}),
         *_apps(settings, where),
         *_grants(settings, where, today),
-        *_widened(settings, where, today),
+        *widening.problems(settings, where, today),
         *(_passwords(settings, where) if minion in settings["masters"] else ()),
         *_door(settings, where),
     ]
@@ -134,7 +132,7 @@ def _version(pattern: str) -> str:
 
 
 def _grants(settings: Mapping[str, Any], where: Where, today: dt.date) -> Iterator[str]:
-    for kind in _KINDS:
+    for kind in ("users", "groups"):
         for name, person in sorted(settings[kind].items()):
             for number, grant in enumerate(person["grants"]):
                 at = f"{where(kind, name, 'grants')}:{number}"
@@ -217,47 +215,6 @@ def _separate(some: list[str], others: list[str]) -> bool:
     """Whether two lists of targets, both good, have no host in common."""
     good = some and not any(targets.problem(target) for target in [*some, *others])
     return bool(good) and not targets.overlap(some, others)
-
-
-def _widened(settings: Mapping[str, Any], where: Where, today: dt.date) -> Iterator[str]:
-    """Pairs of a person's grants of which one makes a limit of the other worth nothing."""
-    for kind in _KINDS:
-        for name, person in sorted(settings[kind].items()):
-            grants = list(enumerate(person["grants"]))
-            live = [(n, grant) for n, grant in grants if not compiled.is_over(grant, today)]
-            for (n, one), (m, other) in combinations(live, 2):
-                at = where(kind, name, "grants")
-                if _is_in(one, other, settings):
-                    yield _said(f"{at}:{n}", one, f"{at}:{m}", other)
-                elif _is_in(other, one, settings):
-                    yield _said(f"{at}:{m}", other, f"{at}:{n}", one)
-
-
-def _said(path: str, narrow: Grant, wider: str, wide: Grant) -> str:
-    return (
-        f"{path}: {narrow['role']} on {', '.join(narrow.get('targets', ())) or 'the master'} "
-        f"limits nothing, as {wide['role']} of {wider} gives all of it "
-        f"{'until ' + str(wide['until']) if 'until' in wide else 'for good'}; keep one of the two"
-    )
-
-
-def _is_in(narrow: Grant, wide: Grant, settings: Mapping[str, Any]) -> bool:
-    """Whether one grant gives all that another one gives, for at least as long."""
-    roles = settings["roles"]
-    if narrow["role"] not in roles or wide["role"] not in roles:
-        return False
-    if "until" in wide and str(narrow.get("until", "9")) > str(wide["until"]):
-        return False
-    less, more = (_given(grant, roles[grant["role"]]) for grant in (narrow, wide))
-    named = narrow.get("targets", [])
-    return any(less) and all(a <= b for a, b in zip(less, more, strict=True)) and (
-        targets.within(named, wide.get("targets", []))
-    )  # fmt: skip
-
-
-def _given(grant: Grant, role: Mapping[str, Any]) -> tuple[set[str], set[str], set[str]]:
-    apps = set(grant.get("apps", ())) if role.get("deploys") else set()
-    return set(role.get("functions", ())), set(role.get("runners", ())), apps
 
 
 def _passwords(settings: Mapping[str, Any], where: Where) -> Iterator[str]:
