@@ -105,6 +105,7 @@ def removed(path):
 
 
 REACTION = "accept:\n  wheel.key.accept:\n    - args: [{match: '*'}]\n"
+WITHOUT_OURS = {"ACL-003", "ACL-004", "ACL-006", "ACL-007", "ACL-016", "ACL-017"}
 TAMPERS = [
     # As whom it runs
     (
@@ -114,11 +115,11 @@ TAMPERS = [
     ),
     (lambda host, net: host.owners.update({"/proc/710": "root"}), {"ACL-002"}, "runs as root"),
     # Our file
-    (removed(CONFIG), {"ACL-003", "ACL-004", "ACL-006", "ACL-016", "ACL-017"}, "does not exist"),
+    (removed(CONFIG), WITHOUT_OURS, "does not exist"),
     (chmod(CONFIG, 0o644), {"ACL-003", "ACL-018"}, "root:salt 0644, expected root:salt 0640"),
     (
         link(CONFIG, "local.conf"),
-        {"ACL-003", "ACL-004", "ACL-006", "ACL-016", "ACL-017"},
+        WITHOUT_OURS,
         "zz-rocksalt-access.conf is a link",
     ),
     # Rights of others
@@ -145,6 +146,19 @@ TAMPERS = [
     (put(LATER, "enable_ssh_minions: true\n"), {"ACL-004", "ACL-006"}, "enable_ssh_minions is yes"),
     (put(EARLIER, "rest_cherrypy: {port: 8001}\n"), {"ACL-007"}, f"rest_cherrypy .{EARLIER}"),
     (put(f"{CACHE}/extmods/netapi/mine.py", "", 0o644), {"ACL-007"}, "netapi/mine.py as well"),
+    (
+        put(LATER, "rocksalt_api: {login_failures: 9999}\n"),
+        {"ACL-007"},
+        f"rocksalt_api:login_failures is 9999, expected 5 .{LATER}",
+    ),
+    (
+        lambda host, net: (
+            put(MAIN, "user: salt\ninclude: [x.conf]\n")(host, net),
+            put("/etc/salt/x.conf", "auth_dirs: [/opt/auth]\n")(host, net),
+        ),
+        {"ACL-007"},
+        "auth_dirs does not have /usr/local/lib/rocksalt-api/auth ./etc/salt/x.conf",
+    ),
     # The door
     (put(FILTER, "def refusal(*_): return ''\n", 0o644, group="root"), {"ACL-008"}, "was edited"),
     (removed(AUTH), {"ACL-008"}, "rocksalt_file.py does not exist"),

@@ -92,7 +92,7 @@ def later(it: Facts, unit: str, paths: Iterable[str]) -> list[str]:
     return [path for path, at in found.items() if at and at.changed > started]
 
 
-def _program(it: Facts, unit: str) -> list[str]:
+def program_files(it: Facts, unit: str) -> list[str]:
     """The file of a service's program: that of a newer release has a newer file."""
     path = it.program(unit)
     return [path] if path.startswith("/") else []
@@ -108,7 +108,7 @@ def _current_seen(it: Facts) -> Seen:
         strays = f"; {', '.join(it.strays)} was not started by systemd" if it.strays else ""
         remedy = "manual" if it.strays or not it.is_installed(MASTER) else ""
         return Seen({MASTER: state}, f"{MASTER} is {state}{strays}", remedy=remedy)
-    changed = later(it, MASTER, [*config_files(it), *_program(it, MASTER)])
+    changed = later(it, MASTER, [*config_files(it), *program_files(it, MASTER)])
     if not changed:
         return Seen(_current_expected(it))
     why = f"{MASTER} was not started since {some(changed)} changed"

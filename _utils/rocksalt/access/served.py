@@ -7,6 +7,7 @@ from typing import Any
 
 from rocksalt import access, systemd
 from rocksalt.access import compiled, controls, door, knocking, master, rendering
+from rocksalt.access.door import conf
 from rocksalt.access.facts import API, ROOT, Checks, Facts
 from rocksalt.findings import AS_RENDERED, Seen, compared, show, some
 from rocksalt.firewall import sockets
@@ -20,6 +21,7 @@ SERVERS = ("rest_cherrypy", "rest_tornado", "rest_wsgi")
 """Salt's own servers of HTTP: each starts where the configuration has its name."""
 COMPILED = "__pycache__"
 _PID = re.compile(r"pid=(\d+),fd=")
+_OPTIONS, _DECLARED = "options of the door", "as declared"
 _SHOWN = "the certificate that is shown"
 UNCERTIFIED = f"salt-api has no certificate with its key yet ({controls.GENUINE})"
 _ON_DISK = "the one on the disk"
@@ -45,14 +47,42 @@ def _clients_seen(it: Facts) -> Seen:
     return Seen(actual, why)
 
 
+def _alone_expected(it: Facts) -> dict[str, Any]:
+    return {"servers beside it": [], _OPTIONS: _DECLARED}
+
+
 def _alone_seen(it: Facts) -> Seen:
-    """Servers of HTTP beside the door: those that are configured, and modules of others."""
+    """Servers of HTTP beside the door, which are those that are configured and modules of others;
+    and whether the door has the limits that are declared, and is found at all.
+    """
     found = [f"{name}{it.said_by(name)}" for name in SERVERS if it.option(name)]
     folders = [folder for folder in it.option("netapi_dirs") or [] if folder != door.NETAPI_DIR]
     folders.append(f"{it.option('extension_modules')}/netapi")
     folders += [f"{top}/{name}" for top in it.option("module_dirs") or [] for name in _NETAPI]
     found += [path for folder in folders for path in it.host.glob(f"{folder}/*.py")]
-    return Seen(found, f"salt-api starts {some(found)} as well" if found else "")
+    other = _other_options(it)
+    why = [f"salt-api starts {some(found)} as well"] if found else []
+    actual = {"servers beside it": found, _OPTIONS: other or _DECLARED}
+    return Seen(actual, some([*why, *other]))
+
+
+def _other_options(it: Facts) -> list[str]:
+    """What another file makes of the options of the door, and of where Salt looks for it."""
+    wanted = rendering.api(it.settings) if it.setup.serves else None
+    have = it.option(conf.SECTION)
+    differing = [key for key in {**(wanted or {}), **(have or {})}
+                 if (wanted or {}).get(key) != (have or {}).get(key)]  # fmt: skip
+    found = [
+        f"{conf.SECTION}:{key} is {show((have or {}).get(key))}, "
+        f"expected {show((wanted or {}).get(key))}{it.said_by(conf.SECTION, key)}"
+        for key in sorted(differing)
+    ]
+    folders = {"netapi_dirs": door.NETAPI_DIR, "auth_dirs": door.AUTH_DIR}
+    return found + [
+        f"{option} does not have {folder}{it.said_by(option)}"
+        for option, folder in folders.items()
+        if folder not in (it.option(option) or [])
+    ]
 
 
 _NETAPI = ("netapi", "_netapi")
@@ -121,7 +151,8 @@ def shadowing(it: Facts) -> list[str]:
 def files(it: Facts) -> list[str]:
     """What salt-api reads when it starts."""
     tls = [it.settings["tls_certificate"], it.settings["tls_key"], it.settings["client_ca"]]
-    return [*master.config_files(it), *rendering.door_files(), *filter(None, tls)]
+    own = [*rendering.door_files(), *master.program_files(it, API)]
+    return [*master.config_files(it), *own, *filter(None, tls)]
 
 
 def _service_expected(it: Facts) -> dict[str, str]:
@@ -219,7 +250,7 @@ def _shown(it: Facts) -> str:
 
 CHECKS: Checks = {
     controls.CLIENTS: (_clients_expected, _clients_seen),
-    controls.ALONE: (lambda it: [], _alone_seen),
+    controls.ALONE: (_alone_expected, _alone_seen),
     controls.DOOR: (_door_expected, _door_seen),
     controls.SERVICE: (_service_expected, _service_seen),
     controls.ADDRESS: (_address_expected, _address_seen),
