@@ -192,6 +192,19 @@ def test_links_become_files(host, net, apply, wrong, path):
     assert host.read("/srv/mine") == "mine"
 
 
+def test_the_key_may_be_a_link(host, net, apply, wrong):
+    """As those who get certificates by the month have it."""
+    host.path(KEY).rename(host.path(f"{KEY}.1"))
+    host.path(KEY).symlink_to("api.key.1")
+    host.secure(f"{KEY}.1", "root", "root", "0644")
+    assert wrong() == {"ACL-013"}
+    apply(["ACL-013"])
+    assert wrong() == set()
+    assert host.access(f"{KEY}.1") == "root:salt 0640"
+    assert host.path(KEY).is_symlink()
+    assert services(host) == RESTARTED[1:]
+
+
 # What is refused ----------------------------------------------------------------------------------
 
 

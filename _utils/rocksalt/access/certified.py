@@ -59,10 +59,10 @@ def _key_expected(it: Facts) -> dict[str, str]:
 
 def _key_seen(it: Facts) -> Seen:
     path, wanted = it.settings["tls_key"], it.readable
-    rights = it.host.access(path)
+    rights = it.host.access(it.key_file)
     if rights is None:
         return Seen(None, f"{path} does not exist", remedy="manual")
-    listed = _LISTED if acl(it.host, path) else ""
+    listed = _LISTED if acl(it.host, it.key_file) else ""
     others, group = _others(it), _GROUP.format(it.group)
     actual = {path: f"{rights}{listed}", group: ", ".join(others) or "nobody"}
     why = [f"{path} is {rights}{listed}, expected {wanted}"] if rights + listed != wanted else []

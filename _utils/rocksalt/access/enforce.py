@@ -71,7 +71,7 @@ def _put(host: Host, it: checks.Access, change: Transaction, own: set[str]) -> l
         written += _write(host, change, it.config_path, it.config, it.readable)
         _try_out(it)
     if controls.KEY in own:
-        written += _secure(host, change, it.settings["tls_key"], it.readable)
+        written += _secure(host, change, it.key_file, it.readable)
     return written
 
 

@@ -232,6 +232,12 @@ class Facts:
         return certificates.load_key(text, path)
 
     @property
+    def key_file(self) -> str:
+        """The file that the path of the private key leads to."""
+        real = os.path.realpath(self.host.path(self.settings["tls_key"]))
+        return real[len(self.host.root) :]
+
+    @property
     def certified(self) -> bool:
         """Whether there is what salt-api needs to start with TLS."""
         try:

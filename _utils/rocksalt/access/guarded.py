@@ -50,7 +50,8 @@ def _private_seen(it: Facts) -> Seen:
             continue
         if why := _readable(it, path, at, owners):
             found.append(f"{path} ({at.access}) {why}")
-    return _listed(found)
+    who = f"; only root, {it.user} and the group {it.group} are to have them"
+    return _listed(found, who if found else "")
 
 
 def _readable(it: Facts, path: str, at: Attributes, owners: set[str]) -> str:
@@ -131,7 +132,8 @@ def _below(it: Facts, top: str) -> Iterator[str]:
     start = str(it.host.path(top))
 
     def stop(error: OSError) -> None:
-        raise error
+        if not isinstance(error, FileNotFoundError):  # which is one that has just gone
+            raise error
 
     if os.path.islink(start) or not os.path.isdir(start):
         return
@@ -155,9 +157,9 @@ def _writable(it: Facts, path: str, at: Attributes) -> str:
     return "can be changed by more by an ACL" if permissions.acl(it.host, path) else ""
 
 
-def _listed(found: list[str]) -> Seen:
+def _listed(found: list[str], advice: str = "") -> Seen:
     more = [f"and {len(found) - _LISTED} more"] if len(found) > _LISTED else []
-    return Seen([*found[:_LISTED], *more], some(found))
+    return Seen([*found[:_LISTED], *more], some(found) + advice)
 
 
 CHECKS: Checks = {

@@ -151,7 +151,10 @@ def _waiting_seen(it: Facts) -> Seen:
     days, found = it.settings["pending_days"], []
     for state in ("minions_pre", "minions_denied"):
         for path in it.host.glob(f"{it.pki}/{state}/*"):
-            age = it.now.timestamp() - os.stat(it.host.path(path)).st_mtime
+            try:
+                age = it.now.timestamp() - os.stat(it.host.path(path)).st_mtime
+            except FileNotFoundError:  # somebody has just decided
+                continue
             if age > days * _DAY:
                 word = "waits" if state == "minions_pre" else "was denied, and waits"
                 found.append(f"{os.path.basename(path)} {word} since {int(age // _DAY)} days")
