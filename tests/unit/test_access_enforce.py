@@ -6,7 +6,7 @@ import dataclasses
 
 import access_hosts
 import pytest
-from access_hosts import ADDRESS, CERTIFICATE, CONFIG, FOLDER, KEY, MAIN
+from access_hosts import ADDRESS, CACHE, CERTIFICATE, CONFIG, FOLDER, KEY, MAIN, PKI
 
 from rocksalt import access
 from rocksalt.access import door, enforce, knocking, rendering
@@ -205,6 +205,22 @@ def test_the_key_may_be_a_link(host, net, apply, wrong):
     assert services(host) == RESTARTED[1:]
 
 
+def test_what_is_the_masters_own_is_closed(shipped, host, net, apply, wrong):
+    """It opens its folder of tokens itself, whose files are named as the tokens are."""
+    tokens, pem = f"{CACHE}/tokens", f"{PKI}/master.pem"
+    host.secure(tokens, "salt", "salt", "0755")
+    host.secure(pem, "salt", "salt", "0644")
+    host.path("/srv/pillar").chmod(0o755)
+    assert wrong() == {"ACL-018"}
+    it = access_hosts.comparison(shipped, host, net)
+    assert it.seen()["ACL-018"].remedy == "state"
+    apply(["ACL-018"])
+    assert (host.access(tokens), host.access(pem)) == ("salt:salt 0700", "salt:salt 0600")
+    left = access_hosts.comparison(shipped, host, net).seen()["ACL-018"]
+    assert left.actual == ["/srv/pillar (root:root 0755) is open to everybody"]
+    assert left.remedy == "" and services(host) == []
+
+
 # What is refused ----------------------------------------------------------------------------------
 
 
@@ -340,7 +356,8 @@ def test_client_certificates_are_asked_for(host, net, apply):
 
 
 @pytest.mark.parametrize(
-    ("interface", "asked"), [("::", "::1"), ("10.79.0.2", "10.79.0.2"), ("0.0.0.0", "127.0.0.1")]
+    ("interface", "asked"),
+    [("::", "::1"), ("master1", "master1"), ("10.79.0.2", "10.79.0.2"), ("0.0.0.0", "127.0.0.1")],
 )
 def test_where_the_master_listens(host, net, apply, interface, asked):
     host.put(MAIN, f"user: salt\ninterface: '{interface}'\n", 0o640)

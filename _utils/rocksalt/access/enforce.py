@@ -8,7 +8,7 @@ import contextlib
 from collections.abc import Collection, Iterator, Sequence
 
 from rocksalt import access, permissions, systemd
-from rocksalt.access import certified, checks, controls, door, rendering, served, starting
+from rocksalt.access import certified, checks, controls, door, guarded, rendering, served, starting
 from rocksalt.access.facts import API, MASTER
 from rocksalt.access.sources import plain
 from rocksalt.errors import Refused, RocksaltError
@@ -72,6 +72,8 @@ def _put(host: Host, it: checks.Access, change: Transaction, own: set[str]) -> l
         _try_out(it)
     if controls.KEY in own:
         written += _secure(host, change, it.key_file, it.readable)
+    for path, rights in guarded.closable(it).items() if controls.PRIVATE in own else ():
+        _secure(host, change, path, rights)
     return written
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -18,7 +19,7 @@ MOST = 50_000
 """Files and folders that are looked at; more take too long on every run."""
 _LISTED = 20
 """Paths that a finding names."""
-_OTHERS, _GROUP, _WRITE_OTHERS, _WRITE_GROUP = 0o007, 0o070, 0o002, 0o020
+_OWNER, _GROUP, _OTHERS, _WRITE_GROUP, _WRITE_OTHERS = 0o700, 0o070, 0o007, 0o020, 0o002
 _TREES = ("file_roots", "pillar_roots", "thorium_roots", "master_roots")
 
 
@@ -31,8 +32,8 @@ def _secrets(it: Facts) -> dict[str, set[str]]:
     names = {"master", str(it.option("master_sign_key_name") or "master_sign")}
     paths = [f"{it.pki}/{name}.pem" for name in sorted(names)]
     paths += [f"{it.option('pki_dir')}/master.pem"]
-    tokens = it.option("token_dir")
-    paths += [tokens, *it.host.glob(f"{tokens}/*")] if tokens else []
+    for tokens in dict.fromkeys((it.option("token_dir"), f"{it.option('cachedir')}/tokens")):
+        paths += [tokens, *it.host.glob(f"{tokens}/*")] if tokens else []  # named as they are
     paths += [source.path for source in it.sources]
     paths += [*_roots(it, "pillar_roots"), conf.seal_file(it.opts)]
     found = dict.fromkeys(paths, own)
@@ -43,15 +44,31 @@ def _secrets(it: Facts) -> dict[str, set[str]]:
 
 
 def _private_seen(it: Facts) -> Seen:
-    found = []
+    found = [
+        f"{path} ({at.access}) {why}" for path, (at, why) in _open(it).items()
+    ]  # fmt: skip
+    who = f"; only root, {it.user} and the group {it.group} are to have them"
+    seen = _listed(found, who if found else "")
+    return dataclasses.replace(seen, remedy="state" if closable(it) else "")
+
+
+def _open(it: Facts) -> dict[str, tuple[Attributes, str]]:
+    """What others can read, and why."""
+    found = {}
     for path, owners in _secrets(it).items():
         at = it.host.attributes(path)
-        if at is None:
-            continue
-        if why := _readable(it, path, at, owners):
-            found.append(f"{path} ({at.access}) {why}")
-    who = f"; only root, {it.user} and the group {it.group} are to have them"
-    return _listed(found, who if found else "")
+        if at and (why := _readable(it, path, at, owners)):
+            found[path] = (at, why)
+    return found
+
+
+def closable(it: Facts) -> dict[str, str]:
+    """Path -> access of what is the master's own: it needs no rights of others to get at that."""
+    return {
+        path: f"{at.owner}:{at.group} {int(at.mode, 8) & _OWNER:04o}"
+        for path, (at, _) in _open(it).items()
+        if at.owner == it.user and not it.host.path(path).is_symlink()
+    }
 
 
 def _readable(it: Facts, path: str, at: Attributes, owners: set[str]) -> str:

@@ -62,8 +62,11 @@ def stop(host: Host) -> None:
 
 
 def _reached_at(address: str) -> str:
-    """Where this host itself reaches what listens on an address."""
-    found = ipaddress.ip_address(address)
+    """Where this host itself reaches what listens on an address, or on a name."""
+    try:
+        found = ipaddress.ip_address(address)
+    except ValueError:
+        return address
     if not found.is_unspecified:
         return address
     return "127.0.0.1" if found.version == 4 else "::1"
