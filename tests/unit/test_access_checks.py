@@ -187,6 +187,7 @@ TAMPERS = [
     # salt-api
     (units(api={"ActiveState": "inactive"}), {"ACL-009"}, "is inactive, enabled"),
     (units(api={"UnitFileState": "disabled"}), {"ACL-009"}, "is active, disabled"),
+    (units(api={"NeedDaemonReload": "yes"}), {"ACL-009"}, "active, enabled, not as on disk"),
     (units(api={"FragmentPath": "", "ActiveState": "inactive"}), {"ACL-009"}, "apt-get install"),
     (
         lambda host, net: access_hosts.listening(host, "0.0.0.0:8000"),

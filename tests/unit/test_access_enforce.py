@@ -48,7 +48,8 @@ def wrong(shipped, host, net):
 def services(host):
     """What was done to units, in short."""
     words = [" ".join(command[1:]) for command in host.ran if command[0] == "systemctl"]
-    return [it for it in words if not it.startswith(("show", "is-active", "reset-failed"))]
+    unseen = ("show", "is-active", "reset-failed", "daemon-reload")
+    return [it for it in words if not it.startswith(unseen)]
 
 
 RESTARTED = [f"restart {MASTER}", f"enable --quiet {API}", f"restart {API}"]
@@ -125,6 +126,12 @@ def test_only_who_reads_a_file_starts_anew(host, net, apply, wrong, control, pat
 def test_what_runs_on_something_else_starts_anew(host, net, apply, control, restarted):
     apply([control])
     assert services(host) == restarted
+
+
+def test_systemd_reads_units_anew_before_it_starts_one(host, net, apply):
+    apply(["ACL-009"])
+    words = [" ".join(command[1:]) for command in host.ran if command[0] == "systemctl"]
+    assert words.index("daemon-reload") < words.index(f"restart {API}")
 
 
 def test_rights_of_a_file_count(host, net, apply, wrong):

@@ -25,7 +25,7 @@ from rocksalt.settings import SECRET, Baseline
 
 MASTER, API = "salt-master.service", "salt-api.service"
 ROOT = "root"
-_PROPERTIES = "Id,ActiveState,UnitFileState,FragmentPath,MainPID,ExecStart"
+_PROPERTIES = "Id,ActiveState,UnitFileState,NeedDaemonReload,FragmentPath,MainPID,ExecStart"
 _PROGRAM = re.compile(r"path=(\S+)")
 ReadConfig = Callable[[str], Mapping[str, Any]]
 """The path of the master's configuration -> what Salt makes of it."""

@@ -44,9 +44,7 @@ def _secrets(it: Facts) -> dict[str, set[str]]:
 
 
 def _private_seen(it: Facts) -> Seen:
-    found = [
-        f"{path} ({at.access}) {why}" for path, (at, why) in _open(it).items()
-    ]  # fmt: skip
+    found = [f"{path} ({at.access}) {why}" for path, (at, why) in _open(it).items()]
     who = f"; only root, {it.user} and the group {it.group} are to have them"
     seen = _listed(found, who if found else "")
     return dataclasses.replace(seen, remedy="state" if closable(it) else "")

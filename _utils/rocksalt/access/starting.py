@@ -23,6 +23,7 @@ OFF = ("disable", "--quiet", "--now")
 
 def restart(host: Host, unit: str) -> None:
     """Starts a service anew, also one that failed too often."""
+    host.run("systemctl", "daemon-reload")
     host.run("systemctl", "reset-failed", unit)
     ran = host.run("systemctl", "restart", unit, timeout=_LONGEST)
     if ran.status:
