@@ -128,6 +128,15 @@ def test_what_is_not_allowed(can, user, fun, tgt, more, words):
     assert words in found["reason"]
 
 
+def test_a_name_that_salt_takes_for_others(opts, monkeypatch):
+    """Salt gives a.ice the rights of alice, as the functional tests show."""
+    monkeypatch.setattr(Check, "fill_auth_list", lambda self, people, *_: people["alice"])
+    found = asking.can(opts(), Check(), asking.Question("a.ice", "test.ping", "web1"))
+    assert found["reason"] == (
+        "Salt takes 'a.ice' for alice as well; nobody may log in by such a name"
+    )
+
+
 def test_hosts_of_two_grants_in_one_call(can):
     values = granted(
         {**ALICE, "targets": ["web*"], "apps": ["shop"]},

@@ -122,6 +122,11 @@ def test_grants_that_widen_each_other(found, other, words):
         assert sentence.startswith(f"{TOP}:users:alice:grants:{at}: ")
 
 
+def test_a_grant_that_gives_nothing_limits_nothing(found):
+    nothing = {"role": "ship", "targets": ["web1"], "apps": []}
+    assert found(granted(ALICE, nothing, roles={"ship": {"deploys": True}})) == []
+
+
 def test_grants_beside_each_other(found):
     """More for a time, somewhere else, or of another kind widens nothing."""
     for other in (

@@ -72,7 +72,7 @@ def test_the_log(log, tmp_path):
     (tmp_path / "api.jsonl.2.gz").write_bytes(gzip.compress(rotated.replace(b"bob", b"carol")))
     path = log(
         (3, "login", "alice", ""), (2, "call", "alice", "test.ping"),
-        (1, "refused", "alice", "x.y"), (1, "login-refused", "mallory", ""),
+        (5, "call", "alice", "test.ping"), (1, "refused", "alice", "x.y"), (1, "login-refused", "mallory", ""),
     )  # fmt: skip
     found = uses.read(path)
     assert found.begins == NOON - dt.timedelta(days=60)
@@ -435,6 +435,19 @@ def test_a_record_by_another_name(sign, last, seen, tmp_path):
         os.rename(f"{path}{end}", f"{tmp_path}/reviews/20270101T000000Z.json{end}")
     with pytest.raises(Unverified, match="is the record of 2026-11-23T12:00:00Z by another name"):
         last()
+
+
+def test_a_record_that_contradicts_itself(sign, last, seen, tmp_path):
+    """The key of this host signs anything that its root likes."""
+    path = Path(sign(seen()).path)
+    signer = sshsig.Signer.load(tmp_path / "review.key")
+    record = json.loads(path.read_text())
+    for change in ({"digest": "0" * 64}, {"schema": 2}, {"more": 1}, {"time": "now"}):
+        data = json.dumps({**record, **change}).encode()
+        path.write_bytes(data)
+        Path(f"{path}.sig").write_bytes(signer.sign(data, signing.NAMESPACE))
+        with pytest.raises(Unverified, match=f"{path} is no record of a review"):
+            last()
 
 
 def test_what_is_not_signed(sign, seen):
