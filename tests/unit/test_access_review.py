@@ -72,7 +72,8 @@ def test_the_log(log, tmp_path):
     (tmp_path / "api.jsonl.2.gz").write_bytes(gzip.compress(rotated.replace(b"bob", b"carol")))
     path = log(
         (3, "login", "alice", ""), (2, "call", "alice", "test.ping"),
-        (5, "call", "alice", "test.ping"), (1, "refused", "alice", "x.y"), (1, "login-refused", "mallory", ""),
+        (5, "call", "alice", "test.ping"), (1, "refused", "alice", "x.y"),
+        (1, "login-refused", "mallory", ""),
     )  # fmt: skip
     found = uses.read(path)
     assert found.begins == NOON - dt.timedelta(days=60)
