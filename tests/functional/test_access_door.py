@@ -326,6 +326,13 @@ def test_a_runner_works_for_whom_has_it(api: Api) -> None:
     assert api.last("refused")["fun"] == "manage.status"
 
 
+def test_what_fails_on_a_minion_is_told_without_its_trace(api: Api) -> None:
+    answer = api.users["oscar"].call(fun="service.status", arg=[{"a": 1}])
+
+    assert answer.status == 200 and "exception" in answer.said[0]["web1"], answer.text
+    assert api.last("call")["outcome"] == "failed on web1"
+
+
 # Escapes ------------------------------------------------------------------------------------------
 
 LOCAL = {"client": "local", "tgt": "web1", "fun": "test.ping"}
@@ -732,7 +739,7 @@ def fuzzed(chance: random.Random) -> bytes:
 
 
 def raw(api: Api, *parts: bytes, secure: bool = True) -> bytes:
-    """What comes back for these bytes until the connection ends."""
+    """What comes back for these bytes, until that is JSON or the connection ends."""
     end: socket.socket = socket.create_connection(("127.0.0.1", api.port), timeout=30)
     if secure:
         end = api.trust.wrap_socket(end, server_hostname="127.0.0.1")
@@ -740,7 +747,7 @@ def raw(api: Api, *parts: bytes, secure: bool = True) -> bytes:
     with end, contextlib.suppress(OSError):
         for part in parts:
             end.sendall(part)
-        while more := end.recv(65536):
+        while not got.endswith(b"}") and (more := end.recv(65536)):
             got += more
     return got
 

@@ -7,6 +7,7 @@ stops all, and waits ten seconds for each byte, so that a few slow ones do.
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import logging
 import socket
@@ -17,10 +18,12 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
-from cheroot import errors, wsgi
+from cheroot import wsgi
 from cheroot.makefile import MakeFile
 from cheroot.server import HTTPConnection, HTTPRequest
 from cheroot.ssl import Adapter
+
+from .limits import network
 
 log = logging.getLogger("rocksalt.api")
 READING, WRITING, IDLE, LINGERING = 10, 60, 10, 2
@@ -86,16 +89,17 @@ class _Adapter(Adapter):
 
     def wrap(self, sock: socket.socket) -> tuple[socket.socket, dict[str, str]]:
         try:
-            address = sock.getpeername()[0]
+            address = network(sock.getpeername()[0])
             with self._lock:
                 if self._open[address] >= self._most:
-                    raise errors.FatalSSLAlert(f"{address} has {self._most} connections")
+                    raise ConnectionError(f"{address} has {self._most} connections")
             found = self.context.wrap_socket(
                 sock, server_side=True, do_handshake_on_connect=False, suppress_ragged_eofs=True
             )
-        except (OSError, errors.FatalSSLAlert) as error:
+        except OSError as error:
             sock.close()
-            raise errors.FatalSSLAlert(str(error)) from error
+            # One that cheroot takes for the end of this connection, in all its versions.
+            raise ConnectionResetError(errno.ECONNRESET, str(error)) from error
         with self._lock:
             self._open[address] += 1
         assert isinstance(found, _Socket)

@@ -1,0 +1,106 @@
+"""What the door makes of Salt's answers and errors."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rocksalt.access.door.errors import Refused
+
+pytest.importorskip("salt.netapi", reason="only what asks Salt is tested here")
+exceptions = pytest.importorskip("salt.exceptions")
+calling = pytest.importorskip("rocksalt.access.door.calling")
+
+TRACE = """The minion function caused an exception: Traceback (most recent call last):
+  File "/opt/salt/minion.py", line 1, in f
+    return g()
+AttributeError: no g
+"""
+LOCAL = {"client": "local", "tgt": "web1", "fun": "test.ping"}
+RUNNER = {"client": "runner", "fun": "manage.up"}
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (TRACE, "The minion function caused an exception: AttributeError: no g"),
+        ({"a": [TRACE[41:]]}, {"a": ["AttributeError: no g"]}),
+        ("Traceback (most recent call last):", ""),
+        (b"\xff\x41", "\ufffdA"),
+        ({1: (1, {2})}, {"1": [1, [2]]}),
+        ({"a": None, "b": 1.5, "c": "text"}, {"a": None, "b": 1.5, "c": "text"}),
+    ],
+)
+def test_answers_are_plain_and_without_traces(value: Any, expected: Any) -> None:
+    assert calling.plain(value) == expected
+
+
+@pytest.mark.parametrize(
+    ("answers", "value", "jid", "outcome"),
+    [
+        ({"a": {"ret": 1, "retcode": 0, "jid": "7"}}, {"a": 1}, "7", "ok"),
+        ({"a": {"ret": 1, "retcode": 0}, "b": {"ret": 0, "retcode": 2, "jid": "7"}},
+         {"a": 1, "b": 0}, "7", "failed on b"),
+        ({"a": {"ret": 1, "success": False}}, {"a": 1}, "", "failed on a"),
+        ({"a": {"failed": True}}, {"a": {}}, "", "failed on a"),
+        ({"a": False}, {"a": False}, "", "ok"),
+        ({}, {}, "", "no answer"),
+        (None, {}, "", "no answer"),
+    ],
+)  # fmt: skip
+def test_what_minions_answered(answers: Any, value: Any, jid: str, outcome: str) -> None:
+    assert calling._told(answers, full=False) == calling.Done(value, jid, outcome)
+
+
+def test_the_whole_answer_on_request() -> None:
+    answers = {"a": {"ret": 1, "retcode": 0, "jid": "7"}}
+    assert calling._told(answers, full=True).value == answers
+
+
+@pytest.fixture
+def salt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The part of Salt that calls, before whatever it is told to raise."""
+    monkeypatch.setattr(logging.getLogger("rocksalt.api"), "propagate", False)
+    it = object.__new__(calling.Salt)
+    it._opts = {"sock_dir": str(tmp_path)}
+    (tmp_path / "workers.ipc").touch()
+    return it
+
+
+@pytest.mark.parametrize("call", [LOCAL, RUNNER])
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (exceptions.AuthorizationError("no"), 403),
+        (exceptions.EauthAuthenticationError("no"), 403),
+        (exceptions.TokenAuthenticationError("no"), 403),
+        (exceptions.AuthenticationError("no"), 401),
+        (exceptions.SaltReqTimeoutError("late"), 503),
+        (exceptions.SaltDaemonNotRunning("away"), 503),
+        (exceptions.SaltClientTimeout("late", jid="7"), 504),
+        (exceptions.PublishError("/etc/salt/pki"), 502),
+        (exceptions.SaltInvocationError("/etc/salt/pki"), 502),
+    ],
+)
+def test_errors_of_salt_are_a_status_and_a_sentence(
+    salt: Any, monkeypatch: pytest.MonkeyPatch, call: dict[str, Any], error: Any, status: int
+) -> None:
+    def fail(*_: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(salt, "_on_minions", fail)
+    monkeypatch.setattr(salt, "_on_master", fail)
+    with pytest.raises(Refused) as caught:
+        salt.call(call, "token")
+    assert caught.value.status == status and "/" not in caught.value.sentence
+
+
+def test_a_master_that_is_away_is_said_at_once(salt: Any, tmp_path: Path) -> None:
+    (tmp_path / "workers.ipc").unlink()
+    for ask in (lambda: salt.call(LOCAL, "token"), lambda: salt.log_in("alice", "x")):
+        with pytest.raises(Refused) as caught:
+            ask()
+        assert (caught.value.status, caught.value.wait) == (503, 10)
