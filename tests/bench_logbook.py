@@ -1,5 +1,7 @@
-"""What the logbook costs a master: processor time in a burst, and at 100 events a second. The master is a real one on this machine, with the events of jobs and returns fired on its
-bus; run as ``.venv-3008/bin/python tests/bench_logbook.py``.
+"""What the logbook costs a master: processor time in a burst, and at 100 events a second.
+
+The master is a real one on this machine, with events of jobs and returns fired on its bus; run as
+``.venv-3008/bin/python tests/bench_logbook.py``.
 """
 
 from __future__ import annotations
@@ -73,9 +75,9 @@ class Site:
                 {
                     "root_dir": str(folder / "root"), "user": _user(), "log_level": "error",
                     "sock_dir": str(folder / "sock"), "publish_port": 24505, "ret_port": 24506,
-                    "interface": "127.0.0.1", "worker_threads": 2, "cachedir": str(folder / "cache"),
-                    "pki_dir": str(folder / "pki"), "file_roots": {"base": [str(REPOSITORY / "salt")]},
-                    "fips_mode": False, "keysize": 2048,
+                    "interface": "127.0.0.1", "worker_threads": 2, "pki_dir": str(folder / "pki"),
+                    "cachedir": str(folder / "cache"), "keysize": 2048,
+                    "file_roots": {"base": [str(REPOSITORY / "salt")]},
                 }
             )
         )  # fmt: skip
@@ -91,13 +93,15 @@ class Site:
     def running(self) -> Iterator[None]:
         """Both, until the end."""
         scripts = Path(sys.executable).parent
-        with self._process(str(scripts / "salt-master"), "-c", str(self.folder)):
-            with self._process(
-                sys.executable, "-m", "rocksalt.logbook", "run", "--config",
-                str(self.folder / "logbook.json"), "--state", str(self.folder / "state"),
-            ) as self.book:  # fmt: skip
-                self.wait(lambda: '"gap"' in self.text())
-                yield
+        book = [sys.executable, "-m", "rocksalt.logbook", "run"]
+        book += ["--config", str(self.folder / "logbook.json")]
+        book += ["--state", str(self.folder / "state")]
+        with (
+            self._process(str(scripts / "salt-master"), "-c", str(self.folder)),
+            self._process(*book) as self.book,
+        ):
+            self.wait(lambda: '"gap"' in self.text())
+            yield
 
     @contextlib.contextmanager
     def _process(self, *command: str) -> Iterator[subprocess.Popen[bytes]]:

@@ -47,13 +47,16 @@ def _apart(said: dict[str, Any]) -> dict[str, Any]:
 
 
 class Tail:
-    """The file at a path, and the file that has how far it was read."""
+    """The file at a path, and the file that has how far it was read. ``missed`` says what is known
+    to be lost, or nothing.
+    """
 
     def __init__(self, path: str, kept: Path):
         self._path, self._kept = path, kept
         self._file = -1
         self._offset = 0
         self._position = _loaded(kept)
+        self.missed = ""
 
     def lines(self) -> Iterator[tuple[bytes, str]]:
         """All whole lines that were added, and what each is known by."""
@@ -85,6 +88,8 @@ class Tail:
         there = sorted([*rotated(self._path, False), *there], key=lambda it: it[1].st_mtime_ns)
         inodes = [state.st_ino for _, state in there]
         later = there[inodes.index(inode) :] if inode in inodes else there[-1:]
+        if inode not in inodes:
+            self.missed = "the log of the API was rotated away before it was read to its end"
         for path, state in later:
             self._open(path, offset if state.st_ino == inode else 0)
             if path != self._path:

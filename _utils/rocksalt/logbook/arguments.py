@@ -7,6 +7,7 @@ contents is hidden whole.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -67,12 +68,15 @@ class Arguments:
 
     def clean(self, value: object, depth: int = 0) -> Any:
         """Any value without its secrets, as JSON has it."""
-        if value is None or isinstance(value, (bool, int, float)):
+        if value is None or isinstance(value, (bool, int)):
             return value
+        if isinstance(value, float):
+            return value if math.isfinite(value) else str(value)
         if depth >= DEEPEST:
             return "..."
         if isinstance(value, Mapping):
-            return {str(key): self._named(str(key), it, depth) for key, it in _first(value)}
+            pairs = [(str(key), it) for key, it in _first(value)]
+            return {self.text(key): self._named(key, it, depth) for key, it in pairs}
         if isinstance(value, (list, tuple, set)):
             return self._placed(list(value), False, depth + 1)
         return self.text(value.decode(errors="replace") if isinstance(value, bytes) else str(value))

@@ -8,6 +8,8 @@
   ``called`` with arg and kwarg where the minion did it by itself (salt-call)
 - ``runner``, ``wheel``: user, fun, arg, kwarg, jid; ``runner-return``, ``wheel-return``: success
 - ``auth``: what came of a minion that asked to be let in; ``key``: somebody decided on its key
+- ``claim``: a minion sent what only the master says, with the ``tag``
+- ``odd``: an event that cannot be read, with the ``tag`` and ``why``
 
 What a function gave back is not kept: it may be anything, and it is in the job cache.
 """
@@ -29,18 +31,32 @@ MINIONS = 2000
 _NAME = 256
 _JOB = re.compile(r"salt/job/(?P<jid>[^/]+)/(?P<what>new|error|ret)(?:/(?P<minion>.+))?")
 _CALL = re.compile(r"salt/(?P<client>run|wheel)/(?P<jid>[^/]+)/(?P<what>new|ret)")
+_MASTERS = ("salt/job/", "salt/run/", "salt/wheel/", "salt/auth", "salt/key")
+"""What only the master says."""
 _CLIENTS = {"run": "runner", "wheel": "wheel"}
+_ACTS = {"accepted": "accept", "rejected": "reject", "denied": "deny", "pending": "pend"}
+"""How Salt 3008 says what was done to a key -> how 3006 does."""
 
 
 def record(tag: str, data: Mapping[str, Any], arguments: Arguments) -> Record | None:
     """The record of an event; None for one that is no business of the logbook."""
+    if data.get("cmd") == "_minion_event":
+        return _claimed(tag, data) if tag.startswith(_MASTERS) else None
     if match := _JOB.fullmatch(tag):
         return _of_job(match, data, arguments)
     if match := _CALL.fullmatch(tag):
-        return called(_CLIENTS[match["client"]], match["what"], match["jid"], data, arguments)
+        kind, jid = _CLIENTS[match["client"]], _name(match["jid"])
+        return called(kind, match["what"], jid, data, arguments)
     if tag in ("salt/auth", "salt/key"):
         return _of_key(tag[5:], data)
     return None
+
+
+def odd(tag: str, data: Mapping[str, Any], why: str) -> Record:
+    """The record of an event of which no other can be made."""
+    when = moment(data.get("_stamp"))
+    identity = f"odd/{short(tag)}/{when}"
+    return {"time": when, "kind": "odd", "tag": _name(tag), "why": why, "event.id": identity}
 
 
 def job(jid: str, data: Mapping[str, Any], arguments: Arguments) -> Record:
@@ -68,7 +84,7 @@ def returned(jid: str, minion: str, data: Mapping[str, Any], arguments: Argument
         "fun": function(data.get("fun")),
         "success": _success(data.get("success")),
         "retcode": _code(data.get("retcode")),
-        "event.id": f"return/{jid}/{minion}",
+        "event.id": f"return/{jid}/{_name(minion)}",
     }
     if counts := _states(data.get("return")):
         found["states"] = counts
@@ -136,8 +152,17 @@ def _of_job(match: re.Match[str], data: Mapping[str, Any], arguments: Arguments)
     return found
 
 
+def _claimed(tag: str, data: Mapping[str, Any]) -> Record:
+    minion, stamp = _name(data.get("id")), data.get("_stamp")
+    return {
+        "time": moment(stamp), "kind": "claim", "minion": minion, "tag": _name(tag),
+        "success": False, "event.id": f"claim/{minion}/{short(tag)}/{stamp}",
+    }  # fmt: skip
+
+
 def _of_key(kind: str, data: Mapping[str, Any]) -> Record:
     minion, act = _name(data.get("id")), _name(data.get("act"))
+    act = _ACTS.get(act, act) if kind == "key" else act
     found = {
         "time": moment(data.get("_stamp")), "kind": kind, "minion": minion, "act": act,
         "success": bool(data.get("result")),

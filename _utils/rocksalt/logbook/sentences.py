@@ -106,6 +106,8 @@ _KINDS: dict[str, Callable[[Mapping[str, Any], Mapping[str, Any]], str]] = {
     "job": _job, "return": _return, "runner": _called, "runner-return": _ended, "wheel": _called,
     "wheel-return": _ended, "auth": _auth, "key": _key, "api": _api, "files": _files,
     "start": _start, "gap": _gap,
+    "claim": lambda it, _: f"{it.get('minion')} sent what only the master says: {it.get('tag')}",
+    "missed": lambda it, _: str(it.get("why")),
     "stop": lambda *_: "the logbook was stopped",
     "lost": lambda it, _: f"{it.get('why')}; heard last at {it.get('since')}",
 }  # fmt: skip

@@ -11,10 +11,9 @@ from typing import Any
 
 from rocksalt import __version__
 from rocksalt.errors import RocksaltError
-from rocksalt.logbook import apilog, follow, gaps, watching
+from rocksalt.logbook import apilog, follow, gaps, records, watching
 from rocksalt.logbook.arguments import Arguments
 from rocksalt.logbook.book import Book
-from rocksalt.logbook.records import record
 from rocksalt.logbook.telling import STATUS
 from rocksalt.logstash.shipping.notify import tell
 
@@ -113,7 +112,11 @@ class Service:
         bus.close()
 
     def _keep(self, tag: str, data: Mapping[str, Any]) -> None:
-        found = record(tag, data, self._arguments)
+        try:
+            found = records.record(tag, data, self._arguments)
+        except Exception as error:
+            # Minions send events: none of them may end the logbook.
+            found = records.odd(tag, data, f"{type(error).__name__}: {error}"[:500])
         if found is None or (found["kind"] == "auth" and not self._book.memory.is_news(found)):
             return
         self._book.add(found)
@@ -145,7 +148,17 @@ class Service:
         self._trees.keep()
 
     def _read_api(self) -> None:
-        for line, identity in self._api.lines():
+        try:
+            lines = list(self._api.lines())
+        except OSError as error:
+            # Jobs are kept all the same; the status says it.
+            self._book.tell(problem=f"the log of the API cannot be read: {error}")
+            return
+        for line, identity in lines:
             self._book.add(apilog.record(line, identity, self._arguments))
+        if self._api.missed:
+            self._own("missed", why=self._api.missed)
+            self._api.missed = ""
+        self._book.tell(problem="")
         self._book.sync()
         self._api.keep()

@@ -69,7 +69,8 @@ def status(state: Path) -> dict[str, Any]:
     whole = {**found, "age": round(age, 1), "running": running}
     if (state / HEADS).exists():
         whole["witness"] = _read(state / HEADS)
-    return whole if running and found.get("connected") else {**whole, "retcode": 2}
+    well = running and found.get("connected") and not found.get("problem")
+    return whole if well else {**whole, "retcode": 2}
 
 
 def _read(path: Path) -> dict[str, Any]:

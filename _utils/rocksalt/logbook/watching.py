@@ -119,7 +119,11 @@ def _paths(top: str, inside: set[str]) -> Iterator[str]:
         return
     try:
         names = sorted(os.listdir(top))
+    except FileNotFoundError:
+        return
     except OSError:
+        # It is told as a file that cannot be read.
+        yield top
         return
     for name in names:
         if name not in _PASSED:
