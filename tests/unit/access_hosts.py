@@ -139,7 +139,7 @@ def comparison(shipped: Any, host: Any, net: Net, minion: str = MINION, **more: 
 @cache
 def server() -> tuple[str, str]:
     """The certificate of salt-api and its key, in PEM."""
-    return nrpe_hosts.server(MINION, ADDRESS)
+    return nrpe_hosts.server(MINION, ADDRESS, by="access")
 
 
 def units(host: Any, started: float = 60, **other: dict[str, str]) -> None:

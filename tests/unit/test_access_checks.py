@@ -12,7 +12,7 @@ import pytest
 from access_hosts import CACHE, CERTIFICATE, CONFIG, KEY, MAIN, PKI
 
 from rocksalt import access
-from rocksalt.access import controls, door, knocking
+from rocksalt.access import checks, controls, door, facts, knocking
 from rocksalt.access import guarded as guarding
 from rocksalt.findings import judge
 from rocksalt.nrpe import tls
@@ -140,6 +140,7 @@ TAMPERS = [
     # What is not in force
     (units(started=-60), {"ACL-005", "ACL-009"}, "salt-master.service was not started since"),
     (units(master={"ActiveState": "failed"}), {"ACL-005"}, "salt-master.service is failed"),
+    (put(LATER, "publisher_acl: ['.*']\n"), {"ACL-004"}, "everybody of publisher_acl may"),
     # Clients and servers of HTTP
     (put(EARLIER, "netapi_enable_clients: [wheel, ssh]\n"), {"ACL-006"}, f"wheel.*{EARLIER}"),
     (put(LATER, "netapi_allow_raw_shell: true\n"), {"ACL-006"}, "netapi_allow_raw_shell is yes"),
@@ -218,6 +219,26 @@ TAMPERS = [
     (certificate(issuer=nrpe_hosts.ca(), usage=True), {"ACL-012"}, "is not for a server"),
     (certificate(issuer=nrpe_hosts.ca(), names=False), {"ACL-012"}, "is for no name"),
     (removed(CERTIFICATE), {"ACL-012"}, "api.pem does not exist"),
+    (
+        lambda host, net: host.put(
+            CERTIFICATE,
+            access_hosts.server()[0] + certificates.pem(nrpe_hosts.ca("others").certificate),
+        ),
+        {"ACL-012"},
+        "was not signed by",
+    ),
+    (
+        lambda host, net: host.path(KEY).write_text(
+            certificates.key_pem(certificates.new_key())
+        ),
+        {"ACL-012"},
+        "api.key is not the key of /etc/rocksalt/access/api.pem",
+    ),
+    (
+        lambda host, net: host.path(KEY).write_text("no key"),
+        {"ACL-012"},
+        "api.key: is no private key in PEM",
+    ),
     (chmod(KEY, 0o644), {"ACL-013"}, "api.key is root:salt 0644"),
     (chmod(KEY, 0o640, group="www-data"), {"ACL-013"}, "root:www-data 0640, expected"),
     (
@@ -227,6 +248,7 @@ TAMPERS = [
     ),
     # Passwords
     (put(access.USERS, "eve:scrypt\n"), {"ACL-014"}, "was edited"),
+    (link(access.USERS, "master"), {"ACL-014"}, "is a link"),
     (chmod(access.USERS, 0o644), {"ACL-014"}, "0644, expected"),
     (removed(access.USERS), {"ACL-014"}, "does not exist"),
     # Trust
@@ -608,6 +630,22 @@ def test_lists_of_more_people(shipped, host, net, monkeypatch):
     monkeypatch.setattr(guarding.permissions.os, "listxattr", listxattr)
     found = access_hosts.wrong(access_hosts.comparison(shipped, host, net))
     assert {*found} == {"ACL-013", "ACL-014", "ACL-018", "ACL-019"}
+
+
+def test_what_fails_hides_no_other_control(shipped, host, net, monkeypatch):
+    def fails(it):
+        raise TypeError("odd")
+
+    monkeypatch.setitem(checks.CHECKS, "ACL-017", (lambda it: 1, fails))
+    found = access_hosts.wrong(access_hosts.comparison(shipped, host, net))
+    assert found == {"ACL-017": "this cannot be looked at: TypeError: odd"}
+
+
+def test_whose_group():
+    assert (facts.group_of("root"), facts.group_of("nobody-of-that-name")) == (
+        "root",
+        "nobody-of-that-name",
+    )
 
 
 # Algorithms ---------------------------------------------------------------------------------------

@@ -238,6 +238,15 @@ def test_weak_hashes_are_refused(host, net, apply):
     assert host.read(access.USERS) == before and services(host) == []
 
 
+def test_hashes_that_are_not_known_are_not_written(shipped, host, net):
+    it = access_hosts.comparison(shipped, host, net)
+    it.setup.settings = it.settings = it.setup.family.public_settings
+    host.path(access.USERS).write_text("# old\n")
+    with pytest.raises(Refused, match="they have no hashes of passwords"):
+        enforce.enforce(host, it, ["ACL-014"])
+    assert host.read(access.USERS) == "# old\n"
+
+
 def test_a_broken_file_of_others_is_named(host, net, apply):
     host.put(LEGACY, "a: [b\n")
     with pytest.raises(Refused, match=rf"{LEGACY} is no YAML"):
