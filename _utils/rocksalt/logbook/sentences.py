@@ -23,7 +23,7 @@ def sentence(record: Mapping[str, Any], job: Mapping[str, Any]) -> str:
     what the record belongs to: who asked for it.
     """
     tell = _KINDS.get(str(record.get("kind")), _other)
-    late = " (from the job cache)" if record.get("filled") else ""
+    late = " (from the job cache)" if record.get("filled") is True else ""
     time = str(record.get("time", ""))[:19].replace("T", " ")
     return _plain(f"{time} {tell(record, job)}{late}")
 

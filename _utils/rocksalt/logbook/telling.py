@@ -40,7 +40,7 @@ def played(path: str, limit: object, **asked: object) -> dict[str, Any]:
     if most < 1:
         raise Refused(f"limit: {limit!r} is no number of records")
     words = {key: str(value or "") for key, value in asked.items()}
-    moments = {key: playback.moment(words[key], now()) for key in ("since", "until")}
+    moments = {key: playback.moment(words.get(key), now()) for key in ("since", "until")}
     fit = playback.Filter(**{**words, **moments})
     folder = Path(settings["folder"], settings["name"])
     if not folder.is_dir():

@@ -1,0 +1,216 @@
+"""rocksalt.logbook: what is kept of an event, and what of its arguments."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from rocksalt.logbook import records
+from rocksalt.logbook.arguments import LONGEST, MOST, Arguments
+
+ROOT = Path(__file__).resolve().parents[2]
+MASK = yaml.safe_load((ROOT / "salt/hardening/logstash/defaults.yaml").read_text())["mask"]
+ARGUMENTS = Arguments(MASK["default"])
+CANARY = "canary-2b9c-of-records"
+JID = "20261123080000123456"
+NAIVE, AWARE = "2026-11-23T08:00:00.123456", "2026-11-23T08:00:00.123456+00:00"
+TIME = "2026-11-23T08:00:00.123456Z"
+JOB = {
+    "jid": JID, "user": "alice", "fun": "deploy.run", "tgt": "web*", "tgt_type": "glob",
+    "arg": ["now", {"__kwarg__": True, "app": "shop", "version": "1.2"}], "missing": ["web9"],
+    "minions": ["web1", "web2"], "_stamp": AWARE,
+}  # fmt: skip
+
+
+def kept(tag, data):
+    return records.record(tag, data, ARGUMENTS)
+
+
+def test_a_job():
+    found = kept(f"salt/job/{JID}/new", JOB)
+    identity = found.pop("event.id")
+    assert found == {
+        "time": TIME, "kind": "job", "user": "alice", "fun": "deploy.run", "arg": ["now"],
+        "kwarg": {"app": "shop", "version": "1.2"}, "jid": JID, "tgt": "web*", "tgt_type": "glob",
+        "minions": ["web1", "web2"], "missing": ["web9"],
+    }  # fmt: skip
+    assert identity.startswith(f"job/{JID}/")
+    other = kept(f"salt/job/{JID}/new", {**JOB, "minions": ["web2", "web1"], "_stamp": NAIVE})
+    assert (other["event.id"], other["time"]) == (identity, TIME)
+    batch = kept(f"salt/job/{JID}/new", {**JOB, "minions": ["web3"]})
+    assert batch["event.id"] != identity
+
+
+def test_a_job_of_many_minions_and_functions():
+    minions = [f"web{number}" for number in range(2005)]
+    data = {**JOB, "minions": minions, "fun": ["test.ping", "cmd.run"], "arg": [[], ["uptime"]]}
+    found = kept(f"salt/job/{JID}/new", data)
+    assert (len(found["minions"]), found["more_minions"]) == (2000, 5)
+    assert (found["fun"], found["arg"]) == ("test.ping,cmd.run", [[], ["uptime"]])
+
+
+def test_a_job_that_the_master_refused():
+    error = {"name": "AuthorizationError", "message": "Authorization error occurred."}
+    found = kept(f"salt/job/{JID}/error", {**JOB, "error": error})
+    assert (found["kind"], found["refused"]) == ("job", "Authorization error occurred.")
+    assert found["event.id"] == f"refused/{JID}"
+
+
+@pytest.mark.parametrize(
+    ("data", "success", "retcode"),
+    [
+        ({"success": True, "retcode": 0}, True, 0),
+        ({"success": False, "retcode": 2}, False, 2),
+        ({"success": {"a.b": True, "c.d": False}, "retcode": {"a.b": 0, "c.d": 3}}, False, 3),
+        ({}, None, None),
+        ({"success": "yes", "retcode": "0"}, None, None),
+    ],
+)
+def test_a_return(data, success, retcode):
+    said = {"fun": "test.ping", "fun_args": [CANARY], "return": CANARY, "_stamp": AWARE, **data}
+    found = kept(f"salt/job/{JID}/ret/web1.example.org", said)
+    assert found == {
+        "time": TIME, "kind": "return", "minion": "web1.example.org", "jid": JID,
+        "fun": "test.ping", "success": success, "retcode": retcode,
+        "event.id": f"return/{JID}/web1.example.org",
+    }  # fmt: skip
+
+
+def test_a_return_of_states():
+    states = {
+        "a": {"result": True, "changes": {}, "__run_num__": 0},
+        "b": {"result": True, "changes": {"new": CANARY}, "__run_num__": 1},
+        "c": {"result": False, "changes": {}, "comment": CANARY, "__run_num__": 2},
+    }
+    found = kept(f"salt/job/{JID}/ret/web1", {"fun": "state.apply", "return": states})
+    assert found["states"] == {"all": 3, "changed": 1, "failed": 1}
+    assert CANARY not in json.dumps(found)
+    for other in ({"a": {"result": True}}, ["wrong"], {}, {"a": 1}):
+        found = kept(f"salt/job/{JID}/ret/web1", {"fun": "state.apply", "return": other})
+        assert "states" not in found
+
+
+def test_what_a_minion_did_unasked():
+    said = {
+        "fun": "state.apply", "fun_args": ["app"], "tgt": "web1", "tgt_type": "glob", "retcode": 0,
+    }  # fmt: skip
+    found = kept(f"salt/job/{JID}/ret/web1", said)
+    assert (found["called"], found["arg"], found["kwarg"]) == (True, ["app"], {})
+
+
+@pytest.mark.parametrize(("tag", "kind"), [("run", "runner"), ("wheel", "wheel")])
+def test_what_was_called_on_the_master(tag, kind):
+    said = {"user": "sudo_ann", "fun": f"{kind}.jobs.active", "_stamp": AWARE}
+    asked = kept(f"salt/{tag}/{JID}/new", {**said, "fun_args": ["x", {"password": CANARY}]})
+    assert asked == {
+        "time": TIME, "kind": kind, "user": "sudo_ann", "fun": f"{kind}.jobs.active",
+        "arg": ["x"], "kwarg": {"password": "***"}, "jid": JID, "event.id": f"{kind}/{JID}",
+    }  # fmt: skip
+    ended = kept(f"salt/{tag}/{JID}/ret", {**said, "success": True, "return": {"retcode": 1}})
+    assert (ended["kind"], ended["success"]) == (f"{kind}-return", False)
+    assert ended["event.id"] == f"{kind}-return/{JID}"
+    assert kept(f"salt/{tag}/{JID}/ret", {**said, "success": True, "return": []})["success"] is True
+
+
+def test_keys():
+    said = {"id": "web1", "act": "pend", "result": True, "pub": "a key", "_stamp": AWARE}
+    found = kept("salt/auth", said)
+    assert (found["kind"], found["minion"], found["act"], found["success"]) == (
+        "auth", "web1", "pend", True,
+    )  # fmt: skip
+    assert (
+        len(found["key"]) == 16 and found["key"] != kept("salt/auth", {**said, "pub": "b"})["key"]
+    )
+    for act in ("accept", "accepted"):
+        found = kept("salt/key", {"id": "web1", "act": act, "result": True})
+        assert (found["kind"], found["act"], "key" in found) == ("key", "accept", False)
+
+
+@pytest.mark.parametrize(
+    "tag",
+    [
+        "salt/job/1/prog/web1/0", "salt/minion/web1/start", "salt/presence/present", "salt/stats",
+        "minion_start", f"salt/job/{JID}", f"salt/job/{JID}/new/web1", f"salt/job/{JID}/ret", "",
+    ],
+)  # fmt: skip
+def test_what_is_no_business_of_the_logbook(tag):
+    assert kept(tag, JOB) is None
+
+
+def test_what_a_minion_claims():
+    said = {"id": "web1", "cmd": "_minion_event", "data": {}, "_stamp": AWARE}
+    found = kept(f"salt/job/{JID}/ret/web2", said)
+    assert (found["kind"], found["minion"], found["tag"]) == (
+        "claim", "web1", f"salt/job/{JID}/ret/web2",
+    )  # fmt: skip
+    assert kept("myco/deploy/done", said) is None
+
+
+SECRETS = [
+    ("test.arg", [{"__kwarg__": True, "password": CANARY}]),
+    ("test.arg", [{"__kwarg__": True, "db": {"users": [{"name": "x", "api_key": CANARY}]}}]),
+    ("test.arg", [f"password={CANARY}"]),
+    ("test.arg", [f"db_passwd=with a space {CANARY}"]),
+    ("state.apply", ["app", {"__kwarg__": True, "pillar": {"harmless": {"names": [CANARY]}}}]),
+    ("state.apply", ["app", f"pillar={{'harmless': '{CANARY}'}}"]),
+    ("cmd.run", [f"mysql -u root -p{CANARY} app"]),
+    ("cmd.run", ["mysql", {"__kwarg__": True, "stdin": CANARY}]),
+    ("cmd.run", ["env", {"__kwarg__": True, "env": [{"HARMLESS": CANARY}]}]),
+    ("cmd.run", [["x", "--password", CANARY]]),
+    ("cmd.run", ["x", "--db-password", CANARY]),
+    ("cmd.run", [f'curl -H "Authorization: Bearer {CANARY}" https://x.test']),
+    ("file.write", ["/etc/x", {"__kwarg__": True, "contents": CANARY}]),
+    ("shadow.set_password", ["root", CANARY]),
+    ("mysql.user_create", ["app", "localhost", CANARY]),
+    ("vault.write_secret", ["a/b", CANARY]),
+    ("test.arg", [f"-----BEGIN PRIVATE KEY-----\n{CANARY}\n" + "x" * 5000]),
+    ("test.arg", [{"__kwarg__": True, f"--password={CANARY}": 1}]),
+]
+
+
+@pytest.mark.parametrize(("function", "given"), SECRETS)
+def test_no_secret_is_kept(function, given):
+    found = kept(f"salt/job/{JID}/new", {**JOB, "fun": function, "arg": given})
+    assert CANARY not in json.dumps(found)
+    assert "***" in json.dumps(found)
+
+
+def test_what_is_no_secret_is_kept():
+    given = [
+        "web.conf", 3, True, None,
+        {"__kwarg__": True, "version": "1.2", "app": "shop", "passive": True, "token_count": "x"},
+    ]  # fmt: skip
+    placed, named = ARGUMENTS.split("deploy.run", given)
+    assert placed == ["web.conf", 3, True, None]
+    assert named == {"version": "1.2", "app": "shop", "passive": True, "token_count": "***"}
+    assert ARGUMENTS.split("user.add", ["ann", {"uid": 5}]) == (["ann"], {"uid": 5})
+    assert ARGUMENTS.split("shadow.info", ["ann"]) == (["ann"], {})
+
+
+def test_arguments_have_bounds():
+    deep: object = "x"
+    for _ in range(50):
+        deep = [deep]
+    placed, named = ARGUMENTS.split(
+        "test.arg", ["y" * 10_000, list(range(1000)), deep, float("nan"), b"\xff", object]
+    )
+    assert len(placed[0]) < LONGEST + 50 and placed[0].endswith("(10000 characters)")
+    assert len(placed[1]) == MOST + 1 and placed[1][-1] == "... (1000 in all)"
+    assert len(json.dumps(placed[2])) < 50
+    assert placed[3:5] == ["nan", "\ufffd"]
+    assert named == {}
+    json.dumps(placed, allow_nan=False)
+
+
+@pytest.mark.parametrize("given", [None, "", (), 0, "one"])
+def test_arguments_that_are_no_list(given):
+    assert ARGUMENTS.split("test.arg", given) == (["one"] if given else [], {})
+
+
+@pytest.mark.parametrize("stamp", [None, "", "soon", 7, {"x": 1}])
+def test_a_time_that_is_none(stamp):
+    assert records.moment(stamp) is None
+    assert kept("salt/key", {"id": "web1", "_stamp": stamp})["time"] is None
