@@ -31,9 +31,10 @@ from saltfactories.manager import FactoriesManager
 from saltfactories.utils import random_string
 
 from conftest import ENVIRONMENT, REPOSITORY, program
+from rocksalt import logbook
 from rocksalt.backup.crypto import sshsig
 from rocksalt.backup.vaults.wire import Wire
-from rocksalt.logbook import checking, config
+from rocksalt.logbook import checking, config, units
 from rocksalt.logstash.receiving import remote, witness
 
 CANARY = "canary-77b0-never-in-the-book"
@@ -61,14 +62,17 @@ class Site:
             "witness": {"host": "w", "port": 22, "user": "u", "host_key": "x",
                         "key": self.witness_public},
         }  # fmt: skip
-        self.config.write_text(json.dumps(self.settings))
+        installed = units.files(self.settings, interpreter=sys.executable)
+        self.config.write_bytes(installed[logbook.CONFIG])
+        self.program = folder / "rocksalt-logbook"
+        self.program.write_bytes(installed[logbook.PROGRAM])
+        self.program.chmod(0o755)
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        command = [sys.executable, "-m", "rocksalt.logbook", "run", "--config", str(self.config)]
-        environment = {**ENVIRONMENT, "PYTHONPATH": str(REPOSITORY / "_utils")}
+        command = [str(self.program), "run", "--config", str(self.config)]
         before = self.kinds().count("gap")
-        self.process = subprocess.Popen([*command, "--state", str(self.state)], env=environment)
+        self.process = subprocess.Popen([*command, "--state", str(self.state)], env=ENVIRONMENT)
         self.wait(lambda: self.kinds().count("gap") > before)
 
     def end(self, number: int = signal.SIGTERM) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import time
 from collections.abc import Mapping
 from typing import Any
 
+import salt._logging
 import salt.config
 import salt.utils.event
 
@@ -33,6 +35,9 @@ class Lost(RocksaltError):
 
 def options(path: str) -> dict[str, Any]:
     """The configuration of the master whose file that is."""
+    # Salt keeps all that it would log, for handlers that only its own programs set up.
+    salt._logging.shutdown_temp_handler()
+    logging.root.setLevel(logging.WARNING)
     return dict(salt.config.master_config(path))
 
 
