@@ -1,0 +1,207 @@
+"""rocksalt.logbook.service: what it writes as masters come and go, and what ends it."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from rocksalt.errors import RocksaltError
+
+pytest.importorskip("salt.minion")
+
+from rocksalt.logbook import config, follow, gaps, service
+
+JID = "20261123080000123456"
+PING = {"fun": "test.ping", "success": True, "retcode": 0}
+
+
+class Cache:
+    """A job cache: jid -> load; web1 answered each."""
+
+    def __init__(self):
+        self.known = {}
+
+    def jobs(self, since):
+        return sorted(self.known)
+
+    def load(self, jid):
+        return self.known[jid]
+
+    def returns(self, jid):
+        return {"web1": PING}
+
+    def started(self, jid):
+        return "2026-11-23T08:00:00.000000Z"
+
+    def ended(self, jid, minion):
+        return "2026-11-23T08:00:01.000000Z"
+
+
+class Site:
+    """``steps`` are what the bus gives: lists of events, :class:`follow.Lost`, or no master (None
+    or True at a connection). After the last one the service is stopped.
+    """
+
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch):
+        self.folder, self.steps, self.cache = folder, [], Cache()
+        (folder / "state").mkdir()
+        (folder / "states").mkdir()
+        roots = {"base": [str(folder / "states")]}
+        monkeypatch.setattr(follow, "options", lambda _: {"file_roots": roots})
+        monkeypatch.setattr(follow, "Bus", lambda _: self)
+        monkeypatch.setattr(gaps, "Cache", lambda _: self.cache)
+        monkeypatch.setattr(service, "_MOMENT", 0.01)
+        monkeypatch.setattr(os, "fsync", lambda _: None)
+        monkeypatch.setattr(os, "fdatasync", lambda _: None)
+
+    def run(self, *steps):
+        self.steps = list(steps)
+        settings = config.complete(
+            {
+                "name": "m1", "mask": [], "config": "x", "folder": str(self.folder / "book"),
+                "api_log": str(self.folder / "api.jsonl"), "watch_seconds": 60,
+            }
+        )  # fmt: skip
+        self.service = service.Service(settings, self.folder / "state")
+        self.service.run()
+
+    def connect(self):
+        return self._next() is True
+
+    def read(self):
+        found = self._next()
+        if isinstance(found, Exception):
+            raise found
+        return found or []
+
+    def close(self):
+        pass
+
+    def _next(self):
+        if self.steps:
+            return self.steps.pop(0)
+        self.service.stop()
+        return None
+
+    def records(self):
+        [path] = (self.folder / "book/m1").glob("*.jsonl")
+        return [json.loads(line)["event"] for line in path.read_bytes().splitlines()]
+
+    def kinds(self):
+        return [it["kind"] for it in self.records() if it["kind"] != "files"]
+
+
+@pytest.fixture
+def site(tmp_path, monkeypatch):
+    return Site(tmp_path, monkeypatch)
+
+
+def event(jid=JID, minion="web1"):
+    return f"salt/job/{jid}/ret/{minion}", {**PING, "id": minion, "jid": jid}
+
+
+def test_the_first_time(site):
+    site.run(True, [event(), event(minion="web2"), ("salt/stats", {})], [event()])
+    assert site.kinds() == ["start", "gap", "return", "return", "stop"]
+    start, gap = (it for it in site.records() if it["kind"] in ("start", "gap"))
+    assert (start["since"], start["clean"], gap["since"], gap["filled"]) == ("", True, "", {})
+
+
+def test_a_master_that_is_not_there_yet(site):
+    site.run(False, False, True, [event()])
+    assert site.kinds() == ["start", "gap", "return", "stop"]
+
+
+def test_a_master_that_goes_and_comes_back(site):
+    site.cache.known = {JID: {"fun": "test.ping", "user": "alice", "Minions": ["web1"], "arg": []}}
+    lost = follow.Lost("the event bus of the master ended")
+    site.run(True, [event(jid="20261123080000000000")], lost, False, True, [event()])
+    assert site.kinds() == ["start", "gap", "return", "lost", "job", "return", "gap", "stop"]
+    records = [it for it in site.records() if it["kind"] != "files"]
+    assert (records[4]["filled"], records[4]["user"]) == (True, "alice")
+    assert records[6]["filled"] == {"job": 1, "return": 1}
+    assert (records[6]["since"], records[6]["why"]) == (records[3]["since"], str(lost))
+
+
+def test_a_second_start_names_the_gap(site):
+    site.run(True)
+    site.run(True)
+    records = [it for it in site.records() if it["kind"] != "files"]
+    assert [it["kind"] for it in records] == ["start", "gap", "stop"] * 2
+    assert records[3]["clean"] is True
+    assert records[4]["since"] == records[2]["time"]
+    assert records[4]["why"] == "the logbook was not running"
+
+
+def test_a_gap_that_was_not_filled_is_filled_the_next_time(site):
+    """The master did not come back before the logbook ended."""
+    site.run(True, [event()], follow.Lost("gone"), False)
+    since = site.records()[-2]["since"]
+    assert site.kinds()[-2:] == ["lost", "stop"]
+    site.run(True)
+    records = [it for it in site.records() if it["kind"] != "files"]
+    assert [it["kind"] for it in records[-3:]] == ["start", "gap", "stop"]
+    assert (records[-2]["since"], records[-2]["why"]) == (since, "gone")
+
+
+def test_a_job_cache_that_cannot_be_read_is_told(site):
+    site.run(True)
+    site.cache = None
+    site.run(True, [event()])
+    [gap] = [it for it in site.records() if it["kind"] == "gap"][1:]
+    assert gap["error"].startswith("the job cache cannot be read: AttributeError")
+    assert site.kinds()[-2:] == ["return", "stop"]
+
+
+def test_an_event_that_cannot_be_read(site, monkeypatch):
+    class Odd(dict):
+        def get(self, key, default=None):
+            if key == "fun":
+                raise ValueError("no function")
+            return super().get(key, default)
+
+    site.run(True, [(f"salt/job/{JID}/ret/web1", Odd()), event(minion="web2")])
+    [odd] = [it for it in site.records() if it["kind"] == "odd"]
+    assert (odd["tag"], odd["why"]) == (f"salt/job/{JID}/ret/web1", "ValueError: no function")
+    assert site.kinds()[-2:] == ["return", "stop"]
+
+
+def test_a_full_disk_ends_it(site, monkeypatch):
+    from rocksalt.logstash.receiving.store import Store
+
+    take = Store.take
+
+    def full(self, host, text):
+        if '"web1"' in text:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        take(self, host, text)
+
+    monkeypatch.setattr(Store, "take", full)
+    with pytest.raises(RocksaltError, match="No space left"):
+        site.run(True, [event(minion="web2")], [event()])
+    assert site.kinds() == ["start", "gap", "return"]
+
+
+def test_a_log_of_the_api_that_cannot_be_read_is_told(site):
+    (site.folder / "api.jsonl").symlink_to("/etc/hostname")
+    site.run(True, [event()])
+    assert site.kinds() == ["start", "gap", "return", "stop"]
+    status = json.loads((site.folder / "state/status.json").read_bytes())
+    assert status["problem"].startswith("the log of the API cannot be read")
+
+
+def test_files_and_lines_of_the_api_are_kept(site):
+    (site.folder / "api.jsonl").write_text('{"event":"login","user":"alice"}\n')
+    (site.folder / "states/a.sls").write_text("a")
+    site.run(True)
+    (site.folder / "states/a.sls").write_text("b")
+    site.run(True)
+    records = site.records()
+    assert [it["user"] for it in records if it["kind"] == "api"] == ["alice"]
+    files = [it for it in records if it["kind"] == "files"]
+    assert [it.get("first", False) for it in files] == [True, False]
+    assert files[1]["changed"] == [str(site.folder / "states/a.sls")]
