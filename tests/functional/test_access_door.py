@@ -22,6 +22,7 @@ from typing import Any
 
 import pytest
 import salt.auth
+import salt.channel.client
 import salt.client
 import salt.exceptions
 import salt.payload
@@ -38,7 +39,7 @@ from saltfactories.utils import random_string
 from saltfactories.utils.ports import get_unused_localhost_port
 
 from conftest import GRAINS, REPOSITORY
-from rocksalt.access import DOOR, compiled, door
+from rocksalt.access import DOOR, compiled, door, rendering
 from rocksalt.access.door import passwords
 from rocksalt.access.door.filter import Rules, refusal
 from rocksalt.pki import certificates
@@ -127,6 +128,7 @@ class Api:
     passwords: dict[str, str]
     log: Path
     master: Any
+    minion: Any
     folder: Path
 
     def caller(self, user: str = "", source: str = "") -> Caller:
@@ -147,12 +149,12 @@ class Api:
         return [line for line in self.lines() if line["event"] == event][-1]
 
 
-def settings() -> dict[str, Any]:
+def settings(**more: Any) -> dict[str, Any]:
     """The family's settings as a site has them that declares these people and apps."""
     text = (REPOSITORY / "salt" / "hardening" / "access" / "defaults.yaml").read_text()
     defaults = {name: it["default"] for name, it in yaml.safe_load(text).items()}
     users = {user: {"grants": [grant]} for user, grant in GRANTS.items()}
-    return {**defaults, "users": users, "apps": APPS}
+    return {**defaults, "users": users, "apps": APPS, **more}
 
 
 def certificate(folder: Path) -> tuple[Path, Path]:
@@ -203,8 +205,7 @@ def api(
     install(folder / "installed")
     pem, key = certificate(folder)
     made = {user: passwords.make() for user in (*GRANTS, GUESSED[0])}
-    lines = "".join(f"{user}:{hashed}\n" for user, (_, hashed) in made.items())
-    (folder / "users").write_text(lines)
+    (folder / "users").write_text("".join(f"{name}:{it[1]}\n" for name, it in made.items()))
     (folder / "states" / "shop").mkdir(parents=True)
     (folder / "states" / "shop" / "deployed.sls").write_text(
         "the shop is deployed:\n  file.managed:\n"
@@ -215,25 +216,27 @@ def api(
     (folder / "pillar" / "site.sls").write_text(
         yaml.safe_dump({"hardening": {"access": {"apps": APPS}}})
     )
-    port, everything = get_unused_localhost_port(), settings()
-    now = dt.datetime.now(dt.timezone.utc)
+    port = get_unused_localhost_port()
+    ours = rendering.options(
+        settings(address="127.0.0.1", port=port, tls_certificate=str(pem), tls_key=str(key)),
+        dt.datetime.now(dt.timezone.utc),
+    )
+    placed = {"users_file": str(folder / "users"), "log": str(folder / "log.jsonl")}
     master = salt_factories.salt_master_daemon(
         random_string("master-"),
         overrides={
-            **compiled.GROUNDS,
-            **compiled.compile(everything, now),
-            "netapi_enable_clients": compiled.clients(everything, now),
+            **ours,
             "netapi_dirs": [str(folder / "installed" / "netapi")],
             "auth_dirs": [str(folder / "installed" / "auth")],
-            "rocksalt_api": {
-                "host": "127.0.0.1", "port": port, "ssl_crt": str(pem), "ssl_key": str(key),
-                "users_file": str(folder / "users"), "log": str(folder / "log.jsonl"),
-            },
+            "rocksalt_api": {**ours["rocksalt_api"], **placed},
             "file_roots": {"base": [str(folder / "states"), str(REPOSITORY / "salt")]},
             "pillar_roots": {"base": [str(folder / "pillar")]},
             "pytest-master": {"log": {"level": "warning"}},
         },
-    )  # fmt: skip
+    )
+    # salt-factories lets minions publish test.*, and adds what it is told to that.
+    written = Path(master.config_file)
+    written.write_text(yaml.safe_dump({**yaml.safe_load(written.read_text()), "peer": {}}))
     minion = master.salt_minion_daemon(
         "web1",
         overrides={
@@ -249,7 +252,7 @@ def api(
         # A host that exists and is not theirs; nothing has to answer there.
         keys = Path(master.config["pki_dir"]) / "minions"
         (keys / "db1").write_text((keys / "web1").read_text())
-        it = Api(port, trust, words, folder / "log.jsonl", master, folder)
+        it = Api(port, trust, words, folder / "log.jsonl", master, minion, folder)
         until(lambda: Caller(it).ask("GET", "/").status == 200)
         assert master.salt_cli().run("saltutil.sync_all", minion_tgt="web1").returncode == 0
         yield it
@@ -327,9 +330,10 @@ def test_a_runner_works_for_whom_has_it(api: Api) -> None:
 
 
 def test_what_fails_on_a_minion_is_told_without_its_trace(api: Api) -> None:
-    answer = api.users["oscar"].call(fun="service.status", arg=[{"a": 1}])
+    wrong = {"output_encoding": "nope"}
+    answer = api.users["bob"].call(fun="cmd.run", arg=["id"], kwarg=wrong)
 
-    assert answer.status == 200 and "exception" in answer.said[0]["web1"], answer.text
+    assert answer.said[0]["web1"].endswith("LookupError: unknown encoding: nope"), answer.text
     assert api.last("call")["outcome"] == "failed on web1"
 
 
@@ -498,6 +502,59 @@ def test_a_password_is_good_at_the_door_alone(api: Api) -> None:
         pytest.raises(salt.exceptions.AuthenticationError),
     ):
         client.cmd("web1", "test.ping", ret="syslog", **words)
+
+
+FORGED = {"tgt": "web1", "fun": "test.ping", "arg": [], "ret": "", "jid": "", "user": "root"}
+STRAIGHT: dict[str, dict[str, Any]] = {
+    "CVE-2020-11651, the root key": {"cmd": "_prep_auth_info"},
+    "CVE-2020-11651, publishing": {"cmd": "_send_pub", **FORGED},
+    "CVE-2020-11652, a file by a wheel": {
+        "cmd": "wheel", "fun": "file_roots.read", "path": "../../etc/passwd", "saltenv": "base",
+    },
+    "CVE-2021-25281, a wheel unasked": {"cmd": "wheel", "fun": "key.accept", "eauth": "auto"},
+    "CVE-2021-25282, a file by pillar_roots": {
+        "cmd": "wheel", "fun": "pillar_roots.write", "data": "x", "path": "../x", "token": "0" * 64,
+    },
+    "a token outside of its folder": {
+        "cmd": "runner", "fun": "jobs.list_jobs", "kwarg": {}, "token": "../../../../etc/passwd",
+    },
+    "a runner unasked": {"cmd": "runner", "fun": "jobs.list_jobs", "kwarg": {}},
+    "a key that is a guess": {"cmd": "publish", **FORGED, "key": "x"},
+    "a token's data by a guess": {"cmd": "get_token", "token": "../tokens/x"},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", STRAIGHT)
+def test_the_port_for_minions_is_no_way_round_the_door(api: Api, name: str) -> None:
+    before = (api.folder / "log.jsonl").stat().st_size
+    answer = straight(api, STRAIGHT[name])
+
+    refused = not answer or answer == "bad load" or "error" in answer
+    assert refused and "return" not in answer, answer
+    assert not list(Path(api.master.config["root_dir"]).rglob("pillar/x"))
+    assert (api.folder / "log.jsonl").stat().st_size == before
+
+
+@pytest.mark.parametrize("cmd", ["wheel", "runner", "publish"])
+def test_a_password_is_no_right_at_that_port(api: Api, cmd: str) -> None:
+    words = {"eauth": "rocksalt_file", "username": "pat", "password": api.passwords["pat"]}
+    fun = {"wheel": "key.list_all", "runner": "manage.status", "publish": "test.ping"}[cmd]
+    load = {**FORGED, "cmd": cmd, "fun": fun, "kwarg": {}, "kwargs": words, **words}
+    assert set(straight(api, load)) == {"error"}
+
+
+def straight(api: Api, load: dict[str, Any]) -> Any:
+    """What the master itself answers to somebody who asks it without a key."""
+    opts = {**api.master.config, "request_channel_timeout": 5, "request_channel_tries": 1}
+    uri = f"tcp://{opts['interface']}:{opts['ret_port']}"
+    with salt.channel.client.ReqChannel.factory(opts, crypt="clear", master_uri=uri) as channel:
+        return channel.send(load, tries=1, timeout=15)
+
+
+def test_a_minion_publishes_nothing(api: Api) -> None:
+    for fun, arg in (("publish.publish", ["*", "test.ping"]), ("publish.runner", ["manage.up"])):
+        done = api.minion.salt_call_cli().run(fun, *arg)
+        assert not done.data, done
 
 
 # The default-deny matrix --------------------------------------------------------------------------
