@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 import datetime as dt
 import http.client
+import importlib.util
 import ipaddress
 import json
 import logging
 import socket
 import ssl
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -23,6 +25,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from rocksalt.access import DOOR, door
 from rocksalt.access.door import tls
 from rocksalt.pki import certificates
 
@@ -174,6 +177,47 @@ def test_what_is_too_large_has_an_answer_in_json(files: Path) -> None:
             connection.request("POST", path, body)
             answer = connection.getresponse()
             assert (answer.status, json.load(answer)["status"]) == (expected, expected)
+
+
+def test_salt_api_says_what_is_wrong_and_waits(
+    files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The module as it is installed and loaded."""
+    for path, text in door.files().items():
+        target = tmp_path / path.removeprefix(f"{DOOR}/")
+        target.parent.mkdir(exist_ok=True)
+        target.write_text(text)
+    said: list[str] = []
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        api = {
+            "host": "127.0.0.1", "port": taken.getsockname()[1],
+            "ssl_crt": str(files / "api.pem"), "ssl_key": str(files / "api.key"),
+        }  # fmt: skip
+        module = loaded(tmp_path, monkeypatch)
+        monkeypatch.setattr(module.log, "error", lambda text, *words: said.append(text % words))
+        monkeypatch.setattr(module.calling, "Salt", lambda *_: None)
+        monkeypatch.setattr(module, "_PAUSE", 0)
+        for wrong in ({}, {"ssl_key": "/nonexistent"}, {"prot": 1}):
+            module.__opts__ = {"rocksalt_api": {**api, **wrong}, "cachedir": str(tmp_path)}
+            module.start()
+    assert module.__virtual__() == "rocksalt_api"
+    assert len(said) == 3 and "No such file" in said[1] and "rocksalt_api:prot" in said[2]
+    assert "in use" in said[0], said
+
+
+def loaded(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    pytest.importorskip("salt.netapi", reason="the module calls Salt")
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    path = folder / "netapi" / "rocksalt_api.py"
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    finally:
+        for name in [it for it in sys.modules if it.split(".")[0] == "rocksalt_door"]:
+            del sys.modules[name]
+    return module
 
 
 def test_several_requests_share_a_connection_but_not_behind_a_body_nobody_read(

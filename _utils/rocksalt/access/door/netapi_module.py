@@ -25,6 +25,8 @@ from rocksalt_door import (  # type: ignore[import-not-found]  # noqa: E402
 log = logging.getLogger("rocksalt.api")
 __virtualname__ = "rocksalt_api"
 __opts__: dict[str, Any]
+_PAUSE = 30
+"""Seconds."""
 
 
 def __virtual__() -> Any:
@@ -37,14 +39,24 @@ def __virtual__() -> Any:
 def start() -> None:
     """Serve until the process is told to end. What is wrong is logged, and nothing is served."""
     try:
-        options = conf.read(__opts__)
-        context = tls.context(options.ssl_crt, options.ssl_key, options.client_ca)
-        secret = sealing.renew(conf.seal_file(__opts__))
+        made = _ready()
     except (ValueError, OSError) as error:
         log.error("salt-api does not serve: %s", error)
-        # The process would be started again at once.
-        time.sleep(30)
+        # The process is started again as soon as it ends.
+        time.sleep(_PAUSE)
         return
+    log.info("salt-api serves on %s port %s", *made.bind_addr[:2])
+    try:
+        made.serve()
+    finally:
+        made.stop()
+
+
+def _ready() -> Any:
+    """The server with its socket open."""
+    options = conf.read(__opts__)
+    context = tls.context(options.ssl_crt, options.ssl_key, options.client_ca)
+    secret = sealing.renew(conf.seal_file(__opts__))
     door = application.Door(
         options,
         conf.clients(__opts__),
@@ -54,5 +66,5 @@ def start() -> None:
     )
     address = (options.host, options.port)
     made = server.server(address, door, context, options.thread_pool, options.max_body)
-    log.info("salt-api serves on %s port %s", *address)
-    made.safe_start()
+    made.prepare()
+    return made
