@@ -41,6 +41,7 @@ STOCK: dict[str, Any] = {
     "external_auth": {},
     "publisher_acl": {},
     "eauth_acl_module": "",
+    "order_masters": False,
     "sign_pub_messages": True,
     "minimum_auth_version": 3,
     "publish_signing_algorithm": "PKCS1v15-SHA1",

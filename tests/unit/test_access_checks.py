@@ -137,6 +137,7 @@ TAMPERS = [
     (put(LATER, "permissive_acl: true\n"), {"ACL-004"}, f"permissive_acl is yes.*{LATER}"),
     (put(LATER, "eauth_acl_module: django\n"), {"ACL-004"}, "eauth_acl_module is django"),
     (put(LATER, "minion_data_cache: false\n"), {"ACL-004"}, "minion_data_cache is no"),
+    (put(LATER, "order_masters: true\n"), {"ACL-004"}, f"order_masters is yes.*{LATER}"),
     # What is not in force
     (units(started=-60), {"ACL-005", "ACL-009"}, "salt-master.service was not started since"),
     (units(master={"ActiveState": "failed"}), {"ACL-005"}, "salt-master.service is failed"),

@@ -19,6 +19,7 @@ _DAY = 86400
 _SOCKET = "publisher_acl"
 _MORE_RIGHTS = ("eauth_acl_module",)
 """Options that have others than the master's configuration say who may do what."""
+_GROUNDS = {**compiled.GROUNDS, **compiled.ALONE}
 Right = tuple[str, str, str]
 """Who says who somebody is, who it is, and one entry of their rights as JSON."""
 
@@ -49,7 +50,7 @@ def _items(people: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _rights_expected(it: Facts) -> dict[str, Any]:
-    return {"undeclared": [], "missing": [], **compiled.GROUNDS, **dict.fromkeys(_MORE_RIGHTS, "")}
+    return {"undeclared": [], "missing": [], **_GROUNDS, **dict.fromkeys(_MORE_RIGHTS, "")}
 
 
 def _rights_seen(it: Facts) -> Seen:
@@ -58,7 +59,7 @@ def _rights_seen(it: Facts) -> Seen:
     undeclared = [_in_words(it, right) for right in sorted(found - declared)]
     missing = sorted({f"{who} of {by}" for by, who, _ in declared - found})
     wanted = _rights_expected(it)
-    others = {key: it.option(key) for key in (*compiled.GROUNDS, *_MORE_RIGHTS)}
+    others = {key: it.option(key) for key in (*_GROUNDS, *_MORE_RIGHTS)}
     others |= {key: "" for key in _MORE_RIGHTS if not others[key]}
     why = [f"undeclared: {right}" for right in undeclared]
     why += [f"{who} has not all the rights that are declared" for who in missing]
