@@ -11,10 +11,11 @@ import datetime as dt
 import os
 
 import salt.config
+import salt.loader
 from salt.exceptions import SaltConfigurationError
 
 from rocksalt import source
-from rocksalt.access import checks
+from rocksalt.access import FAMILY, checks
 from rocksalt.access import enforce as enforcement
 from rocksalt.access import problems as contradictions
 from rocksalt.access.door import passwords
@@ -22,6 +23,8 @@ from rocksalt.errors import Refused
 from rocksalt.findings import judge
 from rocksalt.host import Host
 from rocksalt.plainly import plainly
+
+_KNOWN = "rocksalt.access.known"
 
 
 def __virtual__():
@@ -61,10 +64,24 @@ def _look(saltenv=None):
         return host, checks.Access(baseline, __opts__["id"], host, _now(), _folder(), _effective)
 
 
+def _known():
+    """The functions that are loaded here, and Salt's own runners. Those of the master's own folders
+    are left out, for its user can write them, and to load them runs them as root.
+    """
+    if _KNOWN not in __context__:
+        opts = {**salt.config.DEFAULT_MASTER_OPTS, "id": __opts__["id"], "extension_modules": ""}
+        __context__[_KNOWN] = {
+            "functions": frozenset(__salt__),
+            "runners": frozenset(salt.loader.runner(opts)),
+        }
+    return __context__[_KNOWN]
+
+
 def problems(saltenv=None):
     """
     What is wrong with the settings of the family although each is well-formed: a grant of a role
-    that does not exist, a version that everything matches. Reads the pillar only.
+    that does not exist, a version that everything matches. Reads the pillar only, and on a declared
+    master the names of functions and runners as well, which takes a second.
 
     Returns a list of sentences.
 
@@ -75,7 +92,9 @@ def problems(saltenv=None):
         salt master1 access.problems
     """
     with plainly():
-        return contradictions.problems(_baseline(saltenv), __opts__["id"])
+        baseline = _baseline(saltenv)
+        known = _known() if __opts__["id"] in baseline.families[FAMILY].settings["masters"] else {}
+        return contradictions.problems(baseline, __opts__["id"], **known)
 
 
 def drift(saltenv=None):

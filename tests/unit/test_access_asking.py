@@ -182,7 +182,7 @@ def test_explanations(opts):
         "break-glass on web1 until 2026-11-24 (the shop is down, ticket 7): on web1: cmd.run; "
     )
     (bob,) = explained(opts(), "bob")["may"]
-    assert "on all hosts: drift.last; " in bob
+    assert "on all hosts: drift.report; " in bob
     assert bob.endswith("on the master, by runner: access.can; access.explain; logbook.playback")
     assert explained(opts(), "mallory")["may"] == ["mallory may do nothing; no grant names mallory"]
 

@@ -180,6 +180,12 @@ def test_versions(found, pattern, words):
     assert said.startswith(f"{TOP}:apps:shop:version: {pattern!r} {words}")
 
 
+@pytest.mark.parametrize("name", ["Shop", "../shop", "shop.x", "9shop", "", "shop\n"])
+def test_names_of_apps(found, name):
+    (said,) = found(pillar(apps={**APPS, name: APPS["shop"]}))
+    assert said.startswith(f"{TOP}:apps:{name}: {name!r} is no name of an app, which begins with")
+
+
 def test_where_an_app_belongs(found):
     apps = {**APPS, "shop": {**APPS["shop"], "minions": ["I@role:web"]}}
     (said,) = found(pillar(apps=apps))

@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
 from rocksalt import access
-from rocksalt.access import compiled, rooted, targets, widening
+from rocksalt.access import compiled, deploys, rooted, targets, widening
 from rocksalt.schema import nearest
 from rocksalt.settings import Baseline, as_date
 
@@ -108,6 +108,11 @@ def _function(name: str, loaded: Collection[str]) -> str:
 
 def _apps(settings: Mapping[str, Any], where: Where) -> Iterator[str]:
     for name, app in sorted(settings["apps"].items()):
+        if not deploys.NAME.fullmatch(name):
+            yield (
+                f"{where('apps', name)}: {name!r} is no name of an app, which begins with a small "
+                "letter and has small letters, digits, _ and - alone; nobody can deploy it"
+            )
         why = _version(app["version"])
         if why:
             yield f"{where('apps', name, 'version')}: {app['version']!r} {why}"
