@@ -256,14 +256,15 @@ def test_a_job_and_what_came_of_it(site: Site) -> None:
 
 
 def test_what_a_minion_does_unasked_and_what_it_claims(site: Site) -> None:
-    config_dir = str(site.minion.config_dir)
-    caller = salt.client.Caller(mopts=salt.config.minion_config(f"{config_dir}/minion"))
-    caller.cmd("event.send", "salt/job/20990101000000000000/ret/web2", {"return": "x"})
+    def call(*words: str) -> None:
+        command = [program("salt-call"), "-c", str(site.minion.config_dir), *words]
+        subprocess.run(command, env=ENVIRONMENT, check=True, capture_output=True)
+
+    call("event.send", "salt/job/20990101000000000000/ret/web2", '{"return": "x"}')
     [claim] = site.wait(lambda: site.of(kind="claim"))
     assert (claim["minion"], claim["tag"]) == ("web1", "salt/job/20990101000000000000/ret/web2")
-    command = [program("salt-call"), "-c", config_dir, "test.arg", "mine", f"password={CANARY}"]
-    subprocess.run(command, env=ENVIRONMENT, check=True, capture_output=True)
-    [found] = site.wait(lambda: site.of(kind="return", called=True))
+    call("test.arg", "mine", f"password={CANARY}")
+    [found] = site.wait(lambda: site.of(kind="return", called=True, fun="test.arg"))
     assert (found["minion"], found["fun"]) == ("web1", "test.arg")
     assert found["arg"] == ["mine", "password=***"]
 

@@ -87,7 +87,7 @@ def test_each_record_once_also_after_a_kill(opened, tmp_path):
     assert [line["n"] for line in lines] == [1, 2, 3]
     assert [line["flags"] for line in lines] == [[], [], []]
     assert {line["event"]["host.name"] for line in lines} == {"m1"}
-    assert again.alive == "2026-11-23T08:00:00.000000Z" and again.reach == ""
+    assert again.heard == "2026-11-23T08:00:00.000000Z" and again.reach == ""
 
 
 def test_half_a_line_is_moved_aside(opened, tmp_path):

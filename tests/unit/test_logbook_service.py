@@ -14,6 +14,7 @@ from rocksalt.errors import RocksaltError
 pytest.importorskip("salt.minion")
 
 from rocksalt.logbook import config, follow, gaps, service
+from rocksalt.logbook.book import Book
 
 JID = "20261123080000123456"
 PING = {"fun": "test.ping", "success": True, "retcode": 0}
@@ -146,6 +147,30 @@ def test_a_gap_that_was_not_filled_is_filled_the_next_time(site):
     records = [it for it in site.records() if it["kind"] != "files"]
     assert [it["kind"] for it in records[-3:]] == ["start", "gap", "stop"]
     assert (records[-2]["since"], records[-2]["why"]) == (since, "gone")
+
+
+def test_a_killed_one_says_up_to_when_it_heard_all(site):
+    """Events may have waited for it when it was killed."""
+    site.run(True, [event()])
+    [path] = (site.folder / "book/m1").glob("*.jsonl")
+    path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:-1]))
+    status = site.folder / "state/status.json"
+    heard = json.loads(status.read_bytes())["heard"]
+    for known, since in ((heard, heard), ("", site.records()[-1]["time"])):
+        status.write_text(json.dumps({"heard": known}))
+        book = Book(site.folder / "book", "m1", status, print)
+        book.close()
+        assert book.heard[:19] == since[:19]
+
+
+def test_events_that_waited_are_heard_late(site):
+    site.run(True)
+    stamped = (event()[0], {**event()[1], "_stamp": "2026-11-23T07:00:00.500000"})
+    site.steps = [[event(), stamped], [event()], []]
+    site.service._keep = lambda *_: None
+    before = site.service._book.time()
+    assert site.service._read(site) == "2026-11-23T07:00:00.500000Z"
+    assert before <= site.service._read(site) <= site.service._read(site)
 
 
 def test_a_job_cache_that_cannot_be_read_is_told(site):

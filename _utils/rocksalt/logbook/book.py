@@ -32,8 +32,8 @@ class Book:
     the file that tells how it goes; ``fatal`` is called where the disk lost what was kept.
 
     ``memory`` is what it says; ``reach`` is when the oldest record was kept that was read for that,
-    empty if all were; ``alive`` is when the book was last known to be written, empty for never.
-    Times are those of :data:`records.TIME`.
+    empty if all were; ``heard`` is up to when all is known to be in it, empty for a new one. Times
+    are those of :data:`records.TIME`.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class Book:
             raise RocksaltError(f"the book cannot be opened: {failed[name]}")
         self.memory = Memory()
         self.reach, written = self._learn(folder / name)
-        self.alive = max(str(before.get("time") or ""), written) if written else ""
+        self.heard = str(before.get("heard") or written) if written else ""
         self.count = 0
         self._more: dict[str, Any] = {}
         self._told = 0.0

@@ -83,7 +83,7 @@ class Service:
     def _start(self) -> None:
         gap, memory = self._book.memory.gap, self._book.memory
         stopped = str(memory.last.get("time") if memory.last.get("kind") == "stop" else "")
-        since = str(gap.get("since") or stopped or self._book.alive)
+        since = str(gap.get("since") or stopped or self._book.heard)
         self._own(
             "start", since=since, clean=bool(stopped or not since), pid=os.getpid(),
             version=__version__,
@@ -98,18 +98,26 @@ class Service:
                 self._book.tell(connected=False)
                 self._stop.wait(_MOMENT)
                 continue
-            self._book.tell(connected=True)
+            heard = self._book.time()
+            self._book.tell(connected=True, heard=heard)
             self._fill()
-            seen = self._book.time()
             try:
                 while not self._stop.is_set():
-                    events = bus.read()
-                    seen = self._book.time()
-                    for event in events:
-                        self._keep(*event)
+                    heard = self._read(bus)
+                    self._book.tell(heard=heard)
             except follow.Lost as error:
-                self._own("lost", since=seen, why=str(error))
+                self._own("lost", since=heard, why=str(error))
         bus.close()
+
+    def _read(self, bus: follow.Bus) -> str:
+        """Keeps the next events; up to when all of them were heard, which is not now where they
+        waited.
+        """
+        now = self._book.time()
+        events = bus.read()
+        for tag, data in events:
+            self._keep(tag, data)
+        return (records.moment(events[-1][1].get("_stamp")) if events else None) or now
 
     def _keep(self, tag: str, data: Mapping[str, Any]) -> None:
         try:
