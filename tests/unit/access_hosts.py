@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import datetime as dt
 import os
+import shutil
 import time
 from functools import cache
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 import nrpe_hosts
 
 from rocksalt import access, settings
-from rocksalt.access import checks, knocking, rendering, served, sources
+from rocksalt.access import checks, compiled, knocking, rendering, served, signing, sources
 from rocksalt.access.door import passwords
 from rocksalt.access.facts import API, MASTER, Wires
 from rocksalt.nrpe import tls
@@ -174,8 +175,21 @@ def listening(host: Any, *places: str, pid: str = PIDS[API]) -> None:
     host.answer("ss -Hltnp", "".join([*lines, LISTENING.format(place="0.0.0.0:22", pid=1)]))
 
 
+def review(host: Any, it: checks.Access, days: float = 1) -> signing.Review:
+    """Has ann have reviewed these settings so many days ago, and nobody before."""
+    base = host.path(signing.BASE)
+    shutil.rmtree(base / "reviews", ignore_errors=True)
+    about = {
+        "external_auth": compiled.compile(it.settings, NOW)["external_auth"],
+        "described": compiled.described(it.settings),
+        "root": {"files": {}, "elsewhere": [], "unseen": []},
+    }
+    return signing.sign("ann", about, NOW - dt.timedelta(days), base=str(base))
+
+
 def put_files(host: Any, it: checks.Access) -> None:
-    """What the family writes, as it is rendered."""
+    """What the family writes, as it is rendered, and a review of it."""
+    review(host, it)
     for path, text in rendering.door_files().items():
         host.put(path, text)
     for path in served.FOLDERS:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import datetime as dt
 import re
+import shutil
 
 import access_hosts
 import nrpe_hosts
@@ -12,7 +13,7 @@ import pytest
 from access_hosts import CACHE, CERTIFICATE, CONFIG, KEY, MAIN, PKI
 
 from rocksalt import access
-from rocksalt.access import checks, controls, door, facts, knocking
+from rocksalt.access import checks, controls, door, facts, knocking, signing
 from rocksalt.access import guarded as guarding
 from rocksalt.findings import judge
 from rocksalt.nrpe import tls
@@ -449,8 +450,10 @@ def test_ldap_has_no_passwords_here(shipped, host, net):
     it = access_hosts.comparison(shipped, host, net, access=ldap)
     host.put(CONFIG, it.config, 0o640)
     host.groups[CONFIG] = "salt"
-    assert {*access_hosts.wrong(it)} == {"ACL-014"}
+    assert {*access_hosts.wrong(it)} == {"ACL-014", "ACL-023"}
+    assert "not reviewed is: ldap says who somebody is: salt-run" in it.seen()["ACL-023"].reason
     host.path(access.USERS).unlink()
+    access_hosts.review(host, it)
     assert access_hosts.wrong(access_hosts.comparison(shipped, host, net, access=ldap)) == {}
 
 
@@ -589,6 +592,82 @@ def test_emergency(shipped, host, net, wrong):
 
     assert granted(-1) == {}
     assert granted(0) == {"ACL-022": f"eve has break-glass until {today}: the disk is full"}
+
+
+# The review ---------------------------------------------------------------------------------------
+
+
+def reviewed(days):
+    """A change of a host: its settings were reviewed so many days ago."""
+    return lambda shipped, host, it: access_hosts.review(host, it, days)
+
+
+def edited(shipped, host, it):
+    (path,) = host.glob(f"{signing.BASE}/reviews/*.json")
+    host.path(path).write_text(host.read(path).replace("ann", "bob"))
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (reviewed(89), ""),
+        (reviewed(91), r"^ann reviewed at [-0-9]+T[:0-9]+Z: salt-run access.review sign=NAME$"),
+        (reviewed(-1), "^ann reviewed at "),
+        (
+            lambda shipped, host, it: shutil.rmtree(host.path(f"{signing.BASE}/reviews")),
+            "^nobody has reviewed the rights yet: salt-run access.review sign=NAME$",
+        ),
+        (edited, "reviews/.*json "),
+        (
+            lambda shipped, host, it: host.path(f"{signing.BASE}/review.key.pub").unlink(),
+            "reviews/.*json ",
+        ),
+    ],
+)
+def test_reviews(shipped, host, net, change, words):
+    it = access_hosts.comparison(shipped, host, net)
+    change(shipped, host, it)
+    found = access_hosts.wrong(access_hosts.comparison(shipped, host, net))
+    assert {*found} == ({"ACL-023"} if words else set())
+    assert re.search(words, found.get("ACL-023", "")), found
+
+
+def grants(*given):
+    return {"users": {"alice": {"grants": list(given)}}}
+
+
+ALICE = {"role": "deployer", "targets": ["web*"], "apps": ["shop"]}
+
+
+@pytest.mark.parametrize(
+    ("pillar", "new"),
+    [
+        (grants(ALICE, {**ALICE, "targets": ["db1"]}), ["alice is deployer on db1 for shop"]),
+        (
+            grants({**ALICE, "until": "2099-01-01"}),
+            ["alice is deployer on web* for shop until 2099-01-01"],
+        ),
+        (grants(ALICE, {**ALICE, "targets": ["db1"], "until": "2026-01-01"}), []),
+        (grants(), []),
+        ({"groups": {"ops": {"grants": [ALICE]}}}, ["group ops is deployer on web* for shop"]),
+        ({"roles": {"auditor": {"functions": ["cmd.run"]}}}, ["role auditor is another"]),
+        ({"roles": {"idle": {"functions": ["cmd.run"]}}}, []),
+        ({"apps": {"shop": {"version": ".+"}}}, ["app shop is another"]),
+        ({"backend": "ldap"}, ["ldap says who somebody is"]),
+        ({"token_hours": 3}, []),
+    ],
+)
+def test_rights_that_are_new_since_the_review(shipped, host, net, pillar, new):
+    seen = access_hosts.comparison(shipped, host, net, access=pillar).seen()["ACL-023"]
+    assert seen.actual == {"last review": "within 90 days", "not reviewed": new}
+    assert not new or f"not reviewed is: {', '.join(new)}: salt-run" in seen.reason
+
+
+def test_a_record_that_holds_no_rights_cannot_be_judged(shipped, host, net):
+    base = str(host.path(signing.BASE))
+    signing.sign("ann", {"described": []}, access_hosts.NOW, base=base)
+    seen = access_hosts.comparison(shipped, host, net).seen()["ACL-023"]
+    assert seen.problem == "error" and "cannot be looked at" in seen.reason
 
 
 # Trees --------------------------------------------------------------------------------------------

@@ -6,7 +6,16 @@ from collections.abc import Callable
 from functools import cached_property
 from typing import Any
 
-from rocksalt.access import certified, controls, guarded, master, rendering, served, trusting
+from rocksalt.access import (
+    certified,
+    controls,
+    guarded,
+    master,
+    rendering,
+    reviewed,
+    served,
+    trusting,
+)
 from rocksalt.access.facts import API, MASTER, Checks, Facts
 from rocksalt.errors import Refused
 from rocksalt.findings import Seen
@@ -17,6 +26,7 @@ CHECKS: Checks = {
     **certified.CHECKS,
     **trusting.CHECKS,
     **guarded.CHECKS,
+    **reviewed.CHECKS,
 }
 _OF_THE_API = (controls.SERVICE, controls.SECURED, controls.GENUINE, controls.KEY)
 _NEED_CERTIFICATE = (controls.SERVICE, controls.SECURED)
