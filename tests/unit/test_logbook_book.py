@@ -275,6 +275,25 @@ def test_lines_of_the_door(door):
     assert texts(it) == ["a"]
 
 
+def test_a_line_that_comes_while_the_file_is_renamed(door, monkeypatch):
+    path, tail = door
+    it = tail()
+    path.write_text("one\n")
+    assert texts(it) == ["one"]
+    moved = apilog.Tail._moved
+
+    def late(self):
+        if not os.path.exists(f"{path}.1"):
+            path.rename(f"{path}.1")
+            with open(f"{path}.1", "a") as file:
+                file.write("two\n")
+            path.write_text("three\n")
+        return moved(self)
+
+    monkeypatch.setattr(apilog.Tail, "_moved", late)
+    assert texts(it) == ["two", "three"]
+
+
 def test_lines_of_the_door_after_a_pause(door):
     path, tail = door
     path.write_text("one\n")

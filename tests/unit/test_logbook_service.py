@@ -182,6 +182,17 @@ def test_a_job_cache_that_cannot_be_read_is_told(site):
     assert site.kinds()[-2:] == ["return", "stop"]
 
 
+def test_a_minion_that_asks_again_and_again(site):
+    def asked(act, second):
+        said = {"id": "web1", "act": act, "pub": "k", "result": True}
+        return "salt/auth", {**said, "_stamp": f"2026-11-23T08:00:0{second}.000000"}
+
+    site.run(True, [asked("pend", 1), asked("pend", 2), asked("accept", 3)], [asked("accept", 4)])
+    site.run(True, [asked("accept", 5)])
+    acts = [(it["act"], it["time"][18]) for it in site.records() if it["kind"] == "auth"]
+    assert acts == [("pend", "1"), ("accept", "3")]
+
+
 def test_an_event_that_cannot_be_read(site, monkeypatch):
     class Odd(dict):
         def get(self, key, default=None):
