@@ -105,6 +105,11 @@ def event(jid=JID, minion="web1"):
     return f"salt/job/{jid}/ret/{minion}", {**PING, "id": minion, "jid": jid}
 
 
+def test_a_master_without_a_configuration(tmp_path):
+    with pytest.raises(RocksaltError, match="is not there"):
+        follow.options(str(tmp_path / "master"))
+
+
 def test_the_first_time(site):
     site.run(True, [event(), event(minion="web2"), ("salt/stats", {})], [event()])
     assert site.kinds() == ["start", "gap", "return", "return", "stop"]

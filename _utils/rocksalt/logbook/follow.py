@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -34,7 +35,11 @@ class Lost(RocksaltError):
 
 
 def options(path: str) -> dict[str, Any]:
-    """The configuration of the master whose file that is."""
+    """The configuration of the master whose file that is; :class:`RocksaltError` if it is none, for
+    Salt would take its defaults.
+    """
+    if not os.path.isfile(path):
+        raise RocksaltError(f"the master's configuration {path} is not there")
     # Salt keeps all that it would log, for handlers that only its own programs set up.
     salt._logging.shutdown_temp_handler()
     logging.root.setLevel(logging.WARNING)
