@@ -60,6 +60,15 @@ hardening:
   #             user: rocksalt-vault
   #             host_key: ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGKlQxOr/zYb8NuDABwPSsEsDcZMtPqBoGXyEzGVaj7P
   #             receiver: ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAINCSk3uy8cboOo1vkG28+eFnazEnvNw+FltrYvmQgnid
+  #       firewall:
+  #         allow: {salt-api: [management]}
+  #       access:                # docs/access.md; hashes of passwords are for a pillar that this minion alone gets
+  #         masters: ["salt"]
+  #         address: 10.0.0.5
+  #         users:
+  #           ann:
+  #             grants:
+  #               - {role: deployer, targets: ["web*"], apps: [shop]}
 
   #   database:                # docs/luks.md: volumes of which only a customer has the keys
   #     minions: ["db*"]
@@ -76,6 +85,14 @@ hardening:
   #             device: /dev/disk/by-id/virtio-acme
   #             confirm: virtio-acme   # it is formatted if it is empty
   #             mount: /srv/acme
+
+  # What deploy.run may deploy; the master and the hosts of the app both need to know.
+  # access:
+  #   apps:
+  #     shop:
+  #       states: [shop.deployed]
+  #       version: 'v\d+\.\d+\.\d+'
+  #       minions: ["web*"]
 
   # Settings of one family on every minion that gets this pillar.
   # sshd:

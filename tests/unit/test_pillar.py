@@ -7,6 +7,7 @@ from pathlib import Path
 import yaml
 
 from rocksalt import settings
+from rocksalt.access import problems
 
 PILLAR = Path(__file__).resolve().parents[2] / "pillar/hardening.sls"
 
@@ -24,11 +25,15 @@ def test_every_example_works_when_its_comment_signs_go(shipped):
     text = PILLAR.read_text().replace("YYYY-MM-DD", in_a_month)
     examples = re.sub(r"(?m)^  # (?=[a-z]+:$| )", "  ", text)
     pillar = hardening(examples)
-    assert set(pillar) == {"schema", "networks", "accounts", "roles", "sshd", "waivers"}
+    families = {"access", "accounts", "sshd"}
+    assert set(pillar) == {"schema", "networks", "roles", "waivers", *families}
     baseline = settings.resolve(shipped, pillar, {}, "jump1")
     assert baseline.roles == ("jump-host",)
     assert set(baseline.waivers) == {"SSHD-131"}
     assert set(baseline.families["sshd"].off) == {"SSHD-142"}
+    master = settings.resolve(shipped, pillar, {}, "salt")
+    (unknown,) = problems.problems(master, "salt")
+    assert unknown.startswith("hardening:access:hashes: ann of hardening:access:users:ann has none")
 
 
 def test_yaml_reads_a_bare_off_as_false_and_means_off(shipped):
