@@ -16,10 +16,26 @@ import pytest
 from rocksalt.access.door.application import Door
 from rocksalt.access.door.conf import Options
 from rocksalt.access.door.errors import Refused
+from rocksalt.access.door.grants import Grants
 from rocksalt.access.door.records import Records
 
 PING = {"client": "local", "tgt": "web1", "fun": "test.ping"}
 PASSWORD = "right"
+ROLES = {
+    "deployer": {"functions": ["test.ping"], "deploys": True},
+    "break-glass": {"functions": ["cmd.run", "test.ping"], "deploys": True},
+    "auditor": {"runners": ["access.can"]},
+}
+LAST, AFTER = 1795564799.0, 1795564800.0
+"""The end of 2026-11-24 in UTC, in seconds since the epoch."""
+FOR_A_DAY = {"role": "break-glass", "until": "2026-11-24"}
+GRANTED: dict[str, Any] = {
+    "users": {
+        "eve": [FOR_A_DAY],
+        "olga": [FOR_A_DAY, {"role": "deployer"}, {"role": "auditor", "until": "soon"}],
+    },
+    "roles": ROLES,
+}
 
 
 @dataclass
@@ -91,7 +107,9 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
     options = Options("127.0.0.1", "/c", "/k", max_body=2000, login_failures=2)
     master, log = Paper(lambda: now.time), tmp_path / "log"
     records = Records(str(log), lambda: now.time)
-    door = Door(options, frozenset({"local", "runner"}), master, records, lambda: now.time)
+    door = Door(
+        options, frozenset({"local", "runner"}), master, records, lambda: now.time, Grants(GRANTED)
+    )
     yield Site(door, master, log, now)
 
 
@@ -265,3 +283,50 @@ def test_passwords_are_in_no_line(site: Site) -> None:
     token = site.log_in()[1][0]["token"]
     assert "hunter2-" not in site.log.read_text() and "hunter2 d" not in site.log.read_text()
     assert token not in site.log.read_text() and PASSWORD not in site.log.read_text()
+
+
+# Grants that have ended ---------------------------------------------------------------------------
+
+
+def test_nobody_logs_in_by_a_grant_that_has_ended(site: Site) -> None:
+    site.clock.time = LAST
+    assert site.log_in("eve")[0] == 200
+    site.clock.time = AFTER
+    assert site.log_in("eve")[:2] == (403, "all that you were granted has ended")
+    assert site.master.logged_out == ["salt-2"]
+    assert site.lines()[-1] == ("login-refused", "eve", "all grants have ended")
+    assert site.log_in("olga")[0] == site.log_in("alice")[0] == 200
+
+
+@pytest.mark.parametrize(
+    ("user", "fun", "status"),
+    [
+        ("eve", "cmd.run", 403),
+        ("olga", "cmd.run", 403),
+        ("olga", "test.ping", 200),
+        ("olga", "deploy.run", 200),
+        ("olga", "access.can", 403),
+        ("alice", "cmd.run", 200),
+    ],
+)
+def test_a_session_that_is_older_than_the_end(site: Site, user: str, fun: str, status: int) -> None:
+    """What grants that last give goes on; who has none here is the master's matter."""
+    site.clock.time = LAST
+    token = site.log_in(user)[2]["X-Auth-Token"]
+    site.clock.time = AFTER
+    found, said, _ = site.ask("POST", "/", [{**PING, "fun": fun}], token)
+    assert found == status
+    assert len(site.master.calls) == (status == 200)
+    assert status == 200 or said == "the grant that gave you this has ended"
+    assert site.lines()[-1][0] == ("call" if status == 200 else "refused")
+
+
+def test_a_member_of_some_group_has_what_any_gives() -> None:
+    groups = {"ops": [FOR_A_DAY], "crew": [{"role": "deployer"}]}
+    grants = Grants({"groups": groups, "roles": ROLES})
+    assert not grants.all_over("ann", AFTER)
+    assert grants.is_over("ann", "cmd.run", AFTER)
+    assert not grants.is_over("ann", "cmd.run", LAST)
+    assert not grants.is_over("ann", "deploy.run", AFTER)
+    assert Grants({"groups": {"ops": [FOR_A_DAY]}, "roles": ROLES}).all_over("ann", AFTER)
+    assert not Grants({}).all_over("ann", AFTER)

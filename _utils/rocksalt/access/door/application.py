@@ -18,6 +18,7 @@ from . import bodies
 from .conf import Options
 from .errors import Refused
 from .filter import Rules, refusal
+from .grants import Grants
 from .limits import Attempts, Window
 from .records import Records
 from .sessions import Session, Sessions
@@ -82,9 +83,10 @@ class Door:
         master: Master,
         records: Records,
         clock: Callable[[], float],
+        grants: Grants,
     ):
         self._options, self._master, self._records = options, master, records
-        self._rules = Rules(clients)
+        self._rules, self._grants, self._clock = Rules(clients), grants, clock
         self._sessions = Sessions(clock)
         self._attempts = Attempts(options.login_failures, options.login_window, clock)
         self._strange = Window(_STRANGE_LINES, 60, clock)
@@ -140,6 +142,10 @@ class Door:
         if found is None:
             self._note("login-refused", "wrong name or password", **who)
             raise Refused(401, "the name or the password is wrong")
+        if self._grants.all_over(user, self._clock()):
+            self._master.log_out(found["token"])
+            self._records.write("login-refused", "all grants have ended", **who)
+            raise Refused(403, "all that you were granted has ended")
         session = Session(user, found["token"], found["expire"])
         new, gone = self._sessions.open(session)
         for old in gone:
@@ -195,6 +201,8 @@ class Door:
         self, call: dict[str, Any], session: Session, request: Request, who: dict[str, str]
     ) -> Any:
         try:
+            if self._grants.is_over(session.user, call["fun"], self._clock()):
+                raise Refused(403, "the grant that gave you this has ended")
             done = self._master.call(call, session.token)
         except Refused as refused:
             event = "refused" if refused.status in (401, 403) else "call"

@@ -16,6 +16,7 @@ from rocksalt_door import (  # type: ignore[import-not-found]  # noqa: E402
     application,
     calling,
     conf,
+    grants,
     records,
     sealing,
     server,
@@ -63,6 +64,7 @@ def _ready() -> Any:
         calling.Salt(__opts__, options, secret),
         records.Records(options.log, time.time),
         time.time,
+        grants.Grants(__opts__.get(grants.DATA) or {}),
     )
     address = (options.host, options.port)
     made = server.server(address, door, context, options.thread_pool, options.max_body)
