@@ -132,9 +132,9 @@ def test_sync_brings_the_modules_and_the_library(cluster: Cluster) -> None:
     synced = cluster.synced
 
     assert set(synced["modules"]) == {
-        "modules.accounts", "modules.backup", "modules.drift", "modules.fail2ban",
-        "modules.firewall", "modules.hardening", "modules.logstash", "modules.luks", "modules.nrpe",
-        "modules.ossec", "modules.sshd", "modules.sample",
+        "modules.access", "modules.accounts", "modules.backup", "modules.deploy", "modules.drift",
+        "modules.fail2ban", "modules.firewall", "modules.hardening", "modules.logstash",
+        "modules.luks", "modules.nrpe", "modules.ossec", "modules.sshd", "modules.sample",
     }  # fmt: skip
     assert sorted(synced["states"]) == ["states.hardening", "states.ossec"]
     assert synced["grains"] == ["grains.hardening"]

@@ -128,9 +128,9 @@ def test_a_minion_runs_from_gitfs_in_either_environment(repository: Path, tmp_pa
 
     synced = minion.call("--local", "saltutil.sync_all")
     assert set(synced.value["modules"]) == {
-        "modules.accounts", "modules.backup", "modules.drift", "modules.fail2ban",
-        "modules.firewall", "modules.hardening", "modules.logstash", "modules.luks", "modules.nrpe",
-        "modules.ossec", "modules.sshd",
+        "modules.access", "modules.accounts", "modules.backup", "modules.deploy", "modules.drift",
+        "modules.fail2ban", "modules.firewall", "modules.hardening", "modules.logstash",
+        "modules.luks", "modules.nrpe", "modules.ossec", "modules.sshd",
     }  # fmt: skip
     for saltenv, minutes in (("base", 60), ("staging", 120)):
         result = minion.call("--local", "hardening.settings", "drift", f"saltenv={saltenv}")
