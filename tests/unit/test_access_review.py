@@ -283,6 +283,20 @@ def test_who_can_write_states(tree, path, access, who, how):
     assert (found, problems) == ({who: [f"file_roots {top}: {how} {tree.path / path}"]}, [])
 
 
+def test_the_example_is_the_topmost_and_first_each_time(tree):
+    """Reviews compare these sentences: another order would be another right."""
+    deep = [f"n{'/n' * depth}" for depth in range(7)]
+    (tree.path / deep[-1]).mkdir(parents=True)
+    for name in ("z.sls", "m.sls", "a.sls"):
+        (tree.path / "srv/salt/web" / name).write_text("x")
+        tree.owned[f"srv/salt/web/{name}"] = (1002, 0, 0o644)
+    tree.owned.update(dict.fromkeys(deep, (1001, 0, 0o755)))
+    tree.opts["file_roots"]["base"].append(str(tree.path / deep[-1]))
+    found, _ = tree()
+    assert found["ann"] == [f"file_roots {tree.path / deep[-1]}: owns {tree.path / 'n'}"]
+    assert found["bob"][0].endswith(f"owns {tree.path}/srv/salt/web/a.sls")
+
+
 def test_groups_that_may_only_read(tree):
     for path in ("srv/salt/top.sls", "srv/pillar", "etc"):
         tree.owned[path] = (0, 2001, 0o750)

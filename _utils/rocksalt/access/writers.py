@@ -109,7 +109,7 @@ def _all(top: str, problems: list[str]) -> Iterator[str]:
     while waiting:
         start = waiting.pop()
         real = os.path.realpath(start)
-        for path in _above(start) | _above(real):
+        for path in sorted(_above(start) | _above(real)):
             if path not in known:
                 known.add(path)
                 yield path
@@ -122,7 +122,8 @@ def _all(top: str, problems: list[str]) -> Iterator[str]:
         if not os.path.isdir(real):
             continue
         for folder, folders, files in os.walk(real, onerror=lambda e: problems.append(_said(e))):
-            for name in (*folders, *files):
+            folders.sort()
+            for name in (*folders, *sorted(files)):
                 path = os.path.join(folder, name)
                 yield path
                 if os.path.islink(path):
