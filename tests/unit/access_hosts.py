@@ -4,18 +4,31 @@ from __future__ import annotations
 
 import copy
 import datetime as dt
+import json
 import os
 import shutil
+import tempfile
 import time
 from functools import cache
 from typing import Any
 
 import nrpe_hosts
 
-from rocksalt import access, settings
-from rocksalt.access import checks, compiled, knocking, rendering, served, signing, sources
+from rocksalt import access, logbook, settings
+from rocksalt.access import (
+    booked,
+    checks,
+    compiled,
+    knocking,
+    rendering,
+    served,
+    signing,
+    sources,
+)
 from rocksalt.access.door import passwords
 from rocksalt.access.facts import API, MASTER, Wires
+from rocksalt.backup.crypto import sshsig
+from rocksalt.logbook.units import FOLDER as UNITS
 from rocksalt.nrpe import tls
 from rocksalt.pki import certificates
 
@@ -59,6 +72,22 @@ def hashed(password: str) -> str:
     return passwords.make(password)[1]
 
 
+@cache
+def signing_key() -> str:
+    """A key that signs."""
+    with tempfile.TemporaryDirectory() as folder:
+        sshsig.generate(f"{folder}/key")
+        with open(f"{folder}/key", encoding="ascii") as file:
+            return file.read()
+
+
+@cache
+def witness() -> str:
+    """A public key."""
+    with tempfile.TemporaryDirectory() as folder:
+        return sshsig.generate(f"{folder}/key")
+
+
 def pillar() -> dict[str, Any]:
     return {
         "access": {
@@ -76,6 +105,7 @@ def pillar() -> dict[str, Any]:
                     "minions": ["web*"],
                 }
             },
+            "logbook_witness": {"host": "10.79.0.9", "host_key": witness(), "key": witness()},
         }
     }
 
@@ -104,6 +134,13 @@ class Net:
         )
         self.listens = True
         self.asked: list[tuple[str, int]] = []
+        self.slept = 0.0
+
+    def sleep(self, seconds: float) -> None:
+        """The logbook says meanwhile how it is, where its unit is there."""
+        self.slept += seconds
+        if self.host.attributes(booked.UNIT_PATH):
+            tell(self.host, "status")
 
     def knock(self, address: str, port: int) -> knocking.Answers:
         self.asked.append((address, port))
@@ -114,7 +151,7 @@ class Net:
         return self.listens and alive()
 
     def wires(self) -> Wires:
-        return Wires(self.knock, self.answers_in, lambda user: user)
+        return Wires(self.knock, self.answers_in, lambda user: user, self.sleep)
 
     def config(self, path: str, folder: str = f"{FOLDER}/master.d") -> dict[str, Any]:
         """What Salt makes of the files; a functional test compares it with Salt itself."""
@@ -167,6 +204,65 @@ def units(host: Any, started: float = 60, **other: dict[str, str]) -> None:
         shown[unit] = "".join(f"{key}={value}\n" for key, value in known.items())
         host.answer(f"systemctl show {unit}", shown[unit])
     host.answer(f"systemctl show {MASTER} {API}", "\n".join(shown.values()))
+
+
+def stamp(seconds: float = 0) -> str:
+    """A time so many seconds ago."""
+    return f"{NOW - dt.timedelta(seconds=seconds):%Y-%m-%dT%H:%M:%S}Z"
+
+
+def tell(host: Any, name: str, **other: Any) -> None:
+    """What the programs of the logbook say in ``status``, ``verified`` or ``heads``."""
+    good = {
+        "status": {"heard": stamp(), "connected": True, "problem": ""},
+        "verified": {
+            "time": stamp(3600), "ok": True, "hosts": {MINION: {"problems": []}}, "problems": [],
+        },
+        "heads": {
+            "witnessed_until": stamp(30), "unwitnessed_since": None, "error": "", "failed": {},
+        },
+    }  # fmt: skip
+    path = f"{logbook.STATE}/{name}.json"
+    host.put(path, json.dumps({**good[name], **other}), 0o640, owner="salt")
+
+
+BOOK = (logbook.UNIT, f"{logbook.VERIFY_UNIT}.timer", f"{logbook.HEADS_UNIT}.timer")
+
+
+def book_units(host: Any, started: float = 60, **other: dict[str, str]) -> None:
+    """What systemd shows of the logbook; ``service={...}``, ``verify``, ``heads`` replace parts."""
+    made = int((time.monotonic() + started) * 1e6)
+    shown = []
+    for unit, name in zip(BOOK, ("service", "verify", "heads"), strict=True):
+        known = {
+            "Id": unit,
+            "ActiveState": "active",
+            "UnitFileState": "enabled",
+            "NeedDaemonReload": "no",
+            "FragmentPath": f"{UNITS}/{unit}",
+            "DropInPaths": "",
+            "ActiveEnterTimestampMonotonic": str(made),
+            **other.get(name, {}),
+        }
+        shown.append("".join(f"{key}={value}\n" for key, value in known.items()))
+    host.answer(f"systemctl show {logbook.UNIT}", "\n".join(shown))
+
+
+def put_book(host: Any, it: checks.Access) -> None:
+    """The logbook as it is installed, and what it said of itself."""
+    for path, (text, rights) in booked.files(it).items():
+        host.put(path)
+        host.path(path).write_bytes(text.encode(errors="surrogateescape"))
+        host.give(path, rights)
+    host.put(f"{logbook.FOLDER}/{MINION}/2026-11-23.jsonl", "{}\n", 0o640, owner="salt")
+    for path in booked.KEYS:
+        host.put(path, signing_key(), 0o600, owner="salt")
+    host.owners[f"{logbook.FOLDER}/{MINION}"] = "salt"
+    for path, rights in booked.folders(it).items():
+        host.give(path, rights)
+    for name in ("status", "verified", "heads"):
+        tell(host, name)
+    book_units(host)
 
 
 def listening(host: Any, *places: str, pid: str = PIDS[API]) -> None:
@@ -226,7 +322,8 @@ def good(shipped: Any, host: Any) -> Net:
         host.put(f"/proc/{pid}/cmdline", f"/usr/bin/{unit.removesuffix('.service')}\0")
         host.owners[f"/proc/{pid}"] = "salt"
     put_files(host, comparison(shipped, host, net))
-    for command in ("systemctl", "journalctl"):
+    put_book(host, comparison(shipped, host, net))
+    for command in ("systemctl", "journalctl", "runuser"):
         host.answer(command)
     units(host)
     listening(host, f"{ADDRESS}:{PORT}")

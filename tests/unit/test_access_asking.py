@@ -183,7 +183,10 @@ def test_explanations(opts):
     )
     (bob,) = explained(opts(), "bob")["may"]
     assert "on all hosts: drift.report; " in bob
-    assert bob.endswith("on the master, by runner: access.can; access.explain; logbook.playback")
+    assert bob.endswith(
+        "on the master, by runner: access.can; access.explain; logbook.playback; logbook.status; "
+        "logbook.verify"
+    )
     assert explained(opts(), "mallory")["may"] == ["mallory may do nothing; no grant names mallory"]
 
 

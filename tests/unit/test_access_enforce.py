@@ -9,13 +9,14 @@ import pytest
 from access_hosts import ADDRESS, CACHE, CERTIFICATE, CONFIG, FOLDER, KEY, MAIN, PKI
 
 from rocksalt import access
-from rocksalt.access import door, enforce, knocking, rendering
+from rocksalt.access import booked, door, enforce, knocking, rendering
 from rocksalt.access.facts import API, MASTER
 from rocksalt.errors import Refused
 from rocksalt.nrpe import tls
 from rocksalt.transaction import ASIDE
 
-ALL = [f"ACL-{number:03}" for number in range(1, 23)]
+ALL = [f"ACL-{number:03}" for number in range(1, 24)]
+"""Without those of the logbook, which test_access_booked.py is about."""
 AUTH = f"{door.AUTH_DIR}/rocksalt_file.py"
 NETAPI = f"{door.NETAPI_DIR}/rocksalt_api.py"
 LEGACY = "/etc/salt/master.d/local.conf"
@@ -386,15 +387,19 @@ def test_where_the_master_listens(host, net, apply, interface, asked):
 
 def test_clean(host, net, wrong):
     host.put(f"{door.AUTH_DIR}/easy.py{ASIDE}", "x")
-    found = enforce.leftovers(host, FOLDER)
-    assert found == [CONFIG, access.USERS, *rendering.door_files()]
+    found, book = enforce.leftovers(host, FOLDER), booked.installed(host)
+    assert found == [CONFIG, access.USERS, *rendering.door_files(), *book]
     host.ran.clear()
     enforce.clean(host, FOLDER)
     assert enforce.leftovers(host, FOLDER) == []
     assert host.read(f"{door.AUTH_DIR}/easy.py") == "x"
     assert host.attributes(door.PACKAGE_DIR) is None
     assert host.read(KEY) and host.read(MAIN) == "user: salt\n"
-    assert services(host) == [f"disable --quiet --now {API}", f"restart {MASTER}"]
+    assert services(host) == [
+        *(f"disable --quiet --now {path.rpartition('/')[2]}" for path in book[2:]),
+        f"disable --quiet --now {API}",
+        f"restart {MASTER}",
+    ]
 
 
 def test_clean_leaves_what_is_not_ours(host):

@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import Any
 
 from rocksalt.access import (
+    booked,
     certified,
     controls,
     guarded,
@@ -27,6 +28,7 @@ CHECKS: Checks = {
     **trusting.CHECKS,
     **guarded.CHECKS,
     **reviewed.CHECKS,
+    **booked.CHECKS,
 }
 _OF_THE_API = (controls.SERVICE, controls.SECURED, controls.GENUINE, controls.KEY)
 _NEED_CERTIFICATE = (controls.SERVICE, controls.SECURED)
@@ -84,6 +86,8 @@ class Access(Facts):
             return served.UNCERTIFIED
         if identifier == controls.SECURED and not self.is_active(API):
             return f"{API} does not run ({controls.SERVICE})"
+        if identifier == controls.WHOLE and not self.settings["logbook"]:
+            return f"{self.setup.family.where('logbook')} is false ({controls.BOOKED})"
         return ""
 
     def _looked(
@@ -107,4 +111,8 @@ class Access(Facts):
         """Our texts by their paths, without the passwords."""
         if not self.setup.declared:
             return {}
-        return {self.config_path: self.config, **rendering.door_files()}
+        return {
+            self.config_path: self.config,
+            **rendering.door_files(),
+            **(booked.texts(self) if self.settings["logbook"] else {}),
+        }

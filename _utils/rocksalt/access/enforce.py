@@ -8,7 +8,18 @@ import contextlib
 from collections.abc import Collection, Iterator, Sequence
 
 from rocksalt import access, permissions, systemd
-from rocksalt.access import certified, checks, controls, door, guarded, rendering, served, starting
+from rocksalt.access import (
+    booked,
+    booking,
+    certified,
+    checks,
+    controls,
+    door,
+    guarded,
+    rendering,
+    served,
+    starting,
+)
 from rocksalt.access.facts import API, MASTER
 from rocksalt.access.sources import plain
 from rocksalt.errors import Refused, RocksaltError
@@ -38,6 +49,8 @@ def enforce(host: Host, it: checks.Access, ids: Sequence[str]) -> None:
                 starting.stop(host)
         elif own & {*_STARTED_BY} or written:
             _restart_api(host, it, own, restarted)
+        if controls.BOOKED in own:
+            _keep_book(host, it, change)
 
 
 def refuse(it: checks.Access, own: Collection[str]) -> None:
@@ -75,6 +88,17 @@ def _put(host: Host, it: checks.Access, change: Transaction, own: set[str]) -> l
     for path, rights in guarded.closable(it).items() if controls.PRIVATE in own else ():
         _secure(host, change, path, rights)
     return written
+
+
+def _keep_book(host: Host, it: checks.Access, change: Transaction) -> None:
+    """Last, as it follows the master with the configuration that this has by now."""
+    if not it.settings["logbook"]:
+        booking.remove(host)
+        return
+    booking.prepare(host, it, change)
+    for path, (text, rights) in booked.files(it).items():
+        _write(host, change, path, text, rights)
+    booking.start(host, it, change)
 
 
 def _write(host: Host, change: Transaction, path: str, text: str, rights: str) -> list[str]:
@@ -179,12 +203,13 @@ def _as_before(host: Host, unit: str, state: dict[str, str]) -> list[str]:
 
 
 def leftovers(host: Host, folder: str) -> list[str]:
-    """What the baseline put on the host and ``clean`` takes away. Certificate, key and what apps
-    were deployed stay.
+    """What the baseline put on the host and ``clean`` takes away. Certificate, key, what apps were
+    deployed, and the logbook with its keys stay.
     """
     own = [f"{folder}/master.d/{access.MASTER_CONFIG}", access.USERS]
     found = [path for path in own if (host.read(path) or "").startswith(rendering.HEADER)]
-    return found + [path for path in rendering.door_files() if host.attributes(path, follow=False)]
+    found += [path for path in rendering.door_files() if host.attributes(path, follow=False)]
+    return found + booked.installed(host)
 
 
 def clean(host: Host, folder: str) -> None:
@@ -192,6 +217,7 @@ def clean(host: Host, folder: str) -> None:
     has no door then, is stopped.
     """
     found = leftovers(host, folder)
+    booking.remove(host)
     for path in found:
         host.remove(path)
     for folder_of_door in reversed(served.FOLDERS):

@@ -9,6 +9,7 @@ import grp
 import os
 import pwd
 import re
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -41,11 +42,12 @@ def group_of(user: str) -> str:
 
 @dataclass(frozen=True)
 class Wires:
-    """What is not in files: the network, and who users are."""
+    """What is not in files: the network, who users are, and the time that passes."""
 
     knock: Callable[[str, int], knocking.Answers] = knocking.knock
     answers_in: Callable[..., bool] = knocking.answers_in
     group_of: Callable[[str], str] = group_of
+    sleep: Callable[[float], None] = time.sleep
 
 
 class Setup:

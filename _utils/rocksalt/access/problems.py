@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
 from rocksalt import access
-from rocksalt.access import compiled, deploys, rooted, targets, widening
+from rocksalt.access import booked, compiled, deploys, rooted, targets, widening
 from rocksalt.schema import nearest
 from rocksalt.settings import Baseline, as_date
 
@@ -45,6 +45,7 @@ def problems(
         *widening.problems(settings, where, today),
         *(_passwords(settings, where) if minion in settings["masters"] else ()),
         *_door(settings, where),
+        *booked.problems(settings, where),
     ]
 
 

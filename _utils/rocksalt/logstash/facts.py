@@ -144,16 +144,26 @@ class Facts:
         """Seconds since a time in ISO form with its zone; None for what is none, and for one to
         come: some clock was wrong, and nobody knows how old that is.
         """
-        found = self.since(stamp)
-        return None if found is None or found < -_AHEAD else found
+        return age(self.now, stamp)
 
     def since(self, stamp: Any) -> float | None:
         """The same, negative for a time to come."""
-        try:
-            then = dt.datetime.fromisoformat(str(stamp).replace("Z", "+00:00"))
-            return (self.now - then).total_seconds()
-        except (ValueError, TypeError):
-            return None
+        return since(self.now, stamp)
+
+
+def age(now: dt.datetime, stamp: Any) -> float | None:
+    """What :meth:`Facts.age` says."""
+    found = since(now, stamp)
+    return None if found is None or found < -_AHEAD else found
+
+
+def since(now: dt.datetime, stamp: Any) -> float | None:
+    """What :meth:`Facts.since` says."""
+    try:
+        then = dt.datetime.fromisoformat(str(stamp).replace("Z", "+00:00"))
+        return (now - then).total_seconds()
+    except (ValueError, TypeError):
+        return None
 
 
 def renew(host: Host, paths: Iterable[str]) -> None:

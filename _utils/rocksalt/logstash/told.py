@@ -1,5 +1,5 @@
-"""What the programs of the log server tell in files. Those belong to the account that faces the
-network, so what is in them may be anything.
+"""What the programs of the log server tell in files, and those of the logbook. They belong to an
+account that faces the network, so what is in them may be anything.
 """
 
 from __future__ import annotations
@@ -33,8 +33,13 @@ _STATUS = {
     "failed": _REASONS,
     "disk": {"free": int, "size": int},
 }
-_HEADS = {"witnessed_until": _TIME, "unwitnessed_since": _TIME, "error": str, "failed": _REASONS}
-_VERIFIED = {"time": str, "ok": bool, "hosts": {"*": {"problems": [str]}}, "problems": [str]}
+HEADS_SHAPE = {
+    "witnessed_until": _TIME,
+    "unwitnessed_since": _TIME,
+    "error": str,
+    "failed": _REASONS,
+}
+VERIFIED_SHAPE = {"time": str, "ok": bool, "hosts": {"*": {"problems": [str]}}, "problems": [str]}
 _LEDGER = {"heads": {"*": [(int, str)]}}
 
 
@@ -43,27 +48,30 @@ def status(host: Host) -> Mapping[str, Any]:
     ``bytes_today`` and ``flags``, ``failed`` and ``disk``; any of them may be missing.
     :class:`Refused` for what is not that.
     """
-    return _read(host, STATUS, _STATUS)
+    return read(host, STATUS, _STATUS)
 
 
 def heads(host: Host) -> Mapping[str, Any]:
     """What was witnessed: ``witnessed_until``, ``unwitnessed_since``, ``error``, ``failed``."""
-    return _read(host, HEADS, _HEADS)
+    return read(host, HEADS, HEADS_SHAPE)
 
 
 def verified(host: Host) -> Mapping[str, Any]:
     """The last check: ``time``, ``ok``, ``hosts`` with ``problems``, and others of none."""
-    return _read(host, VERIFIED, _VERIFIED)
+    return read(host, VERIFIED, VERIFIED_SHAPE)
 
 
 def signed(host: Host, store: str) -> dict[str, int]:
     """Host -> the number of its last line that the log server signed for its witness."""
-    found = _read(host, f"{store}/{files.HEADS}/{ledger.STATE}", _LEDGER)
+    found = read(host, f"{store}/{files.HEADS}/{ledger.STATE}", _LEDGER)
     known = (found.get("heads") or {}).items()
     return {name: head[0] for name, head in known if head and isinstance(head[0], int)}
 
 
-def _read(host: Host, path: str, shape: Mapping[str, Any]) -> Mapping[str, Any]:
+def read(
+    host: Host, path: str, shape: Mapping[str, Any], writer: str = "the log server"
+) -> Mapping[str, Any]:
+    """What a file tells, empty where there is none; :class:`Refused` for what has not the shape."""
     try:
         # A named pipe, or a device, would keep whoever reads it waiting.
         handle = os.open(host.path(path), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
@@ -79,7 +87,7 @@ def _read(host: Host, path: str, shape: Mapping[str, Any]) -> Mapping[str, Any]:
     except (ValueError, RecursionError):
         found = None
     if not isinstance(found, dict) or not _fits(found, shape):
-        raise Refused(f"{path} is not what the log server writes: remove it, and it is made anew")
+        raise Refused(f"{path} is not what {writer} writes: remove it, and it is made anew")
     return found
 
 
