@@ -11,7 +11,7 @@ import tampers
 from rocksalt_lab import Host, Lab
 from rocksalt_lab.lab import ADMINISTRATOR
 
-HAVE_THEIR_OWN = {"backup", "logstash", "luks", "nrpe", "ossec"}
+HAVE_THEIR_OWN = {"access", "backup", "logstash", "luks", "nrpe", "ossec"}
 FAMILIES = [it for it in tampers.families() if it not in HAVE_THEIR_OWN]
 ACCOUNTS = {
     "remove": ["accounts", "authorized_keys", "crontabs", "members", "sudoers"],

@@ -27,6 +27,14 @@ KEPT = [
 ]
 KEPT_OF_LOGS = ["/etc/systemd/journald.conf.d", "/var/lib/rocksalt-witness/.ssh"]
 """Where /root/restart-logs starts journald anew on what was put back."""
+KEPT_OF_MASTERS = [
+    *("/etc/salt/master", "/etc/salt/master.d", "/etc/salt/rocksalt-users", "/etc/rocksalt/access"),
+    *("/usr/local/lib/rocksalt-api", "/etc/systemd/system"),
+]
+"""All that is kept where :data:`RESTARTS_MASTER` is; it is put back only after a case that changed
+some of it, for then the master has to start anew.
+"""
+RESTARTS_MASTER = "/root/restart-access"
 SAVED = "/run/tamper-saved.tar"
 FAIL2BAN = "/run/tamper-fail2ban"
 
@@ -40,7 +48,9 @@ def shell(line: str) -> None:
 
 def save() -> str:
     """Keep what cases may change; the shell line that puts it back."""
+    of_master = Path(RESTARTS_MASTER).exists()
     kept = [*KEPT, *(KEPT_OF_LOGS if Path("/root/restart-logs").exists() else ())]
+    kept = KEPT_OF_MASTERS if of_master else kept
     there = [path for path in kept if Path(path).exists()]
     folders = " ".join(path for path in there if Path(path).is_dir())
     shell(
@@ -48,11 +58,18 @@ def save() -> str:
         f"rm -rf {FAIL2BAN}; if test -e /etc/fail2ban; then cp -a /etc/fail2ban {FAIL2BAN}; fi"
     )
     new = " ".join({*kept} - {*there})
-    return f"find {folders} -mindepth 1 -delete; rm -rf {new}; tar -xpPf {SAVED} --numeric-owner"
+    back = f"find {folders} -mindepth 1 -delete; rm -rf {new}; tar -xpPf {SAVED} --numeric-owner"
+    if of_master:
+        changed = f"find {' '.join(there)} -cnewer {SAVED}"
+        return f"if {changed} | grep -q .; then {back}; touch {SAVED}; fi"
+    return back
 
 
 def put_back(files: str) -> None:
     """Put the files and the services back."""
+    if Path(RESTARTS_MASTER).exists():
+        shell(f"{files}; systemctl daemon-reload; {RESTARTS_MASTER}")
+        return
     compared = ["diff", "-rq", FAIL2BAN, "/etc/fail2ban"]
     fail2ban_differs = (
         Path(FAIL2BAN).exists()
