@@ -154,8 +154,8 @@ def test_log_in_names_that_salt_takes_for_others():
 def test_groups_are_of_ldap(shipped):
     values = pillar(backend="ldap", groups={"Deploy team": {"grants": [ALICE]}}, hashes={})
     found = compiled.compile(resolved(shipped, values), TODAY)["external_auth"]
-    assert list(found) == ["ldap"]
-    assert found["ldap"]["Deploy team%"] == found["ldap"]["alice"]
+    assert list(found) == ["rocksalt_ldap"]
+    assert found["rocksalt_ldap"]["Deploy team%"] == found["rocksalt_ldap"]["alice"]
     values["backend"] = "file"
     found = compiled.compile(resolved(shipped, values), TODAY)["external_auth"]
     assert sorted(found["rocksalt_file"]) == ["alice", "bob", "carol"]

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from rocksalt.access.door import sealing
 from rocksalt.access.door.errors import Refused
 
 pytest.importorskip("salt.netapi", reason="only what asks Salt is tested here")
@@ -65,7 +67,7 @@ def salt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """The part of Salt that calls, before whatever it is told to raise."""
     monkeypatch.setattr(logging.getLogger("rocksalt.api"), "propagate", False)
     it = object.__new__(calling.Salt)
-    it._opts = {"sock_dir": str(tmp_path)}
+    it._opts = {"sock_dir": str(tmp_path), "cachedir": str(tmp_path)}
     (tmp_path / "workers.ipc").touch()
     return it
 
@@ -104,3 +106,18 @@ def test_a_master_that_is_away_is_said_at_once(salt: Any, tmp_path: Path) -> Non
         with pytest.raises(Refused) as caught:
             ask()
         assert (caught.value.status, caught.value.wait) == (503, 10)
+
+
+@pytest.mark.parametrize("eauth", ["rocksalt_file", "rocksalt_ldap"])
+def test_a_password_goes_sealed_by_what_the_seal_is_now(
+    salt: Any, tmp_path: Path, eauth: str
+) -> None:
+    given: list[dict[str, str]] = []
+    salt._eauth = eauth
+    salt._resolver = SimpleNamespace(mk_token=given.append)
+    for _ in range(2):
+        secret = sealing.renew(str(tmp_path / "rocksalt-api.seal"))
+        assert salt.log_in("alice", "word") is None
+        assert given.pop() == {
+            "eauth": eauth, "username": "alice", "password": sealing.seal(secret, "alice", "word"),
+        }  # fmt: skip

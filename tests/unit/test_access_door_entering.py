@@ -313,8 +313,40 @@ def test_the_auth_module_believes_the_door_alone(installed: Path, quick: list[in
     assert module.auth("alice", sealing.seal(secret, "alice", word)) is False
 
 
-def test_without_its_section_neither_module_loads(installed: Path) -> None:
+def test_ldap_is_asked_for_what_came_through_the_door(
+    installed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory = pytest.importorskip("salt.auth.ldap")
+    asked: list[tuple[str, str]] = []
+
+    def answer(username: str, password: str) -> Any:
+        assert directory.__opts__["auth.ldap.server"] == "ldap1"
+        asked.append((username, password))
+        return object() if password == "right" else False
+
+    monkeypatch.setattr(directory, "auth", answer)
+    monkeypatch.setattr(directory, "groups", lambda user, **more: [more["password"]])
+    monkeypatch.setattr(directory, "__opts__", {}, raising=False)
+    secret = sealing.renew(str(installed / "rocksalt-api.seal"))
+    opts = {"rocksalt_api": {}, "cachedir": str(installed), "auth.ldap.server": "ldap1"}
+    module = load(installed / "auth" / "rocksalt_ldap.py", opts)
+    sealed = {word: sealing.seal(secret, "alice", word) for word in ("right", "wrong", "")}
+    assert module.__virtual__() == "rocksalt_ldap"
+    assert module.auth("alice", sealed["right"]) is True
+    assert module.auth("alice", sealed["wrong"]) is False
+    assert asked == [("alice", "right"), ("alice", "wrong")]
+    # An empty password binds without a name, which directories take for success.
+    for user, word in (("alice", "right"), ("bob", sealed["right"]), ("alice", sealed[""])):
+        assert module.auth(user, word) is False and module.groups(user, password=word) == []
+    assert len(asked) == 2
+    assert module.groups("alice", password=sealed["right"], eauth="rocksalt_ldap") == ["right"]
+    assert module.process_acl([{"web1": ["test.ping"]}], opts) == [{"web1": ["test.ping"]}]
+
+
+def test_without_its_section_no_module_loads(installed: Path) -> None:
     assert load(installed / "auth" / "rocksalt_file.py", {}).__virtual__()[0] is False
+    pytest.importorskip("salt.auth.ldap")
+    assert load(installed / "auth" / "rocksalt_ldap.py", {}).__virtual__()[0] is False
 
 
 # Options

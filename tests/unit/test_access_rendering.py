@@ -76,7 +76,7 @@ def test_the_door_takes_its_options(settings):
 
 def test_ldap(settings):
     ldap = settings(backend="ldap", hashes={})
-    assert conf.read(config(ldap)).eauth == "ldap"
+    assert conf.read(config(ldap)).eauth == "rocksalt_ldap"
     assert rendering.users(ldap) is None
 
 

@@ -14,10 +14,10 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from rocksalt.access import targets
+from rocksalt.access import door, targets
 from rocksalt.settings import as_date
 
-BACKENDS = {"file": "rocksalt_file", "ldap": "ldap"}
+BACKENDS = {"file": door.AUTH, "ldap": door.LDAP}
 """The setting ``backend`` -> Salt's name of who checks passwords."""
 RUNNER = "@runner"
 DEPLOY = "deploy.run"

@@ -1,7 +1,7 @@
 """The door: what stands between the network and the Salt master's API.
 
-It is a netapi module of salt-api and an auth module of the master, installed as plain files, a
-private copy, for both live in long-running processes that must not load the synced library. The
+It is a netapi module of salt-api and auth modules of the master, installed as plain files, a
+private copy, for all live in long-running processes that must not load the synced library. The
 modules of this package import each other relatively, so that they are the same in both places.
 """
 
@@ -12,11 +12,12 @@ from pathlib import Path
 from rocksalt.access import DOOR
 
 NETAPI_DIR, AUTH_DIR, PACKAGE_DIR = f"{DOOR}/netapi", f"{DOOR}/auth", f"{DOOR}/rocksalt_door"
-NETAPI, AUTH = "rocksalt_api", "rocksalt_file"
-"""Names of the two modules: the section of the master's options, and the key of external_auth."""
+NETAPI, AUTH, LDAP = "rocksalt_api", "rocksalt_file", "rocksalt_ldap"
+"""Names of the modules: the section of the master's options, and the keys of external_auth."""
 _LOADED = {
     f"{NETAPI_DIR}/{NETAPI}.py": "netapi_module.py",
     f"{AUTH_DIR}/{AUTH}.py": "auth_module.py",
+    f"{AUTH_DIR}/{LDAP}.py": "ldap_module.py",
 }
 _MARKER = "# Written by rocksalt (the family access); changes are undone.\n"
 

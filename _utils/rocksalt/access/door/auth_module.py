@@ -31,15 +31,10 @@ def __virtual__() -> Any:
 
 def auth(username: str, password: str) -> bool:
     """Whether this is the user's password, and came through the door."""
-    if not isinstance(username, str) or not isinstance(password, str):
-        return False
+    word = sealing.opened(__opts__, username, password)
     try:
         users = Path(conf.read(__opts__).users_file).read_text()
-        secret = Path(conf.seal_file(__opts__)).read_bytes()
     except (OSError, ValueError) as error:
-        log.error("nobody can log in: %s", error)
+        log.error("nobody can log in: %a", error)
         return False
-    word = sealing.unseal(secret, username, password)
-    if word is None:
-        log.warning("a log-in that did not come through the door was refused")
-    return passwords.may_enter(users, username, word or "") and word is not None
+    return passwords.may_enter(users, str(username), word or "") and word is not None

@@ -46,8 +46,8 @@ class Done:
 class Salt:
     """The master, with the options that salt-api was started with."""
 
-    def __init__(self, opts: Mapping[str, Any], options: Options, secret: bytes):
-        self._opts, self._eauth, self._secret = dict(opts), options.eauth, secret
+    def __init__(self, opts: Mapping[str, Any], options: Options):
+        self._opts, self._eauth = dict(opts), options.eauth
         self._resolver = salt.auth.Resolver(self._opts)
         self._tokens = salt.auth.LoadAuth(self._opts)
         self._checker = salt.utils.minions.CkMinions(self._opts)
@@ -57,9 +57,9 @@ class Salt:
         does not know them.
         """
         self._running()
-        sealed = sealing.seal(self._secret, user, password)
-        word = sealed if self._eauth == "rocksalt_file" else password
-        load = {"eauth": self._eauth, "username": user, "password": word}
+        # As it is in the file, for another salt-api that was started may have renewed it.
+        sealed = sealing.seal(sealing.secret(self._opts), user, password)
+        load = {"eauth": self._eauth, "username": user, "password": sealed}
         try:
             found = self._resolver.mk_token(load)
         except _AWAY:

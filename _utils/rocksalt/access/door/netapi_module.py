@@ -57,11 +57,10 @@ def _ready() -> Any:
     """The server with its socket open."""
     options = conf.read(__opts__)
     context = tls.context(options.ssl_crt, options.ssl_key, options.client_ca)
-    secret = sealing.renew(conf.seal_file(__opts__))
     door = application.Door(
         options,
         conf.clients(__opts__),
-        calling.Salt(__opts__, options, secret),
+        calling.Salt(__opts__, options),
         records.Records(options.log, time.time),
         time.time,
         grants.Grants(__opts__.get(grants.DATA) or {}),
@@ -69,4 +68,6 @@ def _ready() -> Any:
     address = (options.host, options.port)
     made = server.server(address, door, context, options.thread_pool, options.max_body)
     made.prepare()
+    # Now, for a second salt-api gets no further than that.
+    sealing.renew(conf.seal_file(__opts__))
     return made

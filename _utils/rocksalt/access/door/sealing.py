@@ -9,10 +9,16 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import logging
 import os
 import secrets
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
+from . import conf
+
+log = logging.getLogger("rocksalt.api")
 _DIGITS = 64
 
 
@@ -41,6 +47,27 @@ def unseal(secret: bytes, user: str, sealed: str) -> str | None:
     proof, password = sealed[:_DIGITS], sealed[_DIGITS:]
     good = hmac.compare_digest(proof.encode(), _proof(secret, user, password).encode())
     return password if good and len(secret) >= 32 else None
+
+
+def secret(opts: Mapping[str, Any]) -> bytes:
+    """The secret that is in force; :class:`OSError` where there is none."""
+    return Path(conf.seal_file(opts)).read_bytes()
+
+
+def opened(opts: Mapping[str, Any], user: object, sealed: object) -> str | None:
+    """What an auth module does with the password that the master hands to it; None where the door
+    did not vouch for it.
+    """
+    if not isinstance(user, str) or not isinstance(sealed, str):
+        return None
+    try:
+        word = unseal(secret(opts), user, sealed)
+    except OSError as error:
+        log.error("nobody can log in: %a", error)
+        return None
+    if not word:
+        log.warning("a log-in that did not come through the door was refused")
+    return word or None
 
 
 def _proof(secret: bytes, user: str, password: str) -> str:
