@@ -97,9 +97,9 @@ class Host:
             changed=max(found.st_ctime, found.st_mtime),
         )
 
-    def write(self, path: str, text: str, mode: str = "0644") -> None:
+    def write(self, path: str, text: str, mode: str = "0644", owner: str = "") -> None:
         """Replaces a file as a whole: a reader, or a crash at any moment, sees the old text or the
-        new one.
+        new one. ``owner`` such as ``root:salt`` is whose it is from the first moment on.
 
         Two writers at a time do not meet, for each has a temporary file of its own; what a killed
         one left goes first.
@@ -110,6 +110,8 @@ class Host:
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
         with open(os.open(temporary, flags, 0o600), "wb") as file:
             file.write(text.encode(errors="surrogateescape"))
+            if owner:
+                self.own(file.fileno(), path, *owner.split(":"))
             os.fchmod(file.fileno(), int(mode, 8))
             file.flush()
             os.fsync(file.fileno())
@@ -126,13 +128,12 @@ class Host:
 
     def secure(self, path: str, owner: str, group: str, mode: str) -> None:
         target = self.path(path)
-        os.chown(target, pwd.getpwnam(owner).pw_uid, grp.getgrnam(group).gr_gid)
+        os.chown(target, *_ids(owner, group))
         target.chmod(int(mode, 8))
 
     def own(self, handle: int, path: str, owner: str, group: str) -> None:
         """The owner and group of what is open, which had this path."""
-        ids = pwd.getpwnam(owner).pw_uid, grp.getgrnam(group).gr_gid
-        os.chown(f"/proc/self/fd/{handle}", *ids)
+        os.chown(f"/proc/self/fd/{handle}", *_ids(owner, group))
 
     def access(self, path: str) -> str | None:
         """Owner, group and mode of what has this very name."""
@@ -187,6 +188,12 @@ def _name(lookup, number: int, attribute: str) -> str:  # type: ignore[no-untype
         return str(getattr(lookup(number), attribute))
     except KeyError:
         return str(number)
+
+
+def _ids(owner: str, group: str) -> tuple[int, int]:
+    """The numbers of a user and a group; one that has no name is its number, as told above."""
+    user = int(owner) if owner.isdigit() else pwd.getpwnam(owner).pw_uid
+    return user, int(group) if group.isdigit() else grp.getgrnam(group).gr_gid
 
 
 def synchronise(path: Path) -> None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 
-from rocksalt.errors import Refused
+from rocksalt.errors import Refused, RocksaltError
 from rocksalt.host import Host
 
 DISABLED = "# disabled by rocksalt: "
@@ -21,15 +22,20 @@ class Transaction:
         self.host = host
         self._undo: list[Callable[[], object]] = []
 
-    def write(self, path: str, text: str, mode: str | None = None) -> None:
+    def write(self, path: str, text: str, mode: str | None = None, owner: str = "") -> None:
         """Replaces a file of our own, or, without a ``mode``, one of others: its mode stays and a
-        link stays a link.
+        link stays a link. With an ``owner``, such as ``root:salt``, it is put back with its own.
         """
         if mode is None:
             path = str(Path(self.host.path(path)).resolve())[len(self.host.root) :]
         attributes = self.host.attributes(path)
-        self.remember(path)
-        self.host.write(path, text, mode or (attributes.mode if attributes else "0600"))
+        mode = mode or (attributes.mode if attributes else "0600")
+        if owner:
+            self.remember(path, owned=True)
+            self.host.write(path, text, mode, owner)
+        else:
+            self.remember(path)
+            self.host.write(path, text, mode)
 
     def remove(self, path: str) -> None:
         """Removes a file."""
@@ -41,14 +47,14 @@ class Transaction:
         self.host.rename(path, new)
         self._undo.append(lambda: self.host.rename(new, path))
 
-    def remember(self, path: str) -> None:
-        """Has a file put back that is about to change by other means."""
+    def remember(self, path: str, owned: bool = False) -> None:
+        """Has a file put back that is about to change by other means, ``owned`` by whom it was."""
         attributes, old = self.host.attributes(path), self.host.read(path)
         if attributes is None or old is None:
             self._undo.append(lambda: self.host.remove(path))
         else:
-            text, mode = old, attributes.mode
-            self._undo.append(lambda: self.host.write(path, text, mode))
+            owner = (f"{attributes.owner}:{attributes.group}",) if owned else ()
+            self._undo.append(partial(self.host.write, path, old, attributes.mode, *owner))
 
     def on_undo(self, step: Callable[[], object]) -> None:
         """Has a step taken when everything is put back, after all that comes later."""
@@ -60,13 +66,17 @@ class Transaction:
         must(self.host, f"{' '.join(command)} failed", *command)
 
     def undo(self) -> list[str]:
-        """Puts everything back as it was before the first change; what could not be put back."""
+        """Puts everything back as it was before the first change; what could not be put back. No
+        step that fails, however, keeps the others from being taken.
+        """
         failures = []
         while self._undo:
             try:
                 self._undo.pop()()
-            except OSError as error:
+            except (OSError, RocksaltError) as error:
                 failures.append(str(error))
+            except Exception as error:  # a step is anybody's
+                failures.append(f"{type(error).__name__}: {error}")
         return failures
 
 

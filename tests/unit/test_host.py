@@ -144,6 +144,28 @@ def test_secure(host, tmp_path):
     assert host.attributes("/file").access == f"{found.owner}:{found.group} 0400"
 
 
+def test_ids_without_a_name(host, tmp_path):
+    (tmp_path / "file").touch()
+    uid, gid = os.getuid(), os.getgid()
+    host.secure("/file", str(uid), str(gid), "0400")
+    with open(tmp_path / "file") as file:
+        host.own(file.fileno(), "/file", str(uid), str(gid))
+    found = os.stat(tmp_path / "file")
+    assert (found.st_uid, found.st_gid, mode(tmp_path / "file")) == (uid, gid, "0400")
+
+
+def test_a_file_is_its_owners_from_the_first_moment_on(host, tmp_path, monkeypatch):
+    given: list[tuple[str, str, str, bool]] = []
+
+    def own(handle, path, owner, group):
+        given.append((path, owner, group, (tmp_path / "file").exists()))
+
+    monkeypatch.setattr(host, "own", own)
+    host.write("/file", "new", "0640", "root:salt")
+    assert given == [("/file", "root", "salt", False)]
+    assert mode(tmp_path / "file") == "0640"
+
+
 def test_a_directory_for_the_occasion(host, tmp_path):
     with host.directory("/run"):
         assert (tmp_path / "run").is_dir()
