@@ -2,8 +2,8 @@
 
 Run by ``make bench`` (root): boots a lab with a master and one minion, hardens the minion, and
 measures CPU seconds of everything the minion starts, so that a busy machine does not count. What
-shipping logs costs is measured in a lab of its own (bench_logs.py), what packing a backup costs on
-this machine itself (bench_backup.py).
+shipping logs costs is measured in a lab of its own (bench_logs.py), what packing a backup and
+keeping the logbook of a master cost on this machine itself (bench_backup.py, bench_logbook.py).
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import bench_backup
+import bench_logbook
 import bench_logs
 
 import runs
@@ -230,6 +231,8 @@ def main() -> int:
     lines += [Line(*row) for row in bench_logs.rows()]
     print("-- packing backups ...", flush=True)
     lines += [Line(*row) for row in bench_backup.rows()]
+    print("-- keeping the logbook ...", flush=True)
+    lines += [Line(*row) for row in bench_logbook.rows()]
     print(f"\n{'CPU and memory':<46} {'cost':>8} {'limit':>7}")
     print(*lines, sep="\n")
     over = [line.title for line in lines if line.cost > line.limit]
