@@ -19,7 +19,7 @@ from rocksalt.access import (
 )
 from rocksalt.access.facts import API, MASTER, Checks, Facts
 from rocksalt.errors import Refused
-from rocksalt.findings import Seen
+from rocksalt.findings import Seen, some
 
 CHECKS: Checks = {
     **master.CHECKS,
@@ -45,7 +45,7 @@ class Access(Facts):
     def seen(self) -> dict[str, Seen]:
         """Control id -> what was seen."""
         return {
-            controls.DECLARED: self._declared(),
+            controls.DECLARED: self._whether_declared,
             **{i: s for i, (_, s) in self._compared.items()},
         }
 
@@ -58,23 +58,32 @@ class Access(Facts):
         """Whether there is a master here that is declared."""
         return self.setup.declared and self.is_installed(MASTER)
 
+    @cached_property
+    def _whether_declared(self) -> Seen:
+        return self._tried(lambda: (True, self._declared()))[1]
+
     def _declared(self) -> Seen:
         where = self.setup.family.where("masters")
         if self.setup.declared:
             if self.is_installed(MASTER):
-                strays = ", ".join(self.strays)
-                why = f"{strays} is a master as well, which systemd did not start" if strays else ""
-                return Seen(not strays, why)
-            why = f"{where} names {self.setup.minion}, and {MASTER} is not installed here"
-            return Seen(False, f"{why}: apt-get install salt-master, or take the name out")
+                why = [
+                    *(f"{stray} is a master as well, which systemd did not start"
+                      for stray in self.strays),
+                    *self.elsewhere,
+                ]  # fmt: skip
+                return Seen(not why, some(why))
+            lacking = f"{where} names {self.setup.minion}, and {MASTER} is not installed here"
+            return Seen(False, f"{lacking}: apt-get install salt-master, or take the name out")
         if found := self.masters:
-            why = f"{'; '.join(found)}, and {where} does not name {self.setup.minion}"
-            return Seen(False, f"{why}: name it, or take the master away")
+            undeclared = f"{'; '.join(found)}, and {where} does not name {self.setup.minion}"
+            return Seen(False, f"{undeclared}: name it, or take the master away")
         return Seen(problem="skipped", reason=_NO_MASTER)
 
     def _inapplicable(self, identifier: str) -> str:
         """Why a control is not about this host; empty where it is."""
         if not self.setup.declared:
+            if self._whether_declared.problem == "error":
+                return f"whether there is a Salt master cannot be told ({controls.DECLARED})"
             return (
                 f"its master is not declared ({controls.DECLARED})" if self.masters else _NO_MASTER
             )
@@ -94,16 +103,24 @@ class Access(Facts):
         self, identifier: str, expect: Callable[[Facts], Any], look: Callable[[Facts], Seen]
     ) -> tuple[Any, Seen]:
         """What a control expects and saw; what depends on another that failed says so instead."""
-        if why := self._inapplicable(identifier):
-            return None, Seen(problem="skipped", reason=why)
-        try:
+
+        def work() -> tuple[Any, Seen]:
+            if why := self._inapplicable(identifier):
+                return None, Seen(problem="skipped", reason=why)
             return expect(self), look(self)
+
+        return self._tried(work)
+
+    def _tried(self, work: Callable[[], tuple[Any, Seen]]) -> tuple[Any, Seen]:
+        """What a look gives; one that fails hides no other."""
+        try:
+            return work()
         except Refused as error:
             why = str(error)
         except LookupError as error:
             why = str(error.args[0] if error.args else error)
         except (AttributeError, OSError, TypeError, ValueError) as error:
-            # What is read may be of somebody else, and hides no other control.
+            # What is read may be of somebody else.
             why = f"this cannot be looked at: {type(error).__name__}: {error}"
         return None, Seen(problem="error", reason=why)
 

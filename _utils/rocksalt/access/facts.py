@@ -16,17 +16,16 @@ from functools import cached_property
 from typing import Any
 
 from rocksalt import access, findings
-from rocksalt.access import knocking, rendering, sources
+from rocksalt.access import knocking, rendering, running, sources
 from rocksalt.accounts import database
 from rocksalt.errors import Refused
 from rocksalt.findings import Seen
-from rocksalt.host import Host, unit_properties
+from rocksalt.host import Host
 from rocksalt.pki import certificates
 from rocksalt.settings import SECRET, Baseline
 
-MASTER, API = "salt-master.service", "salt-api.service"
+MASTER, API = running.MASTER, running.API
 ROOT = "root"
-_PROPERTIES = "Id,ActiveState,UnitFileState,NeedDaemonReload,FragmentPath,MainPID,ExecStart"
 _PROGRAM = re.compile(r"path=(\S+)")
 ReadConfig = Callable[[str], Mapping[str, Any]]
 """The path of the master's configuration -> what Salt makes of it."""
@@ -102,8 +101,7 @@ class Facts:
     @cached_property
     def units(self) -> dict[str, dict[str, str]]:
         """What systemd knows of the two services, by their names."""
-        shown = self.host.run("systemctl", "show", MASTER, API, "-p", _PROPERTIES).out
-        return {unit["Id"]: unit for unit in unit_properties(shown) if "Id" in unit}
+        return running.units(self.host)
 
     def is_active(self, unit: str) -> bool:
         """Whether a service runs."""
@@ -127,23 +125,35 @@ class Facts:
     @cached_property
     def strays(self) -> list[str]:
         """Masters that systemd did not start, each as ``process 17``."""
-        found = []
-        for path in self.host.glob("/proc/[0-9]*/cmdline"):
-            words = (self.host.read(path) or "").replace("\0", " ").split()[:2]
-            pid = path.split("/")[2]
-            if _is_master(words):
-                cgroup = self.host.read(f"/proc/{pid}/cgroup") or ""
-                if MASTER not in cgroup and self._is_of_this_host(pid):
-                    found.append(f"process {pid}")
-        return found
+        return [*running.strays(self.host, MASTER)]
 
-    def _is_of_this_host(self, pid: str) -> bool:
-        """Whether a process is not one of a container on this host."""
-        try:
-            own, other = (os.readlink(self.host.path(f"/proc/{it}/ns/pid")) for it in ("self", pid))
-        except OSError:
-            return True
-        return own == other
+    @cached_property
+    def other_apis(self) -> list[str]:
+        """The same of salt-api."""
+        return [*running.strays(self.host, API)]
+
+    @property
+    def personal(self) -> list[str]:
+        """Files that salt-api lays over the master's configuration, of those that are there."""
+        lines = (self.host.read("/etc/passwd") or "").splitlines()
+        known = (line.split(":") for line in lines)
+        home = next((w[5] for w in known if w[0] == self.user and len(w) > 5), "")
+        return running.personal(self.host, home, self.units.get(API, {}))
+
+    @property
+    def elsewhere(self) -> list[str]:
+        """Services that read another configuration than the one that is looked at, in words."""
+        own = os.path.realpath(self.host.path(self.folder))
+        found = {
+            unit: running.folder(self.host, self.units[unit])
+            for unit in (MASTER, API)
+            if self.is_installed(unit)
+        }
+        return [
+            f"{unit} reads the configuration in {path}, and not that in {self.folder}"
+            for unit, path in found.items()
+            if os.path.realpath(self.host.path(path)) != own
+        ]
 
     @property
     def masters(self) -> list[str]:
@@ -270,16 +280,6 @@ class Facts:
     def readable(self) -> str:
         """The access of what only root changes and the master reads."""
         return f"{ROOT}:{ROOT} 0600" if self.user == ROOT else f"{ROOT}:{self.group} 0640"
-
-
-def _is_master(words: Sequence[str]) -> bool:
-    """Whether a command line, of which these are the first words, is that of a master: a program,
-    or one that Python runs.
-    """
-    names = [os.path.basename(word) for word in words]
-    if names[:1] and names[0].startswith("python"):
-        names = names[1:]
-    return names[:1] == ["salt-master"]
 
 
 Checks = dict[str, tuple[Callable[[Facts], Any], Callable[[Facts], Seen]]]

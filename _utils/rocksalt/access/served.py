@@ -6,7 +6,7 @@ import re
 from typing import Any
 
 from rocksalt import access, systemd
-from rocksalt.access import compiled, controls, door, knocking, master, rendering
+from rocksalt.access import compiled, controls, door, knocking, master, rendering, running
 from rocksalt.access.door import conf
 from rocksalt.access.facts import API, ROOT, Checks, Facts
 from rocksalt.findings import AS_RENDERED, Seen, compared, show, some
@@ -48,21 +48,28 @@ def _clients_seen(it: Facts) -> Seen:
 
 
 def _alone_expected(it: Facts) -> dict[str, Any]:
-    return {"servers beside it": [], _OPTIONS: _DECLARED}
+    return {"servers beside it": [], "files of its user": [], _OPTIONS: _DECLARED}
 
 
 def _alone_seen(it: Facts) -> Seen:
-    """Servers of HTTP beside the door, which are those that are configured and modules of others;
-    and whether the door has the limits that are declared, and is found at all.
+    """Servers of HTTP beside the door, which are those that are configured, modules of others, and
+    a second salt-api; files that salt-api alone lays over the configuration; and whether the door
+    has the limits that are declared, and is found at all.
     """
     found = [f"{name}{it.said_by(name)}" for name in SERVERS if it.option(name)]
     folders = [folder for folder in it.option("netapi_dirs") or [] if folder != door.NETAPI_DIR]
     folders.append(f"{it.option('extension_modules')}/netapi")
     folders += [f"{top}/{name}" for top in it.option("module_dirs") or [] for name in _NETAPI]
-    found += [path for folder in folders for path in it.host.glob(f"{folder}/*.py")]
-    other = _other_options(it)
+    found += [path for folder in folders for path in it.host.glob(f"{folder}/{_MODULES}")]
     why = [f"salt-api starts {some(found)} as well"] if found else []
-    actual = {"servers beside it": found, _OPTIONS: other or _DECLARED}
+    why += [f"{stray} is a salt-api that is not {API}" for stray in it.other_apis]
+    why += [f"salt-api lays {path} over the master's configuration" for path in it.personal]
+    other = _other_options(it)
+    actual = {
+        "servers beside it": [*found, *it.other_apis],
+        "files of its user": it.personal,
+        _OPTIONS: other or _DECLARED,
+    }
     return Seen(actual, some([*why, *other]))
 
 
@@ -86,6 +93,8 @@ def _other_options(it: Facts) -> list[str]:
 
 
 _NETAPI = ("netapi", "_netapi")
+_MODULES = "[!_]*"
+"""Salt loads packages and compiled modules as well as sources, but none of these."""
 
 
 # The door's program -------------------------------------------------------------------------------
@@ -194,8 +203,7 @@ def places(it: Facts) -> list[str]:
 
 
 def _is_of_api(it: Facts, pid: str) -> bool:
-    groups = (it.host.read(f"/proc/{pid}/cgroup") or "").split("\n")
-    return any(f"/{API}" in group for group in groups)
+    return running.is_in(API, running.of_process(it.host, pid, "cgroup"))
 
 
 def _address_expected(it: Facts) -> list[str]:
