@@ -22,6 +22,7 @@ import yaml
 
 from rocksalt import catalogue, settings
 from rocksalt.access import asking, compiled
+from rocksalt.access.door import names
 
 REPO = Path(__file__).resolve().parents[2]
 MINIONS = ("web1", "web2", "web10", "db1", "db2", "mail1")
@@ -205,7 +206,7 @@ def test_names_that_are_patterns(opts, check, name):
     neither the settings nor the door let two names meet.
     """
     people = opts["external_auth"]["rocksalt_file"]
-    others = compiled.taken_for(name, people)
+    others = names.taken_for(name, people)
     assert check.fill_auth_list(people, name, []) == [e for one in others for e in people[one]]
     assert bool(others) is (name != "al(ice")
     found = asking.can(opts, check, asking.Question(name, "test.ping", "web1"))

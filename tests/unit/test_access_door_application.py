@@ -268,12 +268,19 @@ def test_a_body_needs_its_length_and_type(
         ({"username": None, "password": "x"}, 400),
         ({"username": "a" * 65, "password": PASSWORD}, 401),
         ({"username": "ops%", "password": PASSWORD}, 401),
+        ({"username": "ali+ce", "password": PASSWORD}, 401),
         ({"username": "alice", "password": "x" * 1025}, 401),
     ],
 )
 def test_what_a_log_in_may_have(site: Site, words: Any, status: int) -> None:
     assert site.ask("POST", "/login", words)[0] == status
     assert bool(site.master.logged_in) == (status == 200)
+
+
+def test_a_name_that_the_master_takes_for_others_is_noted(site: Site) -> None:
+    site.master.trouble = Refused(403, "Salt takes your name for that of others")
+    assert site.log_in("jan.doe")[:2] == (403, "Salt takes your name for that of others")
+    assert site.lines() == [("login-refused", "jan.doe", "Salt takes your name for that of others")]
 
 
 def test_passwords_are_in_no_line(site: Site) -> None:

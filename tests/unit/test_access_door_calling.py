@@ -121,3 +121,34 @@ def test_a_password_goes_sealed_by_what_the_seal_is_now(
         assert given.pop() == {
             "eauth": eauth, "username": "alice", "password": sealing.seal(secret, "alice", "word"),
         }  # fmt: skip
+
+
+MANY = {name: [{"*": ["^cmd\\.run\\Z"]}] for name in ("jan-doe", "alice", "anne@x.org", "ops%")}
+
+
+@pytest.mark.parametrize(
+    ("name", "others"),
+    [
+        ("alice", False), ("jan-doe", False), ("anne@x.org", False), ("ops", False),
+        ("nobody", False), ("jan.doe", True), ("al.ce", True), (".....", True), ("o.s.", False),
+        ("anne@x.or.", True),
+    ],
+)  # fmt: skip
+def test_nobody_logs_in_who_would_have_the_rights_of_others(
+    salt: Any, tmp_path: Path, name: str, others: bool
+) -> None:
+    sealing.renew(str(tmp_path / "rocksalt-api.seal"))
+    ended: list[str] = []
+    checker = object.__new__(calling.salt.utils.minions.CkMinions)
+    checker.opts = {"permissive_acl": False}
+    salt._checker, salt._eauth = checker, "rocksalt_ldap"
+    salt._opts["external_auth"] = {"rocksalt_ldap": MANY}
+    salt._tokens = SimpleNamespace(rm_token=ended.append)
+    salt._resolver = SimpleNamespace(mk_token=lambda load: {"token": "t", "name": load["username"]})
+    assert bool(checker.fill_auth_list({**MANY, name: []}, name, [])) is others
+    if not others:
+        assert bool(salt.log_in(name, "word")["perms"]) is (name in MANY) and ended == []
+        return
+    with pytest.raises(Refused) as caught:
+        salt.log_in(name, "word")
+    assert caught.value.status == 403 and ended == ["t"]

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from rocksalt.access import compiled, wording
+from rocksalt.access.door import names
 from rocksalt.access.door.filter import Rules, refusal
 
 Options = Mapping[str, Any]
@@ -121,8 +122,7 @@ def rights(opts: Options, check: Any, user: str, groups: Iterable[str] = ()) -> 
 def namesakes(opts: Options, user: str) -> list[str]:
     """Others whose rights Salt gives to somebody who logs in with this name."""
     backends = (opts.get("external_auth") or {}).values()
-    people = {name for found in backends for name in found or () if not name.endswith("%")}
-    return sorted(compiled.taken_for(user, people))
+    return names.taken_for(user, {name for found in backends for name in found or ()})
 
 
 def warnings(opts: Options) -> list[str]:

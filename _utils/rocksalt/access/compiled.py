@@ -8,7 +8,6 @@ one text as a whole.
 from __future__ import annotations
 
 import datetime as dt
-import fnmatch
 import json
 import re
 from collections.abc import Iterable, Mapping
@@ -138,21 +137,6 @@ def exactly(text: str) -> str:
 def wholly(pattern: str) -> str:
     """A pattern that has to match a text as a whole."""
     return rf"^(?:{pattern})\Z"
-
-
-def taken_for(name: str, people: Iterable[str]) -> list[str]:
-    """Those of other names whose rights Salt gives to somebody who logs in with this one, for it
-    takes the name as a glob and as a regular expression: ``jan.doe`` is ``jan-doe`` as well.
-    """
-    return [one for one in people if one != name and _expression(name, one)]
-
-
-def _expression(name: str, one: str) -> bool:
-    try:
-        whole = re.match(rf"\A{name}\Z", one)
-    except re.error:
-        whole = None
-    return bool(whole) or fnmatch.fnmatch(one, name)
 
 
 def _entries(grants: Iterable[Mapping[str, Any]], settings: Settings, now: dt.date) -> list[Entry]:

@@ -11,11 +11,11 @@ from typing import Any
 
 from rocksalt import access
 from rocksalt.access import booked, compiled, deploys, rooted, targets, widening
+from rocksalt.access.door import names
 from rocksalt.schema import nearest
 from rocksalt.settings import Baseline, as_date
 
 FUNCTION = re.compile(r"[a-z_][a-z0-9_]*\.[a-z_][a-z0-9_]*")
-USER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._@-]*")
 GROUP = re.compile(r"[A-Za-z0-9_][A-Za-z0-9 ._-]*")
 ANYTHING = ("any thing; $(reboot)", "../../x\ny")
 """No version is like these."""
@@ -51,15 +51,15 @@ def problems(
 
 def _people(settings: Mapping[str, Any], where: Where) -> Iterator[str]:
     for name in sorted(settings["users"]):
-        if not USER.fullmatch(name):
+        if not names.USER.fullmatch(name):
             yield (
                 f"{where('users', name)}: {name!r} is no log-in name of letters, digits and . _ @ "
                 "- alone; Salt takes other characters for a pattern of many names"
             )
-        elif others := compiled.taken_for(name, settings["users"]):
+        elif others := names.taken_for(name, settings["users"]):
             yield (
                 f"{where('users', name)}: Salt would give {name} the rights of "
-                f"{', '.join(sorted(others))} as well, as a point is any character there; one of "
+                f"{', '.join(others)} as well, as a point is any character there; one of "
                 "them needs another name"
             )
     for name in sorted(settings["groups"]):

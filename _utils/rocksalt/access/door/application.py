@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable
 from http import HTTPStatus
 from typing import Any, Protocol
 
-from . import bodies
+from . import bodies, names
 from .conf import Options
 from .errors import Refused
 from .filter import Rules, refusal
@@ -24,7 +24,6 @@ from .records import Records
 from .sessions import Session, Sessions
 
 log = logging.getLogger("rocksalt.api")
-_USER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._@+-]{0,63}")
 _LONGEST_PASSWORD = 1024
 _STRANGE_LINES = 60
 """Lines in a minute about one address that is not logged in; the file shall not be filled."""
@@ -137,6 +136,9 @@ class Door:
         try:
             found = self._master.log_in(user, password)
             failed = found is None
+        except Refused as refused:
+            self._note("login-refused", refused.sentence, **who)
+            raise
         finally:
             self._attempts.end(user, request.source, failed)
         if found is None:
@@ -169,7 +171,8 @@ class Door:
         user, password = said["username"], said["password"]
         if not isinstance(user, str) or not isinstance(password, str):
             raise Refused(400, "username and password have to be text")
-        if not _USER.fullmatch(user) or not 0 < len(password) <= _LONGEST_PASSWORD:
+        named = len(user) <= names.LONGEST and names.USER.fullmatch(user)
+        if not named or not 0 < len(password) <= _LONGEST_PASSWORD:
             # Nobody can be called so, which is known without asking; it is a guess all the same.
             self._note("login-refused", "no name of a user", "", request.source)
             raise Refused(401, "the name or the password is wrong")

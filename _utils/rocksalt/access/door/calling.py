@@ -20,7 +20,7 @@ import salt.netapi
 import salt.runner
 import salt.utils.minions
 
-from . import sealing
+from . import names, sealing
 from .conf import Options
 from .errors import Refused
 
@@ -54,7 +54,7 @@ class Salt:
 
     def log_in(self, user: str, password: str) -> dict[str, Any] | None:
         """Salt's token (token, start, expire, name, eauth) with ``perms``; None where the master
-        does not know them.
+        does not know them, and :class:`Refused` where they would have the rights of others.
         """
         self._running()
         # As it is in the file, for another salt-api that was started may have renewed it.
@@ -66,7 +66,10 @@ class Salt:
             raise _away() from None
         if not isinstance(found, dict) or not found.get("token"):
             return None
-        rights = self._opts.get("external_auth", {}).get(self._eauth, {})
+        rights = self._opts.get("external_auth", {}).get(self._eauth) or {}
+        if names.taken_for(found["name"], rights):
+            self.log_out(found["token"])
+            raise Refused(403, "Salt takes your name for that of others as well; ask for another")
         groups = found.get("groups") or ()
         perms = self._checker.fill_auth_list(rights, found["name"], groups)
         return {**found, "perms": salt.netapi.sorted_permissions(perms)}

@@ -1,6 +1,5 @@
-"""The master's auth module rocksalt_ldap: Salt's own ldap, for passwords that came through the door.
-
-The options are those of Salt's, ``auth.ldap.*``.
+"""The master's auth module rocksalt_ldap: Salt's own ldap, with its options ``auth.ldap.*``, for
+passwords that came through the door.
 """
 
 from __future__ import annotations
