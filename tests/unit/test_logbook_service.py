@@ -246,3 +246,30 @@ def test_files_and_lines_of_the_api_are_kept(site):
     files = [it for it in records if it["kind"] == "files"]
     assert [it.get("first", False) for it in files] == [True, False]
     assert files[1]["changed"] == [str(site.folder / "states/a.sls")]
+
+
+def test_a_master_that_comes_back_with_other_trees(site, monkeypatch):
+    """They are watched from then on, and those that stay go on as they were."""
+    more = site.folder / "more"
+    more.mkdir()
+    (site.folder / "states/a.sls").write_text("a")
+    (more / "b.sls").write_text("b")
+    trees = [{"base": [str(site.folder / "states")]}]
+    monkeypatch.setattr(follow, "options", lambda _: {"file_roots": trees[-1]})
+
+    class Changes(follow.Lost):
+        """The moment at which the master ends, to come back with another configuration."""
+
+        def __init__(self):
+            trees.append({**trees[0], "dev": [str(more)]})
+            super().__init__("the event bus of the master ended")
+
+    steps = iter([lambda: True, lambda: Changes(), lambda: True])
+    real = site._next
+    monkeypatch.setattr(site, "_next", lambda: next(steps, real)())
+    site.run()
+    found = [it for it in site.records() if it["kind"] == "files"]
+    assert [(it["tree"], it["files"], it["first"]) for it in found] == [
+        ("file_roots:base", 1, True),
+        ("file_roots:dev", 1, True),
+    ]

@@ -31,8 +31,8 @@ class Service:
         self._arguments = Arguments(settings["mask"])
         folder = Path(settings["folder"])
         self._book = Book(folder, settings["name"], state / STATUS, self._fail)
-        more = settings.get("watch") or {}
-        self._trees = watching.Watcher(watching.roots(self._opts, more), state / "trees.json")
+        self._kept = state / "trees.json"
+        self._trees = watching.Watcher(self._roots(), self._kept)
         self._api = apilog.Tail(settings["api_log"], state / "api.json")
         self._cache: gaps.Cache | None = None
 
@@ -100,6 +100,7 @@ class Service:
                 continue
             heard = self._book.time()
             self._book.tell(connected=True, heard=heard)
+            self._renew()
             self._fill()
             try:
                 while not self._stop.is_set():
@@ -108,6 +109,16 @@ class Service:
             except follow.Lost as error:
                 self._own("lost", since=heard, why=str(error))
         bus.close()
+
+    def _roots(self) -> dict[str, list[str]]:
+        return watching.roots(self._opts, self._settings.get("watch") or {})
+
+    def _renew(self) -> None:
+        """A master that comes back may have another configuration, with other trees."""
+        before, self._opts = self._roots(), follow.options(self._settings["config"])
+        self._cache = None
+        if self._roots() != before:
+            self._trees = watching.Watcher(self._roots(), self._kept)
 
     def _read(self, bus: follow.Bus) -> str:
         """Keeps the next events; up to when all of them were heard, which is not now where they
@@ -150,10 +161,11 @@ class Service:
         )  # fmt: skip
 
     def _look(self) -> None:
-        for found in self._trees.look():
+        trees = self._trees
+        for found in trees.look():
             self._book.add(found)
         self._book.sync()
-        self._trees.keep()
+        trees.keep()
 
     def _read_api(self) -> None:
         try:
