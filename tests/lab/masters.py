@@ -130,6 +130,7 @@ class Site:
             "address": self.master.ip,
             "users": self.users,
             "hashes": self.hashes,
+            "controls": {"ACL-025": {"off": "no second host is here to witness the logbook"}},
             **own,
         }
         tree = {"hardening": {"firewall": {"allow": allow}, "access": access}}
