@@ -25,6 +25,8 @@ from rocksalt.host import Host
 from rocksalt.plainly import plainly
 
 _KNOWN = "rocksalt.access.known"
+_NOWHERE = "\0"
+"""A name that no folder can have."""
 
 
 def __virtual__():
@@ -47,13 +49,24 @@ def _folder():
 
 
 def _effective(path):
-    """The master's configuration as Salt takes it; the id saves a question to name servers."""
+    """The master's configuration as Salt takes it, without what Salt runs for that of the folders
+    that the master's user can write: values at ``sdb://`` stay as they are, the id is known, and
+    Python looks for nothing in ``utils_dirs``.
+    """
     defaults = salt.config.DEFAULT_MASTER_OPTS.copy()
-    defaults["id"] = __opts__["id"]
     try:
-        return dict(salt.config.master_config(path, defaults=defaults))
+        told = salt.config.load_config(path, "", path)
+        default = told.get("default_include", defaults["default_include"])
+        more = told.get("include", [])
+        told.update(salt.config.include_config(default, path, verbose=False))
+        told.update(salt.config.include_config(more, path, verbose=True))
+        utils = told.get("utils_dirs")
+        told.update(id=__opts__["id"], utils_dirs=[_NOWHERE])
+        found = dict(salt.config.apply_master_config(told, defaults))
     except (SaltConfigurationError, SystemExit) as error:
         raise Refused(f"Salt does not take the configuration in {path}: {error}") from None
+    found["utils_dirs"] = utils or [os.path.join(found["extension_modules"], "utils")]
+    return found
 
 
 def _look(saltenv=None):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import sys
 from pathlib import Path
 from types import ModuleType
 
@@ -121,3 +122,38 @@ def test_a_broken_file_is_a_sentence(module: ModuleType, folder: Path) -> None:
     (folder / "master").write_text("a: [b\n")
     with pytest.raises(Refused, match="Salt does not take the configuration in"):
         module._effective(str(folder / "master"))
+
+
+LOOKED_UP = """\
+extension_modules: {top}/extmods
+utils_dirs: [/opt]
+p: {{driver: evil}}
+auth.ldap.bindpw: sdb://p/x
+token_expire: sdb://p/y
+id: ''
+root_dir: {top}
+id_function: {{evil.who: {{}}}}
+"""
+
+
+def test_nothing_of_the_masters_user_is_run(
+    module: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It can write the folders of modules, and the configuration with Salt's packages; who reads
+    this is root.
+    """
+    ran = tmp_path / "ran"
+    for kind in ("sdb", "modules", "utils", "grains", "../dev/null"):
+        (tmp_path / "extmods" / kind).mkdir(parents=True)
+        (tmp_path / "extmods" / kind / "evil.py").write_text(
+            f"open({str(ran)!r}, 'a').write({kind!r})\n\ndef get(*args, **more):\n    return 1\n\n"
+            "def who(*args, **more):\n    return 'evil'\n"
+        )
+    (tmp_path / "master").write_text(LOOKED_UP.format(top=tmp_path))
+    monkeypatch.setenv("SALT_MASTER_CONFIG", str(tmp_path / "other"))
+    before = list(sys.path)
+    found = module._effective(str(tmp_path / "master"))
+    assert not ran.exists(), ran.read_text()
+    assert sys.path == before
+    assert found["auth.ldap.bindpw"] == "sdb://p/x" and found["token_expire"] == "sdb://p/y"
+    assert found["utils_dirs"] == ["/opt"]

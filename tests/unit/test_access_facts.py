@@ -177,3 +177,23 @@ def test_without_systemd_nothing_is_enforced_in_silence(shipped, host, net):
     with pytest.raises(Refused, match="whether they run, fails"):
         assert it.governed
     assert not access_hosts.comparison(shipped, host, net, "web1").governed
+
+
+# Values of elsewhere ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("config", "differ"),
+    [
+        ("token_expire: sdb://vault/hours", {"ACL-017"}),
+        ("peer: {'.*': [sdb://vault/x]}", {"ACL-015"}),
+        ("auth.ldap.bindpw: sdb://vault/password", set()),
+    ],
+)
+def test_what_only_the_master_looks_up(host, net, wrong, config, differ):
+    host.put("/etc/salt/master.d/zzz.conf", f"{config}\n", 0o640)
+    host.groups["/etc/salt/master.d/zzz.conf"] = "salt"
+    found = wrong()
+    assert {*found} == differ
+    assert all("which only the master looks up" in why for why in found.values())
+    assert all("sdb://vault/" in why and "zzz.conf" in why for why in found.values())

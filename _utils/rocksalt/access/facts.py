@@ -193,8 +193,16 @@ class Facts:
         return self.read_config(self.main)
 
     def option(self, key: str) -> Any:
-        """One option in plain types; None where it is not set."""
-        return sources.plain(self.opts.get(key))
+        """One option in plain types; None where it is not set. Raises :class:`Refused` for one that
+        Salt looks up by what the master's user can write, for that is not run here.
+        """
+        value = sources.plain(self.opts.get(key))
+        if elsewhere := sources.looked_up(value):
+            raise Refused(
+                f"{key} has {elsewhere}{self.said_by(key)}, which only the master looks up; write "
+                "the value itself"
+            )
+        return value
 
     def said_by(self, *keys: str) -> str:
         """Which files other than ours say something of an option, as the end of a sentence."""
@@ -204,7 +212,7 @@ class Facts:
     @cached_property
     def user(self) -> str:
         """The user of the master by its configuration."""
-        return str(self.opts.get("user") or ROOT)
+        return str(self.option("user") or ROOT)
 
     @cached_property
     def group(self) -> str:
@@ -220,8 +228,8 @@ class Facts:
     @property
     def pki(self) -> str:
         """The folder of the master's key and those of minions."""
-        own = self.opts.get("cluster_pki_dir") if self.opts.get("cluster_id") else None
-        return str(own or self.opts["pki_dir"])
+        own = self.option("cluster_pki_dir") if self.option("cluster_id") else None
+        return str(own or self.option("pki_dir"))
 
     # salt-api -------------------------------------------------------------------------------------
 

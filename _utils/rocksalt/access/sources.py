@@ -93,3 +93,11 @@ def plain(value: Any) -> Any:
     if isinstance(value, Sequence) and not isinstance(value, (str, bytes)):
         return [plain(item) for item in value]
     return value
+
+
+def looked_up(value: Any) -> str:
+    """What in a plain value is no value, but where Salt looks for it; empty where nothing is."""
+    if isinstance(value, str):
+        return value if value.startswith("sdb://") else ""
+    items = value.values() if isinstance(value, Mapping) else value
+    return next(filter(None, map(looked_up, items)), "") if isinstance(items, Iterable) else ""
