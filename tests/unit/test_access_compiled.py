@@ -57,6 +57,8 @@ def test_the_whole_form(people):
                     r"^access\.can\Z",
                     r"^access\.explain\Z",
                     r"^logbook\.playback\Z",
+                    r"^logbook\.status\Z",
+                    r"^logbook\.verify\Z",
                 ]
             },
         ],

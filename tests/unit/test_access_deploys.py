@@ -114,6 +114,12 @@ def test_what_no_version_should_have_is_refused_whatever_the_pattern(version):
         deploys.check(app, version, False)
 
 
+def test_what_is_too_long_is_matched_with_nothing():
+    app = deploys.App("blog", ("a",), r"(\d+)+", 10)
+    with pytest.raises(Refused, match="more than 200 characters"):
+        deploys.check(app, "1" * 200 + "!", False)
+
+
 @pytest.mark.parametrize("version", [1.1, 8, None, True, ["v1.1"], {"__kwarg__": 1}])
 def test_a_version_that_is_no_text_is_refused(version):
     with pytest.raises(Refused, match=r"put it in quotes of its own, version='\"1.10\"'"):

@@ -16,6 +16,7 @@ from rocksalt.access.door.filter import CLIENTS, KEYS, NEVER, Rules, refusal
 
 RULES = Rules(CLIENTS)
 PING = {"client": "local", "tgt": "web1", "fun": "test.ping"}
+RUN = {**PING, "fun": "deploy.run"}
 RUNNER = {"client": "runner", "fun": "access.can"}
 
 
@@ -31,6 +32,7 @@ RUNNER = {"client": "runner", "fun": "access.can"}
         {**PING, "tgt_type": "glob", "timeout": 60, "full_return": True},
         {**PING, "arg": ["a", 1, 2.5, None, True, {"a": ["b"]}, "a==b", "1=2", "a b=c"]},
         {**PING, "kwarg": {"app": "shop", "version": "v1=2", "test": True, "timeout": 3}},
+        {**RUN, "kwarg": {"version": "1" * 200}},
         {**RUNNER, "kwarg": {"user": "alice", "fun": "test.ping", "tgt": "web1"}},
         {**RUNNER, "client": "runner_async", "arg": ["alice"]},
         {**RUNNER, "timeout": 30, "full_return": False},
@@ -91,6 +93,7 @@ def test_an_ordinary_call_passes(call: dict[str, Any]) -> None:
         ({**PING, "kwarg": {"\ud800": 1}}, "is no text"),
         ({**PING, "arg": [0] * 2000}, "more than 2000 values"),
         ({**PING, "arg": [[[[[[[[[[1]]]]]]]]]]}, "deeper than 8 levels"),
+        ({**RUN, "kwarg": {"version": "1" * 201}}, "is longer than 200 letters"),
         ("test.ping", "a call has to be an object"),
     ],
 )

@@ -180,6 +180,30 @@ def test_versions(found, pattern, words):
     assert said.startswith(f"{TOP}:apps:shop:version: {pattern!r} {words}")
 
 
+SLOW = [
+    r"v?(\d+\.?)+", r"(\d+|\w+)*", r"(\d\d|\w\w)*", r"(\d?\d)*", r"(\d+){3}", r"([-+][a-z.-]+)*",
+    r"(?=(\d+)+x)v", r"(a+)(?:\1)*", r"((\.\d+)*)+", r"(\w+_)*", r"([^.]+-)*", r"(\d+?\.?)+?",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("pattern", SLOW)
+def test_versions_that_take_for_ever(found, pattern):
+    (said,) = found(pillar(apps={**APPS, "shop": {**APPS["shop"], "version": pattern}}))
+    assert said.startswith(f"{TOP}:apps:shop:version: {pattern!r} has a repeat within a repeat")
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        r"\d+(\.\d+)*", r"v\d+(\.\d+){2}(-(rc|beta)\.?\d+)?", r"(?:\d{1,3}\.){3}\d{1,3}", "(a|b)c",
+        r"[0-9a-f]{7,40}", r"(\d{3}){2}", r"(?:[a-z]|\d)+", r"\d+([.-]\d+)*", r"(-(rc|beta)\d+)+",
+        r"(0|[1-9]\d*)(\.(0|[1-9]\d*)){2}(?:-((?:0|\d*[a-z-][0-9a-z-]*)(?:\.(?:0|[1-9]\d*))*))?",
+    ],
+)  # fmt: skip
+def test_versions_that_take_no_time(found, pattern):
+    assert found(pillar(apps={**APPS, "shop": {**APPS["shop"], "version": pattern}})) == []
+
+
 @pytest.mark.parametrize("name", ["Shop", "../shop", "shop.x", "9shop", "", "shop\n"])
 def test_names_of_apps(found, name):
     (said,) = found(pillar(apps={**APPS, name: APPS["shop"]}))

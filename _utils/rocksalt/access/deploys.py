@@ -13,13 +13,13 @@ from typing import Any
 
 from rocksalt import access
 from rocksalt.access import compiled
+from rocksalt.access.door.filter import LONGEST_VERSION
 from rocksalt.errors import NoSuch, Refused
 
 NAME = re.compile(r"[a-z][a-z0-9_-]*")
 """An app's name, which is that of its record as well."""
 TIMEOUT = 600
 """Seconds that a deploy may take where the app does not say."""
-_LONGEST_VERSION = 200
 _LONGEST_COMMENT = 2000
 _MOST_FAILED = 20
 _SECRET = re.compile(r"(?i)pass|secret|token|private|credential|hash|(?:^|[_-])key$")
@@ -81,6 +81,11 @@ def check(app: App, version: object, test: object) -> None:
         )
     if not isinstance(test, bool):
         raise Refused(f"test: {test!r} is neither True nor False")
+    if len(version) > LONGEST_VERSION or not (version.isascii() and version.isprintable()):
+        raise Refused(
+            f"version: {_short(ascii(version))} is no version of {app.name}: it has more than "
+            f"{LONGEST_VERSION} characters, or some that are not printable ASCII"
+        )
     where = f"{access.TOP}:apps:{app.name}:version"
     try:
         matches = re.match(compiled.wholly(app.version), version)
@@ -90,11 +95,6 @@ def check(app: App, version: object, test: object) -> None:
         raise Refused(
             f"version: {_short(ascii(version))} is no version of {app.name}, which has to match "
             f"{app.version!r} as a whole ({where})"
-        )
-    if len(version) > _LONGEST_VERSION or not (version.isascii() and version.isprintable()):
-        raise Refused(
-            f"version: {_short(ascii(version))} is no version of {app.name}: it has more than "
-            f"{_LONGEST_VERSION} characters, or some that are not printable ASCII"
         )
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
 from rocksalt import access
-from rocksalt.access import booked, compiled, deploys, rooted, targets, widening
+from rocksalt.access import booked, compiled, deploys, patterns, rooted, targets, widening
 from rocksalt.access.door import names
 from rocksalt.schema import nearest
 from rocksalt.settings import Baseline, as_date
@@ -132,6 +132,11 @@ def _version(pattern: str) -> str:
             whole = re.compile(compiled.wholly(pattern), re.ASCII)
     except (re.error, Warning) as error:
         return f"is no regular expression: {error}"
+    if patterns.slow(pattern):
+        return (
+            "has a repeat within a repeat, with which one call can keep the master busy for years; "
+            r"begin what is repeated with a sign that it has nowhere else, such as \d+(\.\d+)*"
+        )
     if any(whole.match(text) for text in ANYTHING):
         return r"matches everything; say what a version looks like, such as \d+\.\d+\.\d+"
     return ""

@@ -35,6 +35,10 @@ NEVER = frozenset(
 ANYBODY = frozenset({"saltutil.find_job"})
 """Functions that a master lets everybody call on every minion who has any right at all."""
 LONGEST = 7200
+"""Seconds that a call may wait."""
+DEPLOY = "deploy.run"
+LONGEST_VERSION = 200
+"""Letters; the master matches a version with a pattern, whatever that takes."""
 
 _FUNCTION = re.compile(r"[a-z_][a-z0-9_]{0,63}\.[a-z_][a-z0-9_]{0,63}")
 _ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,253}")
@@ -83,10 +87,11 @@ def _of_call(call: object, rules: Rules) -> str:
         return f"client {_shown(client)} is not served here; those are: {enabled}"
     if more := sorted(set(call) - KEYS[client]):
         return f"{_shown(more[0])} may not be given with client {client}"
-    parts = [_of_function(call.get("fun")), _of_arguments(call), _of_rest(call)]
+    if why := _of_function(call.get("fun")) or _of_arguments(call) or _of_rest(call):
+        return why
     if client.startswith("local"):
-        parts.append(_of_target(call.get("tgt"), call.get("tgt_type", "glob"), rules))
-    return next(filter(None, parts), "")
+        return _of_target(call.get("tgt"), call.get("tgt_type", "glob"), rules)
+    return ""
 
 
 def _of_function(fun: object) -> str:
@@ -123,6 +128,9 @@ def _of_arguments(call: dict[str, Any]) -> str:
     for key in kwarg:
         if not _KEYWORD.fullmatch(key) or key in NEVER:
             return f"{_shown(key)} may not be given in kwarg"
+    version = kwarg.get("version", "")
+    if call["fun"] == DEPLOY and isinstance(version, str) and len(version) > LONGEST_VERSION:
+        return f"version {_shown(version)} is longer than {LONGEST_VERSION} letters"
     return ""
 
 
