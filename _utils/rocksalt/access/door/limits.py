@@ -7,6 +7,7 @@ import threading
 from collections import OrderedDict, deque
 from collections.abc import Callable
 
+MORE = 20
 PATIENCE = 10.0
 """Seconds that an attempt waits for others whose outcome decides whether it may go on."""
 
@@ -48,10 +49,14 @@ class Window:
 
 
 class Attempts:
-    """Failed log-ins; never more are under way than could fail, so many at once gain nothing."""
+    """Failed log-ins, of which an address may have ``most``, and a user :data:`MORE` times as many
+    from everywhere: a few would let anybody keep anybody out.
+
+    Never more are under way than could fail, so many at once gain nothing.
+    """
 
     def __init__(self, most: int, seconds: float, clock: Callable[[], float]):
-        self._failures = Window(most, seconds, clock)
+        self._windows = Window(MORE * most, seconds, clock), Window(most, seconds, clock)
         self._under_way: dict[str, int] = {}
         self._changed = threading.Condition()
 
@@ -75,16 +80,19 @@ class Attempts:
                 self._under_way[key] -= 1
                 if not self._under_way[key]:
                     del self._under_way[key]
-                if failed:
-                    self._failures.add(key)
+            if failed:
+                for window, key in zip(self._windows, _keys(user, source), strict=True):
+                    window.add(key)
             self._changed.notify_all()
 
     def _wait(self, keys: tuple[str, str]) -> float:
-        return max(self._failures.wait(key) for key in keys)
+        return max(window.wait(key) for window, key in zip(self._windows, keys, strict=True))
 
     def _full(self, keys: tuple[str, str]) -> bool:
-        failures, under_way = self._failures, self._under_way
-        return any(failures.count(it) + under_way.get(it, 0) >= failures.most for it in keys)
+        return any(
+            window.count(key) + self._under_way.get(key, 0) >= window.most
+            for window, key in zip(self._windows, keys, strict=True)
+        )
 
 
 def network(source: str) -> str:
