@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import json
 import logging
+import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -171,6 +173,25 @@ def test_what_the_master_refuses_is_told_and_noted(site: Site) -> None:
     assert [event for event, *_ in site.lines()] == ["login", "refused", "call", "call"]
 
 
+def test_what_was_done_of_many_calls_is_told(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    token = site.log_in()[1][0]["token"]
+    troubles = iter([None, Refused(403, "not yours"), RuntimeError("/etc"), None])
+    call = site.master.call
+
+    def troubled(*words: Any) -> Any:
+        site.master.trouble = next(troubles)
+        return call(*words)
+
+    monkeypatch.setattr(site.master, "call", troubled)
+    assert site.ask("POST", "/", [PING] * 4, token)[:2] == (200, [
+        {"web1": True},
+        {"status": 403, "return": "not yours"},
+        {"status": 500, "return": "this failed; the log of salt-api says why"},
+        {"web1": True},
+    ])  # fmt: skip
+    assert [event for event, *_ in site.lines()] == ["login", "call", "refused", "call", "call"]
+
+
 def test_a_token_that_the_master_knows_no_more_ends_the_log_in(site: Site) -> None:
     token = site.log_in()[1][0]["token"]
     site.master.trouble = Refused(401, "your log-in has ended")
@@ -191,17 +212,21 @@ def test_a_fault_is_one_sentence(site: Site) -> None:
     assert [site.log_in("bob", "x")[0] for _ in range(3)] == [401, 401, 429]
 
 
-def test_log_ins_are_limited_by_user_and_address(site: Site) -> None:
+def test_log_ins_are_limited_by_address_and_by_user(site: Site) -> None:
     assert [site.log_in("alice", "x")[0] for _ in range(3)] == [401, 401, 429]
-    status, _, headers = site.log_in("alice", PASSWORD, REMOTE_ADDR="10.0.0.2")
+    status, _, headers = site.log_in("bob")
     assert (status, headers["Retry-After"]) == (429, "900")
-    assert site.log_in("bob")[0] == 429
-    assert site.log_in("bob", REMOTE_ADDR="10.0.0.3")[0] == 200
+    # A stranger elsewhere keeps nobody out by a few wrong guesses, but by many.
+    assert site.log_in("alice", PASSWORD, REMOTE_ADDR="10.0.0.2")[0] == 200
+    for number in range(38):
+        assert site.log_in("alice", "x", REMOTE_ADDR=f"10.0.1.{number}")[0] == 401
+    assert site.log_in("alice", PASSWORD, REMOTE_ADDR="10.0.0.2")[0] == 429
     site.clock.time += 901
     assert site.log_in("alice")[0] == 200
     assert [event for event, *_ in site.lines()] == [
-        *("login-refused", "login-refused", "limited", "limited", "limited", "login", "login")
-    ]
+        *("login-refused", "login-refused", "limited", "limited", "login"),
+        *(["login-refused"] * 38), "limited", "login",
+    ]  # fmt: skip
 
 
 def test_a_flood_of_strangers_does_not_fill_the_file(site: Site) -> None:
@@ -213,6 +238,45 @@ def test_a_flood_of_strangers_does_not_fill_the_file(site: Site) -> None:
     site.clock.time += 61
     site.ask("POST", "/", [PING])
     assert len(site.lines()) == 62
+
+
+def test_a_flood_hides_no_guess(site: Site) -> None:
+    for _ in range(100):
+        site.ask("POST", "/", [PING])
+    assert [site.log_in("alice", "x")[0] for _ in range(3)] == [401, 401, 429]
+    assert [(event, user) for event, user, _ in site.lines()][60:] == [
+        ("login-refused", "alice"), ("login-refused", "alice"), ("limited", "alice")
+    ]  # fmt: skip
+
+
+def test_a_network_of_one_customer_is_noted_as_one_address(site: Site) -> None:
+    for number in range(100):
+        site.ask("POST", "/", [PING], REMOTE_ADDR=f"2001:db8::{number}")
+    assert len(site.lines()) == 60
+
+
+def test_strangers_at_once_are_noted_without_a_fault(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A look at the window and what follows from it are one: here each waits amid it."""
+    inside: list[int] = []
+    most: list[int] = []
+    wait = site.door._strange.wait
+
+    def slow(key: str) -> float:
+        inside.append(1)
+        most.append(len(inside))
+        time.sleep(0.005)
+        inside.pop()
+        return wait(key)
+
+    monkeypatch.setattr(site.door._strange, "wait", slow)
+    threads = [threading.Thread(target=site.ask, args=("POST", "/", [PING])) for _ in range(5)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(5)
+    assert len(site.lines()) == 5 and max(most) == 1
 
 
 def test_the_oldest_log_ins_of_many_are_ended_at_the_master_as_well(site: Site) -> None:

@@ -10,6 +10,7 @@ import json
 import logging
 import math
 import re
+import threading
 from collections.abc import Callable, Iterable
 from http import HTTPStatus
 from typing import Any, Protocol
@@ -19,14 +20,17 @@ from .conf import Options
 from .errors import Refused
 from .filter import Rules, refusal
 from .grants import Grants
-from .limits import Attempts, Window
+from .limits import Attempts, Window, network
 from .records import Records
 from .sessions import Session, Sessions
 
 log = logging.getLogger("rocksalt.api")
 _LONGEST_PASSWORD = 1024
 _STRANGE_LINES = 60
-"""Lines in a minute about one address that is not logged in; the file shall not be filled."""
+"""Lines in a minute of one kind about one address that is not logged in; the file shall not be
+filled.
+"""
+_FAILED = "this failed; the log of salt-api says why"
 _HEADERS = [
     ("Content-Type", "application/json"),
     ("Cache-Control", "no-store"),
@@ -89,6 +93,7 @@ class Door:
         self._sessions = Sessions(clock)
         self._attempts = Attempts(options.login_failures, options.login_window, clock)
         self._strange = Window(_STRANGE_LINES, 60, clock)
+        self._noting = threading.Lock()
         self._addresses: dict[str, dict[str, Callable[[Request], Answer]]] = {
             "/": {"GET": self._welcome, "POST": self._call},
             "/login": {"POST": self._log_in},
@@ -105,11 +110,11 @@ class Door:
             body = json.dumps(said, default=str).encode()
         except Refused as refused:
             status, headers = refused.status, _told(refused)
-            body = _sentence(refused.status, refused.sentence)
+            body = json.dumps(_said(refused.status, refused.sentence)).encode()
         except Exception:
             log.exception("a request failed")
             status, headers = 500, []
-            body = _sentence(500, "this failed; the log of salt-api says why")
+            body = json.dumps(_said(500, _FAILED)).encode()
         length = ("Content-Length", str(len(body)))
         start(f"{status} {HTTPStatus(status).phrase}", [*_HEADERS, length, *headers])
         return [body]
@@ -142,7 +147,8 @@ class Door:
         finally:
             self._attempts.end(user, request.source, failed)
         if found is None:
-            self._note("login-refused", "wrong name or password", **who)
+            # Never left out: guesses are few, and somebody may have sent much else before.
+            self._records.write("login-refused", "wrong name or password", **who)
             raise Refused(401, "the name or the password is wrong")
         if self._grants.all_over(user, self._clock()):
             self._master.log_out(found["token"])
@@ -198,7 +204,19 @@ class Door:
             for call in low[: self._rules.calls] if isinstance(low, list) and low else [None]:
                 self._records.write("refused", why, call=call, **who)
             raise Refused(400, why)
-        return {"return": [self._one(call, session, request, who) for call in low]}, []
+        if len(low) == 1:
+            return {"return": [self._one(low[0], session, request, who)]}, []
+        return {"return": [self._one_of_many(call, session, request, who) for call in low]}, []
+
+    def _one_of_many(self, call: dict[str, Any], *more: Any) -> Any:
+        """What a call gave, or why it was not done: others of the same request may be done."""
+        try:
+            return self._one(call, *more)
+        except Refused as refused:
+            return _said(refused.status, refused.sentence)
+        except Exception:
+            log.exception("a call failed")
+            return _said(500, _FAILED)
 
     def _one(
         self, call: dict[str, Any], session: Session, request: Request, who: dict[str, str]
@@ -229,12 +247,17 @@ class Door:
     def _note(
         self, event: str, outcome: str, user: str, source: str, certificate: str = ""
     ) -> None:
-        """A line about somebody who is not logged in, unless there were many of this address."""
-        if not self._strange.wait(source):
-            self._strange.add(source)
-            more = "" if not self._strange.wait(source) else "; more of this are not noted"
-            who = {"user": user, "source": source, "certificate": certificate}
-            self._records.write(event, f"{outcome}{more}", **who)
+        """A line about somebody who is not logged in, unless there were many such of this
+        address.
+        """
+        key = f"{event} {network(source)}"
+        with self._noting:
+            if self._strange.wait(key):
+                return
+            self._strange.add(key)
+            more = "" if not self._strange.wait(key) else "; more of this are not noted"
+        who = {"user": user, "source": source, "certificate": certificate}
+        self._records.write(event, f"{outcome}{more}", **who)
 
 
 def _told(refused: Refused) -> list[tuple[str, str]]:
@@ -244,5 +267,5 @@ def _told(refused: Refused) -> list[tuple[str, str]]:
     return [*headers, ("Allow", refused.allow)] if refused.allow else headers
 
 
-def _sentence(status: int, sentence: str) -> bytes:
-    return json.dumps({"status": status, "return": sentence}).encode()
+def _said(status: int, sentence: str) -> dict[str, Any]:
+    return {"status": status, "return": sentence}
