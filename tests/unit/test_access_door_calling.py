@@ -33,6 +33,7 @@ RUNNER = {"client": "runner", "fun": "manage.up"}
         ("Traceback (most recent call last):", ""),
         (b"\xff\x41", "\ufffdA"),
         ({1: (1, {2})}, {"1": [1, [2]]}),
+        ([float("nan"), {"a": float("-inf")}], [None, {"a": None}]),
         ({"a": None, "b": 1.5, "c": "text"}, {"a": None, "b": 1.5, "c": "text"}),
     ],
 )
@@ -68,6 +69,7 @@ def salt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setattr(logging.getLogger("rocksalt.api"), "propagate", False)
     it = object.__new__(calling.Salt)
     it._opts = {"sock_dir": str(tmp_path), "cachedir": str(tmp_path)}
+    it._tokens = SimpleNamespace(get_tok=lambda token: {"token": token})
     (tmp_path / "workers.ipc").touch()
     return it
 
@@ -85,6 +87,8 @@ def salt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
         (exceptions.SaltClientTimeout("late", jid="7"), 504),
         (exceptions.PublishError("/etc/salt/pki"), 502),
         (exceptions.SaltInvocationError("/etc/salt/pki"), 502),
+        (TypeError("/etc/salt/pki"), 502),
+        (KeyError("/etc/salt/pki"), 502),
     ],
 )
 def test_errors_of_salt_are_a_status_and_a_sentence(
@@ -98,6 +102,33 @@ def test_errors_of_salt_are_a_status_and_a_sentence(
     with pytest.raises(Refused) as caught:
         salt.call(call, "token")
     assert caught.value.status == status and "/" not in caught.value.sentence
+
+
+@pytest.mark.parametrize("known", [{}, None, False])
+def test_a_token_that_the_master_has_no_more_is_no_lack_of_rights(
+    salt: Any, monkeypatch: pytest.MonkeyPatch, known: Any
+) -> None:
+    def fail(*_: Any) -> None:
+        raise exceptions.TokenAuthenticationError("Authentication failure of type token")
+
+    monkeypatch.setattr(salt, "_on_master", fail)
+    salt._tokens = SimpleNamespace(get_tok=lambda _: known)
+    with pytest.raises(Refused) as caught:
+        salt.call(RUNNER, "token")
+    assert caught.value.status == 401
+
+
+def test_an_error_of_the_master_is_one_line_of_the_log(
+    salt: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*_: Any) -> None:
+        raise exceptions.SaltException("no\n2026-11-24 all is well")
+
+    monkeypatch.setattr(salt, "_on_minions", fail)
+    monkeypatch.setattr(logging.getLogger("rocksalt.api"), "handlers", [caplog.handler])
+    with pytest.raises(Refused):
+        salt.call(LOCAL, "token")
+    assert [it.getMessage().count("\n") for it in caplog.records] == [0]
 
 
 def test_a_master_that_is_away_is_said_at_once(salt: Any, tmp_path: Path) -> None:

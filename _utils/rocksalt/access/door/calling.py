@@ -7,6 +7,7 @@ process to look at its arguments, and with it a library that is replaced under i
 from __future__ import annotations
 
 import logging
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -86,15 +87,19 @@ class Salt:
                 return self._on_minions(call, token)
             return self._on_master(call, token)
         except _FORBIDDEN:
+            # Of runners the master says the same where it does not know the token.
+            if not self._tokens.get_tok(token):
+                raise _ended() from None
             raise Refused(403, "this is not among your rights") from None
         except salt.exceptions.AuthenticationError:
-            raise Refused(401, "your log-in has ended") from None
+            raise _ended() from None
         except _AWAY:
             raise _away() from None
         except salt.exceptions.SaltClientTimeout:
             raise Refused(504, "there was no answer in time; it may still be going on") from None
-        except salt.exceptions.SaltException as error:
-            log.error("%s: %s", call["fun"], error)
+        except Exception as error:
+            # Salt raises here whatever the master says that it was, also what Python has.
+            log.error("%s: %a", call["fun"], error)
             raise Refused(502, "the master could not do this; its log says why") from None
 
     def _on_minions(self, call: Mapping[str, Any], token: str) -> Done:
@@ -107,7 +112,7 @@ class Salt:
             if call["client"] == "local_async":
                 job = client.run_job(**what)
                 jid = str(job.get("jid", "")) if isinstance(job, dict) else ""
-                return Done(job, jid, "sent" if jid else "no minion matched")
+                return Done(plain(job), jid, "sent" if jid else "no minion matched")
             answers = client.cmd(full_return=True, **what)
         return _told(answers, call.get("full_return", False))
 
@@ -117,7 +122,7 @@ class Salt:
         with salt.runner.RunnerClient(self._opts) as client:
             if call["client"] == "runner_async":
                 job = salt.client.mixins.AsyncClientMixin.cmd_async(client, low)
-                return Done(job, str(job["jid"]), "sent")
+                return Done(plain(job), str(job["jid"]), "sent")
             event = salt.client.mixins.SyncClientMixin.cmd_sync(
                 client, low, call.get("timeout"), full_return=True
             )
@@ -159,7 +164,11 @@ def plain(value: Any) -> Any:
         return {str(key): plain(it) for key, it in value.items()}
     if isinstance(value, (list, tuple, set)):
         return [plain(it) for it in value]
-    return value
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _ended() -> Refused:
+    return Refused(401, "your log-in has ended")
 
 
 def _away() -> Refused:
