@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import time
 
 import access_hosts
@@ -321,6 +322,19 @@ def test_a_fresh_master(host, net, apply, wrong, makes_keys):
     access_hosts.book_units(host)
     assert {*wrong()} == {WHOLE}, "nothing checked it here"
     assert net.slept
+
+
+def test_its_user_gets_to_its_settings(host, net, apply):
+    shutil.rmtree(host.path("/etc/rocksalt"))
+    before = os.umask(0o077)
+    try:
+        apply()
+    finally:
+        os.umask(before)
+    assert {host.access(path) for path in ("/etc/rocksalt", "/etc/rocksalt/access")} == {
+        "root:root 0755"
+    }
+    assert host.access(logbook.CONFIG) == "root:salt 0640"
 
 
 def test_a_second_run_changes_nothing(shipped, host, net):

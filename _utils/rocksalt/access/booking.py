@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from functools import partial
+from pathlib import Path
 
 from rocksalt import logbook, permissions, systemd
 from rocksalt.access import booked, starting
@@ -27,6 +28,7 @@ def prepare(host: Host, it: Facts, change: Transaction) -> None:
     """
     if host.attributes(booked.UNIT_PATH):
         change.on_undo(partial(_go_on, host))
+    _passable(host.path(logbook.CONFIG).parent)
     for path, rights in booked.folders(it).items():
         _folder(host, path, rights)
     for path in booked.strange(it):
@@ -65,6 +67,16 @@ def start(host: Host, it: Facts, change: Transaction) -> None:
         host.run("systemctl", "start", f"{logbook.HEADS_UNIT}.service", timeout=_FIRST_HEADS)
     if not booked.is_checked(it):
         host.run("systemctl", "start", f"{logbook.VERIFY_UNIT}.service", timeout=_FIRST_CHECK)
+
+
+def _passable(folder: Path) -> None:
+    """The folder of the settings, and that above: who makes them may have a umask that leaves the
+    master's user outside.
+    """
+    for path in (folder.parent, folder):
+        if not path.exists():
+            path.mkdir(parents=True)
+            path.chmod(0o755)
 
 
 def _folder(host: Host, path: str, rights: str) -> None:
