@@ -358,10 +358,10 @@ ESCAPES: dict[str, tuple[int, Any]] = {
     },
     "an unknown type of target": (400, {**LOCAL, "tgt_type": ["glob"]}),
     "an old name of that": (400, {**LOCAL, "expr_form": "compound"}),
-    "another function": (403, {**LOCAL, "fun": "cmd.run", "arg": ["id"]}),
-    "any state": (403, {**LOCAL, "fun": "state.apply", "arg": ["shop.deployed"]}),
+    "another function": (403, {**LOCAL, "fun": "cmd.run", "kwarg": {"cmd": "id"}}),
+    "any state": (403, {**LOCAL, "fun": "state.apply", "kwarg": {"mods": "shop.deployed"}}),
     "a name that begins alike": (403, {**LOCAL, "fun": "test.pingx"}),
-    "publishing from the minion": (403, {**LOCAL, "fun": "publish.publish", "arg": ["*", "x.y"]}),
+    "publishing from the minion": (403, {**LOCAL, "fun": "publish.publish"}),
     "a list of functions": (400, {**LOCAL, "fun": ["test.ping", "cmd.run"], "arg": [[], ["id"]]}),
     "functions with commas": (400, {**LOCAL, "fun": "test.ping,cmd.run", "arg": [[], ["id"]]}),
     "what Salt allows to all": (400, {**LOCAL, "tgt": "db1", "fun": "saltutil.find_job"}),
@@ -369,7 +369,7 @@ ESCAPES: dict[str, tuple[int, Any]] = {
     "another version": (403, {**RUN, "kwarg": {"app": "shop", "version": "v1; id"}}),
     "a version with a tail": (403, {**RUN, "kwarg": {"app": "shop", "version": "v1\n"}}),
     "no version": (403, {**RUN, "kwarg": {"app": "shop"}}),
-    "an app by position": (403, {**RUN, "kwarg": {}, "arg": ["blog", "1"]}),
+    "an app by position": (400, {**RUN, "kwarg": {}, "arg": ["blog", "1"]}),
     "an app behind the allowed": (400, {**RUN, "arg": ["app=blog"]}),
     "hidden keywords": (400, {**RUN, "arg": [{"__kwarg__": True, "app": "blog"}]}),
     "hidden deeper": (400, {**RUN, "arg": [[{"__kwarg__": True, "app": "blog"}]]}),
@@ -779,13 +779,13 @@ def fuzzed(chance: random.Random) -> bytes:
         None, True, 0, -1, 2**70, 1.5, "", "*", "web1", "db1", "\0", "é\u202e", "a" * 300, [], {},
         [[]], ["web1"], {"a": []}, "wheel", "../../x", "${jndi:x}", "';--", "__kwarg__", "cmd.run",
     ]  # fmt: skip
-    low = {**LOCAL, "fun": "cmd.run", "arg": ["id"]}
+    low = {**LOCAL, "fun": "cmd.run", "kwarg": {"cmd": "id"}}
     for _ in range(chance.randint(1, 4)):
-        name = chance.choice([*low, "ret", "kwarg", "timeout", "full_return", "x", "__x"])
+        name = chance.choice([*low, "ret", "arg", "timeout", "full_return", "x", "__x"])
         value = chance.choice(odd)
         if (name, value) != ("fun", "test.ping"):
             low[name] = value
-    body = json.dumps(chance.choice([[low], low, [low, low], [[low]]])).encode()
+    body = json.dumps(chance.choice([[low], low, [low, [low]], [[low]]])).encode()
     kind = chance.random()
     if kind < 0.3:
         cut = chance.randrange(len(body))

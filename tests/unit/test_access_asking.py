@@ -116,7 +116,7 @@ def test_a_deploy(can):
         ("alice", "deploy.run", "web1", {"kwarg": {**GOOD, "app": "shop2"}},
          r"alice may call deploy.run with app blog and version like v\d+|main, or app shop and "
          r"version like \d+\.\d+\.\d+, each as a keyword"),
-        ("alice", "deploy.run", "web1", {"arg": ["shop", "1.2.3"]}, "each as a keyword"),
+        ("alice", "deploy.run", "web1", {"arg": ["shop", "1.2.3"]}, "by its name"),
         ("alice", "deploy.run", "web1", {"kwarg": {**GOOD, "saltenv": "x"}}, "salt-api refuses it"),
         ("alice", "saltutil.find_job", "db2", {}, "salt-api refuses it"),
         ("alice", "test.ping,cmd.run", "web1", {}, "salt-api refuses it"),

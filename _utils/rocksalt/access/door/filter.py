@@ -25,13 +25,20 @@ KEYS: Mapping[str, frozenset[str]] = {
 CLIENTS = frozenset(KEYS)
 NEVER = frozenset(
     [
-        *("arg", "auth_list", "batch", "client", "delimiter", "eauth", "executor_opts"),
-        *("full_return", "jid", "kwarg", "localconfig", "metadata", "module_executors", "password"),
-        *("pillar", "pillar_enc", "pillarenv", "raw_shell", "ret", "ret_config", "ret_kwargs"),
-        *("saltenv", "subset", "tgt_type", "token", "username"),
+        *("arg", "auth_list", "batch", "cache", "cache_name", "client", "delimiter", "eauth"),
+        *("exclude", "executor_opts", "force", "full_return", "jid", "kwarg", "localconfig"),
+        *("metadata", "mock", "module_executors", "password", "pillar", "pillar_enc"),
+        *("pillar_override", "pillarenv", "raw_shell", "ret", "ret_config", "ret_kwargs"),
+        *("saltenv", "subset", "tgt_type", "token", "username", "whitelist"),
     ]
 )
-"""Names that are no keyword of a function either: functions with ``**kwargs`` would heed them."""
+"""Names that are no keyword of a function either: functions with ``**kwargs`` would heed them.
+``state.highstate`` leaves out states by some of these, or takes them from a file in a cache.
+"""
+ASKED = frozenset({"arg", "kwarg", "tgt_type"})
+"""Those of them that a runner may have, for it goes by the names of its own arguments alone, and
+``access.can`` is asked about a call.
+"""
 ANYBODY = frozenset({"saltutil.find_job"})
 """Functions that a master lets everybody call on every minion who has any right at all."""
 LONGEST = 7200
@@ -118,15 +125,19 @@ def _of_target(tgt: object, tgt_type: object, rules: Rules) -> str:
 
 def _of_arguments(call: dict[str, Any]) -> str:
     arg, kwarg = call.get("arg", []), call.get("kwarg", {})
+    runs = call["client"].startswith("runner")
     if not isinstance(arg, list):
         return "arg has to be a list"
+    if arg and not runs:
+        # The rights look at names alone, and so does what may never be given.
+        return "arg may not be given; put each argument into kwarg by its name"
     for one in arg:
         if isinstance(one, str) and _POSITIONAL_KEYWORD.match(one):
             return f"argument {_shown(one.split('=')[0])} has a name and belongs in kwarg"
     if not isinstance(kwarg, dict):
         return "kwarg has to be an object"
     for key in kwarg:
-        if not _KEYWORD.fullmatch(key) or key in NEVER:
+        if not _KEYWORD.fullmatch(key) or key in (NEVER - ASKED if runs else NEVER):
             return f"{_shown(key)} may not be given in kwarg"
     version = kwarg.get("version", "")
     if call["fun"] == DEPLOY and isinstance(version, str) and len(version) > LONGEST_VERSION:
