@@ -116,6 +116,14 @@ def test_what_salt_takes_for_granted(module: ModuleType, folder: Path) -> None:
     assert found["auth_dirs"] == [door.AUTH_DIR]
     assert found["minimum_auth_version"] == 3
     assert str(found["token_dir"]).endswith("/var/cache/salt/master/tokens")
+    for key in ("engines", "schedule", "ext_pillar", "master_tops"):
+        assert not found[key], key
+    assert (found["eauth_tokens"], found["ipc_mode"], found["cache"]) == (
+        "localfs",
+        "ipc",
+        "localfs",
+    )
+    assert found.get("keys.cache_driver", "localfs_key") == "localfs_key"
 
 
 def test_a_broken_file_is_a_sentence(module: ModuleType, folder: Path) -> None:

@@ -547,8 +547,8 @@ def test_a_newer_program_needs_a_start(host, net, wrong):
             {"/srv/salt/new.sls": REACTION},
             "reactor salt/auth: /srv/salt/new.sls",
         ),
-        ("reactor: [{'a/*': [salt://gone.sls]}]\n", {}, "salt://gone.sls, which cannot be read"),
-        ("reactor: [{'a/*': [/srv/salt/x.sls]}]\n", {"/srv/salt/x.sls": "x: {}\n"}, ""),
+        ("reactor: [{'a/*': [salt://gone.sls]}]\n", {}, "salt://gone.sls cannot be read here"),
+        ("reactor: [{'a/*': [/x.sls]}]\n", {"/x.sls": "x: {}\n"}, "does not name: reactor a/*"),
     ],
 )
 def test_keys_that_are_accepted_unseen(host, net, wrong, config, files, words):

@@ -16,6 +16,7 @@ from rocksalt.access import (
     reviewed,
     served,
     trusting,
+    unasked,
 )
 from rocksalt.access.facts import API, MASTER, Checks, Facts
 from rocksalt.errors import Refused
@@ -26,6 +27,7 @@ CHECKS: Checks = {
     **served.CHECKS,
     **certified.CHECKS,
     **trusting.CHECKS,
+    **unasked.CHECKS,
     **guarded.CHECKS,
     **reviewed.CHECKS,
     **booked.CHECKS,

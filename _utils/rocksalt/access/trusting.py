@@ -1,25 +1,31 @@
-"""Whom the master trusts: people by their rights, minions by their keys, and what it takes
-unasked.
-"""
+"""Whom the master trusts: people by their rights, and minions by their keys."""
 
 from __future__ import annotations
 
+import fnmatch
 import json
 import os
-import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from rocksalt.access import compiled, controls, rendering
+from rocksalt.access import compiled, controls
 from rocksalt.access.facts import Checks, Facts
+from rocksalt.errors import Refused
 from rocksalt.findings import Seen, show, some
 
-_ACCEPTS = re.compile(r"\bkey\.(?:accept|accept_dict|gen_accept)\b")
 _DAY = 86400
 _SOCKET = "publisher_acl"
 _MORE_RIGHTS = ("eauth_acl_module",)
 """Options that have others than the master's configuration say who may do what."""
 _GROUNDS = {**compiled.GROUNDS, **compiled.ALONE}
+_AS_SHIPPED = {"eauth_tokens": "localfs", "ipc_mode": "ipc"}
+"""Options by which tokens are in files of the master's own, and its sockets in its own folder. With
+others, who reaches a database or a port of this host has the rights of everybody.
+"""
+_TOKENS = "eauth_tokens.cache_driver"
+"""The same of Salt 3008, where it is that of ``cache`` unless it is set."""
+_IN_FILES = "localfs_key"
+_WAITING, _STRANGE = "waiting", "accepted, not declared"
 Right = tuple[str, str, str]
 """Who says who somebody is, who it is, and one entry of their rights as JSON."""
 
@@ -50,7 +56,9 @@ def _items(people: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _rights_expected(it: Facts) -> dict[str, Any]:
-    return {"undeclared": [], "missing": [], **_GROUNDS, **dict.fromkeys(_MORE_RIGHTS, "")}
+    others = {**_GROUNDS, **_AS_SHIPPED, **dict.fromkeys(_MORE_RIGHTS, "")}
+    found = {"undeclared": [], "missing": [], **others}
+    return {**found, _TOKENS: "localfs"} if _TOKENS in it.opts else found
 
 
 def _rights_seen(it: Facts) -> Seen:
@@ -61,6 +69,9 @@ def _rights_seen(it: Facts) -> Seen:
     wanted = _rights_expected(it)
     others = {key: it.option(key) for key in (*_GROUNDS, *_MORE_RIGHTS)}
     others |= {key: "" for key in _MORE_RIGHTS if not others[key]}
+    others |= {key: it.option(key) or value for key, value in _AS_SHIPPED.items()}
+    if _TOKENS in wanted:
+        others[_TOKENS] = it.option(_TOKENS) or it.option("cache") or wanted[_TOKENS]
     why = [f"undeclared: {right}" for right in undeclared]
     why += [f"{who} has not all the rights that are declared" for who in missing]
     why += [
@@ -91,65 +102,35 @@ def _emergency_seen(it: Facts) -> Seen:
     return Seen(found, some(found))
 
 
-# What is taken unasked ----------------------------------------------------------------------------
+# Keys of minions ----------------------------------------------------------------------------------
 
 
-def _unasked_expected(it: Facts) -> dict[str, Any]:
-    return {**rendering.REFUSING, "accepts keys by": []}
+def _keys_expected(it: Facts) -> dict[str, Any]:
+    return {_WAITING: [], _STRANGE: [] if it.settings["minions"] else _not_compared(it)}
 
 
-def _unasked_seen(it: Facts) -> Seen:
-    actual = {key: it.option(key) or type(value)() for key, value in rendering.REFUSING.items()}
-    why = [
-        f"{key} is {show(value)}{it.said_by(key)}"
-        for key, value in actual.items()
-        if value != rendering.REFUSING[key]
-    ]
-    accepting = [*_autosigned(it), *_reactors(it)]
-    why += [f"keys are accepted by {way}" for way in accepting]
-    return Seen({**actual, "accepts keys by": accepting}, some(why))
+def _not_compared(it: Facts) -> str:
+    return f"not compared, as {it.setup.family.where('minions')} is empty"
 
 
-def _autosigned(it: Facts) -> Iterator[str]:
-    """Files by whose content the master accepts a key: of names, of grains, and one per name."""
-    if path := it.option("autosign_file"):
-        lines = [line.strip() for line in (it.host.read(path) or "").splitlines()]
-        if any(line and not line.startswith("#") for line in lines):
-            yield f"autosign_file {path}"
-    grains = it.option("autosign_grains_dir")
-    places = (*([f"{grains}/*", f"{grains}/*/*"] if grains else []), f"{it.pki}/minions_autosign/*")
-    yield from (path for place in places for path in it.host.glob(place))
-
-
-def _reactors(it: Facts) -> Iterator[str]:
-    """States of the reactor with a function in them that accepts keys, and those that nobody can
-    look at; the words are looked for as they are, whatever renders the file.
+def _keys_seen(it: Facts) -> Seen:
+    """Keys that nobody accepted, rejected or removed since longer than is allowed, and accepted
+    ones of minions that are not declared.
     """
-    reactor = it.option("reactor") or []
-    named = [item for entry in reactor if isinstance(entry, Mapping) for item in entry.items()]
-    for tag, states in named:
-        for state in states if isinstance(states, list) else [states]:
-            path = _resolved(it, str(state))
-            text = it.host.read(path) if path else None
-            if text is None:
-                yield f"reactor {tag}: {state}, which cannot be read"
-            elif _ACCEPTS.search(text):
-                yield f"reactor {tag}: {path}"
+    driver = it.option("keys.cache_driver") or _IN_FILES
+    if driver != _IN_FILES:
+        raise Refused(f"keys are where keys.cache_driver {driver} has them, not in files")
+    waiting, strange = [*_waiting(it)], [*_strange(it)]
+    why = [f"{some(waiting)}; see salt-key"] if waiting else []
+    if strange:
+        where = it.setup.family.where("minions")
+        why.append(f"accepted, and not named by {where}: {some(strange)}; salt-key -d, or name it")
+    compared = strange if it.settings["minions"] else _not_compared(it)
+    return Seen({_WAITING: waiting, _STRANGE: compared}, "; ".join(why))
 
 
-def _resolved(it: Facts, state: str) -> str | None:
-    """The file of a state of the reactor; None where that is not on this host."""
-    if not state.startswith("salt://"):
-        return state
-    name = state.removeprefix("salt://").partition("?")[0]
-    roots = [root for paths in it.option("file_roots").values() for root in paths]
-    found = (os.path.join(root, name) for root in roots)
-    return next((path for path in found if it.host.attributes(path)), None)
-
-
-def _waiting_seen(it: Facts) -> Seen:
-    """Keys of minions that nobody accepted, rejected or removed since longer than is allowed."""
-    days, found = it.settings["pending_days"], []
+def _waiting(it: Facts) -> Iterator[str]:
+    days = it.settings["pending_days"]
     for state in ("minions_pre", "minions_denied"):
         for path in it.host.glob(f"{it.pki}/{state}/*"):
             try:
@@ -158,13 +139,20 @@ def _waiting_seen(it: Facts) -> Seen:
                 continue
             if age > days * _DAY:
                 word = "waits" if state == "minions_pre" else "was denied, and waits"
-                found.append(f"{os.path.basename(path)} {word} since {int(age // _DAY)} days")
-    return Seen(found, f"{some(found)}; see salt-key" if found else "")
+                yield f"{os.path.basename(path)} {word} since {int(age // _DAY)} days"
+
+
+def _strange(it: Facts) -> Iterator[str]:
+    """Accepted minions that are not declared; none where nothing is, for then nobody knows."""
+    known = [*it.settings["minions"], *it.settings["masters"]]
+    accepted = it.host.glob(f"{it.pki}/minions/*") if it.settings["minions"] else []
+    for name in map(os.path.basename, accepted):
+        if not any(fnmatch.fnmatchcase(name, pattern) for pattern in known):
+            yield name
 
 
 CHECKS: Checks = {
     controls.RIGHTS: (_rights_expected, _rights_seen),
-    controls.UNASKED: (_unasked_expected, _unasked_seen),
-    controls.WAITING: (lambda it: [], _waiting_seen),
+    controls.WAITING: (_keys_expected, _keys_seen),
     controls.EMERGENCY: (lambda it: [], _emergency_seen),
 }
