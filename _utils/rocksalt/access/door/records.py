@@ -18,9 +18,19 @@ _LONGEST = 1000
 _MOST = 1000
 """Members of one list or mapping."""
 _SECRET = re.compile(
-    r"(?i)pass(?!ive|enger|ed)|pwd|secret|token|credential|private|api[-_]?key|^key$|[-_]key$|auth"
+    r"(?i)pass(?!ive|enger|ed)|pwd|secret|token|credential|private|hash|api[-_]?key|^key$|[-_]key$"
+    r"|auth"
 )
-_WORD = re.compile(r"([^\s=]{1,64})=(?!=)")
+_WORD = re.compile(r"([^\s=:\"']{1,64})(?:=(?!=)|[\"']?\s*:\s*(?=[^\s:/]))")
+"""A name and its value: ``a=b``, ``"a": "b"``."""
+_OPTION = re.compile(
+    r"(?i)(?<!\S)(?:-{1,2}[\w-]{0,40}(?:pass|pwd|secret|token|credential|key)[\w-]{0,40}"
+    r"|[\w-]{0,40}(?:password|passwd|passphrase|secret|token)|sshpass\s+-p|\S{0,8}(?:bearer|basic))\s+"
+    r"|(?<!\S)(?:-p(?=\S)|(?:-u|--(?:proxy-)?user)[\s=]?[^\s:]{1,64}:)"
+)
+"""What stands before a secret on a command line."""
+_ACCOUNT = re.compile(r"[^\s:]:")
+"""What ``chpasswd`` reads."""
 _IN_URL = re.compile(r"(://[^/\s:@]{0,200}:)[^/\s@]{1,200}@")
 
 
@@ -76,7 +86,8 @@ def line(
 def masked(value: Any, depth: int = 6) -> Any:
     """The value without what is secret by its name, cut where it is long."""
     if isinstance(value, str):
-        return _short(_IN_URL.sub(rf"\1{MASKED}@", _unnamed(value)))
+        # What is cut off below is not looked at; it may be a whole body.
+        return _short(_IN_URL.sub(rf"\1{MASKED}@", _unnamed(value[: 4 * _LONGEST])))
     if isinstance(value, (dict, list)) and not depth:
         return "..."
     if isinstance(value, Mapping):
@@ -86,16 +97,29 @@ def masked(value: Any, depth: int = 6) -> Any:
             for key, it in some
         }
     if isinstance(value, list):
-        return [masked(it, depth - 1) for it in value[:_MOST]]
+        some = value[:_MOST]
+        return [
+            MASKED if _follows_option(before, it) else masked(it, depth - 1)
+            for before, it in zip([None, *some], some, strict=False)
+        ]
     return value if isinstance(value, (int, float, type(None))) else _short(str(value))
 
 
 def _unnamed(text: str) -> str:
     """A text without the value of a secret name, which reaches to its end: it may have blanks."""
-    for match in _WORD.finditer(text):
-        if _SECRET.search(match[1]):
-            return text[: match.end()] + MASKED
-    return text
+    named = (it for it in _WORD.finditer(text) if _SECRET.search(it[1]))
+    found = [next(named, None), _OPTION.search(text)]
+    if "chpasswd" in text:
+        found.append(_ACCOUNT.search(text))
+    end = min((it.end() for it in found if it), default=len(text))
+    return text[:end] + MASKED if end < len(text) else text
+
+
+def _follows_option(before: object, value: object) -> bool:
+    """Whether a member of a list is the value of an option before it."""
+    if not isinstance(before, str) or not isinstance(value, str):
+        return False
+    return _OPTION.fullmatch(f"{before} ") is not None
 
 
 def _short(text: str) -> str:
