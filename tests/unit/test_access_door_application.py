@@ -34,8 +34,13 @@ FOR_A_DAY = {"role": "break-glass", "until": "2026-11-24"}
 GRANTED: dict[str, Any] = {
     "users": {
         "eve": [FOR_A_DAY],
-        "olga": [FOR_A_DAY, {"role": "deployer"}, {"role": "auditor", "until": "soon"}],
+        "olga": [
+            {**FOR_A_DAY, "apps": ["shop"]},
+            {"role": "deployer", "apps": ["blog"]},
+            {"role": "auditor", "until": "soon"},
+        ],
     },
+    "groups": {"dba": [{"role": "break-glass"}], "ops": [FOR_A_DAY]},
     "roles": ROLES,
 }
 
@@ -49,6 +54,11 @@ class Paper:
     logged_out: list[str] = field(default_factory=list)
     logged_in: int = 0
     trouble: Exception | None = None
+    groups: list[str] = field(default_factory=list)
+    hashes: dict[str, str] = field(default_factory=dict)
+
+    def hash(self, user: str) -> str:
+        return self.hashes.get(user, "")
 
     def log_in(self, user: str, password: str) -> dict[str, Any] | None:
         if self.trouble:
@@ -57,7 +67,8 @@ class Paper:
             return None
         self.logged_in += 1
         return {"token": f"salt-{self.logged_in}", "start": self.clock(), "name": user,
-                "expire": self.clock() + 60, "eauth": "rocksalt_file", "perms": []}  # fmt: skip
+                "expire": self.clock() + 60, "eauth": "rocksalt_file", "perms": [],
+                **({"groups": self.groups} if self.groups else {})}  # fmt: skip
 
     def log_out(self, token: str) -> None:
         self.logged_out.append(token)
@@ -375,7 +386,9 @@ def test_nobody_logs_in_by_a_grant_that_has_ended(site: Site) -> None:
         ("eve", "cmd.run", 403),
         ("olga", "cmd.run", 403),
         ("olga", "test.ping", 200),
-        ("olga", "deploy.run", 200),
+        ("olga", "deploy.run blog", 200),
+        ("olga", "deploy.run shop", 403),
+        ("olga", "deploy.status shop", 403),
         ("olga", "access.can", 403),
         ("alice", "cmd.run", 200),
     ],
@@ -385,19 +398,73 @@ def test_a_session_that_is_older_than_the_end(site: Site, user: str, fun: str, s
     site.clock.time = LAST
     token = site.log_in(user)[2]["X-Auth-Token"]
     site.clock.time = AFTER
-    found, said, _ = site.ask("POST", "/", [{**PING, "fun": fun}], token)
+    fun, _, app = fun.partition(" ")
+    call = {**PING, "fun": fun, **({"kwarg": {"app": app}} if app else {})}
+    found, said, _ = site.ask("POST", "/", [call], token)
     assert found == status
     assert len(site.master.calls) == (status == 200)
     assert status == 200 or said == "the grant that gave you this has ended"
     assert site.lines()[-1][0] == ("call" if status == 200 else "refused")
 
 
-def test_a_member_of_some_group_has_what_any_gives() -> None:
-    groups = {"ops": [FOR_A_DAY], "crew": [{"role": "deployer"}]}
-    grants = Grants({"groups": groups, "roles": ROLES})
-    assert not grants.all_over("ann", AFTER)
-    assert grants.is_over("ann", "cmd.run", AFTER)
-    assert not grants.is_over("ann", "cmd.run", LAST)
-    assert not grants.is_over("ann", "deploy.run", AFTER)
-    assert Grants({"groups": {"ops": [FOR_A_DAY]}, "roles": ROLES}).all_over("ann", AFTER)
-    assert not Grants({}).all_over("ann", AFTER)
+@pytest.mark.parametrize(("groups", "status"), [([], 403), (["ops", "x"], 403), (["dba"], 200)])
+def test_only_groups_that_somebody_is_in_count(site: Site, groups: list[str], status: int) -> None:
+    site.master.groups, site.clock.time = groups, LAST
+    token = site.log_in("eve")[2]["X-Auth-Token"]
+    site.clock.time = AFTER
+    assert site.ask("POST", "/", [{**PING, "fun": "cmd.run"}], token)[0] == status
+    assert site.log_in("eve")[0] == status
+
+
+def test_a_member_of_a_group_without_grants_of_their_own() -> None:
+    grants = Grants(GRANTED)
+    call = {"fun": "cmd.run"}
+    assert grants.all_over("ann", ["ops"], AFTER) and not grants.all_over("ann", ["ops"], LAST)
+    assert grants.is_over("ann", ["ops"], call, AFTER)
+    assert not grants.is_over("ann", ["ops", "dba"], call, AFTER)
+    assert not grants.all_over("ann", [], AFTER) and not Grants({}).all_over("ann", ["ops"], AFTER)
+
+
+def test_another_password_ends_what_the_former_began(site: Site) -> None:
+    site.master.hashes = {"alice": "scrypt:1", "bob": "scrypt:1"}
+    token, other = site.log_in()[1][0]["token"], site.log_in("bob")[1][0]["token"]
+    assert site.ask("POST", "/", [PING], token)[0] == 200
+    site.master.hashes["alice"] = "scrypt:2"
+    status, said, _ = site.ask("POST", "/", [PING], token)
+    assert (status, said) == (401, "the password was changed since; log in again")
+    assert site.master.logged_out == ["salt-1"]
+    assert site.lines()[-1] == ("logout", "alice", "it was by a former password")
+    del site.master.hashes["bob"]
+    assert site.ask("POST", "/", [PING], other)[0] == 401
+    site.master.hashes["alice"] = "scrypt:1"
+    assert site.ask("POST", "/", [PING], token)[0] == 401
+
+
+def test_one_user_does_not_hold_all_threads(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Twenty threads there are: five for a user."""
+    tokens = [site.log_in(name)[1][0]["token"] for name in ("alice", "bob")]
+    go, waiting, found = threading.Event(), threading.Semaphore(0), []
+    call = site.master.call
+
+    def slow(*words: Any) -> Any:
+        waiting.release()
+        assert go.wait(5)
+        return call(*words)
+
+    def ask() -> None:
+        found.append(site.ask("POST", "/", [PING], tokens[0])[0])
+
+    monkeypatch.setattr(site.master, "call", slow)
+    threads = [threading.Thread(target=ask) for _ in range(5)]
+    for thread in threads:
+        thread.start()
+        assert waiting.acquire(timeout=5)
+    status, _, headers = site.ask("POST", "/", [PING], tokens[0])
+    assert (status, headers["Retry-After"]) == (429, "5")
+    assert site.lines()[-1] == ("limited", "alice", "too many requests at a time")
+    go.set()
+    assert site.ask("POST", "/", [PING], tokens[1])[0] == 200
+    for thread in threads:
+        thread.join(5)
+    assert found == [200] * 5
+    assert site.ask("POST", "/", [PING], tokens[0])[0] == 200

@@ -183,3 +183,11 @@ def test_nobody_logs_in_who_would_have_the_rights_of_others(
     with pytest.raises(Refused) as caught:
         salt.log_in(name, "word")
     assert caught.value.status == 403 and ended == ["t"]
+
+
+def test_the_hash_is_that_of_the_file_and_of_no_directory(salt: Any, tmp_path: Path) -> None:
+    (tmp_path / "users").write_text("# people\nalice:scrypt:1\nbob:x\nbob:y\n")
+    salt._eauth, salt._users = "rocksalt_file", str(tmp_path / "users")
+    assert [salt.hash(name) for name in ("alice", "bob", "carol")] == ["scrypt:1", "", ""]
+    salt._eauth = "rocksalt_ldap"
+    assert salt.hash("alice") == ""

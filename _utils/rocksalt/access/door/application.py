@@ -20,7 +20,7 @@ from .conf import Options
 from .errors import Refused
 from .filter import Rules, refusal
 from .grants import Grants
-from .limits import Attempts, Window, network
+from .limits import Attempts, Busy, Window, network
 from .records import Records
 from .sessions import Session, Sessions
 
@@ -45,6 +45,7 @@ class Master(Protocol):
     """What is asked of Salt, see ``calling.Salt``."""
 
     def log_in(self, user: str, password: str) -> dict[str, Any] | None: ...
+    def hash(self, user: str) -> str: ...
     def log_out(self, token: str) -> None: ...
     def call(self, call: dict[str, Any], token: str) -> Any: ...
 
@@ -94,6 +95,7 @@ class Door:
         self._attempts = Attempts(options.login_failures, options.login_window, clock)
         self._strange = Window(_STRANGE_LINES, 60, clock)
         self._noting = threading.Lock()
+        self._busy = Busy(max(2, options.thread_pool // 4))
         self._addresses: dict[str, dict[str, Callable[[Request], Answer]]] = {
             "/": {"GET": self._welcome, "POST": self._call},
             "/login": {"POST": self._log_in},
@@ -139,6 +141,7 @@ class Door:
             raise Refused(429, "too many log-ins failed; try again later", wait=wait)
         found, failed = None, False
         try:
+            hashed = self._master.hash(user)
             found = self._master.log_in(user, password)
             failed = found is None
         except Refused as refused:
@@ -150,11 +153,12 @@ class Door:
             # Never left out: guesses are few, and somebody may have sent much else before.
             self._records.write("login-refused", "wrong name or password", **who)
             raise Refused(401, "the name or the password is wrong")
-        if self._grants.all_over(user, self._clock()):
+        groups = tuple(found.get("groups") or ())
+        if self._grants.all_over(user, groups, self._clock()):
             self._master.log_out(found["token"])
             self._records.write("login-refused", "all grants have ended", **who)
             raise Refused(403, "all that you were granted has ended")
-        session = Session(user, found["token"], found["expire"])
+        session = Session(user, found["token"], found["expire"], groups, hashed)
         new, gone = self._sessions.open(session)
         for old in gone:
             self._master.log_out(old.token)
@@ -204,9 +208,16 @@ class Door:
             for call in low[: self._rules.calls] if isinstance(low, list) and low else [None]:
                 self._records.write("refused", why, call=call, **who)
             raise Refused(400, why)
+        with self._busy.one(session.user) as may:
+            if not may:
+                self._records.write("limited", "too many requests at a time", **who)
+                raise Refused(429, "too many requests of yours are under way", wait=5)
+            return {"return": self._all(low, session, request, who)}, []
+
+    def _all(self, low: list[dict[str, Any]], *more: Any) -> list[Any]:
         if len(low) == 1:
-            return {"return": [self._one(low[0], session, request, who)]}, []
-        return {"return": [self._one_of_many(call, session, request, who) for call in low]}, []
+            return [self._one(low[0], *more)]
+        return [self._one_of_many(call, *more) for call in low]
 
     def _one_of_many(self, call: dict[str, Any], *more: Any) -> Any:
         """What a call gave, or why it was not done: others of the same request may be done."""
@@ -222,7 +233,7 @@ class Door:
         self, call: dict[str, Any], session: Session, request: Request, who: dict[str, str]
     ) -> Any:
         try:
-            if self._grants.is_over(session.user, call["fun"], self._clock()):
+            if self._grants.is_over(session.user, session.groups, call, self._clock()):
                 raise Refused(403, "the grant that gave you this has ended")
             done = self._master.call(call, session.token)
         except Refused as refused:
@@ -242,6 +253,12 @@ class Door:
         if found is None:
             self._note("refused", "not logged in", "", request.source, request.certificate)
             raise Refused(401, "log in first, and send the token as X-Auth-Token")
+        if self._master.hash(found.user) != found.hash:
+            self._sessions.close(request.id)
+            self._master.log_out(found.token)
+            who = {"user": found.user, "source": request.source}
+            self._records.write("logout", "it was by a former password", **who)
+            raise Refused(401, "the password was changed since; log in again")
         return found
 
     def _note(

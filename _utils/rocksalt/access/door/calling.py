@@ -11,6 +11,7 @@ import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import salt.auth
@@ -21,7 +22,7 @@ import salt.netapi
 import salt.runner
 import salt.utils.minions
 
-from . import names, sealing
+from . import names, passwords, sealing
 from .conf import Options
 from .errors import Refused
 
@@ -48,7 +49,7 @@ class Salt:
     """The master, with the options that salt-api was started with."""
 
     def __init__(self, opts: Mapping[str, Any], options: Options):
-        self._opts, self._eauth = dict(opts), options.eauth
+        self._opts, self._eauth, self._users = dict(opts), options.eauth, options.users_file
         self._resolver = salt.auth.Resolver(self._opts)
         self._tokens = salt.auth.LoadAuth(self._opts)
         self._checker = salt.utils.minions.CkMinions(self._opts)
@@ -74,6 +75,12 @@ class Salt:
         groups = found.get("groups") or ()
         perms = self._checker.fill_auth_list(rights, found["name"], groups)
         return {**found, "perms": salt.netapi.sorted_permissions(perms)}
+
+    def hash(self, user: str) -> str:
+        """That of the user's password; empty where somebody else keeps passwords."""
+        if self._eauth != "rocksalt_file":
+            return ""
+        return passwords.hash_of(Path(self._users).read_text(), user)
 
     def log_out(self, token: str) -> None:
         """The token ends."""

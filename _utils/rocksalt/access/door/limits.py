@@ -1,11 +1,12 @@
-"""How often log-ins may fail, by user and by address."""
+"""How often log-ins may fail, by user and by address, and how much one user may do at a time."""
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import threading
-from collections import OrderedDict, deque
-from collections.abc import Callable
+from collections import Counter, OrderedDict, deque
+from collections.abc import Callable, Iterator
 
 MORE = 20
 PATIENCE = 10.0
@@ -93,6 +94,29 @@ class Attempts:
             window.count(key) + self._under_way.get(key, 0) >= window.most
             for window, key in zip(self._windows, keys, strict=True)
         )
+
+
+class Busy:
+    """Users with something under way, ``most`` of each at a time, so that one does not stop all."""
+
+    def __init__(self, most: int):
+        self._most = most
+        self._lock = threading.Lock()
+        self._under_way: Counter[str] = Counter()
+
+    @contextlib.contextmanager
+    def one(self, user: str) -> Iterator[bool]:
+        """Whether one more of a user may go on, which then is under way."""
+        with self._lock:
+            may = self._under_way[user] < self._most
+            self._under_way[user] += may
+        try:
+            yield may
+        finally:
+            with self._lock:
+                self._under_way[user] -= may
+                if not self._under_way[user]:
+                    del self._under_way[user]
 
 
 def network(source: str) -> str:

@@ -61,10 +61,16 @@ def may_enter(users: str, user: str, password: str) -> bool:
 
     An unknown user takes the same time. A name that is there twice is nobody's.
     """
+    hashed = hash_of(users, user)
+    known = bool(user) and _parsed(hashed) is not None
+    return is_password(hashed if known else _NOBODY, password) and known
+
+
+def hash_of(users: str, user: str) -> str:
+    """What the lines have for a user, empty where there is none or more than one."""
     lines = [line.partition(":") for line in users.splitlines() if not line.startswith("#")]
     hashes = [text.strip() for name, colon, text in lines if colon and name == user]
-    known = bool(user) and len(hashes) == 1 and _parsed(hashes[0]) is not None
-    return is_password(hashes[0] if known else _NOBODY, password) and known
+    return hashes[0] if len(hashes) == 1 else ""
 
 
 def _parsed(text: str) -> _Hash | None:

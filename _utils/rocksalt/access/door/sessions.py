@@ -14,11 +14,15 @@ _ID = re.compile(r"[0-9a-f]{64}")
 
 @dataclass(frozen=True)
 class Session:
-    """A log-in: the user, the master's token and when that ends, in seconds since the epoch."""
+    """A log-in: the user, the master's token and when that ends, in seconds since the epoch;
+    the groups that the master knows the user by, and the hash of the password it was made with.
+    """
 
     user: str
     token: str
     expire: float
+    groups: tuple[str, ...] = ()
+    hash: str = ""
 
 
 class Sessions:
