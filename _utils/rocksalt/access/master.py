@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterable
 from typing import Any
 
-from rocksalt import systemd
 from rocksalt.access import controls, door, rendering, versions
 from rocksalt.access.facts import API, MASTER, ROOT, Checks, Facts
 from rocksalt.findings import AS_RENDERED, Seen, compared, show, some
+from rocksalt.host import Host, unit_properties
 
 ANYBODY_ELSE = "anybody but root"
 RUNS, STARTED, AFTER = "active, enabled", "started", "after its files were written"
@@ -83,13 +84,48 @@ def config_files(it: Facts) -> list[str]:
 _NOT_THE_MASTERS = f"{door.NETAPI_DIR}/"
 
 
+def started(host: Host, unit: str) -> float | None:
+    """When the process of a unit started, in seconds since 1970; None while it is not active. What
+    changed from then on it may not have read: it reads its files before it says that it is ready.
+    """
+    shown = host.run("systemctl", "show", unit, "-p", f"ActiveState,{','.join(_STAMPS)}")
+    found, *_ = unit_properties(shown.out) or [{}]
+    stamps = [int(found.get(name) or 0) for name in _STAMPS]
+    stamp = next(filter(None, stamps), None)
+    if found.get("ActiveState") != "active" or stamp is None:
+        return None
+    return time.time() - time.monotonic() + stamp / 1e6
+
+
+_STAMPS = ("ExecMainStartTimestampMonotonic", "ActiveEnterTimestampMonotonic")
+
+
+def changed(host: Host, path: str) -> float | None:
+    """When a file was last changed, by the host's own clock; other times anybody can set."""
+    try:
+        return os.stat(host.path(path)).st_ctime
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+
+
 def later(it: Facts, unit: str, paths: Iterable[str]) -> list[str]:
-    """What changed since a service started; raises :class:`LookupError` while it does not run."""
-    started = systemd.started(it.host, unit)
-    if started is None:
+    """What changed since a service started; raises :class:`LookupError` while it does not run. What
+    has a date to come would be later than each start, see :func:`ahead`.
+    """
+    begun, now = started(it.host, unit), time.time()
+    if begun is None:
         raise LookupError(f"when {unit} started cannot be told, for it does not run")
-    found = {path: it.host.attributes(path) for path in paths}
-    return [path for path, at in found.items() if at and at.changed > started]
+    found = {path: changed(it.host, path) for path in paths}
+    return [path for path, at in found.items() if at and begun < at <= now]
+
+
+def ahead(it: Facts) -> list[str]:
+    """What the services read that changed when the clock was ahead."""
+    tls = [it.settings["tls_certificate"], it.settings["tls_key"], it.settings["client_ca"]]
+    programs = (path for unit in (MASTER, API) for path in program_files(it, unit))
+    paths = [*config_files(it), *rendering.door_files(), *programs, *filter(None, tls)]
+    found, now = {path: changed(it.host, path) for path in paths}, time.time()
+    return [path for path, at in found.items() if at and at > now]
 
 
 def program_files(it: Facts, unit: str) -> list[str]:
@@ -108,11 +144,14 @@ def _current_seen(it: Facts) -> Seen:
         strays = f"; {', '.join(it.strays)} was not started by systemd" if it.strays else ""
         remedy = "manual" if it.strays or not it.is_installed(MASTER) else ""
         return Seen({MASTER: state}, f"{MASTER} is {state}{strays}", remedy=remedy)
-    changed = later(it, MASTER, [*config_files(it), *program_files(it, MASTER)])
-    if not changed:
+    read, coming = later(it, MASTER, [*config_files(it), *program_files(it, MASTER)]), ahead(it)
+    if not read and not coming:
         return Seen(_current_expected(it))
-    why = f"{MASTER} was not started since {some(changed)} changed"
-    return Seen({MASTER: "active", STARTED: f"before {some(changed)}"}, why)
+    why = [f"{MASTER} was not started since {some(read)} changed"] if read else []
+    why += [f"{path} has a date to come, so that nobody can tell who has read it: once the clock "
+            "is right, touch it" for path in coming]  # fmt: skip
+    actual = {MASTER: "active", STARTED: f"before {some([*read, *coming])}"}
+    return Seen(actual, some(why), remedy="" if read else "manual")
 
 
 # What it signs with, and for how long it believes -------------------------------------------------
