@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
 from typing import Any
 
 from rocksalt import access
@@ -67,7 +69,51 @@ def _key_seen(it: Facts) -> Seen:
     actual = {path: f"{rights}{listed}", group: ", ".join(others) or "nobody"}
     why = [f"{path} is {rights}{listed}, expected {wanted}"] if rights + listed != wanted else []
     people = [f"{actual[group]} can read {path}, by the group {it.group}"] if others else []
-    return Seen(actual, some([*why, *people]), remedy="manual" if people and not why else "")
+    left = why_left(it) if why else ""
+    manual = left or (people and not why)
+    return Seen(
+        actual, some([*why, *filter(None, [left]), *people]), remedy="manual" if manual else ""
+    )
+
+
+def why_left(it: Facts) -> str:
+    """Why the file of the private key is not ours to give; empty where it is. Its path may lead to
+    a file of others: that of another key, or whatever a link is set on by who may set one.
+    """
+    path, certificate = it.settings["tls_key"], it.settings["tls_certificate"]
+    try:
+        if not certificates.fits(it.chain[0], it.key):
+            return f"{path} is not the key of {certificate}"
+        for link in _links(str(it.host.path(path))):
+            folder = os.path.dirname(link)[len(it.host.root) :] or "/"
+            at = it.host.attributes(folder)
+            if at is None or at.owner != ROOT or int(at.mode, 8) & _WRITABLE:
+                whose = at.access if at else "elsewhere"
+                return f"{path} is reached by a link in {folder} ({whose}), which is not root's"
+    except (Refused, OSError) as error:
+        return str(error)
+    return ""
+
+
+_WRITABLE, _MOST_LINKS = 0o022, 40
+
+
+def _links(path: str) -> Iterator[str]:
+    """The links that lead from a path to its file."""
+    at, rest, count = "/", path.strip("/").split("/"), 0
+    while rest:
+        name = rest.pop(0)
+        here = os.path.normpath(os.path.join(at, name))
+        if not os.path.islink(here):
+            at = here
+            continue
+        yield here
+        count += 1
+        if count > _MOST_LINKS:
+            raise OSError(f"{path} goes through more than {_MOST_LINKS} links")
+        target = os.readlink(here)
+        at = "/" if target.startswith("/") else at
+        rest = [word for word in target.split("/") if word] + rest
 
 
 def _others(it: Facts) -> list[str]:
