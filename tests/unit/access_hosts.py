@@ -9,6 +9,7 @@ import os
 import shutil
 import tempfile
 import time
+from collections.abc import Callable
 from functools import cache
 from typing import Any
 
@@ -132,9 +133,10 @@ class Net:
         self.answers = knocking.Answers(
             tls.SERVED, tls.REFUSED, tls.REFUSED, tls.REFUSED, shown, "200"
         )
-        self.listens = True
+        self.listens: bool | Callable[[], bool] = True
         self.asked: list[tuple[str, int]] = []
         self.slept = 0.0
+        self.refusal = 0
 
     def sleep(self, seconds: float) -> None:
         """The logbook says meanwhile how it is, where its unit is there."""
@@ -148,13 +150,19 @@ class Net:
 
     def answers_in(self, seconds: float, address: str, port: int, alive: Any) -> bool:
         self.asked.append((address, port))
-        return self.listens and alive()
+        listens = self.listens() if callable(self.listens) else self.listens
+        return listens and alive()
+
+    def bound(self, address: str, port: int) -> int:
+        """What the kernel says against listening there."""
+        return self.refusal
 
     def wires(self) -> Wires:
-        return Wires(self.knock, self.answers_in, lambda user: user, self.sleep)
+        return Wires(self.knock, self.answers_in, lambda user: user, self.sleep, self.bound)
 
-    def config(self, path: str, folder: str = f"{FOLDER}/master.d") -> dict[str, Any]:
+    def config(self, path: str, folder: str = "") -> dict[str, Any]:
         """What Salt makes of the files; a functional test compares it with Salt itself."""
+        folder = folder or f"{os.path.dirname(path)}/master.d"
         found = copy.deepcopy({**STOCK, "user": "root"})
         read = {source.path: source.data for source in sources.read(self.host, path)}
         found.update(read.get(path, {}))

@@ -47,6 +47,7 @@ class Wires:
     answers_in: Callable[..., bool] = knocking.answers_in
     group_of: Callable[[str], str] = group_of
     sleep: Callable[[float], None] = time.sleep
+    bound: Callable[[str, int], int] = knocking.bound
 
 
 class Setup:

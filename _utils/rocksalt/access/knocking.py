@@ -5,6 +5,7 @@ safe, and without TLS. Only its own answer tells what is in force.
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import socket
 import ssl
@@ -80,6 +81,18 @@ def answers_in(
             if time.monotonic() > deadline or not alive():
                 return False
         sleep(0.2)
+
+
+def bound(address: str, port: int) -> int:
+    """What the kernel says against listening there, as a number; 0 where that is nothing."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    try:
+        with socket.socket(family, socket.SOCK_STREAM) as tried:
+            tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            tried.bind((address, port))
+    except OSError as error:
+        return error.errno or errno.EIO
+    return 0
 
 
 def _context(

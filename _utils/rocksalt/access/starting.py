@@ -8,6 +8,7 @@ from functools import partial
 from rocksalt import systemd
 from rocksalt.access import knocking
 from rocksalt.access.facts import API, MASTER, Facts
+from rocksalt.access.master import later
 from rocksalt.errors import Refused
 from rocksalt.host import Host
 from rocksalt.nrpe.tls import SERVED
@@ -18,6 +19,7 @@ PATIENCE = 60.0
 """Seconds in which a service has to listen after its start."""
 _LONGEST = 300.0
 """Seconds that systemd may take to stop a service and start it: the master ends its workers."""
+_PORTS = ("publish_port", "ret_port")
 OFF = ("disable", "--quiet", "--now")
 
 
@@ -35,8 +37,21 @@ def master(host: Host, it: Facts) -> None:
     """Starts the master anew, and sees that minions reach it."""
     restart(host, MASTER)
     address = _reached_at(str(it.opts.get("interface") or "0.0.0.0"))
-    for option in ("publish_port", "ret_port"):
+    for option in _PORTS:
         _waits(host, it, MASTER, address, int(it.opts[option]))
+
+
+def has_answered(host: Host, it: Facts) -> bool:
+    """Whether the master runs on our file that is on the disk, and minions reach it."""
+    try:
+        if later(it, MASTER, [it.config_path]):
+            return False
+    except LookupError:  # it does not run
+        return False
+    address = _reached_at(str(it.opts.get("interface") or "0.0.0.0"))
+    alive = partial(is_active, host, MASTER)
+    ports = [int(it.opts[option]) for option in _PORTS]
+    return all(it.wires.answers_in(0, address, port, alive) for port in ports)
 
 
 def api(host: Host, it: Facts) -> None:
