@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from rocksalt import permissions
-from rocksalt.access import controls
+from rocksalt.access import controls, unasked, writers
 from rocksalt.access.door import conf
 from rocksalt.access.facts import ROOT, Checks, Facts
 from rocksalt.errors import Refused
@@ -20,7 +20,8 @@ MOST = 50_000
 _LISTED = 20
 """Paths that a finding names."""
 _OWNER, _GROUP, _OTHERS, _WRITE_GROUP, _WRITE_OTHERS = 0o700, 0o070, 0o007, 0o020, 0o002
-_TREES = ("file_roots", "pillar_roots", "thorium_roots", "master_roots")
+_TALKATIVE = ("all", "garbage", "trace")
+"""Levels of the log at which Salt writes down whole requests, with what is secret in them."""
 
 
 # What is not for everybody's eyes -----------------------------------------------------------------
@@ -44,10 +45,27 @@ def _secrets(it: Facts) -> dict[str, set[str]]:
 
 
 def _private_seen(it: Facts) -> Seen:
-    found = [f"{path} ({at.access}) {why}" for path, (at, why) in _open(it).items()]
+    opened, told = _open(it), [*_told(it)]
+    found = [f"{path} ({at.access}) {why}" for path, (at, why) in opened.items()]
     who = f"; only root, {it.user} and the group {it.group} are to have them"
-    seen = _listed(found, who if found else "")
+    known = {source.path for source in it.sources}
+    own = " ".join(p for p, (at, _) in opened.items() if p in known and at.owner == ROOT)
+    who += f": chgrp {it.group} {own} && chmod 0640 {own}" if own else ""
+    seen = _listed([*told, *found], who if found else "")
     return dataclasses.replace(seen, remedy="state" if closable(it) else "")
+
+
+def _told(it: Facts) -> Iterator[str]:
+    """Options by which the master itself tells what is secret."""
+    if it.option("pillar_opts"):
+        yield f"every minion gets the master's options, by pillar_opts{it.said_by('pillar_opts')}"
+    levels = {key: it.option(key) for key in ("log_level", "log_level_logfile")}
+    granular = it.option("log_granular_levels") or {}
+    levels |= {f"log_granular_levels:{name}": level for name, level in granular.items()}
+    for key, level in levels.items():
+        if str(level).lower() in _TALKATIVE:
+            files = it.said_by(*key.split(":", 1))
+            yield f"requests are in the log with their passwords, by {key}: {level}{files}"
 
 
 def _open(it: Facts) -> dict[str, tuple[Attributes, str]]:
@@ -95,10 +113,16 @@ def _roots(it: Facts, *options: str) -> list[str]:
 
 
 def tops(it: Facts) -> list[str]:
-    """The folders of states, of pillar, and of code that the master or minions run."""
-    lists = [key for key in it.opts if str(key).endswith("_dirs") and key != "utils_dirs"]
-    code = [*_roots(it, *lists, "utils_dirs"), str(it.option("extension_modules") or "")]
-    found = [*_roots(it, *_TREES), *code]
+    """What the master obeys: states, pillar, code that it or minions run, its configuration, and
+    the keys of minions.
+    """
+    named = writers.places({**it.opts, "conf_file": it.main})
+    for key in named.keys() - writers.PROGRAMS.keys():
+        it.option(key)  # which raises for what is not known here
+    found = [path for paths in named.values() for path in paths]
+    found += [path for pattern in named.get("reactor", ()) for path in it.host.glob(pattern)]
+    found += [path for _, state in unasked.reactor(it) for path in unasked.states_of(it, state)]
+    found += [source.path for source in it.sources]
     return [path for path in dict.fromkeys(found) if path and it.host.attributes(path)]
 
 
@@ -125,7 +149,7 @@ def walked(it: Facts, folders: Iterable[str]) -> Iterator[str]:
             count += 1
             if count > MOST:
                 raise Refused(
-                    f"the trees of states and pillar have more than {MOST} files ({top} and "
+                    f"the trees of states, pillar and keys have more than {MOST} files ({top} and "
                     "others), which is too many to look at: have fewer, or excuse this control"
                 )
             link = it.host.path(path)

@@ -4,9 +4,11 @@ all hosts, whatever their roles say.
 
 from __future__ import annotations
 
+import glob
 import grp
 import os
 import pwd
+import re
 import stat
 from collections.abc import Iterable, Iterator, Mapping
 from os import lstat
@@ -15,26 +17,52 @@ from typing import Any
 from rocksalt import access
 
 EVERYBODY = "everybody"
-_ROOTS = ("file_roots", "pillar_roots")
-_FOLDERS = (
-    "module_dirs", "runner_dirs", "utils_dirs", "engines_dirs", "auth_dirs", "netapi_dirs",
-    "pillar_dirs", "extension_modules",
-)  # fmt: skip
+_ROOTS = ("file_roots", "pillar_roots", "thorium_roots", "master_roots")
+_PATHS = ("extension_modules", "pki_dir", "cluster_pki_dir", "autosign_file", "autosign_grains_dir")
+PROGRAMS = {"ext_pillar": re.compile("cmd_.*"), "master_tops": re.compile("ext_nodes")}
 _KNOWN = {"roots", "git", "gitfs"}
 
 
 def places(opts: Mapping[str, Any]) -> dict[str, list[str]]:
-    """Option of the master -> the folders that it obeys by it."""
-    found = {
-        key: [str(path) for paths in (opts.get(key) or {}).values() for path in paths]
-        for key in _ROOTS
-    }
-    for key in _FOLDERS:
-        value = opts.get(key) or []
-        found[key] = [str(path) for path in ([value] if isinstance(value, str) else value)]
+    """Option of the master -> the folders and files that it obeys by it. Those of ``reactor`` may
+    be globs.
+    """
+    found: dict[str, list[str]] = {}
+    for key in _ROOTS:
+        value = opts.get(key) or {}
+        lists = value.values() if isinstance(value, Mapping) else [value]
+        found[key] = [str(path) for paths in lists for path in _listed(paths)]
+    dirs = sorted(str(key) for key in opts if str(key).endswith("_dirs"))
+    for key in (*dirs, *_PATHS):
+        found[key] = [str(path) for path in _listed(opts.get(key)) if path]
+    found["reactor"] = [*_reactions(opts.get("reactor"))]
+    for key, kinds in PROGRAMS.items():
+        found[key] = [*_programs(opts.get(key), kinds)]
     found["configuration"] = [os.path.dirname(str(opts["conf_file"]))]
     found["salt-api"] = [access.DOOR]
     return {key: sorted(set(paths)) for key, paths in found.items() if paths}
+
+
+def _listed(value: Any) -> list[Any]:
+    return [value] if isinstance(value, str) else list(value or [])
+
+
+def _reactions(given: Any) -> Iterator[str]:
+    """The states of a reactor that are files, and its map where that is one."""
+    if isinstance(given, str):
+        yield given
+        return
+    for entry in given or []:
+        for states in entry.values() if isinstance(entry, Mapping) else ():
+            yield from (str(one) for one in _listed(states) if str(one).startswith("/"))
+
+
+def _programs(given: Any, kinds: re.Pattern[str]) -> Iterator[str]:
+    """What is named in commands that the master runs for pillar or tops."""
+    for entry in given if isinstance(given, list) else [given or {}]:
+        for kind, command in entry.items() if isinstance(entry, Mapping) else ():
+            if kinds.fullmatch(str(kind)):
+                yield from (word for word in str(command).split() if word.startswith("/"))
 
 
 def remotes(opts: Mapping[str, Any]) -> list[str]:
@@ -67,8 +95,9 @@ def writers(opts: Mapping[str, Any]) -> tuple[dict[str, list[str]], list[str]]:
     problems: list[str] = []
     for key, paths in places(opts).items():
         for path in paths:
-            for who, what in _of_tree(path, problems):
-                found.setdefault(who, {}).setdefault(f"{key} {path}", what)
+            for one in (glob.glob(path) or [path]) if key == "reactor" else [path]:
+                for who, what in _of_tree(one, problems):
+                    found.setdefault(who, {}).setdefault(f"{key} {path}", what)
     return {
         who: [f"{place}: {what}" for place, what in sorted(told.items())]
         for who, told in sorted(found.items())
