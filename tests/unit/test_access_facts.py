@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 
 import access_hosts
 import pytest
 from access_hosts import MINION
 
-from rocksalt.access import controls, running
+from rocksalt.access import controls, problems, running
 from rocksalt.access.facts import API, MASTER
 from rocksalt.errors import Refused
 from rocksalt.host import Host
@@ -197,3 +198,17 @@ def test_what_only_the_master_looks_up(host, net, wrong, config, differ):
     assert {*found} == differ
     assert all("which only the master looks up" in why for why in found.values())
     assert all("sdb://vault/" in why and "zzz.conf" in why for why in found.values())
+
+
+# Settings that were kept --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("backend", ["file", "ldap"])
+def test_kept_settings_have_no_passwords_to_contradict(shipped, backend):
+    """The master is away, and its secrets with it."""
+    found = access_hosts.baseline(shipped, access={"backend": backend})
+    family = found.families["access"]
+    kept = dataclasses.replace(family, settings=family.public_settings)
+    assert kept.settings["hashes"] == "***"
+    families = {**found.families, "access": kept}
+    assert problems.problems(dataclasses.replace(found, families=families), MINION) == []

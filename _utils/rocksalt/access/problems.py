@@ -13,7 +13,7 @@ from rocksalt import access
 from rocksalt.access import booked, compiled, deploys, patterns, rooted, targets, widening
 from rocksalt.access.door import names
 from rocksalt.schema import nearest
-from rocksalt.settings import Baseline, as_date
+from rocksalt.settings import SECRET, Baseline, as_date
 
 FUNCTION = re.compile(r"[a-z_][a-z0-9_]*\.[a-z_][a-z0-9_]*")
 GROUP = re.compile(r"[A-Za-z0-9_][A-Za-z0-9 ._-]*")
@@ -229,7 +229,9 @@ def _separate(some: list[str], others: list[str]) -> bool:
 
 
 def _passwords(settings: Mapping[str, Any], where: Where) -> Iterator[str]:
-    """Those of the master, for other hosts do not see them."""
+    """Those of the master, for other hosts do not see them; settings that were kept have none."""
+    if settings["hashes"] == SECRET:
+        return
     if settings["backend"] != "file":
         if settings["hashes"]:
             yield (
