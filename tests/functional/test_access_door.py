@@ -316,7 +316,9 @@ def test_a_deploy_in_the_background_shows_its_progress(api: Api) -> None:
 
 
 def status(caller: Caller) -> dict[str, Any]:
-    found: dict[str, Any] = caller.call(fun="deploy.status").said[0]["web1"]["shop"]
+    found: dict[str, Any] = caller.call(fun="deploy.status", kwarg={"app": "shop"}).said[0]["web1"][
+        "shop"
+    ]
     return found
 
 
@@ -641,14 +643,14 @@ def test_two_hundred_guesses_are_limited_however_many_come_at_once(api: Api) -> 
         thread.join()
 
     assert (len(found), found.count(401), found.count(429)) == (200, 5, 195)
-    # The right password is no way to find out, neither here nor from elsewhere.
-    for caller in (api.caller(source=source), api.caller()):
-        answer = caller.log_in(user)
-        assert answer.status == 429 and 0 < int(answer.headers["retry-after"]) <= 900
+    # The right password is no way to find out, and those who are elsewhere are not kept out.
+    answer = api.caller(source=source).log_in(user)
+    assert answer.status == 429 and 0 < int(answer.headers["retry-after"]) <= 900
+    assert api.caller().log_in(user).status == 200
     assert api.caller(source=source).log_in("alice").status == 429
     assert api.caller().log_in("alice").status == 200
     noted = [line for line in api.lines() if line["source"] == source]
-    assert {line["event"] for line in noted} == {"login-refused", "limited"} and len(noted) <= 60
+    assert {line["event"] for line in noted} == {"login-refused", "limited"} and len(noted) <= 65
 
 
 def test_a_failure_takes_as_long_for_who_does_not_exist(api: Api) -> None:

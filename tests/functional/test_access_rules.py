@@ -345,7 +345,7 @@ def test_explanations(runner):
     found = runner.explain("alice")
     assert found["warnings"] == []
     first, second = found["may"]
-    assert first.startswith("deployer on web* for shop: on web*: deploy.status; test.ping; deploy")
+    assert first.startswith("deployer on web* for shop: on web*: test.ping; deploy.status ")
     assert second.startswith("deployer on db1 for blog: on db1: ")
     assert runner.explain("late")["may"] == ["break-glass on web1 until 2026-11-22 (x): is over"]
 
@@ -357,7 +357,7 @@ def test_a_review(runner, tmp_path):
     found = runner.review(**where)
     assert sorted(found["people"]) == sorted(USERS)
     assert "signed" not in found and not (tmp_path / "reviews").exists()
-    assert found["people"]["olga"]["unused"][0] == "deploy.status"
+    assert found["people"]["olga"]["unused"][0] == "drift.report"
     assert found["changes"]["since"] == "there was no review yet"
 
     signed = runner.review(sign="ann", **where)["signed"]

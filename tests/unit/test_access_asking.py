@@ -171,9 +171,9 @@ def test_explanations(opts):
     assert explained(opts(), "alice") == {
         "user": "alice",
         "may": [
-            "deployer on web* and db1 for shop and blog: on db1 and web*: deploy.status; "
-            r"test.ping; deploy.run with app blog and version like v\d+|main, or app shop and "
-            r"version like \d+\.\d+\.\d+"
+            "deployer on web* and db1 for shop and blog: on db1 and web*: test.ping; "
+            "deploy.status with app blog, or app shop; deploy.run with app blog and version like "
+            r"v\d+|main, or app shop and version like \d+\.\d+\.\d+"
         ],
         "warnings": [],
     }

@@ -14,6 +14,7 @@ from access_settings import ALICE, BOB, CAROL, NOON, TODAY, granted, pillar, res
 
 from rocksalt.access import compiled, targets
 from rocksalt.access.door import names
+from rocksalt.access.door.grants import Grants
 
 
 @pytest.fixture
@@ -33,12 +34,13 @@ def people(shipped):
 def test_the_whole_form(people):
     shop = {"kwargs": {"app": r"^shop\Z", "version": r"^(?:\d+\.\d+\.\d+)\Z"}}
     blog = {"kwargs": {"app": r"^blog\Z", "version": r"^(?:v\d+|main)\Z"}}
+    apps = [r"^blog\Z", r"^shop\Z"]
     assert people() == {
         "alice": [
             {
                 "L@db1 or web*": [
-                    r"^deploy\.status\Z",
                     r"^test\.ping\Z",
+                    {r"^deploy\.status\Z": [{"kwargs": {"app": it}} for it in apps]},
                     {r"^deploy\.run\Z": [blog, shop]},
                 ]
             }
@@ -117,10 +119,35 @@ def test_apps(people):
         rights = people(granted({**ALICE, **other}))["alice"][0]["L@db1 or web*"]
         return [permission for permission in rights if isinstance(permission, dict)]
 
-    assert [list(one) for one in deploys(apps=["shop"])] == [[r"^deploy\.run\Z"]]
+    shop = {"app": r"^shop\Z"}
+    version = {"version": r"^(?:\d+\.\d+\.\d+)\Z"}
+    status = {r"^deploy\.status\Z": [{"kwargs": shop}]}
+    run = {r"^deploy\.run\Z": [{"kwargs": {**shop, **version}}]}
+    assert deploys(apps=["shop"]) == [status, run]
     assert deploys(apps=[]) == deploys(apps=["unknown"]) == []
     without = granted({key: value for key, value in ALICE.items() if key != "apps"})
     assert not [p for p in people(without)["alice"][0]["L@db1 or web*"] if isinstance(p, dict)]
+
+
+def test_a_role_that_does_not_deploy_sees_all_apps(people):
+    values = granted({"role": "watcher", "targets": ["web1"]})
+    values["roles"] = {"watcher": {"functions": ["deploy.status"]}}
+    assert people(values)["alice"] == [{"L@web1": [r"^deploy\.status\Z"]}]
+
+
+@pytest.mark.parametrize(
+    ("until", "over"),
+    [
+        ("2026-11-22", True), ("2026-11-23", False), ("2026-11-24", False), ("soon", True),
+        ("2026-02-30", True), ("", True), (dt.date(2026, 11, 22), True), (None, True),
+        (dt.date(2026, 11, 23), False),
+    ],
+)  # fmt: skip
+def test_the_door_ends_grants_on_the_same_day(until, over):
+    grant = {"role": "deployer", "until": until}
+    now = dt.datetime(2026, 11, 23, 23, 59, tzinfo=dt.timezone.utc)
+    found = Grants({"users": {"alice": [grant]}}).all_over("alice", [], now.timestamp())
+    assert compiled.is_over(grant, now) is found is over
 
 
 def test_no_pattern_takes_more_than_its_text(people):

@@ -58,20 +58,20 @@ def test_an_app_of_this_minion():
             "web1",
             "'shopp' is no app of web1 in hardening:access:apps; did you mean 'shop'",
         ),
-        ("nothing", "web1", "it has blog, shop"),
-        ("nothing", "web2", "it has shop"),
-        ("pay", "web1", "'pay' is no app of web1 in hardening:access:apps; it has blog, shop"),
-        ("shop", "WEB1", "it has none"),
-        ("../etc", "web1", "it has blog, shop"),
+        ("nothing", "web1", "'nothing' is no app of web1 in hardening:access:apps"),
+        ("pay", "web1", "'pay' is no app of web1 in hardening:access:apps"),
+        ("shop", "WEB1", "'shop' is no app of WEB1 in hardening:access:apps"),
+        ("../etc", "web1", "'../etc' is no app of web1"),
         (["shop"], "web1", "did you mean 'shop'"),
-        ("", "web1", "it has blog, shop"),
+        ("", "web1", "'' is no app of web1"),
     ],
 )
-def test_another_app_is_refused_and_only_those_of_this_minion_are_told(name, minion, says):
+def test_another_app_is_refused_and_those_that_there_are_are_not_told(name, minion, says):
     with pytest.raises(NoSuch) as error:
         deploys.find(APPS, name, minion)
     assert says in str(error.value)
     assert "pay" not in str(error.value).replace("'pay' is no app", "")
+    assert "blog" not in str(error.value)
 
 
 def test_a_version_that_matches():
@@ -230,7 +230,7 @@ def test_there_are_no_records(records, host):
     assert records.status() == {}
     assert records.previous("shop") is None
     assert not host.path("/state").exists()
-    with pytest.raises(NoSuch, match="no deploy of 'shop' is on record here; there is none at all"):
+    with pytest.raises(NoSuch, match=r"no deploy of 'shop' is on record here\Z"):
         records.status("shop")
 
 
@@ -242,7 +242,7 @@ def test_records_by_app(records, host):
     assert records.status("gone") == {"gone": record("gone", deployed.FAILED)}
     assert stat.S_IMODE(host.path(f"{FOLDER}/shop.json").stat().st_mode) == 0o600
     for name in ("../deploys/shop", "blog"):
-        with pytest.raises(NoSuch, match="there are gone, shop"):
+        with pytest.raises(NoSuch, match=r"is on record here\Z"):
             records.status(name)
 
 

@@ -204,6 +204,7 @@ def test_changes(seen):
     assert found["less"] == [
         "alice is deployer on web* and db1 for shop and blog",
         rf"{deploy} blog and version like v\d+|main, or app shop and {version}",
+        "alice may, by rocksalt_file, on db1 and web*: deploy.status with app blog, or app shop",
         "bob can write file_roots /srv: owns /srv",
     ]
     same = told(before, last=record(before))["changes"]

@@ -11,7 +11,7 @@ from typing import Any
 
 from rocksalt.access import compiled, wording
 from rocksalt.access.door import names
-from rocksalt.access.door.filter import Rules, refusal
+from rocksalt.access.door.filter import ANYBODY, Rules, refusal
 
 Options = Mapping[str, Any]
 
@@ -154,7 +154,7 @@ def _allowed(check: Any, entries: list[Any], question: Question, minions: list[s
     return bool(
         check.auth_check(
             entries, question.fun, question.arguments, question.tgt, question.tgt_type,
-            minions=minions, whitelist=list(compiled.OPEN),
+            minions=minions, whitelist=list(ANYBODY),
         )
     )  # fmt: skip
 

@@ -14,16 +14,14 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from rocksalt.access import door, targets
+from rocksalt.access.door.grants import DATA as DATA
+from rocksalt.access.door.grants import DEPLOY as DEPLOY
+from rocksalt.access.door.grants import STATUS
 from rocksalt.settings import as_date
 
 BACKENDS = {"file": door.AUTH, "ldap": door.LDAP}
 """The setting ``backend`` -> Salt's name of who checks passwords."""
 RUNNER = "@runner"
-DEPLOY = "deploy.run"
-OPEN = ("saltutil.find_job",)
-"""Functions that Salt's master allows to everybody who has logged in, on all minions; it answers
-whether a job runs.
-"""
 GROUNDS = {
     "minion_data_cache": True,
     "keep_acl_in_token": False,
@@ -38,8 +36,6 @@ ALONE = {"order_masters": False}
 """What no file of ours may change, as a site has it on purpose or not: a master above others sends
 calls for hosts that it does not know, and for these any target is taken for granted.
 """
-DATA = "rocksalt_access"
-"""The key of :func:`described` in the master's configuration."""
 _LOCAL = ("local", "local_async")
 _RUNNER = ("runner", "runner_async")
 
@@ -110,9 +106,12 @@ def rights(grant: Mapping[str, Any], settings: Settings) -> list[Entry]:
     everywhere = bool(role.get("everywhere") and grant.get("everywhere"))
     if any(targets.is_everything(target) for target in named) and not everywhere:
         return []
-    permissions: list[Any] = [exactly(name) for name in sorted(set(role.get("functions", ())))]
+    names = set(role.get("functions", ()))
+    permissions: list[Any] = []
     if role.get("deploys"):
-        permissions += _deploys(grant.get("apps", ()), settings["apps"])
+        permissions = _deploys(grant.get("apps", ()), settings["apps"], STATUS in names)
+        names -= {STATUS}
+    permissions = [*map(exactly, sorted(names)), *permissions]
     found: list[Entry] = []
     if named and permissions:
         found.append({targets.compound(named): permissions})
@@ -147,15 +146,17 @@ def _entries(grants: Iterable[Mapping[str, Any]], settings: Settings, now: dt.da
     return [*(hosts[text] for text in sorted(hosts)), *([{RUNNER: runners}] if runners else [])]
 
 
-def _deploys(names: Iterable[str], apps: Mapping[str, Any]) -> list[Any]:
-    """The permission to deploy apps, each in the versions that it may have. Only keywords are
-    looked at: as positions, app and version are not in them, which is refused.
+def _deploys(names: Iterable[str], apps: Mapping[str, Any], looks: bool) -> list[Any]:
+    """The permission to deploy apps, each in the versions that it may have, and to look how that
+    went, where a role has that. Only keywords are looked at: as positions, app and version are not
+    in them, which is refused.
     """
-    allowed = [
-        {"kwargs": {"app": exactly(name), "version": wholly(apps[name]["version"])}}
-        for name in sorted(set(names) & set(apps))
-    ]
-    return [{exactly(DEPLOY): allowed}] if allowed else []
+    known = {name: {"app": exactly(name)} for name in sorted(set(names) & set(apps))}
+    versions = {name: {"version": wholly(apps[name]["version"])} for name in known}
+    if not known:
+        return []
+    seen = [{exactly(STATUS): [{"kwargs": it} for it in known.values()]}] if looks else []
+    return [*seen, {exactly(DEPLOY): [{"kwargs": {**known[it], **versions[it]}} for it in known]}]
 
 
 def _plain(grants: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:

@@ -115,8 +115,7 @@ class Records:
         paths = self.host.glob(f"{self.folder}/*.json")
         apps = [name for name in (Path(it).stem for it in paths) if NAME.fullmatch(name)]
         if app and app not in apps:
-            known = f"there are {', '.join(apps)}" if apps else "there is none at all"
-            raise NoSuch(f"app: no deploy of {app!r} is on record here; {known}")
+            raise NoSuch(f"app: no deploy of {app!r} is on record here")
         return {it: self._status(it) for it in apps if it == app or not app}
 
     def _status(self, app: str) -> dict[str, Any]:

@@ -56,8 +56,8 @@ class Outcome:
 
 
 def find(apps: Mapping[str, Mapping[str, Any]], name: object, minion: str) -> App:
-    """The app of this minion, or :class:`NoSuch` with those that it has. Others are not told from
-    those that do not exist, for whoever may deploy here need not know them.
+    """The app of this minion, or :class:`NoSuch`. What others there are is not told, for whoever
+    may deploy here need not know them.
     """
     here = sorted(
         app
@@ -66,8 +66,8 @@ def find(apps: Mapping[str, Mapping[str, Any]], name: object, minion: str) -> Ap
     )
     if name not in here:
         near = difflib.get_close_matches(str(name), here, 1)
-        hint = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(here) or 'none'}"
-        raise NoSuch(f"app: {name!r} is no app of {minion} in {access.TOP}:apps; {hint}")
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise NoSuch(f"app: {name!r} is no app of {minion} in {access.TOP}:apps{hint}")
     it = apps[str(name)]
     return App(str(name), tuple(it["states"]), it["version"], it.get("timeout") or TIMEOUT)
 

@@ -13,6 +13,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from .grants import DEPLOY
+
 _ON_MINIONS = frozenset({"client", "tgt", "tgt_type", "fun", "arg", "kwarg", "timeout"})
 _ON_MASTER = frozenset({"client", "fun", "arg", "kwarg", "timeout"})
 KEYS: Mapping[str, frozenset[str]] = {
@@ -43,7 +45,6 @@ ANYBODY = frozenset({"saltutil.find_job"})
 """Functions that a master lets everybody call on every minion who has any right at all."""
 LONGEST = 7200
 """Seconds that a call may wait."""
-DEPLOY = "deploy.run"
 LONGEST_VERSION = 200
 """Letters; the master matches a version with a pattern, whatever that takes."""
 
