@@ -9,10 +9,11 @@ from types import ModuleType
 
 import access_hosts
 import pytest
+import salt.config
 
 from conftest import REPOSITORY
 from rocksalt import access, catalogue, settings
-from rocksalt.access import compiled, door, rendering, sources, trusting
+from rocksalt.access import compiled, door, rendering, running, sources, trusting
 from rocksalt.errors import Refused
 from rocksalt.host import Host
 
@@ -165,3 +166,31 @@ def test_nothing_of_the_masters_user_is_run(
     assert sys.path == before
     assert found["auth.ldap.bindpw"] == "sdb://p/x" and found["token_expire"] == "sdb://p/y"
     assert found["utils_dirs"] == ["/opt"]
+
+
+@pytest.mark.parametrize(
+    ("name", "variables"),
+    [
+        (".saltrc", {}),
+        (".config/salt/saltrc", {}),
+        ("xdg/salt/saltrc", {"XDG_CONFIG_HOME": "{top}/xdg"}),
+        ("given", {"SALT_CLIENT_CONFIG": "{top}/given"}),
+    ],
+)
+def test_files_that_salt_api_lays_over_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, variables: dict[str, str]
+) -> None:
+    """Those that we look for are those that Salt reads."""
+    (tmp_path / "master").write_text(f"root_dir: {tmp_path}\nid: it\n")
+    told = {key: value.format(top=tmp_path) for key, value in variables.items()}
+    unit = {"Environment": " ".join(f"{key}={value}" for key, value in told.items())}
+    for key in ("XDG_CONFIG_HOME", "SALT_CLIENT_CONFIG"):
+        monkeypatch.delenv(key, raising=False)
+    for key, value in {"HOME": str(tmp_path), **told}.items():
+        monkeypatch.setenv(key, value)
+    before = running.personal(Host(), str(tmp_path), unit)
+    (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / name).write_text("netapi_enable_clients: [wheel]\n")
+    found = salt.config.api_config(str(tmp_path / "master"))
+    assert sources.plain(found["netapi_enable_clients"]) == ["wheel"]
+    assert [*running.personal(Host(), str(tmp_path), unit)] == [*before, str(tmp_path / name)]
