@@ -22,6 +22,7 @@ from rocksalt.access import (
     knocking,
     master,
     rendering,
+    undoing,
 )
 from rocksalt.access.facts import API, MASTER
 from rocksalt.errors import Refused
@@ -568,6 +569,19 @@ def test_who_interrupts_it_has_everything_back(host, net, apply, old, monkeypatc
         apply()
     assert as_before(host, old)
     assert services(host) == [f"restart {MASTER}"] * 2
+
+
+def test_going_back_that_cannot_write_is_told(shipped, host, net, apply, monkeypatch):
+    def full(*_):
+        raise OSError("no space left")
+
+    apply(["ACL-005"])
+    more = {"token_hours": 4}
+    host.path(CONFIG).write_text(access_hosts.comparison(shipped, host, net, access=more).config)
+    net.listens = False
+    monkeypatch.setattr(undoing, "_replace", full)
+    with pytest.raises(Refused, match=r"going back failed, too: .* port 4505: .*; no space left"):
+        apply(["ACL-005"], access=more)
 
 
 @pytest.mark.parametrize("owner", ["4711", "salt"])

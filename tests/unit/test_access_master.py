@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
+import errno
 import socket
 import ssl
 import threading
@@ -220,3 +221,12 @@ def test_nobody_there():
 
 def test_it_answers_in_time(serve):
     assert knocking.answers_in(1, "127.0.0.1", serve(None), lambda: True)
+
+
+def test_where_nobody_can_listen():
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        assert knocking.bound("127.0.0.1", port) == errno.EADDRINUSE
+    assert knocking.bound("127.0.0.1", port) == 0
+    assert knocking.bound("192.0.2.1", port) == errno.EADDRNOTAVAIL
+    assert knocking.bound("2001:db8::1", port) in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)

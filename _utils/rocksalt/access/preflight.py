@@ -72,8 +72,8 @@ def widened(it: checks.Access, unit: str, own: Collection[str] = ()) -> str:
     if not new:
         return ""
     return (
-        f"{unit} would start on what is not in force yet: {some(found)}; take that away first, "
-        f"which is in {some(new)} or was there"
+        f"{unit} would start on what is not in force yet: {some(found)}; take that away first "
+        f"(later than its start: {', '.join(new)})"
     )
 
 

@@ -53,10 +53,13 @@ def master(host: Host, it: Facts, restarted: Collection[str]) -> Outcome:
     if last is None or last == found:
         return OLD, [why]
     before = host.access(it.config_path)
-    _replace(host, it, last, it.readable)
-    if not _answers(host, it):
-        return _ANSWERED, []
-    _replace(host, it, found, before or it.readable)
+    try:
+        _replace(host, it, last, it.readable)
+        if not _answers(host, it):
+            return _ANSWERED, []
+        _replace(host, it, found, before or it.readable)
+    except (OSError, LookupError) as error:
+        return OLD, [why, str(error)]
     return OLD, [why]
 
 
