@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 import salt.payload
@@ -511,6 +512,39 @@ def test_salt_sees_a_state_run_meanwhile(records, opts):
     assert list(deploying._jobs(opts).iterdir()) == []
 
 
+def test_the_file_of_the_job_is_there_whole_or_not_at_all(records, opts, monkeypatch):
+    """Salt removes an empty one."""
+    folder, put = deploying._jobs(opts), []
+    replace = os.replace
+
+    def look(new, path):
+        if Path(path).parent == folder:
+            assert Path(new).parent != folder and list(folder.iterdir()) == []
+            put.append(salt.payload.loads(Path(new).read_bytes())["fun"])
+        replace(new, path)
+
+    monkeypatch.setattr(os, "replace", look)
+    deploy(Salt(), opts).run(records)
+    assert put == ["state.apply"]
+    assert [it.name for it in folder.parent.iterdir()] == [folder.name]
+
+
+def test_what_fails_after_a_deploy_does_not_undo_it(records, opts, monkeypatch):
+    tell = deployed._tell
+
+    def full(handle, text):
+        tell(handle, text)
+        if not text:
+            raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(deployed, "_tell", full)
+    minion = Salt()
+    told = deploy(minion, opts).run(records)
+    assert told["result"] and "Input/output error" in told["warning"]
+    assert len(minion.applied) == 1
+    assert records.status("shop")["shop"]["status"] == deployed.OK
+
+
 # The time -----------------------------------------------------------------------------------------
 
 
@@ -567,6 +601,23 @@ def test_what_is_in_time_is_left_alone():
     with deploying.at_most(0.2):
         pass
     time.sleep(0.3)
+
+
+def test_an_alarm_in_the_last_moment_comes_to_nothing(monkeypatch):
+    before = signal.getsignal(signal.SIGALRM)
+    setitimer = signal.setitimer
+
+    def late(which, seconds, again=0.0):
+        """As if it came just before the clock is stopped."""
+        if not seconds and signal.getsignal(signal.SIGALRM) != before:
+            signal.getsignal(signal.SIGALRM)(signal.SIGALRM, None)
+        return setitimer(which, seconds, again)
+
+    monkeypatch.setattr(signal, "setitimer", late)
+    with deploying.at_most(5):
+        pass
+    assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
+    assert signal.getsignal(signal.SIGALRM) == before
 
 
 def test_a_record_has_nothing_but_what_it_is_for(records, opts):

@@ -60,6 +60,7 @@ class Deploy:
         began = time.monotonic()
         name = self.app.name
         about = {"app": name, "version": self.version, "started": _now(), **job(self.opts)}
+        done: dict[str, Any] = {}
         try:
             with records.alone(about), seen_by_salt(self.opts):
                 self._refuse_others()
@@ -68,9 +69,12 @@ class Deploy:
                 with records.kept(name):
                     records.write(record)
                     told = self._told(self._apply(test=False), began, previous)
-                return {**told, "jid": about["jid"], **self._finish(records, record, told)}
+                done = {**told, "jid": about["jid"], **self._finish(records, record, told)}
         except OSError as error:
-            raise Refused(f"no record can be kept: {error}; nothing was done") from None
+            if not done:
+                raise Refused(f"no record can be kept: {error}; nothing was done") from None
+            done.setdefault("warning", f"what is left of the deploy could not be removed: {error}")
+        return done
 
     def _finish(
         self, records: Records, record: dict[str, Any], told: dict[str, Any]
@@ -161,7 +165,10 @@ def seen_by_salt(opts: Mapping[str, Any]) -> Iterator[None]:
     data = {"fun": "state.apply", "jid": jid, "pid": os.getpid(), "tgt": "deploy.run"}
     path = _jobs(opts) / jid
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(salt.payload.dumps(data))
+    # Salt removes a file of a job that is empty, as one that is being written is.
+    new = path.parent.with_name(f"{jid}.new")
+    new.write_bytes(salt.payload.dumps(data))
+    os.replace(new, path)
     try:
         yield
     finally:
@@ -175,8 +182,12 @@ def at_most(seconds: float) -> Iterator[None]:
     """
     before = descendants(os.getpid())
     rounds = iter([signal.SIGTERM])
+    over = False
+    timer = (0.0, 0.0)
 
     def end(number: int, frame: FrameType | None) -> None:
+        if over:
+            return
         how = next(rounds, signal.SIGKILL)
         for pid in descendants(os.getpid()) - before:
             with contextlib.suppress(ProcessLookupError):
@@ -184,10 +195,15 @@ def at_most(seconds: float) -> Iterator[None]:
         raise TookTooLong
 
     former = signal.signal(signal.SIGALRM, end)
-    timer = signal.setitimer(signal.ITIMER_REAL, seconds, _AGAIN)
     try:
-        yield
+        try:
+            timer = signal.setitimer(signal.ITIMER_REAL, seconds, _AGAIN)
+            yield
+        finally:
+            # An alarm until here ends in what follows, and a later one comes to nothing.
+            over = True
     finally:
+        over = True
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, former)
         signal.setitimer(signal.ITIMER_REAL, *timer)
