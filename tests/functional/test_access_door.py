@@ -316,9 +316,8 @@ def test_a_deploy_in_the_background_shows_its_progress(api: Api) -> None:
 
 
 def status(caller: Caller) -> dict[str, Any]:
-    found: dict[str, Any] = caller.call(fun="deploy.status", kwarg={"app": "shop"}).said[0]["web1"][
-        "shop"
-    ]
+    [answer] = caller.call(fun="deploy.status", kwarg={"app": "shop"}).said
+    found: dict[str, Any] = answer["web1"]["shop"]
     return found
 
 
@@ -332,8 +331,8 @@ def test_a_runner_works_for_whom_has_it(api: Api) -> None:
 
 
 def test_what_fails_on_a_minion_is_told_without_its_trace(api: Api) -> None:
-    wrong = {"output_encoding": "nope"}
-    answer = api.users["bob"].call(fun="cmd.run", arg=["id"], kwarg=wrong)
+    wrong = {"cmd": "id", "output_encoding": "nope"}
+    answer = api.users["bob"].call(fun="cmd.run", kwarg=wrong)
 
     assert answer.said[0]["web1"].endswith("LookupError: unknown encoding: nope"), answer.text
     assert api.last("call")["outcome"] == "failed on web1"

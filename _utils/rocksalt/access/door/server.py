@@ -185,7 +185,7 @@ def server(
         accepted_queue_timeout=1,
     )  # fmt: skip
     made.gateway = _Gateway
-    made.ssl_adapter = _Adapter(context, max(2, threads // 4))
+    made.ssl_adapter = _Adapter(context, max(2, threads // 2))
     made.max_request_header_size, made.max_request_body_size = MAX_HEADERS, max_body
     made.keep_alive_conn_limit = 4 * threads
     return made
