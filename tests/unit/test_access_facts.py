@@ -71,6 +71,11 @@ def test_a_process_that_was_started_on_another(host, net, wrong):
     assert "reads the configuration in /opt/evil" in wrong()["ACL-001"]
 
 
+def test_variables_that_systemd_gives_to_all(host, net, wrong):
+    host.put("/proc/710/environ", "LANG=C\0SALT_CONFIG_DIR=/opt/evil\0")
+    assert "salt-api.service reads the configuration in /opt/evil" in wrong()["ACL-001"]
+
+
 @pytest.mark.parametrize(
     "words", ["", "-c /etc/salt", "--config-dir=/etc/salt/", "-l debug", "-c /etc/other"]
 )

@@ -76,7 +76,9 @@ def _told(words: Sequence[str]) -> str:
 
 
 def environment(host: Host, unit: Unit) -> dict[str, str]:
-    """The variables that a service is given."""
+    """The variables that a service is given: by its unit, and those that it runs with, which may be
+    of systemd itself.
+    """
     lines = [*_split(unit.get("Environment", ""))]
     for path in unit.get("EnvironmentFiles", "").split():
         texts = (host.read(name) or "" for name in host.glob(path))
@@ -87,6 +89,8 @@ def environment(host: Host, unit: Unit) -> dict[str, str]:
             if not line.lstrip().startswith(("#", ";"))
             for word in _split(line.strip())
         ]
+    if (pid := unit.get("MainPID", "0")) != "0":
+        lines += of_process(host, pid, "environ").split("\0")
     return dict(line.split("=", 1) for line in lines if "=" in line)
 
 
