@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import logging
 from pathlib import Path
 from types import SimpleNamespace
@@ -9,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from rocksalt.access.door import sealing
+from rocksalt.access.door import choosing, sealing
 from rocksalt.access.door.errors import Refused
 
 pytest.importorskip("salt.netapi", reason="only what asks Salt is tested here")
@@ -191,3 +192,42 @@ def test_the_hash_is_that_of_the_file_and_of_no_directory(salt: Any, tmp_path: P
     assert [salt.hash(name) for name in ("alice", "bob", "carol")] == ["scrypt:1", "", ""]
     salt._eauth = "rocksalt_ldap"
     assert salt.hash("alice") == ""
+
+
+class Managing:
+    """Salt's check where web2 says that it manages something, as Salt 3008 takes globs."""
+
+    def check_minions(self, expr: str, tgt_type: str = "glob", fun: str = "") -> dict[str, Any]:
+        found = [it for it in ("web1", "web2") if fnmatch.fnmatch(it, expr)]
+        wild = "*" in expr and fun != "state.apply"
+        return {"minions": [*found, *(["anything"] if wild and "web2" in found else [])]}
+
+
+class Plain:
+    """As Salt 3006 has it."""
+
+    def check_minions(self, expr: str, tgt_type: str = "glob") -> dict[str, Any]:
+        return {"minions": [it for it in ("web2", "web1") if fnmatch.fnmatch(it, expr)]}
+
+
+@pytest.mark.parametrize(
+    ("check", "tgt", "expected"),
+    [
+        (Managing(), "web*", (["web1", "web2"], "list")),
+        (Managing(), "web1*", ("web1*", "glob")),
+        (Managing(), "web2", ("web2", "glob")),
+        (Managing(), "db*", ("db*", "glob")),
+        (Plain(), "web*", ("web*", "glob")),
+    ],
+)
+def test_what_a_minion_manages_is_in_no_target(
+    salt: Any, check: Any, tgt: str, expected: Any
+) -> None:
+    salt._checker = check
+    assert salt._target({**LOCAL, "tgt": tgt}) == expected
+    assert salt._target({**LOCAL, "tgt": [tgt], "tgt_type": "list"}) == ([tgt], "list")
+
+
+def test_what_is_asked_about_a_glob_is_about_the_minions_themselves() -> None:
+    assert choosing.minions(Managing(), "web*") == ["web1", "web2"]
+    assert choosing.minions(Plain(), "web*") == ["web1", "web2"]

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import datetime as dt
-import inspect
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from rocksalt.access import compiled, wording
-from rocksalt.access.door import names
+from rocksalt.access.door import choosing, names
 from rocksalt.access.door.filter import ANYBODY, Rules, refusal
 
 Options = Mapping[str, Any]
@@ -65,7 +64,7 @@ def can(opts: Options, check: Any, question: Question) -> dict[str, Any]:
     why = refusal([question.low], Rules(frozenset(opts.get("netapi_enable_clients") or ())))
     if why:
         return _no(f"salt-api refuses it: {why}")
-    minions = [] if question.runs else _minions(check, question)
+    minions = [] if question.runs else choosing.minions(check, question.tgt, question.tgt_type)
     if not question.runs and not minions:
         return _no(f"no accepted minion is {question.tgt_type} {question.tgt!r}")
     if not _allowed(check, entries, question, minions):
@@ -136,14 +135,6 @@ def warnings(opts: Options) -> list[str]:
 
 def _no(reason: str) -> dict[str, Any]:
     return {"allowed": False, "rule": None, "reason": reason}
-
-
-def _minions(check: Any, question: Question) -> list[str]:
-    """Those that the target means, as the master takes it."""
-    # Which of a minion's resources answer depends on the function, since Salt 3008.
-    known = inspect.signature(check.check_minions).parameters
-    extra = {"fun": question.fun} if "fun" in known else {}
-    return sorted(check.check_minions(question.tgt, question.tgt_type, **extra)["minions"])
 
 
 def _allowed(check: Any, entries: list[Any], question: Question, minions: list[str]) -> bool:

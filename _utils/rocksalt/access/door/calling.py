@@ -23,6 +23,7 @@ import salt.runner
 import salt.utils.minions
 
 from . import names, passwords, sealing
+from .choosing import MERGES, minions
 from .conf import Options
 from .errors import Refused
 
@@ -110,9 +111,10 @@ class Salt:
             raise Refused(502, "the master could not do this; its log says why") from None
 
     def _on_minions(self, call: Mapping[str, Any], token: str) -> Done:
+        tgt, tgt_type = self._target(call)
         what = {
-            "tgt": call["tgt"], "fun": call["fun"], "arg": list(call.get("arg", ())),
-            "tgt_type": call.get("tgt_type", "glob"), "timeout": call.get("timeout"),
+            "tgt": tgt, "fun": call["fun"], "arg": list(call.get("arg", ())),
+            "tgt_type": tgt_type, "timeout": call.get("timeout"),
             "kwarg": call.get("kwarg") or None, "token": token,
         }  # fmt: skip
         with salt.client.get_local_client(mopts=self._opts) as client:
@@ -122,6 +124,18 @@ class Salt:
                 return Done(plain(job), jid, "sent" if jid else "no minion matched")
             answers = client.cmd(full_return=True, **what)
         return _told(answers, call.get("full_return", False))
+
+    def _target(self, call: Mapping[str, Any]) -> tuple[Any, str]:
+        """The target; minions by their ids where Salt takes a glob for what they manage as well.
+
+        Since 3008 a minion may say that it manages whatever it likes. Nobody has rights on that, so
+        that one minion would stop everybody's globs.
+        """
+        tgt, tgt_type = call["tgt"], call.get("tgt_type", "glob")
+        if tgt_type != "glob" or not set(tgt) & set("*?["):
+            return tgt, tgt_type
+        taken, meant = (minions(self._checker, tgt, fun=fun) for fun in (call["fun"], MERGES))
+        return (meant, "list") if meant and taken != meant else (tgt, tgt_type)
 
     def _on_master(self, call: Mapping[str, Any], token: str) -> Done:
         words = {"kwarg": dict(call.get("kwarg", {})), "arg": list(call.get("arg", ()))}
