@@ -383,6 +383,14 @@ def test_a_master_that_does_not_run_has_nothing_in_force(host, net, apply):
     assert services(host) == []
 
 
+def test_what_comes_meanwhile_is_seen_as_well(host, net, apply, monkeypatch):
+    host.path(CONFIG).write_text("# old\n")
+    monkeypatch.setattr(enforce, "_try_out", lambda it: newly(host, "open_mode: true\n"))
+    with pytest.raises(Refused, match=r"open_mode is yes.*the old configuration is back"):
+        apply(["ACL-003"])
+    assert services(host) == [] and host.read(CONFIG) == "# old\n"
+
+
 def test_what_is_waived_is_no_obstacle(host, net, apply, waiver):
     newly(host, "token_expire: 604800\n")
     apply(["ACL-005"], waivers={"ACL-017": waiver()})

@@ -68,7 +68,7 @@ def widened(it: checks.Access, unit: str, own: Collection[str] = ()) -> str:
         why, at = _differing(would, identifier)
         found += why
         places += at
-    new = _not_in_force(it, unit, own, places) if found else []
+    new = _not_in_force(would, unit, own, places) if found else []
     if not new:
         return ""
     return (
