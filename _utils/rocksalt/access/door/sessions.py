@@ -58,10 +58,10 @@ class Sessions:
                 return None
             return found
 
-    def close(self, given: str) -> Session | None:
-        """End a log-in."""
+    def close(self, given: str) -> None:
+        """End a log-in, if it is one."""
         with self._lock:
-            return self._held.pop(_key(given), None)
+            self._held.pop(_key(given), None)
 
 
 def _key(given: str) -> bytes:
