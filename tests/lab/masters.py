@@ -27,6 +27,8 @@ FAMILIES = "hardening.firewall,hardening.access,hardening.drift"
 FOLDER, PORT = "/etc/rocksalt/access", 8000
 CONFIG, USERS = "/etc/salt/master.d/zz-rocksalt-access.conf", "/etc/salt/rocksalt-users"
 DOOR, LOG = "/usr/local/lib/rocksalt-api", "/var/log/salt/rocksalt-api.jsonl"
+BOOK, BOOK_STATE = "/var/log/rocksalt-logbook", "/var/lib/rocksalt-logbook"
+WITNESS = "rocksalt-witness"
 PILLARS = "/srv/rocksalt-pillar"
 DEPLOYED = "/srv/shop"
 GRANTS: dict[str, dict[str, Any]] = {
@@ -37,6 +39,7 @@ APPS = {
     name: {"states": [f"{name}.deployed"], "version": r"v\d+\.\d+\.\d+", "minions": ["web*"]}
     for name in ("shop", "blog")
 }
+TOP = "base: {'*': [hardening], master: [master], web1: [web1]}\n"
 SHOP = """
 the shop is deployed:
   file.managed:
@@ -74,6 +77,8 @@ class Site:
         self.desk, self.attacker = lab.boot({"desk": "10.79.0.30", "attacker": "10.79.0.66"})
         self.passwords: dict[str, str] = {}
         self.hashes: dict[str, str] = {}
+        self.clients: dict[str, dict[str, str]] = {}
+        self.witness: dict[str, str] = {}
         self.salt: runs.Asker
 
     @property
@@ -91,7 +96,7 @@ class Site:
         for app in APPS:
             text = SHOP % DEPLOYED.replace("shop", app)
             self.master.write(f"/srv/rocksalt/salt/{app}/deployed.sls", text)
-        self.master.write(f"{PILLARS}/top.sls", "base: {'*': [hardening], master: [master]}\n")
+        self.master.write(f"{PILLARS}/top.sls", TOP)
         self.pillar(hashes={})
         self.master.run("salt-run saltutil.sync_all; salt --timeout=60 '*' saltutil.sync_all")
         self.salt = runs.Asker(self.master)
@@ -115,6 +120,19 @@ class Site:
         self.ca = self.lab.state / "ca.pem"
         self.ca.write_text(self.desk.read("/root/ca.pem"))
 
+    def have_witness(self) -> None:
+        """web1 witnesses the logbook, as docs/logbook.md has it."""
+        printed = self.master.run("rocksalt-logbook keys").stdout
+        keys = dict(line.split(": ") for line in printed.splitlines())
+        signer, transport = (keys[f"{BOOK_STATE}/{name}"] for name in ("signing", "transport"))
+        self.clients = {"master-logbook": {"key": transport, "signer": signer}}
+        self.pillar(anew=False)
+        with contextlib.closing(runs.Asker(self.web1)) as web1:
+            assert not runs.apply(web1, "hardening.logstash").failed
+            theirs = web1.salt_call("logstash.keys").value
+        self.witness = {"host": self.web1.ip, "host_key": theirs["host"], "key": theirs["witness"]}
+        self.pillar()
+
     def pillar(self, anew: bool = True, **own: Any) -> None:
         """Everybody has their grants, with other settings of the master where they are named."""
         networks = {
@@ -130,11 +148,22 @@ class Site:
             "address": self.master.ip,
             "users": self.users,
             "hashes": self.hashes,
-            "controls": {"ACL-025": {"off": "no second host is here to witness the logbook"}},
+            "automatic": ["reactor rocksalt/firewall/armed"],
+            "minions": ["master", "web1"],
+            "logbook_witness": self.witness,
             **own,
         }
-        tree = {"hardening": {"firewall": {"allow": allow}, "access": access}}
-        self.master.write(f"{PILLARS}/master.sls", json.dumps(tree))
+        logins: dict[str, Any] = {
+            "sshd": {"allow_groups": ["sudo", WITNESS]},
+            "accounts": {"users": {WITNESS: {}}},
+        }
+        witness = {**logins, "logstash": {"witness": {"clients": self.clients}}}
+        trees = {
+            "master": {"firewall": {"allow": allow}, "access": access},
+            "web1": witness if self.clients else {},
+        }
+        for name, tree in trees.items():
+            self.master.write(f"{PILLARS}/{name}.sls", json.dumps({"hardening": tree}))
         if anew and hasattr(self, "salt"):
             self.salt.anew()
 

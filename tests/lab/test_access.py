@@ -13,12 +13,28 @@ import pytest
 
 import runs
 import tampers
-from masters import CONFIG, DEPLOYED, DOOR, FAMILIES, LOG, ON_HOST, PORT, USERS, Site, block
+from logs import becomes
+from masters import (
+    BOOK,
+    CONFIG,
+    DEPLOYED,
+    DOOR,
+    FAMILIES,
+    FOLDER,
+    LOG,
+    ON_HOST,
+    PORT,
+    USERS,
+    Site,
+    block,
+)
 from rocksalt_lab import Lab
 
 STATE = "people do on the Salt master what their roles say"
 DEPLOYS = {"app": "shop", "version": "v1.4.2"}
 MOMENTS = 3
+PROGRAM, UNITS = "/usr/local/bin/rocksalt-logbook", "/etc/systemd/system/rocksalt-logbook*"
+SERVICES = "salt-master salt-api rocksalt-logbook rocksalt-logbook-heads.timer"
 
 
 @pytest.fixture(scope="module")
@@ -35,8 +51,11 @@ def site(lab: Lab) -> Iterator[Site]:
 def hardened(site: Site) -> Site:
     """The master has its roles and its door, behind its packet filter."""
     run = site.apply(FAMILIES)
-    assert {"FW-001", "ACL-003", "ACL-008", "ACL-009"} <= run.controls
-    assert site.differing().keys() == {"ACL-023"}, "nobody has reviewed it"
+    assert {"FW-001", "ACL-003", "ACL-008", "ACL-009", "ACL-024"} <= run.controls
+    assert site.differing().keys() == {"ACL-023", "ACL-025"}, "nobody has reviewed or seen it"
+    site.have_witness()
+    assert site.apply().controls >= {"ACL-024"}
+    assert site.differing().keys() == {"ACL-023"}
     assert site.runner("access.review", "sign=ann")["signed"]["reviewer"] == "ann"
     return site
 
@@ -50,9 +69,10 @@ def alice(hardened: Site) -> str:
 def shown(site: Site) -> str:
     """All that a run of the family could change."""
     return site.master.run(
-        f"find /etc/salt /etc/rocksalt {DOOR} /etc/systemd /var/cache/salt/master/tokens"
-        " -xdev -not -path '/etc/salt/pki/*' -printf '%p %m %u %g %s %C@\\n' 2>/dev/null | sort;"
-        "systemctl show -p ActiveState,MainPID,UnitFileState salt-master salt-api; iptables-save"
+        f"find /etc/salt /etc/rocksalt {DOOR} /usr/local/bin /etc/systemd"
+        " /var/cache/salt/master/tokens -xdev -not -path '/etc/salt/pki/*'"
+        " -printf '%p %m %u %g %s %C@\\n' 2>/dev/null | sort;"
+        f"systemctl show -p ActiveState,MainPID,UnitFileState {SERVICES}; iptables-save"
         " | grep '^[:-]' | cut -d'[' -f1"
     ).stdout
 
@@ -151,14 +171,14 @@ ESCAPES: dict[str, tuple[int, dict[str, Any]]] = {
     "all hosts": (NOT_HERS, {"tgt": "*"}),
     "another host beside hers": (NOT_HERS, {"tgt": ["web1", "master"], "tgt_type": "list"}),
     "by what a minion says": (NEVER, {"tgt": "os:Debian", "tgt_type": "grain"}),
-    "states": (NOT_HERS, {"fun": "state.apply", "kwarg": {}, "arg": ["shop.deployed"]}),
-    "a shell": (NOT_HERS, {"fun": "cmd.run", "kwarg": {}, "arg": ["id"]}),
+    "states": (NOT_HERS, {"fun": "state.apply", "kwarg": {"mods": "shop.deployed"}}),
+    "a shell": (NOT_HERS, {"fun": "cmd.run", "kwarg": {"cmd": "id"}}),
     "two functions": (NEVER, {"fun": ["test.ping", "cmd.run"], "arg": [[], ["id"]], "kwarg": {}}),
     "keys": (NEVER, {"client": "wheel", "fun": "key.list_all"}),
     "ssh": (NEVER, {"client": "ssh", "fun": "cmd.run", "arg": ["id"]}),
     "another app": (NOT_HERS, {"kwarg": {"app": "blog", "version": "v1.0.0"}}),
     "a version with a command": (NOT_HERS, {"kwarg": {"app": "shop", "version": "v1.4.2; id"}}),
-    "without a name": (NOT_HERS, {"arg": ["blog", "v1.0.0"], "kwarg": {}}),
+    "without a name": (NEVER, {"arg": ["blog", "v1.0.0"], "kwarg": {}}),
     "a name in an argument": (NEVER, {"arg": ["app=blog"]}),
     "other pillar": (NEVER, {"kwarg": {**DEPLOYS, "pillar": {"a": 1}}}),
     "other states": (NEVER, {"kwarg": {**DEPLOYS, "saltenv": "dev"}}),
@@ -243,6 +263,53 @@ def test_the_runners_say_what_is_enforced(hardened: Site) -> None:
     assert status == 200 and said["return"][0]["may"] == told["may"]
 
 
+BRIEF = ("kind", "event", "user", "minion", "fun", "kwarg", "tgt", "success", "outcome", "source")
+
+
+def test_the_logbook_tells_who_did_what_and_notices_a_changed_line(
+    hardened: Site, alice: str
+) -> None:
+    master, desk = hardened.master, hardened.desk
+    begin = dt.datetime.now(dt.timezone.utc).isoformat()
+    version = {**DEPLOYS, "version": "v1.6.0"}
+    assert hardened.call(alice, fun="deploy.run", kwarg=version)[0] == 200
+    assert hardened.call(alice, fun="cmd.run", kwarg={"cmd": "id"})[0] == NOT_HERS
+    master.run("salt web1 cmd.run cmd='exit 3'", check=False)
+
+    by_api = {"kind": "api", "user": "alice", "tgt": "web1", "source": desk.ip}
+    done = [
+        {"kind": "job", "user": "alice", "fun": "deploy.run", "kwarg": version, "tgt": "web1"},
+        {"kind": "return", "minion": "web1", "fun": "deploy.run", "success": True},
+        {**by_api, "event": "call", "fun": "deploy.run", "kwarg": version, "outcome": "ok"},
+        {**by_api, "event": "refused", "fun": "cmd.run", "kwarg": {"cmd": "id"},
+         "outcome": "this is not among your rights"},
+        {"kind": "job", "user": "root", "fun": "cmd.run", "kwarg": {"cmd": "exit 3"},
+         "tgt": "web1"},
+        {"kind": "return", "minion": "web1", "fun": "cmd.run", "success": False},
+    ]  # fmt: skip
+    told: list[tuple[dict[str, Any], str]] = []
+
+    def is_told() -> bool:
+        found = hardened.runner("logbook.playback", f"since={begin}")
+        both = zip(found["records"], found["story"], strict=True)
+        told[:] = [it for it in both if it[0]["kind"] in ("api", "job", "return")]
+        return len(told) >= len(done)
+
+    becomes(is_told, 20)
+    assert [{key: it[key] for key in BRIEF if key in it} for it, _ in told] == done
+    assert told[2][1].endswith(
+        f" alice from {desk.ip} called by the API deploy.run(app=shop version=v1.6.0) on web1: ok"
+    )
+
+    found = hardened.runner("logbook.verify")
+    assert found["ok"] and found["witness"]["error"] == ""
+    change = (ON_HOST / "change-line.py").read_text()
+    master.run([runs.PYTHON, "-c", change])
+    found = hardened.runner("logbook.verify")
+    master.run([runs.PYTHON, "-c", change])
+    assert not found["ok"] and "line 1 of " in str(found["hosts"]["master"]["problems"])
+
+
 # What goes wrong ----------------------------------------------------------------------------------
 
 
@@ -267,7 +334,7 @@ def test_a_highstate_that_restarts_its_own_master_keeps_its_result(hardened: Sit
     assert found.keys() == {"ACL-022", "ACL-023"}
     assert all("bob" in why for why in found.values())
     token = hardened.log_in("bob")
-    _, said_by_web1 = hardened.call(token, fun="cmd.run", arg=["id -u"])
+    _, said_by_web1 = hardened.call(token, fun="cmd.run", kwarg={"cmd": "id -u"})
     assert said_by_web1 == [{"web1": "0"}]
 
     hardened.pillar()
@@ -275,24 +342,19 @@ def test_a_highstate_that_restarts_its_own_master_keeps_its_result(hardened: Sit
     hardened.apply()
     assert not hardened.differing()
     again = hardened.log_in("bob")
-    assert hardened.call(again, fun="cmd.run", arg=["id -u"])[0] == 403
-    assert hardened.call(token, fun="cmd.run", arg=["id -u"])[0] in (401, 403), "nor his old token"
+    assert hardened.call(again, fun="cmd.run", kwarg={"cmd": "id -u"})[0] == 403
+    status, _ = hardened.call(token, fun="cmd.run", kwarg={"cmd": "id -u"})
+    assert status in (401, 403), "nor his old token"
 
 
 def test_bad_settings_stop_the_run_before_anything_is_touched(hardened: Site) -> None:
     before = shown(hardened)
-    wrong: dict[str, dict[str, Any]] = {
-        "hardening:access:users:alice:grants:0:role": {
-            "users": {"alice": {"grants": [{"role": "deployr", "targets": ["web1"]}]}}
-        },
-        "hardening:access:apps:shop:version": {"apps": {"shop": {"version": ".*"}}},
-        "hardening:access:hashes": {"hashes": {}},
-        "hardening:access:address": {"address": "0.0.0.0"},
-    }
-    for where, settings in wrong.items():
-        hardened.pillar(**settings)
-        said = hardened.salt.salt_call("state.apply", "hardening.access").value
-        assert where in str(said), said
+    apps = {"shop": {"version": ".*"}}
+    users = {"alice": {"grants": [{"role": "deployr", "targets": ["web1"]}]}}
+    hardened.pillar(users=users, apps=apps, hashes={}, address="0.0.0.0")
+    said = str(hardened.salt.salt_call("state.apply", "hardening.access").value)
+    for where in ("users:alice:grants:0:role", "apps:shop:version", "hashes", "address"):
+        assert f"hardening:access:{where}" in said
     hardened.pillar()
     assert shown(hardened) == before
     assert hardened.curl("/")[0] == 200
@@ -340,8 +402,9 @@ def breakable(hardened: Site) -> Site:
     )
     for name in ("renewed", "soon", "own"):
         master.write(f"/root/{name}.pem", desk.read(f"/root/{name}.pem"))
-    text = (ON_HOST / "restart-access.sh").read_text()
-    master.write("/root/restart-access", text, mode="0755")
+    for name in ("restart-access.sh", "change-line.py"):
+        path = f"/root/{name.partition('.')[0]}"
+        master.write(path, (ON_HOST / name).read_text(), mode="0755")
     master.run("/root/restart-access")
     return hardened
 
@@ -377,7 +440,9 @@ def test_it_can_all_be_taken_away(hardened: Site) -> None:
     assert hardened.master.run(f"ls {CONFIG}").stdout
     assert hardened.apply("hardening.access.clean").changes
     assert not hardened.apply("hardening.access.clean").changes
-    left = hardened.master.run(f"find {CONFIG} {USERS} {DOOR} -type f", check=False).stdout
+    made = f"{CONFIG} {USERS} {DOOR} {PROGRAM} {FOLDER}/logbook.json {UNITS}"
+    left = hardened.master.run(f"find {made} -type f", check=False).stdout
     assert left == f"{DOOR}/auth/easy.py\n", "what was put aside is given back"
+    assert hardened.master.run(f"ls {BOOK}/master").stdout, "what was written is kept"
     assert hardened.curl("/", None, "-m", "5") == (0, 7)
     hardened.master.wait_for("salt --timeout=5 web1 test.ping", timeout=60)

@@ -29,10 +29,10 @@ KEPT_OF_LOGS = ["/etc/systemd/journald.conf.d", "/var/lib/rocksalt-witness/.ssh"
 """Where /root/restart-logs starts journald anew on what was put back."""
 KEPT_OF_MASTERS = [
     *("/etc/salt/master", "/etc/salt/master.d", "/etc/salt/rocksalt-users", "/etc/rocksalt/access"),
-    *("/usr/local/lib/rocksalt-api", "/etc/systemd/system"),
+    *("/usr/local/lib/rocksalt-api", "/usr/local/bin", "/etc/systemd/system"),
 ]
-"""All that is kept where :data:`RESTARTS_MASTER` is; it is put back only after a case that changed
-some of it, for then the master has to start anew.
+"""All that is kept where :data:`RESTARTS_MASTER` is. Of it only what a case changed is put
+back, for what reads it has to start anew then.
 """
 RESTARTS_MASTER = "/root/restart-access"
 SAVED = "/run/tamper-saved.tar"
@@ -46,46 +46,69 @@ def shell(line: str) -> None:
         raise SystemExit(f"`{line}` failed: {done.stderr}")
 
 
-def save() -> str:
-    """Keep what cases may change; the shell line that puts it back."""
-    of_master = Path(RESTARTS_MASTER).exists()
-    kept = [*KEPT, *(KEPT_OF_LOGS if Path("/root/restart-logs").exists() else ())]
-    kept = KEPT_OF_MASTERS if of_master else kept
-    there = [path for path in kept if Path(path).exists()]
-    folders = " ".join(path for path in there if Path(path).is_dir())
-    shell(
-        f"tar --format=posix -cPf {SAVED} {' '.join(there)};"
-        f"rm -rf {FAIL2BAN}; if test -e /etc/fail2ban; then cp -a /etc/fail2ban {FAIL2BAN}; fi"
-    )
-    new = " ".join({*kept} - {*there})
-    back = f"find {folders} -mindepth 1 -delete; rm -rf {new}; tar -xpPf {SAVED} --numeric-owner"
-    if of_master:
-        changed = f"find {' '.join(there)} -cnewer {SAVED}"
-        return f"if {changed} | grep -q .; then {back}; touch {SAVED}; fi"
-    return back
+def changed(paths: list[str]) -> "dict[str, int]":
+    """When each file and folder below these paths was changed last."""
+    tops = [Path(path) for path in paths]
+    return {
+        str(it): it.lstat().st_ctime_ns for top in tops for it in (top, *sorted(top.rglob("*")))
+    }
 
 
-def put_back(files: str) -> None:
-    """Put the files and the services back."""
-    if Path(RESTARTS_MASTER).exists():
-        shell(f"{files}; systemctl daemon-reload; {RESTARTS_MASTER}")
-        return
-    compared = ["diff", "-rq", FAIL2BAN, "/etc/fail2ban"]
-    fail2ban_differs = (
-        Path(FAIL2BAN).exists()
-        and subprocess.run(compared, capture_output=True, check=False).returncode
-    )
-    shell(files)
-    shell(
-        "systemctl daemon-reload; systemctl reset-failed; systemctl start rocksalt-drift.timer;"
-        "if tr '\\0' ' ' < /proc/$(systemctl show -P MainPID ssh)/cmdline | grep -q -- ' -o ';"
-        "then systemctl restart ssh; else systemctl reload-or-restart ssh; fi;"
-        "if test -e /etc/rocksalt/firewall/load; then /etc/rocksalt/firewall/load;"
-        "systemctl start rocksalt-firewall.service rocksalt-firewall-guard.timer; fi;"
-        "for it in nrpe logs; do if test -e /root/restart-$it; then /root/restart-$it; fi; done"
-    )
-    if fail2ban_differs:
-        shell("systemctl reload-or-restart fail2ban")
+class OfMaster:
+    """Where a restart takes long: what was changed is put back, and nothing else."""
+
+    def __init__(self) -> None:
+        self.before = changed(KEPT_OF_MASTERS)
+        shell(f"tar --format=posix -cPf {SAVED} {' '.join(KEPT_OF_MASTERS)}")
+
+    def put_back(self) -> None:
+        """Put it back, and start anew what reads it."""
+        now = changed(KEPT_OF_MASTERS)
+        for path in sorted(now.keys() - self.before.keys(), reverse=True):
+            it = Path(path)
+            it.rmdir() if it.is_dir() and not it.is_symlink() else it.unlink()
+        if different := [path for path, at in self.before.items() if now.get(path) != at]:
+            words = ["tar", "-xpPf", SAVED, "--numeric-owner", "--no-recursion", "--", *different]
+            subprocess.run(words, check=True)
+            self.before = changed(KEPT_OF_MASTERS)
+            shell("systemctl daemon-reload")
+        shell(RESTARTS_MASTER)
+
+
+class OfHost:
+    """Files and services of any other host."""
+
+    def __init__(self) -> None:
+        kept = [*KEPT, *(KEPT_OF_LOGS if Path("/root/restart-logs").exists() else ())]
+        there = [path for path in kept if Path(path).exists()]
+        folders = " ".join(path for path in there if Path(path).is_dir())
+        shell(
+            f"tar --format=posix -cPf {SAVED} {' '.join(there)};"
+            f"rm -rf {FAIL2BAN}; if test -e /etc/fail2ban; then cp -a /etc/fail2ban {FAIL2BAN}; fi"
+        )
+        new = " ".join({*kept} - {*there})
+        self.files = (
+            f"find {folders} -mindepth 1 -delete; rm -rf {new}; tar -xpPf {SAVED} --numeric-owner"
+        )
+
+    def put_back(self) -> None:
+        """Put all of it back."""
+        compared = ["diff", "-rq", FAIL2BAN, "/etc/fail2ban"]
+        fail2ban_differs = (
+            Path(FAIL2BAN).exists()
+            and subprocess.run(compared, capture_output=True, check=False).returncode
+        )
+        shell(self.files)
+        shell(
+            "systemctl daemon-reload; systemctl reset-failed; systemctl start rocksalt-drift.timer;"
+            "if tr '\\0' ' ' < /proc/$(systemctl show -P MainPID ssh)/cmdline | grep -q -- ' -o ';"
+            "then systemctl restart ssh; else systemctl reload-or-restart ssh; fi;"
+            "if test -e /etc/rocksalt/firewall/load; then /etc/rocksalt/firewall/load;"
+            "systemctl start rocksalt-firewall.service rocksalt-firewall-guard.timer; fi;"
+            "for it in nrpe logs; do if test -e /root/restart-$it; then /root/restart-$it; fi; done"
+        )
+        if fail2ban_differs:
+            shell("systemctl reload-or-restart fail2ban")
 
 
 def look(caller: salt.client.Caller) -> dict[str, str]:
@@ -102,14 +125,14 @@ def main() -> None:
     """Go through the cases of standard input."""
     opts = salt.config.minion_config("/etc/salt/minion")
     caller = salt.client.Caller(mopts=opts)
-    files = save()
+    host = OfMaster() if Path(RESTARTS_MASTER).exists() else OfHost()
     for case in json.load(sys.stdin):
         time.sleep(0.05)  # file times are a few ms coarse: not in the same tick as the last reload
         shell(case["break"])
         found = look(caller)
         if case["undo"]:
             shell(case["undo"])
-        put_back(files)
+        host.put_back()
         print(json.dumps({"name": case["name"], "found": found}), flush=True)
     print(json.dumps({"name": "", "found": look(caller)}), flush=True)
 

@@ -1,17 +1,25 @@
 #!/bin/bash
-# Runs on the lab's master: starts the master and salt-api anew where one of their files changed
-# since this ran last, and waits until both answer.
+# Runs on the lab's master: starts the master, salt-api and the logbook anew where one of their files
+# changed since this ran last, and waits until all answer.
 set -euo pipefail
 last=/run/access-started
+units=()
 changed() {
-    ! test -e $last || find "$@" -cnewer $last | grep -q .
+    ! test -e $last || test -n "$(find "$@" -cnewer $last -print -quit)"
 }
-door=/usr/local/lib/rocksalt-api
+door=/usr/local/lib/rocksalt-api access=/etc/rocksalt/access
 if changed /etc/salt/master /etc/salt/master.d $door/auth $door/rocksalt_door; then
-    systemctl restart salt-master
+    units+=(salt-master)
 fi
-if ! systemctl is-active -q salt-api || changed /etc/salt/master /etc/salt/master.d $door /etc/rocksalt/access; then
-    systemctl restart salt-api
+if ! systemctl is-active -q salt-api || changed /etc/salt/master /etc/salt/master.d $door $access/api.*; then
+    units+=(salt-api)
+fi
+if changed /usr/local/bin/rocksalt-logbook $access/logbook.json /etc/systemd/system/rocksalt-logbook.service; then
+    units+=(rocksalt-logbook)
+fi
+touch $last
+if test ${#units[@]} != 0; then
+    systemctl restart "${units[@]}"
 fi
 for port in 4505 4506 8000; do
     for _ in $(seq 300); do
@@ -19,4 +27,3 @@ for port in 4505 4506 8000; do
         sleep 0.1
     done
 done
-touch $last
