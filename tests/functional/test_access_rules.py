@@ -10,10 +10,13 @@ import datetime as dt
 import importlib.util
 import inspect
 import itertools
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import salt.auth
+import salt.auth.ldap
 import salt.config
 import salt.exceptions
 import salt.minion
@@ -21,8 +24,8 @@ import salt.utils.minions
 import yaml
 
 from rocksalt import catalogue, settings
-from rocksalt.access import asking, compiled
-from rocksalt.access.door import names
+from rocksalt.access import DOOR, asking, compiled, door
+from rocksalt.access.door import names, sealing
 
 REPO = Path(__file__).resolve().parents[2]
 MINIONS = ("web1", "web2", "web10", "db1", "db2", "mail1")
@@ -377,3 +380,37 @@ def test_mistakes_are_sentences(runner):
     }
     runner.__opts__ = SimpleNamespace()
     assert runner.explain("alice")["retcode"] == 1
+
+
+def test_salt_asks_ldap_for_what_came_through_the_door_alone(tmp_path, monkeypatch):
+    """As its master does it, with a directory that is made of paper."""
+    for path, text in door.files().items():
+        target = tmp_path / Path(path).relative_to(DOOR)
+        target.parent.mkdir(exist_ok=True)
+        target.write_text(text)
+    monkeypatch.setattr("sys.path", [*sys.path])
+    config = {
+        **salt.config.master_config("/nonexistent"), "cachedir": str(tmp_path), "rocksalt_api": {},
+        "auth_dirs": [str(tmp_path / "auth")], "extension_modules": str(tmp_path / "none"),
+        "external_auth": {"rocksalt_ldap": {"alice": []}}, "auth.ldap.server": "ldap1",
+    }  # fmt: skip
+    asked = []
+
+    def bind(user, password, **_):
+        asked.append((salt.auth.ldap._config("server"), user, password))
+        return password == "right"
+
+    monkeypatch.setattr(salt.auth.ldap, "HAS_LDAP", True)
+    monkeypatch.setattr(salt.auth.ldap, "_bind", bind)
+    monkeypatch.setattr(salt.auth.ldap, "__opts__", {}, raising=False)
+    secret = sealing.renew(str(tmp_path / "rocksalt-api.seal"))
+    master = salt.auth.LoadAuth(config)
+
+    def enters(password):
+        load = {"eauth": "rocksalt_ldap", "username": "alice", "password": password}
+        return master.authenticate_eauth(load)
+
+    assert enters(sealing.seal(secret, "alice", "right"))
+    assert asked == [("ldap1", "alice", "right")]
+    assert not enters("right") and len(asked) == 1
+    assert not enters(sealing.seal(secret, "alice", "wrong")) and len(asked) == 2
