@@ -81,11 +81,12 @@ def check(app: App, version: object, test: object) -> None:
         )
     if not isinstance(test, bool):
         raise Refused(f"test: {test!r} is neither True nor False")
-    if len(version) > LONGEST_VERSION or not (version.isascii() and version.isprintable()):
-        raise Refused(
-            f"version: {_short(ascii(version))} is no version of {app.name}: it has more than "
-            f"{LONGEST_VERSION} characters, or some that are not printable ASCII"
-        )
+    odd = Refused(
+        f"version: {_short(ascii(version))} is no version of {app.name}: it has more than "
+        f"{LONGEST_VERSION} characters, or some that are not printable ASCII"
+    )
+    if len(version) > LONGEST_VERSION:
+        raise odd
     where = f"{access.TOP}:apps:{app.name}:version"
     try:
         matches = re.match(compiled.wholly(app.version), version)
@@ -96,6 +97,8 @@ def check(app: App, version: object, test: object) -> None:
             f"version: {_short(ascii(version))} is no version of {app.name}, which has to match "
             f"{app.version!r} as a whole ({where})"
         )
+    if not (version.isascii() and version.isprintable()):
+        raise odd
 
 
 def outcome(app: App, returned: object, test: bool, mask: Callable[[str], str]) -> Outcome:
