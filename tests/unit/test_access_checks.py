@@ -176,6 +176,11 @@ TAMPERS = [
         "Salt loads /var/cache/salt/master/extmods/auth/rocksalt_file.py in place of the door's",
     ),
     (
+        put(f"{CACHE}/extmods/auth/rocksalt_ldap.py", "", 0o644),
+        {"ACL-008"},
+        "Salt loads /var/cache/salt/master/extmods/auth/rocksalt_ldap.py in place of the door's",
+    ),
+    (
         lambda host, net: (
             put(EARLIER, "auth_dirs: [/opt/auth]\n")(host, net),
             host.put("/opt/auth/rocksalt_file.py"),

@@ -149,8 +149,9 @@ def shadowing(it: Facts) -> list[str]:
         folders.append(f"{it.option('extension_modules')}/{kind}")
         tops = it.option("module_dirs") or []
         folders += [f"{top}/{name}" for top in tops for name in (kind, f"_{kind}")]
-        name = door.NETAPI if kind == "netapi" else door.AUTH
-        found += [path for folder in folders for path in it.host.glob(f"{folder}/{name}*")]
+        names = (door.NETAPI,) if kind == "netapi" else (door.AUTH, door.LDAP)
+        places = [f"{folder}/{name}*" for folder in folders for name in names]
+        found += [path for place in places for path in it.host.glob(place)]
     return found
 
 
