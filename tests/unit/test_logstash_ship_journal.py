@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from rocksalt.logstash.shipping import journal, journalctl
+from rocksalt.logstash.shipping import journal, journalctl, marks
 from rocksalt.logstash.shipping.events import Maker
 from rocksalt.logstash.shipping.journal import Journal
 from rocksalt.logstash.shipping.mask import Masker
@@ -298,9 +298,9 @@ def test_a_probe_is_a_line_of_its_own(source):
 
 
 def test_a_probe_is_written_in_the_words_of_the_journal(tmp_path, monkeypatch):
-    monkeypatch.setattr(journal, "SOCKET", str(tmp_path / "socket"))
+    monkeypatch.setattr(marks, "SOCKET", str(tmp_path / "socket"))
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as taker:
-        taker.bind(journal.SOCKET)
+        taker.bind(marks.SOCKET)
         journal.write_probe("abc")
         assert taker.recv(4096).decode().splitlines() == [
             "MESSAGE=rocksalt-ship: probe abc",

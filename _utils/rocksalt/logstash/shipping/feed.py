@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from rocksalt.logstash.shipping import config as configuration
-from rocksalt.logstash.shipping import journal, journalctl
+from rocksalt.logstash.shipping import journal, journalctl, marks
 from rocksalt.logstash.shipping.config import Config
 from rocksalt.logstash.shipping.events import Maker
 from rocksalt.logstash.shipping.events import now as micros
@@ -96,7 +96,7 @@ class Feed:
             journal.write_probe(secrets.token_hex(16))
         except OSError as error:
             self._probe_at = now + min(SOON, self._config.probe)
-            self._no_probe = f"{journal.SOCKET} takes no line, journald may not run: {error}"
+            self._no_probe = f"{marks.SOCKET} takes no line, journald may not run: {error}"
 
     def problem(self, now: float) -> str:
         """What is wrong with sources, or empty."""

@@ -5,20 +5,19 @@ from __future__ import annotations
 import contextlib
 import json
 import re
-import socket
 from collections.abc import Collection, Iterator, Sequence
 from typing import Any, NamedTuple
 
-from rocksalt.logstash.shipping import datasets, journalctl
+from rocksalt.logstash.shipping import datasets, journalctl, marks
 from rocksalt.logstash.shipping.datasets import plain
 from rocksalt.logstash.shipping.events import Document, Maker, stamp
 from rocksalt.logstash.shipping.journalctl import COMMAND, OMITTED, Follower, Unanswered
+from rocksalt.logstash.shipping.marks import MARK
 from rocksalt.logstash.shipping.positions import CUT, DROPPED, GAPS, LOST
 from rocksalt.logstash.shipping.steps import JOURNAL, Step
 
 NAME = JOURNAL
-MARK, PROGRAM = "ROCKSALT_MARK", "rocksalt-ship"
-SOCKET = "/run/systemd/journal/socket"
+PROGRAM = "rocksalt-ship"
 MACHINE_ID = "/etc/machine-id"
 BOOT_ID = "/proc/sys/kernel/random/boot_id"
 FIELDS = (
@@ -258,10 +257,7 @@ def _own_boot(place: Cursor | None) -> list[str]:
 
 def write_probe(mark: str) -> None:
     """Writes a line with a mark to the journal; OSError if that does not take it at once."""
-    text = f"MESSAGE={_probe(mark, 0)[0]}\nPRIORITY=6\nSYSLOG_IDENTIFIER={PROGRAM}\n{MARK}={mark}\n"
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as way:
-        way.setblocking(False)
-        way.sendto(text.encode(), SOCKET)
+    marks.write(mark, _probe(mark, 0)[0], PROGRAM, timeout=0)
 
 
 def _probe(mark: str, micros: int) -> tuple[str, Document]:

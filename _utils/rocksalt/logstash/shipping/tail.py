@@ -45,8 +45,7 @@ class Remember(Protocol):
 
 class Tail:
     """All files as a source of steps. ``remember`` writes the position of a new file at once, so
-    that its lines have the same ids whatever happens. ``oldest`` is since when lines wait, in
-    microseconds since 1970, as of the last count; 0 where none do.
+    that its lines have the same ids whatever happens.
     """
 
     def __init__(
@@ -55,7 +54,6 @@ class Tail:
         self._globs, self._ignore, self._maker = dict(files), ignore, maker
         self._remember = remember
         self._scan_at = 0.0
-        self.oldest = 0
         self.files: dict[str, File] = {}
         self._lost: list[Step] = []
         self._problems: dict[str, dict[str, str]] = {}
@@ -264,10 +262,8 @@ class Tail:
             offset = (positions.get(file.source) or [0])[0]
             size = file.state[0]
             left = max(size - offset, 0)
-            file.behind = (file.behind or micros()) if left else 0
             lines = -(-left // average(file, offset, size)) if left else 0
             found[file.path] = found.get(file.path, 0) + lines
-        self.oldest = min((it.behind for it in self.files.values() if it.behind), default=0)
         return found
 
     def limit(self, most: int) -> None:
