@@ -711,6 +711,7 @@ def test_units():
     services = [text for name, text in found.items() if name.endswith(".service")]
     for text in services:
         assert 'ReadWritePaths="/srv/l o%%g"\n' in text
+        assert 'RequiresMountsFor="/srv/l o%%g"\n' in text
         assert "User=rocksalt-logs\n" in text
     start = "ExecStart=/usr/sbin/rsyslogd -n -f /etc/rocksalt/logstash/receiver.conf -i NONE\n"
     assert start in found[f"{folder}.service"]
