@@ -35,7 +35,7 @@ class Status:
             **{"server": None, "connected_since": None, "disconnected_since": stamp(micros())},
             **{"server_expires": None, "full_since": None, "probe": None, "marks": {}},
         }
-        with contextlib.suppress(OSError, ValueError, TypeError, AttributeError):
+        with contextlib.suppress(OSError, ValueError, TypeError, AttributeError, LookupError):
             with open(path, encoding="utf-8") as file:
                 before = json.load(file)
             self._value.update(probe=before["probe"], marks=dict(before["marks"]))
