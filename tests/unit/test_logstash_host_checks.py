@@ -281,10 +281,15 @@ def test_a_shipper_that_says_nothing(host, differing, text):
             f"connected to no log server, not since {stamp(-400)}: none of 10.79.0.9:2601, "
             "logs2:2700 answers",
         ),
+        ({"disconnected_since": stamp(60), "server": "logs1"}, None),
+        (
+            {"disconnected_since": stamp(61), "server": "logs1"},
+            f"no log server takes lines, not since {stamp(61)}: logs1 has acknowledged none yet",
+        ),
     ],
 )
 def test_not_connected(host, differing, status, sentence):
-    logstash_hosts.said(host, server=None, connected_since=None, **status)
+    logstash_hosts.said(host, **{"server": None, "connected_since": None, **status})
     assert differing() == ({"LOG-005": sentence} if sentence else {})
 
 

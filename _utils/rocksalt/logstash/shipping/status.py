@@ -30,6 +30,8 @@ class Status:
         self._written, self._awaited = -EVERY, False
         self._said = ""
         self.resent = 0
+        self._link: Link | None = None
+        self._away: str | None = None
         self._value: dict[str, Any] = {
             **{"pid": os.getpid(), "config": config.digest, "program": __version__},
             **{"server": None, "connected_since": None, "disconnected_since": stamp(micros())},
@@ -43,16 +45,23 @@ class Status:
                 self._value["disconnected_since"] = before["disconnected_since"]
 
     def connected(self, link: Link) -> None:
-        """Lines can be sent."""
+        """Lines can be sent. After a connection over which none was taken it has to show that any
+        is.
+        """
         expires = link.expires and stamp(int(link.expires * 1_000_000))
+        since = self._value["disconnected_since"]
+        proved = not self._link or self._link.taken is not False
+        self._link, self._away = link, since
         self._value.update(
-            server=link.server.name, connected_since=stamp(micros()), disconnected_since=None,
-            server_expires=expires,
+            server=link.server.name, connected_since=stamp(micros()), server_expires=expires,
+            disconnected_since=None if proved else since,
         )  # fmt: skip
 
     def disconnected(self) -> None:
-        """Lines cannot be sent."""
-        self._value.update(server=None, connected_since=None, disconnected_since=stamp(micros()))
+        """Lines cannot be sent; where none was taken, since before the connection."""
+        useless = self._link and self._link.taken is False
+        since = self._away if useless else stamp(micros())
+        self._value.update(server=None, connected_since=None, disconnected_since=since)
 
     def arrived(self, step: Step) -> None:
         """A line with a mark was acknowledged."""
@@ -76,6 +85,8 @@ class Status:
         since 1970.
         """
         self._written, self._awaited = now, False
+        if self._value["server"] and self._link and self._link.taken:
+            self._value["disconnected_since"] = None
         waiting = values["waiting"]
         full = self._value["full_since"] or stamp(micros())
         self._value.update(
