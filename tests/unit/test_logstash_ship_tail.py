@@ -316,6 +316,31 @@ def test_what_was_cut_off_before_it_was_read_is_a_gap(follower, log):
     assert follower.gaps == 1
 
 
+def test_what_was_read_of_a_file_that_is_cut_off_waits_until_it_is_taken(follower, log):
+    append(log, "".join(f"n{it}\n" for it in range(2, 50)))
+    assert len(follower.messages(count=16)) == 8
+    log.write_text("new\n")
+    steps = follower.tail.take(16, follower.now)
+    assert b'"n8"' in next(steps).lines[0]
+    steps.close()
+    assert follower.tail.pending
+    assert follower.messages(count=20) == [f"n{it}" for it in range(9, 29)]
+    assert follower.gaps == 0
+    assert follower.messages() + follower.messages() == [f"n{it}" for it in range(29, 50)] + ["new"]
+    assert (follower.gaps, len(follower.positions)) == (1, 1)
+
+
+def test_files_are_pending_though_taking_was_broken_off(follower, log):
+    append(log, "half")
+    follower.messages()
+    append(log, "\n2\n3\n")
+    steps = follower.tail.take(16, follower.now)
+    assert b'"half"' in next(steps).lines[0]
+    steps.close()
+    assert follower.tail.pending
+    assert follower.messages() == ["2", "3"]
+
+
 def test_a_record_that_grows_later_keeps_its_end(follower, log):
     minion = log.parent / "minion"
     minion.write_text(f"{RECORD}\n")

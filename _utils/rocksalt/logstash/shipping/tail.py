@@ -6,6 +6,7 @@ import contextlib
 import glob
 import os
 import stat
+from collections import deque
 from collections.abc import Iterator, Mapping
 from typing import Any, Protocol
 
@@ -55,14 +56,14 @@ class Tail:
         self._remember = remember
         self._scan_at = 0.0
         self.files: dict[str, File] = {}
-        self._lost: list[Step] = []
+        self._lost: deque[Iterator[Step]] = deque()
         self._problems: dict[str, dict[str, str]] = {}
 
     def start(self, positions: Mapping[str, Any], now: float) -> None:
         """Goes to the positions; those whose file is gone are gaps."""
         known = {it.removeprefix(PREFIX): at for it, at in positions.items() if _is_file(it)}
         first = not positions
-        self._lost = []
+        self._lost.clear()
         self._maker.restart()
         for generation in [it for it in self.files if it not in known]:
             os.close(self.files.pop(generation).handle)
@@ -77,7 +78,7 @@ class Tail:
                 self.files[generation] = found
             else:
                 counts = {} if rotation.compressed(position) else {GAPS: 1}
-                self._lost.append(Step(PREFIX + generation, None, (), 0, counts))
+                self._lost.append(iter((Step(PREFIX + generation, None, (), 0, counts),)))
         self._scan(now, first)
 
     def _resume(self, file: File) -> None:
@@ -173,16 +174,26 @@ class Tail:
 
     def take(self, count: int, now: float) -> Iterator[Step]:
         """At most so many steps, from all files in turn: who was asked comes last."""
-        while self._lost:
-            yield self._lost.pop()
+        for step in self._of_lost(count):
+            yield step
+            count -= 1
         for file in list(self.files.values()):
+            if count <= 0:
+                return
             self.files[file.generation] = self.files.pop(file.generation)
             share = max(count // 2, 8)
             for step in self._of(file, share, now):
                 yield step
                 count -= 1
-            if count <= 0:
-                return
+
+    def _of_lost(self, count: int) -> Iterator[Step]:
+        """What there is to say of files that are no more. Whoever breaks off gets the rest later."""
+        while self._lost and count > 0:
+            if step := next(self._lost[0], None):
+                yield step
+                count -= 1
+            else:
+                self._lost.popleft()
 
     def _of(self, file: File, count: int, now: float) -> Iterator[Step]:
         file.problem = ""
@@ -190,7 +201,8 @@ class Tail:
             if self._refill(file, now):
                 yield from self._records(file, count, now)
             else:
-                yield from self._replaced(file, now)
+                self._replaced(file, now)
+                yield from self._of_lost(count)
         except OSError as error:
             file.problem = _sentence(error)
 
@@ -200,6 +212,7 @@ class Tail:
         whole = file.read >= file.size
         final = whole and idle > JOIN
         ended = whole and (idle > UNFINISHED or (file.gone and idle > JOIN))
+        file.hungry = False
         while count > 0 and (length := file.length(starts, final, ended)):
             yield self._step(file, length)
             count -= 1
@@ -236,7 +249,7 @@ class Tail:
             file.buffer += os.pread(file.handle, _CHUNK, file.read)
         return True
 
-    def _replaced(self, file: File, now: float) -> Iterator[Step]:
+    def _replaced(self, file: File, now: float) -> None:
         """The file begins anew. What it had is read on in its copy; without one, what was read and
         not sent goes first, and nobody knows what came behind that.
         """
@@ -249,10 +262,13 @@ class Tail:
             old.start, old.buffer, old.keep, old.until = file.start, file.buffer, file.keep, 0
             old.grew, old.gone, old.since, old.ends = now, True, now, file.ends
             self.files[old.generation] = old
-            return
+        else:
+            self._lost.append(self._rest(file, {} if rotation.compressed(seen) else {GAPS: 1}))
+
+    def _rest(self, file: File, counts: Mapping[str, int]) -> Iterator[Step]:
+        """What was read of a file that is no more, and what is missing after that."""
         while file.buffer:
             yield self._step(file, record(file.buffer, None, True, True))
-        counts = {} if rotation.compressed(seen) else {GAPS: 1}
         yield Step(file.source, None, (), 0, counts)
 
     def waiting(self, positions: Mapping[str, Any]) -> dict[str, int]:
