@@ -456,6 +456,50 @@ def test_a_journalctl_that_fails_is_told(source, monkeypatch, does, said, positi
     source.journal.limit(1)
 
 
+@pytest.mark.parametrize(
+    ("does", "said"),
+    [
+        ("sleep 60", " does not answer within 0.1 seconds"),
+        ("printf half; sleep 60", " does not answer within 0.1 seconds"),
+        ("exec >&-; sleep 60", " does not answer within 0.1 seconds"),
+        ("exit 3", " fails with 3"),
+        ("echo no entry; exit 3", " fails with 3"),
+    ],
+)
+def test_a_journalctl_that_does_not_tell_the_first_entry(source, monkeypatch, does, said):
+    """It is told, and is neither waited for nor taken for an empty journal."""
+    monkeypatch.setattr(journalctl, "ANSWER", 0.1)
+    source.write(entry(1), entry(2))
+    good = source.program.read_text()
+    source.program.write_text(good.replace("exec cat FILE".replace("FILE", str(source.path)), does))
+    start = time.monotonic()
+    assert source.journal.waiting(None) == (None, 0)
+    assert source.journal.problem(start).endswith(f"_BOOT_ID={BOOT}{said}")
+    assert time.monotonic() - start < 5
+
+
+def test_the_first_of_no_entries(source):
+    assert journalctl.first([str(source.program)]) == ""
+    source.program.unlink()
+    with pytest.raises(journalctl.Unanswered, match="cannot be run"):
+        journalctl.first([str(source.program)])
+
+
+def test_two_streams_of_a_process_are_told_apart(source):
+    """Of an entry there is what journalctl is asked for."""
+
+    def of(number, stream, message):
+        known = {"_PID": "7", "_TRANSPORT": "stdout", "_STREAM_ID": stream}
+        asked = {name: it for name, it in known.items() if name in journal.FIELDS}
+        return entry(number, message, **asked)
+
+    maker = Maker("web1", {}, Masker([r"(?P<secret>-----BEGIN PRIVATE KEY-----)"]))
+    source.journal = Journal(maker, {"journal"}, [str(source.program)])
+    source.write(of(1, "a", "-----BEGIN PRIVATE KEY-----"), of(2, "b", "abcd"), of(3, "a", "abcd"))
+    source.start()
+    assert source.messages(3) == ["***", "abcd", "***"]
+
+
 def test_what_was_read_of_one_that_ended_is_taken(source):
     source.program.write_text(f"#!/bin/sh\nhead -n 2 {source.path}\nexit 3\n")
     source.write(entry(1), entry(2))

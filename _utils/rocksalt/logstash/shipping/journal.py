@@ -23,7 +23,7 @@ BOOT_ID = "/proc/sys/kernel/random/boot_id"
 FIELDS = (
     *("MESSAGE", "PRIORITY", "SYSLOG_FACILITY", "SYSLOG_IDENTIFIER", "SYSLOG_PID", "_PID", "_UID"),
     *("_COMM", "_EXE", "_CMDLINE", "_SYSTEMD_UNIT", "_TRANSPORT", "_SOURCE_REALTIME_TIMESTAMP"),
-    MARK,
+    *("_STREAM_ID", MARK),
 )
 LONGEST = 1024 * 1024
 """Bytes of an entry as JSON; of the fields of one that is longer only the beginning is sent."""

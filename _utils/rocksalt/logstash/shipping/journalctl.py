@@ -7,7 +7,9 @@ import fcntl
 import json
 import os
 import re
+import select
 import subprocess
+import time
 from collections import deque
 from collections.abc import Sequence
 
@@ -65,17 +67,43 @@ def boots(command: Sequence[str]) -> list[str]:
 
 
 def first(command: Sequence[str], *arguments: str) -> str:
-    """The cursor of the first entry of many; empty without one, or if journalctl cannot be run."""
+    """The cursor of the first entry of many, empty without one; :class:`Unanswered` if journalctl
+    fails.
+    """
     whole = [*command, *_TEXT, "--output-fields=_PID", *arguments]
+    how = f"{command[0]} {arguments[-1]}" if arguments else command[0]
     try:
-        ran = subprocess.Popen(whole, stdout=subprocess.PIPE, bufsize=0)
-    except OSError:
-        return ""
+        ran = subprocess.Popen(
+            whole, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+            bufsize=0,
+        )  # fmt: skip
+    except OSError as error:
+        raise Unanswered(f"{command[0]} cannot be run: {error}") from None
     with ran:
-        assert ran.stdout
-        match = _PLACE.search(ran.stdout.readline())
-        ran.kill()
+        try:
+            match = _PLACE.search(_line(ran))
+            code = 0 if match else ran.wait(ANSWER)
+        except subprocess.TimeoutExpired:
+            raise Unanswered(f"{how} does not answer within {ANSWER:g} seconds") from None
+        finally:
+            ran.kill()
+    if code:
+        raise Unanswered(f"{how} fails with {code}")
     return match[1].decode("ascii", "replace") if match else ""
+
+
+def _line(ran: subprocess.Popen[bytes]) -> bytes:
+    """The first line that a process says; TimeoutExpired where it does not say one in time."""
+    assert ran.stdout
+    found, poll, end = bytearray(), select.poll(), time.monotonic() + ANSWER
+    poll.register(ran.stdout, select.POLLIN)
+    while b"\n" not in found:
+        if not poll.poll(max(end - time.monotonic(), 0) * 1000):
+            raise subprocess.TimeoutExpired(ran.args, ANSWER)
+        if not (data := os.read(ran.stdout.fileno(), _CHUNK)):
+            break
+        found += data
+    return bytes(found.partition(b"\n")[0])
 
 
 class Follower:
