@@ -13,6 +13,7 @@ from rocksalt.logstash.shipping import journal, journalctl, marks
 from rocksalt.logstash.shipping.events import Maker
 from rocksalt.logstash.shipping.journal import Journal
 from rocksalt.logstash.shipping.mask import Masker
+from rocksalt.logstash.shipping.places import REREADS
 
 MACHINE = "9b9ebfbbee824fec80faf5029913ee05"
 BOOT = "2e98be628ae2492eb5467fb0121b1514"
@@ -253,6 +254,48 @@ def test_a_new_sequence_alone_is_no_gap(source):
     assert source.counts == {}
 
 
+def test_a_hole_is_seen_across_another_sequence(source):
+    source.write(entry(6), entry(900, sequence="bb"), entry(5000))
+    source.start(cursor(5))
+    assert source.messages(3) == ["n6", "n900", "n5000"]
+    assert source.counts == {"lost": 4993}
+
+
+@pytest.mark.parametrize(
+    ("there", "then", "counts"),
+    [
+        (9, entry(1, "new", sequence="bb", moment=10), {"unknown_gaps": 1}),
+        (6, entry(1, "new", sequence="bb", moment=10), {}),
+        (9, entry(4, "new", sequence="bb", moment=7), {}),
+        (9, of_next(1).replace('"b1"', '"new"').replace("t=b", "t=2b"), {"unknown_gaps": 1}),
+    ],
+)
+def test_a_journal_that_is_replaced_while_it_is_followed(source, there, then, counts):
+    """What was there and is not read is a gap, unless it has only moved."""
+    source.write(*(entry(it) for it in range(6, there + 1)))
+    source.start(cursor(5))
+    assert source.journal.waiting(cursor(5)) == (there - 5, 16)
+    now = time.monotonic()
+    while not source.journal.follower.pending:
+        source.journal.fill(now)
+    (step,) = source.journal.take(1, now)
+    source.journal.follower.stop()
+    source.journal.follower._put(then.encode())
+    (new,) = source.journal.take(1, now)
+    assert (step.counts, new.counts) == ({}, counts)
+
+
+def test_holes_without_end_are_counted_at_once(source):
+    source.write(*(entry(it) for it in range(1, 101, 2)))
+    source.start()
+    assert source.messages(50)[-1] == "n99"
+    assert source.counts == {"lost": 49}
+    assert len(source.calls()) == 1 + REREADS
+    source.start(cursor(1))
+    assert len(source.messages(49)) == 49
+    assert len(source.calls()) == 2 * (1 + REREADS)
+
+
 def test_a_position_that_is_no_cursor_is_a_gap(source):
     source.write(entry(1))
     source.start("nonsense")
@@ -397,6 +440,41 @@ def test_what_was_reached_before_a_restart_is_not_passed_over(source):
     source.journal.limit(4)
     assert source.messages(9) == ["n2", "n3", "n7", "n8", "n9", "n10"]
     assert source.counts == {"dropped": 3}
+
+
+@pytest.mark.parametrize("reached", [cursor(1_000_000, "old"), cursor(5, "bb")])
+def test_what_was_reached_in_another_sequence_keeps_nothing(source, reached):
+    """The numbers of sequences have nothing to do with each other."""
+    maker = Maker("web1", {}, Masker([]))
+    source.journal = Journal(maker, {"journal"}, [str(source.program)], reached=reached)
+    source.write(*(entry(it, sequence="cc") for it in range(1, 11)))
+    source.start(cursor(1, "cc"))
+    source.journal.limit(4)
+    assert source.messages(9) == ["n7", "n8", "n9", "n10"]
+    assert source.counts == {"dropped": 5}
+
+
+def test_what_comes_before_the_newest_sequence_is_not_passed_over(source):
+    maker = Maker("web1", {}, Masker([]))
+    source.journal = Journal(maker, {"journal"}, [str(source.program)], reached=cursor(2, "bb", 4))
+    source.write(entry(1), entry(2), *(entry(it, sequence="bb", moment=it + 2) for it in (1, 2)))
+    source.write(*(entry(it, sequence="bb", moment=it + 2) for it in range(3, 9)))
+    source.start(cursor(1))
+    source.journal.limit(4)
+    assert source.messages(9) == ["n2", "n1", "n2", "n5", "n6", "n7", "n8"]
+    assert source.counts == {"dropped": 2}
+
+
+def test_what_was_reached_stays_over_connections_that_read_less(source):
+    source.write(*(entry(it) for it in range(1, 11)))
+    source.start(cursor(1))
+    source.steps(5)
+    for _ in range(3):
+        source.start(cursor(1))
+        source.steps(1)
+    source.start(cursor(1))
+    source.journal.limit(1)
+    assert source.messages(9) == ["n2", "n3", "n4", "n5", "n6", "n10"]
 
 
 def test_journalctl_is_started_again(source, monkeypatch):

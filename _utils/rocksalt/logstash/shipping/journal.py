@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import json
-import re
 from collections.abc import Collection, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
-from rocksalt.logstash.shipping import datasets, journalctl, marks
+from rocksalt.logstash.shipping import datasets, journalctl, marks, places
 from rocksalt.logstash.shipping.datasets import plain
 from rocksalt.logstash.shipping.events import Document, Maker, stamp
 from rocksalt.logstash.shipping.journalctl import COMMAND, OMITTED, Follower, Unanswered
 from rocksalt.logstash.shipping.marks import MARK
-from rocksalt.logstash.shipping.positions import CUT, DROPPED, GAPS, LOST
+from rocksalt.logstash.shipping.places import Account, Cursor
+from rocksalt.logstash.shipping.positions import CUT, DROPPED, GAPS
 from rocksalt.logstash.shipping.steps import JOURNAL, Step
 
 NAME = JOURNAL
@@ -29,30 +29,7 @@ LONGEST = 1024 * 1024
 """Bytes of an entry as JSON; of the fields of one that is longer only the beginning is sent."""
 LONGEST_FIELD = 256 * 1024
 _LONGEST_MARK = 64
-_CURSOR = re.compile(
-    r"s=([0-9a-f]+);i=([0-9a-f]+);b=([0-9a-f]+);m=([0-9a-f]+);t=([0-9a-f]+);x=(.+)"
-)
-
-
-class Cursor(NamedTuple):
-    """A place in the journal: number ``i`` in the sequence ``s``, and when it was written. Entries
-    that move from memory to the disk get a new ``i`` and ``s``; ``moment`` is what stays.
-    """
-
-    s: str
-    i: int
-    moment: tuple[str, ...]
-
-    @property
-    def micros(self) -> int:
-        """When the journal took the entry, in microseconds since 1970."""
-        return int(self.moment[2], 16)
-
-
-def cursor(text: str) -> Cursor | None:
-    """A cursor's parts; None for what is none."""
-    match = _CURSOR.fullmatch(text)
-    return Cursor(match[1], int(match[2], 16), match.group(3, 4, 5, 6)) if match else None
+cursor = places.cursor
 
 
 class Journal:
@@ -69,25 +46,31 @@ class Journal:
         self.follower = Follower()
         self._last: Cursor | None = None
         self._position: str | None = None
-        self._first, self._reread = True, ""
+        self._first, self._account = True, Account()
         self._gaps = 0
-        self._keep = cursor(reached)
-        self._skip = 0
+        self._keep = self._reached = cursor(reached)
+        self._skip, self._skipped = 0, ""
         self._unanswered = ""
         self._then: list[str] = []
 
     def start(self, position: str | None, now: float) -> None:
         """Reads from a position on, or from the current boot."""
-        self.follower.stop()
-        self._keep, self._skip = self._last or self._keep, 0
+        self._keep = self._reached
         self._last = cursor(position) if position else None
         if position and not self._last:
             self._gaps, position = self._gaps + 1, None
-        self._position, self._first = position, True
+        self._position = position
+        self._account.start(self._last)
+        self._again(now)
+
+    def _again(self, now: float) -> None:
+        """Reads on behind what was taken."""
+        self.follower.stop()
+        self._first, self._skip = True, 0
         if not self.follower.due(now):
             return
         try:
-            where, self._then = self._where(position)
+            where, self._then = self._where(self._position)
         except Unanswered as error:
             self.follower.failed(str(error), now)
             return
@@ -123,7 +106,7 @@ class Journal:
                 where, self._then = self._then, []
                 self._read(where, now)
             else:
-                self.start(self._position, now)
+                self._again(now)
 
     def problem(self, now: float) -> str:
         """A sentence about what is wrong with journalctl, or empty."""
@@ -138,8 +121,9 @@ class Journal:
                 continue
             missing = self._missing(place)
             if missing is None:
-                self.start(self._position, now)
+                self._again(now)
                 return
+            self._account.took(place)
             if self._first and self._last and place.moment == self._last.moment:
                 self._first, self._last = False, place
                 continue
@@ -148,7 +132,10 @@ class Journal:
             count -= 1
 
     def _step(self, entry: dict[str, Any], place: Cursor, counts: dict[str, int]) -> Step:
-        if self._skip and not (self._keep and self._keep.s == place.s and place.i <= self._keep.i):
+        kept = self._keep and self._keep.s == place.s and place.i <= self._keep.i
+        if not kept:
+            self._reached = place
+        if self._skip and place.s == self._skipped and not kept:
             self._skip -= 1
             counts[DROPPED] = 1
             return Step(NAME, entry["__CURSOR"], (), place.micros, counts)
@@ -163,24 +150,12 @@ class Journal:
         return Step(NAME, entry["__CURSOR"], tuple(lines), place.micros, counts, mark, probe)
 
     def _missing(self, place: Cursor) -> dict[str, int] | None:
-        """What is missing before an entry; None if that has to be read once more: one that two
-        writers made at the same time may have been overlooked.
-        """
-        last, counts = self._last, {GAPS: self._gaps} if self._gaps else {}
-        self._gaps = 0
-        if not last or place.moment == last.moment:
-            return counts
-        if place.s != last.s:
-            if self._first:
-                counts[GAPS] = counts.get(GAPS, 0) + 1
-            return counts
-        if place.i <= last.i + 1:
-            return counts
-        if self._reread != self._position:
-            self._reread = self._position or ""
-            return None
-        counts[LOST] = place.i - last.i - 1
-        return counts
+        """What is missing before an entry; None if that has to be read once more."""
+        found = self._account.missing(place, self._last, self._first)
+        if found is not None and self._gaps:
+            found[GAPS] = found.get(GAPS, 0) + self._gaps
+            self._gaps = 0
+        return found
 
     def limit(self, most: int) -> None:
         """Passes over the oldest entries where more wait than may. Those that were on their way
@@ -188,15 +163,16 @@ class Journal:
         """
         try:
             newest = self._ask(*_own_boot(self._last), "-n1")
-            known = (it for it in (self._keep, self._last) if it)
-            last = max(known, key=lambda it: it.i, default=None)
-            if not last and (first := self._oldest()):
-                last = first._replace(i=first.i - 1)
+            known = [it for it in (self._keep, self._last) if it]
+            if not known and (first := self._oldest()):
+                known = [first._replace(i=first.i - 1)]
         except Unanswered as error:
             self._unanswered = str(error)
             return
-        if newest and last and last.s == newest[0].s:
-            self._skip = max(newest[0].i - last.i - most, 0)
+        numbers = [it.i for it in known if newest and it.s == newest[0].s]
+        if numbers:
+            self._skip = max(newest[0].i - max(numbers) - most, 0)
+            self._skipped = newest[0].s
 
     def _boot(self) -> list[str]:
         """What chooses the entries since the last boot. In a sandbox in a container the kernel
@@ -230,6 +206,7 @@ class Journal:
         place = cursor(position or "")
         own = _own_boot(place)
         newest = self._ask(*own, "-n1")
+        self._account.newest = newest[0] if newest else None
         if not newest or (place and newest[0].moment == place.moment):
             return 0, 0
         if not place:
