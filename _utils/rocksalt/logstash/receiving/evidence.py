@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import datetime as dt
 from array import array
+from bisect import bisect_right
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
@@ -27,15 +28,23 @@ class Seen:
     """How far the chain of one host was, time after time: line ``numbers[i]`` had the hash
     ``hashes[32 * i:]`` at ``times[i]``, an index into :attr:`Evidence.times`. Of the lines up to
     ``begins``, which are no longer there, only the last one.
+
+    ``before`` is the last line, with its hash, that was removed before the witness knew of it;
+    ``removed`` the index of the first entry that says that those up to ``begins`` are.
     """
 
     begins: int = 0
+    before: tuple[int, str] = (0, "")
+    removed: int | None = None
     numbers: array[int] = field(default_factory=lambda: array("Q"))
     hashes: bytearray = field(default_factory=bytearray)
     times: array[int] = field(default_factory=lambda: array("I"))
 
     def add(self, n: int, own: str, time: int) -> None:
         """One more."""
+        if n < self.before[0]:
+            # Nobody can have removed lines that were still to come.
+            self.before = (0, "")
         if n <= self.begins:
             del self.numbers[:], self.hashes[:], self.times[:]
         self.numbers.append(n)
@@ -52,6 +61,9 @@ class Evidence:
     """All that a witness has of a log server; ``times`` are those of its receipts, ``gaps`` those
     from and to which it saw nothing for longer than :data:`GAP`, or only what it was told too late.
     ``problems`` are sentences. ``error`` says why it could not be asked, or nothing.
+
+    ``stated`` is the index of the first entry that says where chains begin, None for none; ``days``
+    for how many lines were to be kept, at each index from which on that is another number.
     """
 
     hosts: dict[str, Seen] = field(default_factory=dict)
@@ -59,6 +71,8 @@ class Evidence:
     gaps: list[tuple[str, str]] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     error: str = ""
+    stated: int | None = None
+    days: list[tuple[int, int]] = field(default_factory=list)
 
     @property
     def until(self) -> str | None:
@@ -68,6 +82,32 @@ class Evidence:
     def time(self, seen: Seen, index: int) -> str:
         """When the witness saw that."""
         return self.times[seen.times[index]]
+
+    def kept(self, since: int, to: int) -> int | None:
+        """The most days for which lines were to be kept from the entry with one index until that
+        with another, None where one of them does not say it.
+        """
+        first = bisect_right(self.days, since, key=lambda it: it[0]) - 1
+        found = [days for index, days in self.days[max(first, 0) :] if index <= since or index < to]
+        return max(found) if first >= 0 and found else None
+
+    def says(self, entry: ledger.Entry, begins: Mapping[str, int]) -> None:
+        """Notes what an entry that was just received says of what was removed."""
+        index = len(self.times) - 1
+        if entry.days is not None and [days for _, days in self.days[-1:]] != [entry.days]:
+            self.days.append((index, entry.days))
+        for host, (n, own) in (entry.begins or {}).items():
+            seen = self.seen(host, begins)
+            if self.stated is None:
+                seen.before = (n, own)
+            if seen.removed is None and n >= seen.begins:
+                seen.removed = index
+        if self.stated is None and entry.begins is not None:
+            self.stated = index
+
+    def seen(self, host: str, begins: Mapping[str, int]) -> Seen:
+        """What was seen of a host, to be added to."""
+        return self.hosts.setdefault(host, Seen(begins.get(host, 0)))
 
     def took(self, time: str, received: str) -> None:
         """Notes when an entry was received, and what time it says it is of."""
@@ -104,9 +144,9 @@ def gather(
             break
         previous, receipt = entry.digest, digest(record["receipt"].encode())
         found.took(entry.time, said["received"])
+        found.says(entry, begins or {})
         for host, (n, own) in entry.heads.items():
-            seen = found.hosts.setdefault(host, Seen((begins or {}).get(host, 0)))
-            seen.add(n, own, len(found.times) - 1)
+            found.seen(host, begins or {}).add(n, own, len(found.times) - 1)
     return found
 
 

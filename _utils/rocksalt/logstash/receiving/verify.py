@@ -102,7 +102,8 @@ def _gaps(evidence: Evidence | None, started: dt.datetime) -> list[str]:
 
 
 def _gone(evidence: Evidence | None, there: list[str]) -> list[str]:
-    missing = sorted(set(evidence.hosts if evidence else ()) - set(there))
+    seen = {host for host, it in evidence.hosts.items() if it.numbers} if evidence else set()
+    missing = sorted(seen - set(there))
     return [f"{host}: the witness saw its lines, and they are gone" for host in missing]
 
 

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import hashlib
 import time
-from bisect import bisect_left
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from rocksalt.backup import names
 from rocksalt.backup.errors import Unverified
-from rocksalt.logstash.receiving import begins, chain, files
+from rocksalt.logstash.receiving import begins, chain, files, removals
 from rocksalt.logstash.receiving.evidence import GAP, Evidence, Seen
 from rocksalt.logstash.receiving.store import TIME
 
@@ -93,35 +93,29 @@ class Walk:
         """Where the chain has to begin."""
         self._starts = {0: chain.ZERO}
         try:
-            if found := begins.read(self.folder, self._trusted or ""):
-                self._starts = found.starts
-                self._n, self._hash = found.n, found.hash
-                self._due(found)
+            found = begins.read(self.folder, self._trusted or "")
         except Unverified as error:
-            self._wrong(f"where the chain begins is not known: {error}")
+            found = self._of_another_key()
+            if found is None:
+                self._wrong(f"where the chain begins is not known: {error}")
+        if found:
+            self._starts = found.starts
+            self._n, self._hash = found.n, found.hash
+            wrong, notes = removals.judge(found, self._seen, self._evidence, self._days)
+            self.notes += notes
+            for sentence in wrong:
+                self._wrong(sentence)
 
-    def _due(self, found: begins.Begins) -> None:
-        """The log server signs what it removes, which whoever is root there can do too: the witness
-        has to have seen the end of that so many days ago, or a day less, as they go by whole days.
-        What was removed before there was a witness, it cannot know.
+    def _of_another_key(self) -> begins.Begins | None:
+        """Where the chain begins by what another key signed, such as that of a log server before it
+        was set up anew: if the first entry of the witness says the same.
         """
-        seen, n = self._seen, found.n
-        index = bisect_left(seen.numbers, n)
-        if not seen.numbers or (index == seen.times[0] == 0 and seen.numbers[0] > n):
-            return
-        if index == len(seen.numbers):
-            last = seen.numbers[-1]
-            self._wrong(f"the lines after {last} up to {n} were removed, and not witnessed")
-            return
-        number, when = seen.numbers[index], self._evidence.time(seen, index)
-        if number == n and seen.hash(index) != found.hash:
-            self._wrong(f"{files.BEGINS} has another hash of line {n} than the witness")
-        age = names.parsed(self._evidence.times[-1]) - names.parsed(when)
-        if age.days < self._days - 1:
-            self._wrong(
-                f"the lines up to {n} were removed before their time: the witness saw line "
-                f"{number} at {when}, and lines are kept for {self._days} days"
-            )
+        with contextlib.suppress(Unverified):
+            found = begins.read(self.folder)
+            if found and self._seen.before == (found.n, found.hash):
+                self.notes.append(f"{files.BEGINS} is signed by another key; the witness knows it")
+                return replace(found, before_n=found.n, before_hash=found.hash)
+        return None
 
     def _file(self, path: Path, newest: bool) -> None:
         try:
