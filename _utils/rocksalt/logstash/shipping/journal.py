@@ -9,9 +9,10 @@ from typing import Any
 
 from rocksalt.logstash.shipping import datasets, journalctl, marks, places
 from rocksalt.logstash.shipping.datasets import plain
-from rocksalt.logstash.shipping.events import Document, Maker, stamp
+from rocksalt.logstash.shipping.events import SOURCE, Document, Maker, stamp
 from rocksalt.logstash.shipping.journalctl import COMMAND, OMITTED, Follower, Unanswered
 from rocksalt.logstash.shipping.marks import MARK
+from rocksalt.logstash.shipping.mask import KEY_RECORDS
 from rocksalt.logstash.shipping.places import Account, Cursor
 from rocksalt.logstash.shipping.positions import CUT, DROPPED, GAPS
 from rocksalt.logstash.shipping.steps import JOURNAL, Step
@@ -46,6 +47,7 @@ class Journal:
         self.follower = Follower()
         self._last: Cursor | None = None
         self._position: str | None = None
+        self._prepared = False
         self._first, self._account = True, Account()
         self._gaps = 0
         self._keep = self._reached = cursor(reached)
@@ -59,7 +61,7 @@ class Journal:
         self._last = cursor(position) if position else None
         if position and not self._last:
             self._gaps, position = self._gaps + 1, None
-        self._position = position
+        self._position, self._prepared = position, False
         self._account.start(self._last)
         self._again(now)
 
@@ -70,11 +72,21 @@ class Journal:
         if not self.follower.due(now):
             return
         try:
+            self._remember_keys()
             where, self._then = self._where(self._position)
         except Unanswered as error:
             self.follower.failed(str(error), now)
             return
         self._read(where, now)
+
+    def _remember_keys(self) -> None:
+        """A private key may have begun before the place that a connection begins at."""
+        if self._prepared:
+            return
+        how = (self._command, ("MESSAGE", *SOURCE), self._position or "", KEY_RECORDS)
+        entries = journalctl.before(*how) if self._position else []
+        self._maker.resume_journal(map(_parsed, reversed(entries)))
+        self._prepared = True
 
     def _read(self, where: list[str], now: float) -> None:
         fields = f"--output-fields={','.join(FIELDS)}"

@@ -70,40 +70,54 @@ def first(command: Sequence[str], *arguments: str) -> str:
     """The cursor of the first entry of many, empty without one; :class:`Unanswered` if journalctl
     fails.
     """
-    whole = [*command, *_TEXT, "--output-fields=_PID", *arguments]
-    how = f"{command[0]} {arguments[-1]}" if arguments else command[0]
+    said, code = _begun(command, 1, "--output-fields=_PID", *arguments)
+    if code:
+        raise Unanswered(f"{command[0]} {arguments[-1] if arguments else ''} fails with {code}")
+    match = _PLACE.search(said)
+    return match[1].decode("ascii", "replace") if match else ""
+
+
+def before(command: Sequence[str], fields: Sequence[str], place: str, most: int) -> list[bytes]:
+    """The entries up to a cursor, as JSON, the newest first: no more than ``most``, and than may be
+    read ahead, and none behind one that is damaged. Of a long field there is nothing.
+    :class:`Unanswered` if journalctl takes too long.
+    """
+    how = (f"--output-fields={','.join(fields)}", f"--cursor={place}", f"-n{most}", "--reverse")
+    return _begun(command, most, *how)[0].split(b"\n")[:-1]
+
+
+def _begun(command: Sequence[str], lines: int, *arguments: str) -> tuple[bytes, int]:
+    """What journalctl prints, up to so many lines or a little more, and its exit code."""
     try:
         ran = subprocess.Popen(
-            whole, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-            bufsize=0,
+            [*command, *_TEXT, *arguments], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL, bufsize=0,
         )  # fmt: skip
     except OSError as error:
         raise Unanswered(f"{command[0]} cannot be run: {error}") from None
     with ran:
         try:
-            match = _PLACE.search(_line(ran))
-            code = 0 if match else ran.wait(ANSWER)
+            found, whole = _words(ran, lines)
+            return found, ran.wait(ANSWER) if whole else 0
         except subprocess.TimeoutExpired:
+            how = f"{command[0]} {arguments[-1]}"
             raise Unanswered(f"{how} does not answer within {ANSWER:g} seconds") from None
         finally:
             ran.kill()
-    if code:
-        raise Unanswered(f"{how} fails with {code}")
-    return match[1].decode("ascii", "replace") if match else ""
 
 
-def _line(ran: subprocess.Popen[bytes]) -> bytes:
-    """The first line that a process says; TimeoutExpired where it does not say one in time."""
+def _words(ran: subprocess.Popen[bytes], lines: int) -> tuple[bytes, bool]:
+    """What a process says, and whether that is all; TimeoutExpired where it takes too long."""
     assert ran.stdout
     found, poll, end = bytearray(), select.poll(), time.monotonic() + ANSWER
     poll.register(ran.stdout, select.POLLIN)
-    while b"\n" not in found:
+    while found.count(b"\n") < lines and len(found) < AHEAD:
         if not poll.poll(max(end - time.monotonic(), 0) * 1000):
             raise subprocess.TimeoutExpired(ran.args, ANSWER)
         if not (data := os.read(ran.stdout.fileno(), _CHUNK)):
-            break
+            return bytes(found), True
         found += data
-    return bytes(found.partition(b"\n")[0])
+    return bytes(found), False
 
 
 class Follower:
