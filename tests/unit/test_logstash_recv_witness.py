@@ -521,6 +521,59 @@ def test_refusals_are_bounded(witnessed, monkeypatch):
     assert 1 < len(refused(witnessed)) < 5
 
 
+def test_who_reads_keeps_nobody_from_being_witnessed(witnessed):
+    reading = witnessed.connect()
+    records = reading.records()
+    assert next(records)["entry"]
+    witnessed.receive(1)
+    minute(witnessed)
+    assert witnessed.heads() == ""
+    assert len(list(records)) == 1
+    assert reading.head()[0] == 2
+    reading.close()
+    assert len(entries(witnessed.witnessed)) == 3
+
+
+def test_two_sessions_that_put(witnessed):
+    """Each sees what the other one did."""
+    first, second = witnessed.connect(), witnessed.connect()
+    for there in (first, second, first):
+        there.put(entry(witnessed, heads={}))
+    first.close()
+    second.close()
+    assert [it["sequence"] for it in entries(witnessed.witnessed)] == [1, 2, 3, 4, 5]
+
+
+def test_entries_are_read_in_one_pass(server, monkeypatch):
+    for _ in range(20):
+        server.heads()
+        minute(server)
+    monkeypatch.setattr(witness, "_PIECE", 1)
+    read = []
+    number = ledger._number
+    monkeypatch.setattr(ledger, "_number", lambda *it: read.append(it) or number(*it))
+    there = server.connect()
+    for _ in range(2):
+        read.clear()
+        assert len(list(there.records())) == 20
+        assert len(read) == 20
+    assert there._ask({"op": "entries", "since": 18})["more"]
+    there._body(1)
+    there.close()
+
+
+def test_text_that_is_no_unicode_is_refused(witnessed):
+    there = witnessed.connect()
+    for key in ("entry", "signature"):
+        with pytest.raises(remote.Denied, match="the entry is no Unicode"):
+            there._ask({"op": "put", **entry(witnessed), key: "\ud800"})
+    with pytest.raises(remote.Denied, match="knows no operation"):
+        there._ask({"op": "\ud800"})
+    there.put(entry(witnessed))
+    there.close()
+    assert refused(witnessed) == ["the entry is no Unicode"] * 2
+
+
 @pytest.mark.parametrize(
     ("line", "words"),
     [
