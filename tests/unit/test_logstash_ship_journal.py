@@ -9,11 +9,14 @@ import time
 
 import pytest
 
-from rocksalt.logstash.shipping import journal, journalctl, marks
+from rocksalt.logstash.shipping import entries, journal, journalctl, marks
+from rocksalt.logstash.shipping.config import Config
 from rocksalt.logstash.shipping.events import Maker
+from rocksalt.logstash.shipping.feed import Feed
 from rocksalt.logstash.shipping.journal import Journal
 from rocksalt.logstash.shipping.mask import Masker
 from rocksalt.logstash.shipping.places import REREADS
+from rocksalt.logstash.shipping.positions import Positions
 
 MACHINE = "9b9ebfbbee824fec80faf5029913ee05"
 BOOT = "2e98be628ae2492eb5467fb0121b1514"
@@ -122,7 +125,7 @@ def test_it_begins_with_the_boot_and_goes_on(source):
     fields = ",".join(journal.FIELDS)
     common = f"-o json --no-pager --quiet --all --follow --no-tail --output-fields={fields}"
     common += f" --merge _MACHINE_ID={MACHINE}"
-    assert first == f"{common} _BOOT_ID={BOOT}"
+    assert first == f"{common} --cursor={cursor(1)}"
     assert second == f"{common} --cursor={cursor(3)}"
 
 
@@ -302,7 +305,87 @@ def test_a_position_that_is_no_cursor_is_a_gap(source):
     source.start("nonsense")
     assert source.messages(1) == ["n1"]
     assert source.counts == {"unknown_gaps": 1}
-    assert source.calls()[0].endswith(f" _BOOT_ID={BOOT}")
+    assert source.calls()[0].endswith(f" --cursor={cursor(1)}")
+
+
+def again(source, begin):
+    """Another process, which knows where the journal begins."""
+    source.journal.follower.stop()
+    maker = Maker("web1", {}, Masker([]))
+    begun = []
+    source.journal = Journal(
+        maker, {"journal"}, [str(source.program)], begin=begin, begins=begun.append
+    )
+    return begun
+
+
+def test_nothing_is_lost_before_the_first_connection(source, tmp_path):
+    (tmp_path / "boot-id").write_text(f"{BOOT}\n")
+    begun = again(source, "")
+    assert source.journal.waiting(None) == (0, 0)
+    source.write(entry(1), entry(2))
+    assert source.journal.waiting(None) == (2, 11)
+    assert begun == [cursor(1)]
+    (tmp_path / "boot-id").write_text(f"{NEXT}\n")
+    source.write(of_next(3, "aa"), of_next(4, "aa"))
+    assert again(source, begun[0]) == []
+    assert source.journal.waiting(None) == (4, 11)
+    source.start()
+    assert source.messages(4) == ["n1", "n2", "b3", "b4"]
+    source.start()
+    assert source.messages(1) == ["n1"]
+    assert source.counts == {}
+    source.start(cursor(1))
+    assert source.messages(1) == ["n2"]
+
+
+@pytest.mark.parametrize(
+    ("left", "expected", "counts"),
+    [
+        ([entry(7), entry(8)], ["n7", "n8"], {"lost": 5}),
+        ([entry(7, sequence="bb"), entry(8, sequence="bb")], ["n7", "n8"], {"unknown_gaps": 1}),
+        ([entry(9, sequence="bb", moment=2), entry(10, sequence="bb")], ["n2", "n10"], {}),
+        ([entry(2), entry(3)], ["n2", "n3"], {}),
+    ],
+)
+def test_a_beginning_that_is_gone(source, left, expected, counts):
+    source.write(*(it.replace("n9", "n2") for it in left))
+    again(source, cursor(2))
+    source.start()
+    assert source.messages(len(expected)) == expected
+    assert source.counts == counts
+
+
+@pytest.mark.parametrize("position", [None, "nonsense"])
+def test_a_beginning_that_is_none_or_of_long_ago(source, position):
+    source.write(entry(1), entry(2))
+    begun = again(source, "nonsense" if position is None else cursor(9, "bb"))
+    source.start(position)
+    assert source.messages(2) == ["n1", "n2"]
+    assert begun == [cursor(1)]
+
+
+def test_the_present_boot_comes_first_whatever_its_clock_says(source, tmp_path):
+    (tmp_path / "boot-id").write_text(f"{NEXT}\n")
+    source.program.write_text(
+        source.program.read_text().replace("exec cat", "exec grep ${boots:--e .}")
+    )
+    source.write(of_next(1), of_next(2), entry(101), entry(102))
+    assert source.journal.waiting(None) == (2, 11)
+    source.start()
+    assert source.messages(1) == ["b1"]
+    assert followed(source) == [(True, f"--cursor={source_cursor(1)} _BOOT_ID={NEXT}")]
+
+
+def test_the_beginning_is_on_the_disk_before_anybody_takes_lines(source, tmp_path):
+    path = str(tmp_path / "positions.json")
+    source.write(entry(1), entry(2))
+    for _ in range(2):
+        positions = Positions(path, 0.0)
+        feed = Feed(Config("web1", (), "", "", ""), positions, [str(source.program)])
+        feed.waiting(0.0, False)
+        assert (positions.counting, Positions(path, 0.0).begin) == ({}, cursor(1))
+        source.write(entry(3).replace(BOOT, NEXT))
 
 
 def test_what_is_not_wanted_is_passed(source):
@@ -387,9 +470,9 @@ def test_of_a_long_entry_the_beginning_is_sent(source, value):
     parts = [json.loads(it)["message"] for it in first.lines]
     text = "".join(parts)
     note = " [rocksalt-ship: 937856 characters are left out]"
-    assert (len(text), text[-len(note) :]) == (journal.LONGEST_FIELD + len(note), note)
+    assert (len(text), text[-len(note) :]) == (entries.LONGEST_FIELD + len(note), note)
     command = json.loads(second.lines[0])["process"]["command_line"]
-    assert len(command) < journal.LONGEST_FIELD + len(note)
+    assert len(command) < entries.LONGEST_FIELD + len(note)
     assert (first.counts, second.counts, source.counts) == ({"cut": 1}, {"cut": 1}, {"cut": 2})
 
 

@@ -34,7 +34,8 @@ class Feed:
     ):
         self._config, self._positions = config, positions
         self._maker = Maker(config.host, config.labels, Masker(config.mask))
-        self.journal = Journal(self._maker, config.datasets, command, positions.reached)
+        beginning = (positions.reached, positions.begin, positions.begins)
+        self.journal = Journal(self._maker, config.datasets, command, *beginning)
         self.tail = Tail(config.files, config.ignore, self._maker, self._remember)
         self._reports = Reports(config.report, config.host, self._maker)
         self._probe_at = self._count_at = 0.0

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any
 
-from rocksalt.logstash.shipping import datasets, journalctl, marks, places
+from rocksalt.logstash.shipping import datasets, entries, journalctl, marks, places
 from rocksalt.logstash.shipping.datasets import plain
+from rocksalt.logstash.shipping.entries import PROGRAM
 from rocksalt.logstash.shipping.events import SOURCE, Document, Maker, stamp
 from rocksalt.logstash.shipping.journalctl import COMMAND, OMITTED, Follower, Unanswered
 from rocksalt.logstash.shipping.marks import MARK
@@ -18,7 +17,6 @@ from rocksalt.logstash.shipping.positions import CUT, DROPPED, GAPS
 from rocksalt.logstash.shipping.steps import JOURNAL, Step
 
 NAME = JOURNAL
-PROGRAM = "rocksalt-ship"
 MACHINE_ID = "/etc/machine-id"
 BOOT_ID = "/proc/sys/kernel/random/boot_id"
 FIELDS = (
@@ -26,15 +24,15 @@ FIELDS = (
     *("_COMM", "_EXE", "_CMDLINE", "_SYSTEMD_UNIT", "_TRANSPORT", "_SOURCE_REALTIME_TIMESTAMP"),
     *("_STREAM_ID", MARK),
 )
-LONGEST = 1024 * 1024
-"""Bytes of an entry as JSON; of the fields of one that is longer only the beginning is sent."""
-LONGEST_FIELD = 256 * 1024
 _LONGEST_MARK = 64
 cursor = places.cursor
 
 
 class Journal:
-    """The journal as a source of steps. Of what was ``reached`` before nothing is passed over."""
+    """The journal as a source of steps. Of what was ``reached`` before nothing is passed over.
+    Without a position it is read from ``begin`` on, which is told to ``begins`` when it is found:
+    what was written before the first line arrived is sent also after the next boot.
+    """
 
     def __init__(
         self,
@@ -42,6 +40,8 @@ class Journal:
         wanted: Collection[str],
         command: Sequence[str] = COMMAND,
         reached: str = "",
+        begin: str = "",
+        begins: Callable[[str], None] = lambda place: None,
     ):
         self._maker, self._wanted, self._command = maker, frozenset(wanted), tuple(command)
         self.follower = Follower()
@@ -50,17 +50,18 @@ class Journal:
         self._prepared = False
         self._first, self._account = True, Account()
         self._gaps = 0
+        self._begin, self._begins = begin if cursor(begin) else "", begins
         self._keep = self._reached = cursor(reached)
         self._skip, self._skipped = 0, ""
         self._unanswered = ""
         self._then: list[str] = []
 
     def start(self, position: str | None, now: float) -> None:
-        """Reads from a position on, or from the current boot."""
+        """Reads from a position on, or from the beginning."""
         self._keep = self._reached
         self._last = cursor(position) if position else None
         if position and not self._last:
-            self._gaps, position = self._gaps + 1, None
+            self._gaps, position, self._begin = self._gaps + 1, None, ""
         self._position, self._prepared = position, False
         self._account.start(self._last)
         self._again(now)
@@ -72,28 +73,43 @@ class Journal:
         if not self.follower.due(now):
             return
         try:
-            self._remember_keys()
-            where, self._then = self._where(self._position)
+            self._prepare()
+            where, self._then = self._where(self._position or self._begin)
         except Unanswered as error:
             self.follower.failed(str(error), now)
             return
         self._read(where, now)
 
-    def _remember_keys(self) -> None:
-        """A private key may have begun before the place that a connection begins at."""
+    def _prepare(self) -> None:
+        """What a connection has to know before it reads on. A private key may have begun before its
+        position.
+        """
         if self._prepared:
             return
-        how = (self._command, ("MESSAGE", *SOURCE), self._position or "", KEY_RECORDS)
-        entries = journalctl.before(*how) if self._position else []
-        self._maker.resume_journal(map(_parsed, reversed(entries)))
+        before: list[bytes] = []
+        if self._position:
+            fields = ("MESSAGE", *SOURCE)
+            before = journalctl.before(self._command, fields, self._position, KEY_RECORDS)
+        elif first := cursor(self._beginning()):
+            self._last = first._replace(i=first.i - 1)
+            self._account.start(self._last)
+        self._maker.resume_journal(map(entries.parsed, reversed(before)))
         self._prepared = True
+
+    def _beginning(self) -> str:
+        """Where the journal begins of which nobody has any line: at first with the current boot."""
+        if not self._begin:
+            self._begin = journalctl.first(self._command, *self._boot())
+            if self._begin:
+                self._begins(self._begin)
+        return self._begin
 
     def _read(self, where: list[str], now: float) -> None:
         fields = f"--output-fields={','.join(FIELDS)}"
         arguments = [fields, *_of_all_boots(), *where]
         self.follower.start(self._command, arguments, now, follow=not self._then)
 
-    def _where(self, position: str | None) -> tuple[list[str], list[str]]:
+    def _where(self, position: str) -> tuple[list[str], list[str]]:
         """What is to be read from a position on, and what after that. Where a clock went back at a
         boot, its entries are before those of the last one, so it is read by itself.
         """
@@ -127,7 +143,7 @@ class Journal:
     def take(self, count: int, now: float) -> Iterator[Step]:
         """At most so many steps of what was read."""
         while count > 0 and self.follower.pending:
-            entry = _parsed(self.follower.take())
+            entry = entries.parsed(self.follower.take())
             place = cursor(entry.get("__CURSOR", ""))
             if not place:
                 continue
@@ -136,7 +152,8 @@ class Journal:
                 self._again(now)
                 return
             self._account.took(place)
-            if self._first and self._last and place.moment == self._last.moment:
+            known = self._first and self._position and self._last
+            if known and place.moment == known.moment:
                 self._first, self._last = False, place
                 continue
             self._first, self._last, self._position = False, place, entry["__CURSOR"]
@@ -176,8 +193,6 @@ class Journal:
         try:
             newest = self._ask(*_own_boot(self._last), "-n1")
             known = [it for it in (self._keep, self._last) if it]
-            if not known and (first := self._oldest()):
-                known = [first._replace(i=first.i - 1)]
         except Unanswered as error:
             self._unanswered = str(error)
             return
@@ -190,11 +205,11 @@ class Journal:
         """What chooses the entries since the last boot. In a sandbox in a container the kernel
         tells another boot than the journal, so ``--boot`` would find none.
         """
+        present = _present_boot()
+        own = [f"_BOOT_ID={present}"]
+        if present and self._ask(*own, "-n1"):
+            return own
         return [f"_BOOT_ID={place.moment[0]}" for place in self._ask("-n1")]
-
-    def _oldest(self) -> Cursor | None:
-        """The place of the first entry of the current boot."""
-        return cursor(journalctl.first(self._command, *self._boot()))
 
     def _ask(self, *arguments: str) -> list[Cursor]:
         """The places that journalctl prints when it is called with arguments."""
@@ -216,15 +231,15 @@ class Journal:
 
     def _waiting(self, position: str | None) -> tuple[int, int]:
         place = cursor(position or "")
-        own = _own_boot(place)
+        behind = place or cursor(self._beginning())
+        own = _own_boot(behind)
         newest = self._ask(*own, "-n1")
         self._account.newest = newest[0] if newest else None
-        if not newest or (place and newest[0].moment == place.moment):
+        if not newest or not behind or (place and newest[0].moment == place.moment):
             return 0, 0
+        number = newest[0].i - behind.i if behind.s == newest[0].s else newest[0].i
         if not place:
-            first = self._oldest() or newest[0]
-            return newest[0].i - first.i + 1 if first.s == newest[0].s else 1, first.micros
-        number = newest[0].i - place.i if place.s == newest[0].s else newest[0].i
+            return max(number + (behind.s == newest[0].s), 1), behind.micros
         after = self._ask(f"--cursor={position}", *own, "-n2")
         return max(number, 1), next((it.micros for it in after if it.moment != place.moment), 0)
 
@@ -254,39 +269,6 @@ def _probe(mark: str, micros: int) -> tuple[str, Document]:
     event = {"category": ["host"], "type": ["info"]}
     extra = {"@timestamp": stamp(micros), "event": event, "rocksalt": {"mark": mark}}
     return f"{PROGRAM}: probe {mark}", extra
-
-
-def _parsed(line: bytes) -> dict[str, Any]:
-    """An entry; of a long one the beginning of each field, with a word about what is left out."""
-    with contextlib.suppress(ValueError):
-        found = json.loads(line)
-        if not isinstance(found, dict):
-            return {}
-        if OMITTED in found:
-            return _omitted(plain(found.get("__CURSOR")), found[OMITTED])
-        return _cut(found) if len(line) > LONGEST else found
-    return {}
-
-
-def _omitted(text: str, size: int) -> dict[str, Any]:
-    place = cursor(text)
-    return {
-        "__CURSOR": text,
-        "__REALTIME_TIMESTAMP": str(place.micros if place else 0),
-        "MESSAGE": f"{PROGRAM}: this entry of the journal has {size} bytes and is left out",
-        OMITTED: size,
-    }
-
-
-def _cut(entry: dict[str, Any]) -> dict[str, Any]:
-    found, omitted = dict(entry), 0
-    for name, value in entry.items():
-        text = plain(value)
-        left = len(text) - LONGEST_FIELD
-        if left > 0:
-            found[name] = f"{text[:LONGEST_FIELD]} [{PROGRAM}: {left} characters are left out]"
-            omitted += left
-    return {**found, OMITTED: omitted} if omitted else found
 
 
 def _of_all_boots() -> list[str]:
