@@ -18,6 +18,7 @@ from rocksalt.logstash.receiving import allowance, evidence, files, ledger, remo
 
 TIME = "2026-11-23T04:20:00Z"
 MINUTE = dt.timedelta(minutes=1)
+SECOND = dt.timedelta(seconds=1)
 
 
 @pytest.fixture
@@ -485,6 +486,30 @@ def test_bytes_a_month_are_bounded(server, monkeypatch):
     server.witness_time += 10 * DAY
     put(server, entry(server, heads={}))
     assert json.loads((server.witnessed / "taken.json").read_bytes())["month"] == "2026-12"
+
+
+@pytest.mark.parametrize(("hostly", "taken"), [(0, 2), (3000, 12)])
+def test_bytes_of_many_hosts_are_bounded_by_their_number(server, monkeypatch, hostly, taken):
+    monkeypatch.setattr(allowance, "MONTHLY", 1500)
+    monkeypatch.setattr(allowance, "HOSTLY", hostly)
+    with pytest.raises(remote.Denied, match="MiB of entries in 2026-11"):
+        for _ in range(20):
+            put(server, entry(server, **many(6)))
+    assert len(entries(server.witnessed)) == taken
+
+
+@pytest.mark.parametrize(("ahead", "taken"), [(30 * DAY, 1), (dt.timedelta(seconds=30), 0)])
+def test_a_clock_of_the_witness_that_was_ahead(witnessed, ahead, taken):
+    """What was noted then is no more believed than what is damaged."""
+    path = witnessed.witnessed / "taken.json"
+    found = json.loads(path.read_bytes())
+    path.write_text(json.dumps({**found, "entries": 0.5, "time": found["time"] + ahead / SECOND}))
+    for _ in range(taken):
+        put(witnessed, entry(witnessed, heads={}))
+    with pytest.raises(remote.Denied, match="too many entries"):
+        put(witnessed, entry(witnessed, heads={}))
+    minute(witnessed)
+    put(witnessed, entry(witnessed, heads={}))
 
 
 def test_what_was_taken_is_damaged(witnessed):

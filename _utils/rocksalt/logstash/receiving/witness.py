@@ -168,7 +168,7 @@ class Desk:
     def _new(self, text: str, signature: str) -> dict[str, str]:
         """The record of an entry that is taken, if it is not one too many."""
         taken = allowance.Taken(self._folder, self._clock())
-        taken.judge()
+        taken.judge(len(self._ledger.heads))
         record = self._signed(text, signature)
         taken.add(sum(map(len, record.values())))
         return record
@@ -203,7 +203,8 @@ class Desk:
             self._read, self._records = since, self._ledger.records(since)
         body = bytearray()
         # All in one pass, for a month may have a million lines.
-        for self._read, record in self._records:
+        for number, record in self._records:
+            self._read = number
             body += record
             if len(body) >= _PIECE:
                 break
