@@ -17,9 +17,10 @@ from rocksalt.logstash.receiving import files
 from rocksalt.logstash.receiving.begins import Begins
 from rocksalt.logstash.receiving.evidence import Evidence, Seen
 
-def judge(
-    found: Begins, seen: Seen, evidence: Evidence, days: int
-) -> tuple[list[str], list[str]]:  # fmt: skip
+Judged = tuple[list[str], list[str]]
+
+
+def judge(found: Begins, seen: Seen, evidence: Evidence, days: int) -> Judged:
     """What is wrong with where the chain of a host begins, and what is to be noted: sentences."""
     if not evidence.times:
         return [], []

@@ -14,12 +14,14 @@ from typing import Any, BinaryIO
 from rocksalt.backup.errors import Unverified
 from rocksalt.logstash.receiving import begins, chain, files, removals
 from rocksalt.logstash.receiving.evidence import GAP, Evidence, Seen
-from rocksalt.logstash.receiving.store import TIME
+from rocksalt.logstash.receiving.store import TIME, Clock, now
 
 MOST = 50
 """Problems of a host that are told one by one."""
 MOMENT = 0.2
 """Seconds after which half a line at the end of the newest file is looked at again."""
+_AHEAD = dt.timedelta(hours=1)
+"""A line that was received later than that from now is of a clock that is wrong."""
 _TAIL = 76
 """Bytes of a line from its hash on, with the end of line."""
 
@@ -32,7 +34,7 @@ class Walk:
 
     def __init__(
         self, folder: Path, trusted: str | None, evidence: Evidence | None, days: int,
-        started: dt.datetime,
+        started: dt.datetime, clock: Clock = now,
     ):  # fmt: skip
         self.folder, self.host = folder, folder.name
         self.problems: list[str] = []
@@ -55,9 +57,12 @@ class Walk:
         self._until = self._seen.numbers[-1] if self._seen.numbers else 0
         self._beyond = ""
         """When the first line was received after the last one that was witnessed."""
+        self._arrived = self._latest = self._limit = ""
+        """The latest time up to that line and of all, but for those that are to come."""
         self._next = 0
         self._rewritten = False
-        self._trusted, self._days, self._started = trusted, days, started
+        self._trusted, self._days = trusted, days
+        self._started, self._clock = started, clock
 
     def run(self) -> dict[str, Any]:
         """``lines``, times of the ``first`` and ``last`` (null for none), ``problems`` (sentences),
@@ -118,6 +123,7 @@ class Walk:
         return None
 
     def _file(self, path: Path, newest: bool) -> None:
+        self._limit = (self._clock() + _AHEAD).strftime(TIME)
         try:
             with files.opened(path) as file:
                 self._lines(_patient(file) if newest else file, path, newest)
@@ -155,8 +161,10 @@ class Walk:
         self.last = data[received : received + 27].decode("ascii", "replace")
         if self._next < len(self._seen.numbers) and self._seen.numbers[self._next] <= n:
             self._compare(n, own)
+        if self._latest < self.last <= self._limit:
+            self._latest = self.last
         if n > self._until and not self._beyond:
-            self._beyond = self.last
+            self._beyond, self._arrived = self.last, self._latest
 
     def _strange(self, data: bytes, place: str) -> None:
         """A line that is not what should come here, or the first."""
@@ -245,10 +253,11 @@ class Walk:
         if self._until:
             when = self._evidence.time(seen, len(seen.numbers) - 1)
             self.notes.append(f"witnessed up to line {self._until}, at {when}")
-        if self._beyond and self._beyond < (self._started - GAP).strftime(TIME):
+        # A clock that was wrong for a moment counts as right before it.
+        if self._beyond and self._arrived < (self._started - GAP).strftime(TIME):
             self._wrong(
                 f"the lines after {self._until} are not witnessed, and the first of them arrived "
-                f"at {self._beyond}"
+                f"at {self._beyond}{', which is to come' * (self._beyond > self._limit)}"
             )
 
     def _others(self, kept: list[Path]) -> None:
@@ -257,11 +266,18 @@ class Walk:
             day = files.dated(path.name)
             # A later one was made while the others were read.
             if day and (day in days or day > max(days, default="")):
+                if day in days and path not in kept:
+                    self._twice(kept[days.index(day)], path)
                 continue
             if path.name == files.TORN and path.is_dir() and not path.is_symlink():
                 self._torn(path)
             elif path.name != files.BEGINS and not path.name.endswith(".new"):
                 self._wrong(f"{path} does not belong here")
+
+    def _twice(self, path: Path, packed: Path) -> None:
+        """A day that is there twice, which it may be for a moment when it is compressed."""
+        if not files.is_same(path, packed) and path.exists():
+            self._wrong(f"{packed} does not belong here: {path.name} is there and is another file")
 
     def _torn(self, folder: Path) -> None:
         if count := len(list(folder.iterdir())):
