@@ -56,6 +56,7 @@ class Tail:
         self._remember = remember
         self._scan_at = 0.0
         self.files: dict[str, File] = {}
+        self._told: dict[str, int] = {}
         self._lost: deque[Iterator[Step]] = deque()
         self._problems: dict[str, dict[str, str]] = {}
 
@@ -67,9 +68,12 @@ class Tail:
         self._maker.restart()
         for generation in [it for it in self.files if it not in known]:
             os.close(self.files.pop(generation).handle)
+        missing = []
         for generation, position in known.items():
             if position is None:
                 continue
+            path = position[1]["path"]
+            self._told[path] = max(self._told.get(path, 0), rotation.written(position))
             found = self.files.get(generation) or rotation.again(generation, position, self._keys)
             if found:
                 found.keep, found.until = max(found.keep, found.start), 0
@@ -77,8 +81,10 @@ class Tail:
                 self._resume(found)
                 self.files[generation] = found
             else:
-                counts = {} if rotation.compressed(position) else {GAPS: 1}
-                self._lost.append(iter((Step(PREFIX + generation, None, (), 0, counts),)))
+                missing.append((generation, position))
+        for generation, position in sorted(missing, key=_when, reverse=True):
+            counts = self._ended(position, now)
+            self._lost.append(iter((Step(PREFIX + generation, None, (), 0, counts),)))
         self._scan(now, first)
 
     def _resume(self, file: File) -> None:
@@ -113,11 +119,12 @@ class Tail:
                         continue
                     self._follow(made)
                 seen.add(key)
+        renamed = [it for key, it in there.items() if key not in seen and not it.gone]
         for key, file in there.items():
-            if key not in seen and not file.gone:
-                file.since = now
-                self._between(file, {*there, *seen}, now)
             file.gone = key not in seen
+        for file in renamed:
+            file.since = now
+            self._between([file.state[0], file.meta], now)
 
     def _key(self, path: str, dataset: str) -> tuple[int, int] | None:
         """What a file is told by; None for what is no file."""
@@ -148,20 +155,34 @@ class Tail:
         self.files[file.generation] = file
         self._remember(file.source, file.position())
 
-    def _between(self, old: File, known: set[tuple[int, int]], now: float) -> None:
+    def _ended(self, position: Any, now: float) -> Mapping[str, int]:
+        """What is missing behind the position of a file that is no more."""
+        whole = rotation.compressed(position)
+        self._between(position, now, 0 if whole else 1)
+        return NOTHING if whole else {GAPS: 1}
+
+    def _between(self, position: Any, now: float, told: int = 0) -> None:
         """A file was rotated: follows those too that had its name since, and lost it unseen. Of one
         that is compressed by now, only that it was there can be told; a compressed file has the
-        time of what is in it.
+        time of what is in it. So many of them are ``told`` already.
         """
-        last = old.meta["end"][1]
-        for path, state in rotation.rotated(old.path, packed=False):
-            new = (state.st_dev, state.st_ino) not in known and state.st_mtime_ns >= last
-            if new and (made := self._opened(path, old.path, old.dataset, now)):
+        path, dataset = position[1]["path"], position[1]["dataset"]
+        last = rotation.written(position)
+        near = (it.state[1] for it in self.files.values() if it.gone and it.path == path)
+        since = max(last, self._told.get(path, 0), *near)
+        unread = []
+        for name, state in rotation.rotated(path, packed=False):
+            if (state.st_dev, state.st_ino) in self._keys or state.st_mtime_ns < last:
+                continue
+            if made := self._opened(name, path, dataset, now):
                 made.gone, made.since = True, now
                 self._follow(made)
-        for _, state in rotation.rotated(old.path, packed=True):
-            if state.st_mtime_ns > max(last, old.state[1]):
-                self._remember(PREFIX + old.path, None, {GAPS: 1})
+            elif state.st_mtime_ns > since:
+                unread.append(state.st_mtime_ns)
+        unread += rotation.packed_since(position, since)
+        self._told[path] = max((since, *unread))
+        if len(unread) > told:
+            self._remember(PREFIX + path, None, {GAPS: len(unread) - told})
 
     @property
     def pending(self) -> bool:
@@ -187,7 +208,7 @@ class Tail:
                 count -= 1
 
     def _of_lost(self, count: int) -> Iterator[Step]:
-        """What there is to say of files that are no more. Whoever breaks off gets the rest later."""
+        """What there is to say of files that are no more; who breaks off gets the rest later."""
         while self._lost and count > 0:
             if step := next(self._lost[0], None):
                 yield step
@@ -262,8 +283,9 @@ class Tail:
             old.start, old.buffer, old.keep, old.until = file.start, file.buffer, file.keep, 0
             old.grew, old.gone, old.since, old.ends = now, True, now, file.ends
             self.files[old.generation] = old
+            self._between(seen, now)
         else:
-            self._lost.append(self._rest(file, {} if rotation.compressed(seen) else {GAPS: 1}))
+            self._lost.append(self._rest(file, self._ended(seen, now)))
 
     def _rest(self, file: File, counts: Mapping[str, int]) -> Iterator[Step]:
         """What was read of a file that is no more, and what is missing after that."""
@@ -311,6 +333,10 @@ def _sentence(error: OSError) -> str:
 
 def _problem(dataset: str, error: OSError) -> dict[str, str]:
     return {"dataset": dataset, "problem": _sentence(error)}
+
+
+def _when(missing: tuple[str, Any]) -> int:
+    return rotation.written(missing[1])
 
 
 def _is_file(source: str) -> bool:
