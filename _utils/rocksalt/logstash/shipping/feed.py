@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from rocksalt.logstash.shipping import config as configuration
-from rocksalt.logstash.shipping import journal, journalctl, marks
+from rocksalt.logstash.shipping import files, journal, journalctl, marks
 from rocksalt.logstash.shipping.config import Config
 from rocksalt.logstash.shipping.events import Maker
 from rocksalt.logstash.shipping.events import now as micros
@@ -84,6 +84,11 @@ class Feed:
             yield step
             if full():
                 return
+
+    def arrived(self, step: Step) -> None:
+        """A step was acknowledged."""
+        if step.position and step.source.startswith(files.PREFIX):
+            files.arrived(step.position)
 
     @property
     def pending(self) -> bool:

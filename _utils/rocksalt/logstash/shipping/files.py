@@ -195,6 +195,12 @@ def head(handle: int, length: int) -> str:
     return hashlib.sha256(os.pread(handle, length, 0)).hexdigest()
 
 
+def arrived(position: Any) -> None:
+    """Notes in a position that the lines before it arrived, though it may not count yet."""
+    offset, meta = position
+    meta["reached"] = max(meta.get("reached", 0), offset)
+
+
 def beginning(file: File) -> int:
     """Where the first run begins with a file: at its beginning, or at a line near its end."""
     if file.size <= LONGEST:

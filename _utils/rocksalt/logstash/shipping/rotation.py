@@ -77,6 +77,7 @@ def _same(
     with contextlib.suppress(OSError):
         if made.key not in taken and made.size >= offset and head(made.handle, length) == digest:
             made.meta["head"] = [length, digest]
+            made.meta["reached"] = made.keep = meta.get("reached", 0)
             return made
     os.close(made.handle)
     return None

@@ -280,7 +280,7 @@ class Tail:
         made.grew, made.gone, made.since = now, file.gone, file.since
         self._follow(made)
         if old := rotation.copy(file.generation, seen, self._keys):
-            old.start, old.buffer, old.keep, old.until = file.start, file.buffer, file.keep, 0
+            old.start, old.buffer, old.keep = file.start, file.buffer, max(file.keep, old.keep)
             old.grew, old.gone, old.since, old.ends = now, True, now, file.ends
             self.files[old.generation] = old
             self._between(seen, now)
