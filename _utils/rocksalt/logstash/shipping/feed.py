@@ -44,18 +44,25 @@ class Feed:
         self._no_probe = ""
         self._in_journal = 0
         self._in_files: dict[str, tuple[int, int]] = {}
+        self._started = False
+        self._open(time.monotonic())
 
     def _remember(self, source: str, position: Any, counts: Mapping[str, int] = NOTHING) -> None:
         self._positions.put(time.monotonic(), source, position, counts)
 
     def start(self, now: float) -> None:
         """Gives what is behind the positions that count."""
+        self._started = True
         counting = self._positions.counting
         self.journal.start(counting.get(journal.NAME), now)
-        self.tail.start(counting, now)
+        self._open(now)
         self._reports.start(counting.get(REPORT))
         if self._config.at_limit == configuration.DROP:
             self.limit()
+
+    def _open(self, now: float) -> None:
+        """Opens the files: what is open cannot be rotated away."""
+        self.tail.start(self._positions.counting, now)
 
     def limit(self) -> None:
         """Passes over the oldest lines where more wait than may."""
@@ -64,6 +71,7 @@ class Feed:
 
     def stop(self) -> None:
         """Gives nothing until it is started again."""
+        self._started = False
         self.journal.follower.stop()
 
     def take(self, count: int, now: float, full: Callable[[], bool]) -> Iterator[Step]:
@@ -119,6 +127,8 @@ class Feed:
             latest = self._positions.latest
             place, number = latest.get(journal.NAME), self._counted.get(journal.NAME, 0)
             if due:
+                if not self._started:
+                    self._open(now)
                 number, self._in_journal = self.journal.waiting(place)
                 self._place = place
                 self._count_at = now + (CHECK if drained or number is None else COUNT)
