@@ -17,7 +17,7 @@ from rocksalt.backup import names
 from rocksalt.backup.crypto import sshsig
 from rocksalt.backup.errors import Unverified
 from rocksalt.backup.manifest import digest
-from rocksalt.logstash.receiving import ledger, witness
+from rocksalt.logstash.receiving import ledger, oldest, witness
 
 GAP = dt.timedelta(minutes=10)
 """So long lines may be without a witness: it is asked each minute."""
@@ -105,6 +105,12 @@ class Evidence:
         if self.stated is None and entry.begins is not None:
             self.stated = index
 
+    def adds(self, entry: ledger.Entry, begins: Mapping[str, int]) -> None:
+        """Notes what an entry that was just received says."""
+        self.says(entry, begins)
+        for host, (n, own) in entry.heads.items():
+            self.seen(host, begins).add(n, own, len(self.times) - 1)
+
     def seen(self, host: str, begins: Mapping[str, int]) -> Seen:
         """What was seen of a host, to be added to."""
         return self.hosts.setdefault(host, Seen(begins.get(host, 0)))
@@ -128,8 +134,19 @@ def gather(
     the last line that was removed of a host.
     """
     found = Evidence()
-    previous, receipt = "", ""
-    for number, record in enumerate(records, 1):
+    number, previous, receipt = 0, "", ""
+    for record in records:
+        if "oldest" in record and not number:
+            try:
+                start = oldest.read(record, server, key)
+            except Unverified as error:
+                found.problems.append(f"what the witness has of its oldest entries {error}")
+                break
+            found.took(start.received, start.received)
+            found.adds(start.entry, begins or {})
+            number, previous, receipt = start.entry.sequence, start.entry.digest, start.receipt
+            continue
+        number += 1
         what = f"entry {number} of the witness"
         try:
             entry, said = _checked(record, server, signer, key)
@@ -144,9 +161,7 @@ def gather(
             break
         previous, receipt = entry.digest, digest(record["receipt"].encode())
         found.took(entry.time, said["received"])
-        found.says(entry, begins or {})
-        for host, (n, own) in entry.heads.items():
-            found.seen(host, begins or {}).add(n, own, len(found.times) - 1)
+        found.adds(entry, begins or {})
     return found
 
 

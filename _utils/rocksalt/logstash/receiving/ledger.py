@@ -33,6 +33,8 @@ ENTRIES = "rocksalt-heads"
 RECEIPTS = "rocksalt-witness"
 """Namespaces of signatures."""
 STATE = "state.json"
+OLDEST = "oldest.json"
+"""What a witness has instead of entries that it removed (``oldest``)."""
 _MONTH = re.compile(r"\d{4}-\d\d\.jsonl")
 _HASH = re.compile(r"[0-9a-f]{64}")
 _FIELDS: dict[str, dict[str, Any]] = {
@@ -85,11 +87,11 @@ def read(text: bytes) -> Entry:
     except (ValueError, RecursionError):
         raise Unverified("is no JSON") from None
     is_mapping = isinstance(value, dict)
-    heads = value.pop("heads", None) if is_mapping else None
+    found = value.pop("heads", None) if is_mapping else None
     begins = value.pop("begins", None) if is_mapping else None
-    if found := schema.problems(value, {"type": "mapping", "fields": _FIELDS}, "it"):
-        raise Unverified("; ".join(found))
-    heads, begins = _heads(heads), None if begins is None else _heads(begins)
+    if wrong := schema.problems(value, {"type": "mapping", "fields": _FIELDS}, "it"):
+        raise Unverified("; ".join(wrong))
+    heads, begins = checked(found), None if begins is None else checked(begins)
     try:
         names.parsed(value["time"])
     except ValueError:
@@ -100,7 +102,8 @@ def read(text: bytes) -> Entry:
     )  # fmt: skip
 
 
-def _heads(value: object) -> dict[str, tuple[int, str]]:
+def checked(value: object) -> dict[str, tuple[int, str]]:
+    """The numbers and hashes of hosts that something is; :class:`Unverified` if it is not that."""
     if not isinstance(value, dict):
         raise Unverified("has no heads")
     for host, head in value.items():
@@ -123,7 +126,8 @@ def is_head(value: object) -> bool:
 
 class Ledger:
     """The entries in a folder. ``heads`` is how far every chain was at last: host -> (n, hash),
-    ``begins`` the last line that was removed; ``last`` is the last record.
+    ``begins`` the last line that was removed; ``days`` the most for which lines were to be kept;
+    ``last`` is the last record.
     """
 
     def __init__(self, folder: Path):
@@ -131,6 +135,7 @@ class Ledger:
         self.sequence, self.digest = 0, ""
         self.heads: dict[str, tuple[int, str]] = {}
         self.begins: dict[str, tuple[int, str]] = {}
+        self.days = 0
         self.last: dict[str, str] = {}
         self._end = ("", 0)
         """The file with the last record, and how many bytes that has with it; empty if unknown."""
@@ -141,7 +146,7 @@ class Ledger:
         entry = read(record["entry"].encode())
         line = json.dumps(record, sort_keys=True).encode("ascii") + b"\n"
         # By its number, not by a clock: the order of files is that of the entries.
-        month = max([entry.time[:7], *(path.name[:7] for path in self._files())])
+        month = max([entry.time[:7], *(path.name[:7] for path in self.months())])
         path = self.folder / f"{month}.jsonl"
         files.append(path, line)
         self._end = (path.name, path.stat().st_size)
@@ -156,7 +161,7 @@ class Ledger:
         self.heads, self.begins = dict(heads), dict(begins)
         # The state first: with it, what is left of the others is read again, and cut again.
         self._save()
-        for path in reversed(self._files()):
+        for path in reversed(self.months()):
             size = self._size(path, keep)
             if size:
                 os.truncate(path, size)
@@ -167,7 +172,7 @@ class Ledger:
 
     def thin(self, months: int) -> None:
         """Removes all files but the newest."""
-        for path in self._files()[:-months]:
+        for path in self.months()[:-months]:
             path.unlink()
 
     def records(self, since: int = 0) -> Iterator[tuple[int, bytes]]:
@@ -190,7 +195,7 @@ class Ledger:
 
     def _from(self, since: int, name: str) -> list[Path]:
         """The files with records after ``since``, which are in that one and later ones, if any."""
-        found = self._files()
+        found = self.months()
         if name:
             return [path for path in found if path.name >= name]
         starts = [self._first(path) for path in found[1:]]
@@ -199,7 +204,8 @@ class Ledger:
             if after > since + 1
         ]  # fmt: skip
 
-    def _files(self) -> list[Path]:
+    def months(self) -> list[Path]:
+        """Its files, oldest first."""
         if not self.folder.is_dir():
             return []
         return sorted(path for path in self.folder.iterdir() if _MONTH.fullmatch(path.name))
@@ -223,11 +229,13 @@ class Ledger:
         self.sequence, self.digest, self.last = entry.sequence, entry.digest, dict(record)
         self.heads.update(entry.heads)
         self.begins.update(entry.begins or {})
+        self.days = max(self.days, entry.days or 0)
 
     def _save(self) -> None:
         state = {
             "sequence": self.sequence, "digest": self.digest, "last": self.last,
             "heads": _lists(self.heads), "begins": _lists(self.begins), "end": list(self._end),
+            "days": self.days,
         }  # fmt: skip
         files.replace(self.folder / STATE, canonical(state))
 
@@ -239,17 +247,33 @@ class Ledger:
             FileNotFoundError, ValueError, LookupError, TypeError, AttributeError, RecursionError
         ):
             state = json.loads((self.folder / STATE).read_bytes())
-            heads, begins = (
-                {host: (int(n), str(own)) for host, (n, own) in found.items()}
-                for found in (state["heads"], state.get("begins", {}))
-            )
-            last, known = dict(state["last"]), str(state["digest"])
-            end = self._checked(*state.get("end", ("", 0)))
-            self.sequence, self.digest = int(state["sequence"]), known
-            self.heads, self.begins, self.last, self._end = heads, begins, last, end
+            last, end = dict(state["last"]), self._checked(*state.get("end", ("", 0)))
+            self._start(state, str(state["digest"]))
+            self.last, self._end = last, end
+        if not self.sequence:
+            self._start_with_oldest()
         for _, line in self.records(self.sequence):
             record = json.loads(line)
             self._know(read(record["entry"].encode()), record)
+
+    def _start(self, found: Mapping[str, Any], own: str) -> None:
+        """Goes on from what was written down; ``own`` is the hash of the last entry of then."""
+        heads, begins = (
+            {host: (int(n), str(own)) for host, (n, own) in known.items()}
+            for known in (found["heads"], found.get("begins", {}))
+        )
+        days, self.sequence = int(found.get("days", 0)), int(found["sequence"])
+        self.digest, self.heads, self.begins, self.days = own, heads, begins, days
+
+    def _start_with_oldest(self) -> None:
+        path = self.folder / OLDEST
+        try:
+            found = json.loads(json.loads(path.read_bytes())["oldest"])
+            self._start(found, str(found["entry"]))
+        except FileNotFoundError:
+            pass
+        except (ValueError, LookupError, TypeError, AttributeError):
+            raise RocksaltError(f"{path} is damaged") from None
 
     def _checked(self, name: str, size: int) -> tuple[str, int]:
         """Where the last record ends, if a line ends there."""

@@ -31,7 +31,7 @@ from rocksalt.backup.manifest import canonical, digest
 from rocksalt.backup.vaults.wire import Broken, Wire
 from rocksalt.errors import Refused, RocksaltError
 from rocksalt.logstash import TOP
-from rocksalt.logstash.receiving import allowance, files, ledger
+from rocksalt.logstash.receiving import allowance, files, ledger, oldest
 from rocksalt.logstash.receiving.store import Clock, now
 
 Line = Mapping[str, Any]
@@ -86,13 +86,20 @@ class Desk:
         self._folder = Path(settings["path"], client)
         self._folder.mkdir(0o750, exist_ok=True)
         self._ledger = ledger.Ledger(self._folder)
+        self._has_put = False
         self._read = 0
         self._records: Iterator[tuple[int, bytes]] = iter(())
         """Those after the one with the number that was read last."""
 
     def close(self) -> None:
-        """Ends what was being read."""
+        """Ends what was being read, and removes entries that are too old, after others were put."""
         self._records = iter(())
+        if self._has_put:
+            lock = allowance.locked(self._folder)
+            try:
+                oldest.thin(self._ledger, self._client, self._signer, self._clock())
+            finally:
+                os.close(lock)
 
     def answer(self, line: Line) -> tuple[Line, bytes]:
         """Does what a line asks for; the answer, and the bytes after it."""
@@ -119,6 +126,7 @@ class Desk:
         try:
             self._ledger = ledger.Ledger(self._folder)
             record = self._taken(str(line.get("entry")), str(line.get("signature")))
+            self._has_put = True
         finally:
             os.close(lock)
         own = {key: record[key] for key in ("receipt", "countersignature")}
@@ -200,7 +208,7 @@ class Desk:
         if type(since) is not int or since < 0:
             raise Refused(f"the witness needs the number of an entry, not {since!r}")
         if not since or since != self._read:
-            self._read, self._records = since, self._ledger.records(since)
+            self._read, self._records = since, self._after(since)
         body = bytearray()
         # All in one pass, for a month may have a million lines.
         for number, record in self._records:
@@ -210,6 +218,13 @@ class Desk:
                 break
         more = self._read < self._ledger.sequence
         return {"ok": True, "size": len(body), "more": more}, bytes(body)
+
+    def _after(self, since: int) -> Iterator[tuple[int, bytes]]:
+        """The records after one; what stands for those that were removed is the first."""
+        number, data = oldest.line(self._folder)
+        if since < number:
+            yield number, data
+        yield from self._ledger.records(max(since, number))
 
     def _note(self, text: str, why: str) -> None:
         path = self._folder / _REFUSED
