@@ -56,6 +56,13 @@ def months(server):
     return sorted(path.name[:7] for path in server.witnessed.glob("2*"))
 
 
+def at(book, time):
+    """As if its last entry were of another time."""
+    entry = {**json.loads(book.last["entry"]), "time": f"{time:%Y-%m-%dT%H:%M:%SZ}"}
+    book.last = {**book.last, "entry": json.dumps(entry)}
+    return book
+
+
 def first(server):
     there = server.connect()
     try:
@@ -97,6 +104,18 @@ def test_entries_are_kept_for_as_long_as_lines(server, days):
     assert months(server)[0] == "2026-11"
 
 
+@pytest.mark.parametrize("ahead", [True, False])
+def test_a_clock_that_is_wrong_removes_nothing(server, ahead):
+    heads(server, 5)
+    book, then = ledger.Ledger(server.witnessed), server.time + 900 * DAY
+    signer = sshsig.Signer.load(server.witness_key)
+    if ahead:
+        oldest.thin(book, "logs1", signer, then)
+    else:
+        oldest.thin(at(book, then), "logs1", signer, server.time)
+    assert months(server) == ["2026-11", "2026-12", "2027-01"]
+
+
 def test_what_was_written_anew_is_found(server):
     """Also before the oldest entry."""
     server.settings["days"] = 400
@@ -105,7 +124,7 @@ def test_what_was_written_anew_is_found(server):
     book = ledger.Ledger(server.witnessed)
     book.days = 0
     signer = sshsig.Signer.load(server.witness_key)
-    oldest.thin(book, "logs1", signer, server.time + 30 * DAY)
+    oldest.thin(at(book, server.time + 30 * DAY), "logs1", signer, server.time + 30 * DAY)
     assert "oldest" in first(server)
     assert server.problems(server.evidence()) == []
     (path,) = files.days(server.path / "web2")
@@ -149,7 +168,7 @@ def test_power_lost_before_files_are_removed(server, monkeypatch):
 
     with monkeypatch.context() as patch:
         patch.setattr(type(path), "unlink", lost)
-        book = ledger.Ledger(server.witnessed)
+        book = at(ledger.Ledger(server.witnessed), server.time + 10 * DAY)
         signer = sshsig.Signer.load(server.witness_key)
         with pytest.raises(OSError, match="no power"):
             oldest.thin(book, "logs1", signer, server.time + 10 * DAY)
@@ -226,7 +245,7 @@ def test_the_first_entry_of_a_month_that_is_not_whole(server):
     heads(server, 13)
     path = sorted(server.witnessed.glob("2*"))[1]
     path.write_bytes(b'{"entry": ')
-    book = ledger.Ledger(server.witnessed)
+    book = at(ledger.Ledger(server.witnessed), server.time + 900 * DAY)
     signer = sshsig.Signer.load(server.witness_key)
     oldest.thin(book, "logs1", signer, server.time + 900 * DAY)
     assert len(months(server)) == 3

@@ -41,9 +41,12 @@ class Oldest:
 
 
 def thin(book: ledger.Ledger, client: str, signer: sshsig.Signer, now: dt.datetime) -> None:
-    """Removes the files of old months, after how far chains were then was signed."""
+    """Removes the files of old months, after how far chains were then was signed. ``now`` is by
+    the clock of the witness, and that of the log server has to agree.
+    """
     days = min(max(KEPT, book.days), _MOST) + _MARGIN
-    limit = names.utc(now - dt.timedelta(days=days))
+    said = names.parsed(ledger.read(book.last["entry"].encode()).time)
+    limit = names.utc(min(now, said) - dt.timedelta(days=days))
     found, gone = book.months(), []
     for path, following in pairwise(found):
         # All in a file was received before the first in the next one.
