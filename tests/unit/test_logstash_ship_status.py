@@ -7,7 +7,7 @@ import json
 import pytest
 
 from rocksalt.logstash.shipping.config import Config, Server
-from rocksalt.logstash.shipping.status import Status
+from rocksalt.logstash.shipping.status import BRIEF, Status
 
 CONFIG = Config("web1", (), "", "", "")
 
@@ -65,7 +65,7 @@ def status(tmp_path, monkeypatch):
 
 def test_who_takes_no_line_was_not_connected(status):
     """Whoever looks in between sees since when no line is taken, too."""
-    status.of.connected(FakeLink())
+    status.of.connected(FakeLink(taken=True))
     assert status(1) == ("logs1", None)
     status.of.disconnected()
     assert status(2) == (None, "at 1")
@@ -86,3 +86,16 @@ def test_who_takes_no_line_was_not_connected(status):
     assert status(8) == (None, "at 7")
     status.of.connected(FakeLink())
     assert status(9) == ("logs1", None)
+
+
+def test_who_ends_connections_at_once_was_not_connected(status):
+    for second in range(1, 9, 2):
+        assert status(second) == (None, "at 0")
+        status.of.connected(FakeLink())
+        assert status(second + 1) == ("logs1", None)
+        status.of.disconnected()
+    assert status(9) == (None, "at 0")
+    status.of.connected(FakeLink())
+    assert status(10 + BRIEF) == ("logs1", None)
+    status.of.disconnected()
+    assert status(11 + BRIEF) == (None, f"at {10 + BRIEF}")

@@ -20,6 +20,8 @@ from rocksalt.logstash.shipping.steps import Step
 EVERY, SOON = 1.0, 0.2
 """Seconds from one writing to the next, and where somebody waits for it."""
 MARKS = 20
+BRIEF = 15_000_000
+"""Microseconds that a connection lasts at least over which there was nothing to send."""
 
 
 class Status:
@@ -32,6 +34,7 @@ class Status:
         self.resent = 0
         self._link: Link | None = None
         self._away: str | None = None
+        self._began = 0
         self._value: dict[str, Any] = {
             **{"pid": os.getpid(), "config": config.digest, "program": __version__},
             **{"server": None, "connected_since": None, "disconnected_since": stamp(micros())},
@@ -51,15 +54,16 @@ class Status:
         expires = link.expires and stamp(int(link.expires * 1_000_000))
         since = self._value["disconnected_since"]
         proved = not self._link or self._link.taken is not False
-        self._link, self._away = link, since
+        self._link, self._away, self._began = link, since, micros()
         self._value.update(
             server=link.server.name, connected_since=stamp(micros()), server_expires=expires,
             disconnected_since=None if proved else since,
         )  # fmt: skip
 
     def disconnected(self) -> None:
-        """Lines cannot be sent; where none was taken, since before the connection."""
-        useless = self._link and self._link.taken is False
+        """Lines cannot be sent; since before the connection where that took none, or was brief."""
+        taken, brief = self._link and self._link.taken, micros() - self._began < BRIEF
+        useless = taken is False or (taken is None and brief)
         since = self._away if useless else stamp(micros())
         self._value.update(server=None, connected_since=None, disconnected_since=since)
 
