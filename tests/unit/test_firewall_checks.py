@@ -590,7 +590,11 @@ def test_enforced_and_cleaned(bare, look):
     assert [it for it in found if "IPv" in it] == [
         f"IPv{v} {name}" for v in (4, 6) for name in names
     ]
+    bare.ran.clear()
     enforce.clean(bare)
+    assert bare.ran.index(("systemctl", "stop", "rocksalt-firewall-guard.service")) < next(
+        number for number, command in enumerate(bare.ran) if command[0].startswith("iptables")
+    ), "a guard that is at work would make the chains anew"
     assert enforce.leftovers(bare) == []
     assert bare.live[4].chains == {
         "INPUT": [F2B],
