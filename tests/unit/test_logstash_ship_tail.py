@@ -198,6 +198,24 @@ def test_copies_that_were_made_unseen_are_followed(follower, log, restarted):
 
 
 @pytest.mark.parametrize("restarted", [False, True])
+def test_copies_of_a_file_that_was_empty_are_followed(tmp_path, restarted):
+    log = tmp_path / "a.log"
+    log.write_text("")
+    follower = Follower(tmp_path)
+    assert follower.messages() == []
+    append(log, "a\n")
+    truncate(log, "b\n")
+    truncate(log, "c\n")
+    if restarted:
+        follower.restart()
+    else:
+        follower.rewind()
+    assert sorted(follower.messages(later=2)) == ["a", "b", "c"]
+    follower.restart()
+    assert (follower.messages(later=2), follower.gaps) == ([], 0)
+
+
+@pytest.mark.parametrize("restarted", [False, True])
 @pytest.mark.parametrize("unread", ["", "three\n"])
 def test_copies_are_followed_though_the_first_is_compressed(follower, log, restarted, unread):
     follower.messages()

@@ -45,6 +45,11 @@ def written(position: Any) -> int:
     return int(position[1].get("end", (0, 0))[1])
 
 
+def was_empty(position: Any) -> bool:
+    """Whether nothing tells the file of a position from another one with its inode."""
+    return not position[1]["head"][0]
+
+
 def again(generation: str, position: Any, taken: Keys) -> File | None:
     """The file of a position, which may have another name now, or lie elsewhere as a copy. The
     number of a device is another one after a reboot.

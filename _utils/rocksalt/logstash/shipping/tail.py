@@ -85,6 +85,9 @@ class Tail:
         for generation, position in sorted(missing, key=_when, reverse=True):
             counts = self._ended(position, now)
             self._lost.append(iter((Step(PREFIX + generation, None, (), 0, counts),)))
+        for position in known.values():
+            if position and rotation.was_empty(position):
+                self._between(position, now)
         self._scan(now, first)
 
     def _resume(self, file: File) -> None:
