@@ -679,6 +679,32 @@ def test_a_wrong_clock_before_a_check(server, wrong):
     assert server.problems(server.evidence()) == []
 
 
+@pytest.mark.parametrize(("step", "expected"), [
+    (0, {"23": [1, 2, 3, 4], "24": [5, 6, 7, 8], "25": [9, 10, 11, 12], "28": [13, 14, 15, 16]}),
+    (1, {"23": [1, 2, 3, 4], "24": [5, 6, 7, 8], "25": [9, 10, 11, 12], "28": [13, 14, 15],
+         "29": [16]}),
+    (-1, {"23": [1, 2, 3, 4], "24": [5, 6, 7, 8], "25": [9, 10, 11, 12],
+          "26": [13, 14, 15], "27": [16]}),
+])  # fmt: skip
+def test_a_clock_that_goes_back_for_a_moment(server, step, expected):
+    """The newest file has the name of its day again, if that comes before another file does."""
+    server.time += 3 * DAY
+    kept = server.store()
+    for number in (0, 0, -2):
+        server.time += number * DAY
+        kept.take("web1", event())
+    assert (server.path / "web1" / "2026-11-26.jsonl").exists()
+    server.time += (2 + step) * DAY
+    kept.take("web1", event())
+    kept.sync()
+    found = {
+        path.name[8:10]: [json.loads(line)["n"] for line in path.read_bytes().splitlines()]
+        for path in files.days(server.path / "web1")
+    }
+    assert found == expected
+    assert server.verify()["hosts"]["web1"]["problems"] == []
+
+
 @pytest.mark.parametrize("same", [True, False])
 @pytest.mark.parametrize("number", [0, 2])
 def test_a_day_that_is_there_twice(server, number, same):
