@@ -69,7 +69,7 @@ def seen(it: Facts) -> Seen:
 
 def not_followed(it: Facts) -> Iterator[tuple[str, str]]:
     """Files that are to be shipped and that the shipper leaves, and why; those that it does not
-    name only where it has a log server, for before that it has looked for none.
+    name only where it has a log server, for without one it seldom looks for new ones.
     """
     said = it.status or {}
     unnamed = f"{logstash.STATUS} does not name it" if it.runs and said.get("server") else ""
