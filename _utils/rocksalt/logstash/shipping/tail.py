@@ -62,7 +62,7 @@ class Tail:
 
     def start(self, positions: Mapping[str, Any], now: float) -> None:
         """Goes to the positions; those whose file is gone are gaps."""
-        known = {it.removeprefix(PREFIX): at for it, at in positions.items() if _is_file(it)}
+        known = {it.removeprefix(PREFIX): at for it, at in positions.items() if at and _is_file(it)}
         first = not positions
         self._lost.clear()
         self._maker.restart()
@@ -70,25 +70,28 @@ class Tail:
             os.close(self.files.pop(generation).handle)
         missing = []
         for generation, position in known.items():
-            if position is None:
-                continue
             path = position[1]["path"]
             self._told[path] = max(self._told.get(path, 0), rotation.written(position))
-            found = self.files.get(generation) or rotation.again(generation, position, self._keys)
-            if found:
-                found.keep, found.until = max(found.keep, found.start), 0
-                found.start, found.buffer, found.grew = position[0], bytearray(), now
-                self._resume(found)
-                self.files[generation] = found
-            else:
+            if not self._again(generation, position, now):
                 missing.append((generation, position))
         for generation, position in sorted(missing, key=_when, reverse=True):
             counts = self._ended(position, now)
             self._lost.append(iter((Step(PREFIX + generation, None, (), 0, counts),)))
         for position in known.values():
-            if position and rotation.was_empty(position):
+            if rotation.was_empty(position):
                 self._between(position, now)
         self._scan(now, first)
+
+    def _again(self, generation: str, position: Any, now: float) -> bool:
+        """Goes to a position; False if its file is gone."""
+        found = self.files.get(generation) or rotation.again(generation, position, self._keys)
+        if not found:
+            return False
+        found.keep, found.until = max(found.keep, found.start), 0
+        found.start, found.buffer, found.grew = position[0], bytearray(), now
+        self._resume(found)
+        self.files[generation] = found
+        return True
 
     def _resume(self, file: File) -> None:
         """A private key may have begun before the place that a file is read from."""
