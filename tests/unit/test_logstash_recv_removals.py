@@ -171,6 +171,32 @@ def test_another_beginning_than_the_first_entry_says(server):
     assert problems[0] == f"web1: begins.json has another hash of line {own.n} than the witness"
 
 
+def test_the_folder_of_a_host_without_lines_may_go(server):
+    """Once the witness was told that they are removed, and not before they may be."""
+    server.receive(2, "web2")
+    server.heads()
+    _remove(server, 1, "web2")
+    later(server, MINUTE)
+    server.heads()
+    (server.path / "web2").rename(server.folder / "web2")
+    gone = ["web2: the witness saw its lines, and they are gone"]
+    assert server.problems(server.evidence()) == gone
+    (server.folder / "web2").rename(server.path / "web2")
+    later(server, 3 * DAY)
+    server.receive(2, "web2")
+    server.heads()
+    shutil.copytree(server.path / "web2", server.folder / "web2")
+    shutil.rmtree(server.path / "web2")
+    assert server.problems(server.evidence()) == gone
+    shutil.copytree(server.folder / "web2", server.path / "web2")
+    days(server, 5)
+    server.heads()
+    assert not list((server.path / "web2").glob("2*"))
+    shutil.rmtree(server.path / "web2")
+    assert server.problems(server.evidence()) == []
+    days(server, 3)
+
+
 def test_days_that_are_raised(server):
     days(server, 8)
     server.settings["days"] = 30

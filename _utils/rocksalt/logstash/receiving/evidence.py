@@ -30,12 +30,14 @@ class Seen:
     ``begins``, which are no longer there, only the last one.
 
     ``before`` is the last line, with its hash, that was removed before the witness knew of it;
-    ``removed`` the index of the first entry that says that those up to ``begins`` are.
+    ``removed`` the index of the first entry that says that those up to ``begins`` are, ``told`` the
+    last one of which any entry said that it was.
     """
 
     begins: int = 0
     before: tuple[int, str] = (0, "")
     removed: int | None = None
+    told: int = 0
     numbers: array[int] = field(default_factory=lambda: array("Q"))
     hashes: bytearray = field(default_factory=bytearray)
     times: array[int] = field(default_factory=lambda: array("I"))
@@ -98,6 +100,7 @@ class Evidence:
             self.days.append((index, entry.days))
         for host, (n, own) in (entry.begins or {}).items():
             seen = self.seen(host, begins)
+            seen.told = n
             if self.stated is None:
                 seen.before = (n, own)
             if seen.removed is None and n >= seen.begins:
@@ -114,6 +117,15 @@ class Evidence:
     def seen(self, host: str, begins: Mapping[str, int]) -> Seen:
         """What was seen of a host, to be added to."""
         return self.hosts.setdefault(host, Seen(begins.get(host, 0)))
+
+    def misses(self, seen: Seen, days: int) -> bool:
+        """Whether a host has to have lines, as some were seen that were not removed, or not after
+        so many days.
+        """
+        if not seen.numbers or seen.numbers[-1] > seen.told:
+            return bool(seen.numbers)
+        when = self.time(seen, len(seen.numbers) - 1)
+        return (names.parsed(self.times[-1]) - names.parsed(when)).days < days - 1
 
     def took(self, time: str, received: str) -> None:
         """Notes when an entry was received, and what time it says it is of."""

@@ -39,7 +39,7 @@ def daily(
     what the witness has. The same outcome, with what went wrong.
     """
     problems = list(found["problems"])
-    of_all = set(problems) - set(verify.gone(evidence, found["hosts"]))
+    of_all = set(problems) - set(verify.gone(evidence, found["hosts"], settings["days"]))
     tidied = {} if of_all else found["hosts"]
     today = _today(found, clock)
     for host in (host for host, it in tidied.items() if not it["problems"]):

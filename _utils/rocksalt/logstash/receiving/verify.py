@@ -43,7 +43,7 @@ def check(
     found = {host: _walked(path / host, *known) for host in hosts}
     problems = _witnessed(evidence)
     if not only:
-        problems = [*problems, *gone(evidence, there), *strange]
+        problems = [*problems, *gone(evidence, there, settings["days"]), *strange]
     return {
         "time": names.utc(clock()),
         "ok": not problems and not any(it["problems"] for it in found.values()),
@@ -101,11 +101,14 @@ def _gaps(evidence: Evidence | None, started: dt.datetime) -> list[str]:
     return [f"{len(gaps) - MOST} times before are left out", *notes] if gaps[MOST:] else notes
 
 
-def gone(evidence: Evidence | None, there: Iterable[str]) -> list[str]:
+def gone(evidence: Evidence | None, there: Iterable[str], days: int) -> list[str]:
     """What is said of hosts that the witness saw and that are not there any more."""
-    seen = {host for host, it in evidence.hosts.items() if it.numbers} if evidence else set()
-    missing = sorted(seen - set(there))
-    return [f"{host}: the witness saw its lines, and they are gone" for host in missing]
+    hosts = evidence.hosts if evidence else {}
+    return [
+        f"{host}: the witness saw its lines, and they are gone"
+        for host in sorted(hosts.keys() - {*there})
+        if evidence and evidence.misses(hosts[host], days)
+    ]
 
 
 def _listed(path: Path) -> tuple[list[str], list[str]]:
