@@ -114,7 +114,7 @@ def sync(path: Path) -> None:
 
 def torn(folder: Path) -> list[str]:
     """The paths of what was moved."""
-    with contextlib.suppress(FileNotFoundError):
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
         return sorted(str(folder / files.TORN / name) for name in os.listdir(folder / files.TORN))
     return []
 
