@@ -5,6 +5,7 @@ to the files of a log server.
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 
 from logs import RECEIVER, SHIPPER, Site, Speaker
 from rocksalt_lab import Host, Lab
@@ -28,8 +29,11 @@ def rows() -> list[Row]:
 
 
 def _shipped(site: Site, rate: int, seconds: float) -> list[Row]:
-    units = {"shipper": (site.web1, SHIPPER), "log server": (site.logs1, RECEIVER)}
-    before = {name: _processor(*unit) for name, unit in units.items()}
+    units = {
+        "shipper": [(site.web1, SHIPPER)],
+        "log server": [(site.logs1, RECEIVER), (site.logs2, RECEIVER)],
+    }
+    before = {name: _processor(all_of) for name, all_of in units.items()}
     begin = time.monotonic()
     speaker = Speaker(site.web1, f"bench{rate}", rate)
     time.sleep(seconds)
@@ -44,18 +48,21 @@ def _shipped(site: Site, rate: int, seconds: float) -> list[Row]:
         *(
             (
                 f"{name}, 1,000 lines at {rate} a second",
-                (_processor(*unit) - before[name]) * 1000 / count,
+                (_processor(all_of) - before[name]) * 1000 / count,
                 PROCESSOR[name],
                 "s",
                 note,
             )
-            for name, unit in units.items()
+            for name, all_of in units.items()
         ),
         *(
-            (f"{name}, memory at {rate} lines a second", _memory(*unit), MEMORY[name], "MiB", "Pss")
-            for name, unit in units.items()
+            (f"{name}, memory at {rate} lines a second", _most(all_of), MEMORY[name], "MiB", "Pss")
+            for name, all_of in units.items()
         ),
     ]
+
+
+Unit = tuple[Host, str]
 
 
 def _group(host: Host, unit: str) -> str:
@@ -63,10 +70,15 @@ def _group(host: Host, unit: str) -> str:
     return f"/sys/fs/cgroup{shown}"
 
 
-def _processor(host: Host, unit: str) -> float:
-    """Seconds of a processor that a unit has used."""
-    stat = host.read(f"{_group(host, unit)}/cpu.stat")
-    return int(stat.split("usage_usec ")[1].split()[0]) / 1e6
+def _processor(units: Iterable[Unit]) -> float:
+    """Seconds of a processor that units have used, whichever of the log servers took the lines."""
+    stats = [host.read(f"{_group(host, unit)}/cpu.stat") for host, unit in units]
+    return sum(int(stat.split("usage_usec ")[1].split()[0]) for stat in stats) / 1e6
+
+
+def _most(units: Iterable[Unit]) -> float:
+    """MiB of the unit that has most."""
+    return max(_memory(*unit) for unit in units)
 
 
 def _memory(host: Host, unit: str) -> float:

@@ -570,6 +570,20 @@ def test_docker_comes_behind_what_its_users_say(filtered, look):
     assert drifts(look(host, **pillar)) == {}
 
 
+def test_the_guard_does_not_make_chains_anew(filtered, monkeypatch):
+    host = filtered()
+    plain, left = host.run, []
+
+    def run(*command, **more):
+        if command == ("systemctl", "stop", "rocksalt-firewall-guard.service"):
+            left.append({*host.live[4].chains})
+        return plain(*command, **more)
+
+    monkeypatch.setattr(host, "run", run)
+    enforce.clean(host)
+    assert [INPUT in chains for chains in left] == [True]
+
+
 def test_enforced_and_cleaned(bare, look):
     """On a host where something else has rules, too."""
     bare.live[4].restore(

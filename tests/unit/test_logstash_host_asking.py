@@ -13,6 +13,7 @@ from logstash_hosts import NOW, stamp
 from rocksalt import logstash
 from rocksalt.errors import Refused
 from rocksalt.logstash import asking
+from rocksalt.logstash.shipping import marks
 
 
 @pytest.fixture
@@ -74,7 +75,7 @@ def test_no_line_is_written_in_vain(host, it):
 
 
 def test_how_a_line_is_written(host, monkeypatch):
-    path = host.path(asking.JOURNAL)
+    path = host.path(marks.SOCKET)
     path.parent.mkdir(parents=True)
     monkeypatch.chdir(path.parent)
     monkeypatch.setattr(host, "path", lambda _: Path("socket"))

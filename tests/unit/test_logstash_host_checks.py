@@ -11,6 +11,7 @@ from logstash_hosts import GIB, NOW, stamp
 
 from rocksalt import logstash
 from rocksalt.logstash import checks, controls, journald, masking, shipper
+from rocksalt.logstash.shipping import datasets
 from rocksalt.logstash.shipping.mask import Masker
 
 OWN = (controls.RECEIVED, *shipper.CHECKS, *journald.CHECKS)
@@ -78,7 +79,8 @@ def test_what_the_shipper_is_told(shipped, host, net):
 def test_less_is_shipped(shipped, host, net):
     it = logstash_hosts.comparison(shipped, host, net, logstash={"datasets": ["auth"]}, roles={})
     found = json.loads(it.render()[logstash.SHIPPER_CONFIG])
-    assert (found["datasets"], found["files"], found["report"]) == (["auth"], {}, "")
+    assert (found["datasets"], found["report"]) == (["auth"], "")
+    assert found["files"] == dict.fromkeys(datasets.FILES["auth"], "auth")
     assert found["labels"] == {"role": "web,all"}
 
 
@@ -265,7 +267,8 @@ def test_a_shipper_that_says_nothing(host, differing, text):
     assert found["LOG-004"] == "the shipper hangs: it has said nothing since its start"
     others = {found[i] for i in ("LOG-005", "LOG-006", "LOG-007")}
     assert others == {"the shipper has not said yet how it is (LOG-004)"}
-    assert set(found) == {"LOG-004", "LOG-005", "LOG-006", "LOG-007"}
+    assert found["LOG-011"] == "the shipper has not said yet which files it follows (LOG-004)"
+    assert set(found) == {"LOG-004", "LOG-005", "LOG-006", "LOG-007", "LOG-011"}
 
 
 @pytest.mark.parametrize(
@@ -281,10 +284,15 @@ def test_a_shipper_that_says_nothing(host, differing, text):
             f"connected to no log server, not since {stamp(-400)}: none of 10.79.0.9:2601, "
             "logs2:2700 answers",
         ),
+        ({"disconnected_since": stamp(60), "server": "logs1"}, None),
+        (
+            {"disconnected_since": stamp(61), "server": "logs1"},
+            f"no log server takes lines, not since {stamp(61)}: logs1 has acknowledged none yet",
+        ),
     ],
 )
 def test_not_connected(host, differing, status, sentence):
-    logstash_hosts.said(host, server=None, connected_since=None, **status)
+    logstash_hosts.said(host, **{"server": None, "connected_since": None, **status})
     assert differing() == ({"LOG-005": sentence} if sentence else {})
 
 
@@ -669,9 +677,18 @@ def test_two_names_of_a_file(host, follows):
 
 
 def test_a_shipper_without_a_log_server_looks_for_no_file(host, follows):
+    wrong = {"dataset": "app", "problem": "it is a link"}
     assert follows(server=None) == ""
+    assert follows(wrong, server=None) == f"{NOT}it is a link"
     logstash_hosts.unit(host, ActiveState="failed")
     assert follows() == ""
+    assert follows(wrong) == f"{NOT}it is a link"
+
+
+def test_a_log_that_nobody_ships_is_told_without_a_status(host, differing):
+    host.put(logstash.STATUS, "")
+    host.put("/var/log/app/x.log", "a line\n")
+    assert differing()["LOG-011"] == f"nobody ships /var/log/app/x.log: {NAME}"
 
 
 # The journal --------------------------------------------------------------------------------------

@@ -415,7 +415,7 @@ def test_a_chain_goes_on_after_a_compressed_file(server):
 
 
 def test_a_file_that_is_not_the_same_stays(server, monkeypatch):
-    monkeypatch.setattr(keep, "_digest", lambda file: file.name)
+    monkeypatch.setattr(files, "_digest", lambda file: file.name)
     found = daily(server)
     path = server.file(DAYS[0])
     assert found["problems"] == [
@@ -639,6 +639,90 @@ def test_lines_that_stay_unwitnessed(server, minutes, problems):
         f"not witnessed from {LAST} to 2026-11-25T04:31:00Z: what arrived then could be changed "
         "until then"
     ] * len(problems)
+
+
+def test_lines_of_a_time_to_come_that_stay_unwitnessed(server):
+    """Whoever leaves a host out of the entries may write any time into its lines."""
+    right = server.time
+    for number in (1, 2):
+        server.time = right + 4000 * DAY
+        server.receive(1, f"web{number}")
+    server.time = right + 8 * MINUTES
+    assert server.problems(server.evidence()) == [
+        "web2: the lines after 0 are not witnessed, and the first of them arrived at "
+        "2037-11-07T04:20:00.123456Z, which is to come"
+    ]
+    server.receive(1)
+    server.time = right + 20 * MINUTES
+    assert server.problems(server.evidence())[0].startswith(
+        "web1: the lines after 10 are not witnessed, and the first of them arrived at 2026"
+    )
+
+
+@pytest.mark.parametrize("wrong", [-DAY, DAY, 4000 * DAY])
+def test_a_wrong_clock_before_a_check(server, wrong):
+    """For one line, in the minute in which the next heads are still to come."""
+    assert server.heads() == ""
+    server.time += MINUTES
+    right = server.time
+    server.receive(1)
+    server.heads()
+    server.time += wrong
+    server.receive(1)
+    server.time = right + MINUTES
+    assert server.problems(server.evidence()) == []
+    server.receive(1)
+    server.heads()
+    later = server.time = server.witness_time = right + 20 * MINUTES
+    server.heads()
+    assert server.time == later
+    assert server.problems(server.evidence()) == []
+
+
+@pytest.mark.parametrize(("step", "expected"), [
+    (0, {"23": [1, 2, 3, 4], "24": [5, 6, 7, 8], "25": [9, 10, 11, 12], "28": [13, 14, 15, 16]}),
+    (1, {"23": [1, 2, 3, 4], "24": [5, 6, 7, 8], "25": [9, 10, 11, 12], "28": [13, 14, 15],
+         "29": [16]}),
+    (-1, {"23": [1, 2, 3, 4], "24": [5, 6, 7, 8], "25": [9, 10, 11, 12],
+          "26": [13, 14, 15], "27": [16]}),
+])  # fmt: skip
+def test_a_clock_that_goes_back_for_a_moment(server, step, expected):
+    """The newest file has the name of its day again, if that comes before another file does."""
+    server.time += 3 * DAY
+    kept = server.store()
+    for number in (0, 0, -2):
+        server.time += number * DAY
+        kept.take("web1", event())
+    assert (server.path / "web1" / "2026-11-26.jsonl").exists()
+    server.time += (2 + step) * DAY
+    kept.take("web1", event())
+    kept.sync()
+    found = {
+        path.name[8:10]: [json.loads(line)["n"] for line in path.read_bytes().splitlines()]
+        for path in files.days(server.path / "web1")
+    }
+    assert found == expected
+    assert server.verify()["hosts"]["web1"]["problems"] == []
+
+
+@pytest.mark.parametrize("same", [True, False])
+@pytest.mark.parametrize("number", [0, 2])
+def test_a_day_that_is_there_twice(server, number, same):
+    path = server.file(DAYS[number])
+    packed = path.with_name(f"{path.name}.gz")
+    packed.write_bytes(gzip.compress(path.read_bytes() if same else b"forged\n"))
+    expected = f"web1: {packed} does not belong here: {path.name} is there and is another file"
+    assert server.problems(server.evidence()) == ([] if same else [expected])
+
+
+def test_a_host_whose_folder_is_gone_stops_no_other(server):
+    server.receive(1, "web2")
+    server.heads()
+    (server.path / "web2").rename(server.folder / "web2")
+    found = daily(server)
+    assert found["problems"] == ["web2: the witness saw its lines, and they are gone"]
+    assert not found["ok"]
+    assert names(server)[0] == "2026-11-23.jsonl.gz"
 
 
 def test_a_host_that_was_never_witnessed(server):

@@ -18,6 +18,7 @@ from rocksalt.logstash.receiving import allowance, evidence, files, ledger, remo
 
 TIME = "2026-11-23T04:20:00Z"
 MINUTE = dt.timedelta(minutes=1)
+SECOND = dt.timedelta(seconds=1)
 
 
 @pytest.fixture
@@ -118,7 +119,8 @@ def test_without_a_witness(server):
     assert not (server.path / ".heads").exists()
 
 
-def test_what_could_not_be_sent_is_sent_later(server):
+def test_what_could_not_be_sent_comes_in_one_entry_of_now(server):
+    """However many there are: a new witness knows all after one run."""
     server.away = True
     for number in range(3):
         server.receive(1)
@@ -127,13 +129,16 @@ def test_what_could_not_be_sent_is_sent_later(server):
         minute(server)
     server.away = False
     assert server.heads() == ""
-    assert [it["sequence"] for it in entries(server.witnessed)] == [1, 2, 3, 4]
-    assert [it.get("web1", [0])[0] for it in heads(server)] == [1, 2, 3, 0]
+    assert [it["sequence"] for it in entries(server.witnessed)] == [1]
+    assert [it["web1"][0] for it in heads(server)] == [3]
+    minute(server)
+    assert server.heads() == ""
+    assert [it["sequence"] for it in entries(server.witnessed)] == [1, 2]
     server.away = True
     minute(server)
     server.heads()
     assert server.status() == {
-        "witnessed_until": "2026-11-23T04:23:00Z", "unwitnessed_since": "2026-11-23T04:23:00Z",
+        "witnessed_until": "2026-11-23T04:24:00Z", "unwitnessed_since": "2026-11-23T04:24:00Z",
         "error": "the witness w is away", "failed": {},
     }  # fmt: skip
 
@@ -156,7 +161,7 @@ def test_a_server_that_was_put_back_says_so(server):
 @pytest.mark.parametrize("away", [False, True])
 @pytest.mark.parametrize("first", [0, 2])
 def test_entries_of_a_wrong_clock_are_made_anew(server, first, away):
-    """The clock is years ahead for two runs; the witness is away for one before and takes that."""
+    """The clock is years ahead for two runs; the witness may be away for one before."""
     server.receive(1)
     server.receive(1, "web2")
     for _ in range(first):
@@ -174,8 +179,10 @@ def test_entries_of_a_wrong_clock_are_made_anew(server, first, away):
     assert server.heads() == ""
     own, there = entries(server.path / ".heads"), entries(server.witnessed)
     assert own == there
-    assert [it["time"] for it in own] == [TIME] * (first + 1) + ["2026-11-23T04:21:00Z"]
-    assert {host: head[0] for host, head in own[-1]["heads"].items()} == {"web1": 3, "web2": 1}
+    assert [it["time"] for it in own] == [TIME] * (first + 1 - away) + ["2026-11-23T04:21:00Z"]
+    told = {host: head[0] for it in own for host, head in it["heads"].items()}
+    assert told == {"web1": 3, "web2": 1}
+    assert own[-1]["heads"]["web1"][0] == 3
     assert sorted(path.name for path in server.path.glob(".heads/2*")) == ["2026-11.jsonl"]
     assert server.heads() == ""
     assert server.problems(server.evidence()) == []
@@ -189,7 +196,7 @@ def test_a_witness_whose_folder_was_moved_aside_begins_anew(server):
     assert "move the folder of this host on the witness aside to begin anew" in server.heads()
     server.witnessed.rename(server.folder / "aside")
     assert server.heads() == ""
-    assert [it["sequence"] for it in entries(server.witnessed)] == [1, 2]
+    assert [it["sequence"] for it in entries(server.witnessed)] == [1]
     assert server.problems(server.evidence()) == []
 
 
@@ -224,6 +231,130 @@ def test_months_have_files(server):
         assert [number for number, _ in book.records(since)] == list(range(since + 1, 4))
     assert json.loads(book.record(2)["entry"])["sequence"] == 2
     assert book.record(4) == {}
+
+
+@pytest.mark.parametrize("how", ["shorter", "another", "not there"])
+def test_a_chain_that_went_back_is_left_out_alone(server, how):
+    """And is witnessed again once it is right, whatever was signed meanwhile."""
+    server.receive(5)
+    server.receive(1, "web2")
+    assert server.heads() == ""
+    server.receive(1, "web2")
+    kept = server.file().read_bytes()
+    last = json.loads(server.lines()[-1])["hash"]
+    server.file().write_bytes(b"".join(server.lines()[:2]) if how == "shorter" else kept)
+    if how == "another":
+        server.file().write_bytes(kept.replace(last.encode(), b"0" * 64))
+    if how == "not there":
+        server.file().unlink()
+    minute(server)
+    why = {
+        "shorter": {"web1": "it went back from line 5 to 2"},
+        "another": {"web1": "line 5 is another one than was signed"},
+        "not there": {},
+    }[how]
+    said = server.heads()
+    assert server.status()["failed"] == why
+    assert said == "".join(f"web1 is not witnessed: {it}" for it in why.values())
+    assert server.status()["witnessed_until"] == "2026-11-23T04:21:00Z"
+    server.file().write_bytes(kept)
+    server.receive(1)
+    minute(server)
+    assert server.heads() == ""
+    assert [{host: it[0] for host, it in entry.items()} for entry in heads(server)] == [
+        {"web1": 5, "web2": 1}, {"web2": 2}, {"web1": 6}
+    ]  # fmt: skip
+    assert server.problems(server.evidence()) == []
+    assert not (server.witnessed / "refused.jsonl").exists()
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_an_entry_that_was_refused_is_made_anew(server, known):
+    """It is in the log server's own ledger, and stands in the way of those after it."""
+    server.receive(5)
+    server.receive(1, "web2")
+    server.heads()
+    server.receive(1, "web2")
+    server.heads()
+    if not known:
+        (server.path / ".heads" / "taken.json").unlink()
+    book = ledger.Ledger(server.path / ".heads")
+    text = ledger.write("logs1", 3, book.digest, TIME, {"web1": (1, "1" * 64)})
+    signature = server.signer.sign(text, ledger.ENTRIES)
+    book.add({"entry": text.decode(), "signature": signature.decode()})
+    minute(server)
+    assert server.heads() == ""
+    assert [it["sequence"] for it in entries(server.witnessed)] == [1, 2, 3]
+    assert heads(server)[2] == {}
+    assert entries(server.path / ".heads") == entries(server.witnessed)
+
+
+def test_the_past_of_a_month_is_not_read_each_minute(server, monkeypatch):
+    for _ in range(5):
+        server.receive(1)
+        server.heads()
+        minute(server)
+    read = []
+    number = ledger._number
+    monkeypatch.setattr(ledger, "_number", lambda *it: read.append(it) or number(*it))
+    server.receive(1)
+    assert server.heads() == ""
+    assert witness.seen(server.witness_settings)["logs1"]["sequence"] == 6
+    assert read == []
+    assert [it["sequence"] for it in entries(server.witnessed)] == [1, 2, 3, 4, 5, 6]
+
+
+@pytest.mark.parametrize("end", [["2026-11.jsonl", 5], ["2026-10.jsonl", 5], ["x", 1], [], [1, 2]])
+def test_the_place_of_the_last_entry_is_not_believed(server, end):
+    for _ in range(3):
+        server.heads()
+        minute(server)
+    path = server.witnessed / "state.json"
+    state = json.loads(path.read_bytes())
+    for sequence in (3, 1):
+        path.write_text(json.dumps({**state, "sequence": sequence, "end": end}))
+        assert ledger.Ledger(server.witnessed).sequence == 3
+
+
+def test_own_entries_are_kept_for_two_months(server):
+    for _ in range(5):
+        server.receive(1)
+        server.heads()
+        server.time += 30 * DAY
+        server.witness_time += 30 * DAY
+    assert sorted(path.name for path in (server.path / ".heads").glob("2*")) == [
+        "2027-02.jsonl", "2027-03.jsonl"
+    ]  # fmt: skip
+    assert len(list(server.witnessed.glob("2*"))) == 5
+    assert server.heads() == ""
+    assert server.problems(server.evidence()) == []
+
+
+def test_heads_that_fail_say_why(server):
+    server.receive(1)
+    server.heads()
+    (server.path / ".heads" / "state.json").unlink()
+    (server.path / ".heads" / "2026-11.jsonl").write_bytes(b"none\n")
+    minute(server)
+    error = server.heads()
+    assert error.startswith(f"{server.path}/.heads/2026-11.jsonl has a line that is no entry")
+    assert server.status() == {
+        "witnessed_until": TIME, "unwitnessed_since": TIME, "error": error, "failed": {}
+    }  # fmt: skip
+
+
+def test_an_own_entry_that_is_missing_is_named(server):
+    for _ in range(3):
+        server.heads()
+        minute(server)
+    path = server.path / ".heads" / "2026-11.jsonl"
+    path.write_bytes(path.read_bytes().splitlines(keepends=True)[0])
+    (server.path / ".heads" / "state.json").unlink()
+    error = "the witness has entry 3, and this host only 2: it was put back to an earlier state"
+    assert server.heads().startswith(error)
+    server.witnessed.rename(server.folder / "aside")
+    shutil.copytree(server.folder / "aside", server.witnessed)
+    assert server.heads() == f"the witness has another entry 3 than {server.path / '.heads'}"
 
 
 # What a witness refuses, each by itself.
@@ -357,6 +488,30 @@ def test_bytes_a_month_are_bounded(server, monkeypatch):
     assert json.loads((server.witnessed / "taken.json").read_bytes())["month"] == "2026-12"
 
 
+@pytest.mark.parametrize(("hostly", "taken"), [(0, 2), (3000, 12)])
+def test_bytes_of_many_hosts_are_bounded_by_their_number(server, monkeypatch, hostly, taken):
+    monkeypatch.setattr(allowance, "MONTHLY", 1500)
+    monkeypatch.setattr(allowance, "HOSTLY", hostly)
+    with pytest.raises(remote.Denied, match="MiB of entries in 2026-11"):
+        for _ in range(20):
+            put(server, entry(server, **many(6)))
+    assert len(entries(server.witnessed)) == taken
+
+
+@pytest.mark.parametrize(("ahead", "taken"), [(30 * DAY, 1), (dt.timedelta(seconds=30), 0)])
+def test_a_clock_of_the_witness_that_was_ahead(witnessed, ahead, taken):
+    """What was noted then is no more believed than what is damaged."""
+    path = witnessed.witnessed / "taken.json"
+    found = json.loads(path.read_bytes())
+    path.write_text(json.dumps({**found, "entries": 0.5, "time": found["time"] + ahead / SECOND}))
+    for _ in range(taken):
+        put(witnessed, entry(witnessed, heads={}))
+    with pytest.raises(remote.Denied, match="too many entries"):
+        put(witnessed, entry(witnessed, heads={}))
+    minute(witnessed)
+    put(witnessed, entry(witnessed, heads={}))
+
+
 def test_what_was_taken_is_damaged(witnessed):
     """It is made anew, and leaves no room for many."""
     (witnessed.witnessed / "taken.json").write_bytes(b"{")
@@ -389,6 +544,59 @@ def test_refusals_are_bounded(witnessed, monkeypatch):
         with pytest.raises(remote.Denied):
             put(witnessed, entry(witnessed, sequence=9))
     assert 1 < len(refused(witnessed)) < 5
+
+
+def test_who_reads_keeps_nobody_from_being_witnessed(witnessed):
+    reading = witnessed.connect()
+    records = reading.records()
+    assert next(records)["entry"]
+    witnessed.receive(1)
+    minute(witnessed)
+    assert witnessed.heads() == ""
+    assert len(list(records)) == 1
+    assert reading.head()[0] == 2
+    reading.close()
+    assert len(entries(witnessed.witnessed)) == 3
+
+
+def test_two_sessions_that_put(witnessed):
+    """Each sees what the other one did."""
+    first, second = witnessed.connect(), witnessed.connect()
+    for there in (first, second, first):
+        there.put(entry(witnessed, heads={}))
+    first.close()
+    second.close()
+    assert [it["sequence"] for it in entries(witnessed.witnessed)] == [1, 2, 3, 4, 5]
+
+
+def test_entries_are_read_in_one_pass(server, monkeypatch):
+    for _ in range(20):
+        server.heads()
+        minute(server)
+    monkeypatch.setattr(witness, "_PIECE", 1)
+    read = []
+    number = ledger._number
+    monkeypatch.setattr(ledger, "_number", lambda *it: read.append(it) or number(*it))
+    there = server.connect()
+    for _ in range(2):
+        read.clear()
+        assert len(list(there.records())) == 20
+        assert len(read) == 20
+    assert there._ask({"op": "entries", "since": 18})["more"]
+    there._body(1)
+    there.close()
+
+
+def test_text_that_is_no_unicode_is_refused(witnessed):
+    there = witnessed.connect()
+    for key in ("entry", "signature"):
+        with pytest.raises(remote.Denied, match="the entry is no Unicode"):
+            there._ask({"op": "put", **entry(witnessed), key: "\ud800"})
+    with pytest.raises(remote.Denied, match="knows no operation"):
+        there._ask({"op": "\ud800"})
+    there.put(entry(witnessed))
+    there.close()
+    assert refused(witnessed) == ["the entry is no Unicode"] * 2
 
 
 @pytest.mark.parametrize(

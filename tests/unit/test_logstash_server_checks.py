@@ -370,6 +370,12 @@ def test_strangers_that_are_heard(it, knocked, field, way):
     assert differing(it()) == {"LOG-103": f"{way}: served"}
 
 
+RAW = {
+    family: {"input": ["-p tcp --dport 2601:2602 -j DROP", "-p tcp --sport 2602 -j ACCEPT"]}
+    for family in ("ipv4", "ipv6")
+}
+
+
 @pytest.mark.parametrize(
     ("firewall", "words"),
     [
@@ -382,12 +388,25 @@ def test_strangers_that_are_heard(it, knocked, field, way):
             "hardening:firewall:services: none has tcp/2602, where hardening:logstash:ports makes "
             "this host listen; name one and allow it",
         ),
+        (
+            {"allow": {"relp": []}, "raw_rules": RAW},
+            "hardening:firewall:allow: lets nobody in at relp; write relp: [networks] there",
+        ),
     ],
 )
 def test_a_firewall_that_keeps_hosts_out(it, firewall, words):
     found = it(firewall=firewall)
     assert differing(found) == {"LOG-103": words}
     assert found.seen()["LOG-103"].remedy == "manual"
+
+
+@pytest.mark.parametrize(
+    "rule",
+    ["-p tcp --dport 2601:2602 -j ACCEPT", "-p tcp -m multiport --dports 22,2601,2602 -j ACCEPT"],
+)
+def test_a_firewall_with_a_rule_of_ones_own(it, rule):
+    raw = {"ipv4": {"input": [rule]}}
+    assert differing(it(firewall={"allow": {"relp": []}, "raw_rules": raw})) == {}
 
 
 def test_a_firewall_that_is_no_business_of_ours(it):

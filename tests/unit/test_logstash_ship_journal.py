@@ -9,10 +9,14 @@ import time
 
 import pytest
 
-from rocksalt.logstash.shipping import journal, journalctl
+from rocksalt.logstash.shipping import entries, journal, journalctl, marks
+from rocksalt.logstash.shipping.config import Config
 from rocksalt.logstash.shipping.events import Maker
+from rocksalt.logstash.shipping.feed import Feed
 from rocksalt.logstash.shipping.journal import Journal
 from rocksalt.logstash.shipping.mask import Masker
+from rocksalt.logstash.shipping.places import REREADS
+from rocksalt.logstash.shipping.positions import Positions
 
 MACHINE = "9b9ebfbbee824fec80faf5029913ee05"
 BOOT = "2e98be628ae2492eb5467fb0121b1514"
@@ -27,6 +31,7 @@ for word; do
 done
 echo "$*" >> FILE.calls
 [ "$cursor" ] && first=$(grep -nF "\\"$cursor\\"" FILE | cut -d: -f1)
+case $* in *--reverse*) head -n "${first:-0}" FILE | tac | head -n "$count"; exit 0 ;; esac
 case $count in
 1) grep ${boots:--e .} FILE | tail -n 1; exit 0 ;;
 2) exec sed -n "${first:-1},$((${first:-1} + 1))p" FILE ;;
@@ -120,7 +125,7 @@ def test_it_begins_with_the_boot_and_goes_on(source):
     fields = ",".join(journal.FIELDS)
     common = f"-o json --no-pager --quiet --all --follow --no-tail --output-fields={fields}"
     common += f" --merge _MACHINE_ID={MACHINE}"
-    assert first == f"{common} _BOOT_ID={BOOT}"
+    assert first == f"{common} --cursor={cursor(1)}"
     assert second == f"{common} --cursor={cursor(3)}"
 
 
@@ -253,12 +258,134 @@ def test_a_new_sequence_alone_is_no_gap(source):
     assert source.counts == {}
 
 
+def test_a_hole_is_seen_across_another_sequence(source):
+    source.write(entry(6), entry(900, sequence="bb"), entry(5000))
+    source.start(cursor(5))
+    assert source.messages(3) == ["n6", "n900", "n5000"]
+    assert source.counts == {"lost": 4993}
+
+
+@pytest.mark.parametrize(
+    ("there", "then", "counts"),
+    [
+        (9, entry(1, "new", sequence="bb", moment=10), {"unknown_gaps": 1}),
+        (6, entry(1, "new", sequence="bb", moment=10), {}),
+        (9, entry(4, "new", sequence="bb", moment=7), {}),
+        (9, of_next(1).replace('"b1"', '"new"').replace("t=b", "t=2b"), {"unknown_gaps": 1}),
+    ],
+)
+def test_a_journal_that_is_replaced_while_it_is_followed(source, there, then, counts):
+    """What was there and is not read is a gap, unless it has only moved."""
+    source.write(*(entry(it) for it in range(6, there + 1)))
+    source.start(cursor(5))
+    assert source.journal.waiting(cursor(5)) == (there - 5, 16)
+    now = time.monotonic()
+    while not source.journal.follower.pending:
+        source.journal.fill(now)
+    (step,) = source.journal.take(1, now)
+    source.journal.follower.stop()
+    source.journal.follower._put(then.encode())
+    (new,) = source.journal.take(1, now)
+    assert (step.counts, new.counts) == ({}, counts)
+
+
+def test_holes_without_end_are_counted_at_once(source):
+    source.write(*(entry(it) for it in range(1, 101, 2)))
+    source.start()
+    assert source.messages(50)[-1] == "n99"
+    assert source.counts == {"lost": 49}
+    assert len(source.calls()) == 1 + REREADS
+    source.start(cursor(1))
+    assert len(source.messages(49)) == 49
+    assert len(source.calls()) == 2 * (1 + REREADS)
+
+
 def test_a_position_that_is_no_cursor_is_a_gap(source):
     source.write(entry(1))
     source.start("nonsense")
     assert source.messages(1) == ["n1"]
     assert source.counts == {"unknown_gaps": 1}
-    assert source.calls()[0].endswith(f" _BOOT_ID={BOOT}")
+    assert source.calls()[0].endswith(f" --cursor={cursor(1)}")
+
+
+def again(source, begin):
+    """Another process, which knows where the journal begins."""
+    source.journal.follower.stop()
+    maker = Maker("web1", {}, Masker([]))
+    begun = []
+    source.journal = Journal(
+        maker, {"journal"}, [str(source.program)], begin=begin, begins=begun.append
+    )
+    return begun
+
+
+def test_nothing_is_lost_before_the_first_connection(source, tmp_path):
+    (tmp_path / "boot-id").write_text(f"{BOOT}\n")
+    begun = again(source, "")
+    assert source.journal.waiting(None) == (0, 0)
+    source.write(entry(1), entry(2))
+    assert source.journal.waiting(None) == (2, 11)
+    assert begun == [cursor(1)]
+    (tmp_path / "boot-id").write_text(f"{NEXT}\n")
+    source.write(of_next(3, "aa"), of_next(4, "aa"))
+    assert again(source, begun[0]) == []
+    assert source.journal.waiting(None) == (4, 11)
+    source.start()
+    assert source.messages(4) == ["n1", "n2", "b3", "b4"]
+    source.start()
+    assert source.messages(1) == ["n1"]
+    assert source.counts == {}
+    source.start(cursor(1))
+    assert source.messages(1) == ["n2"]
+
+
+@pytest.mark.parametrize(
+    ("left", "expected", "counts"),
+    [
+        ([entry(7), entry(8)], ["n7", "n8"], {"lost": 5}),
+        ([entry(7, sequence="bb"), entry(8, sequence="bb")], ["n7", "n8"], {"unknown_gaps": 1}),
+        ([entry(9, sequence="bb", moment=2), entry(10, sequence="bb")], ["n2", "n10"], {}),
+        ([entry(2), entry(3)], ["n2", "n3"], {}),
+    ],
+)
+def test_a_beginning_that_is_gone(source, left, expected, counts):
+    source.write(*(it.replace("n9", "n2") for it in left))
+    again(source, cursor(2))
+    source.start()
+    assert source.messages(len(expected)) == expected
+    assert source.counts == counts
+
+
+@pytest.mark.parametrize("position", [None, "nonsense"])
+def test_a_beginning_that_is_none_or_of_long_ago(source, position):
+    source.write(entry(1), entry(2))
+    begun = again(source, "nonsense" if position is None else cursor(9, "bb"))
+    source.start(position)
+    assert source.messages(2) == ["n1", "n2"]
+    assert begun == [cursor(1)]
+
+
+def test_the_present_boot_comes_first_whatever_its_clock_says(source, tmp_path):
+    (tmp_path / "boot-id").write_text(f"{NEXT}\n")
+    source.program.write_text(
+        source.program.read_text().replace("exec cat", "exec grep ${boots:--e .}")
+    )
+    source.write(of_next(1), of_next(2), entry(101), entry(102))
+    assert source.journal.waiting(None) == (2, 11)
+    source.start()
+    assert source.messages(1) == ["b1"]
+    assert followed(source) == [(True, f"--cursor={source_cursor(1)} _BOOT_ID={NEXT}")]
+
+
+def test_the_beginning_is_on_the_disk_before_anybody_takes_lines(source, tmp_path):
+    path = str(tmp_path / "positions.json")
+    source.write(entry(1), entry(2))
+    for _ in range(2):
+        positions = Positions(path, 0.0)
+        feed = Feed(Config("web1", (), "", "", ""), positions, [str(source.program)])
+        feed.waiting(0.0, False)
+        assert (positions.counting, Positions(path, 0.0).begin) == ({}, cursor(1))
+        source.write(entry(3).replace(BOOT, NEXT))
 
 
 def test_what_is_not_wanted_is_passed(source):
@@ -298,9 +425,9 @@ def test_a_probe_is_a_line_of_its_own(source):
 
 
 def test_a_probe_is_written_in_the_words_of_the_journal(tmp_path, monkeypatch):
-    monkeypatch.setattr(journal, "SOCKET", str(tmp_path / "socket"))
+    monkeypatch.setattr(marks, "SOCKET", str(tmp_path / "socket"))
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as taker:
-        taker.bind(journal.SOCKET)
+        taker.bind(marks.SOCKET)
         journal.write_probe("abc")
         assert taker.recv(4096).decode().splitlines() == [
             "MESSAGE=rocksalt-ship: probe abc",
@@ -343,9 +470,9 @@ def test_of_a_long_entry_the_beginning_is_sent(source, value):
     parts = [json.loads(it)["message"] for it in first.lines]
     text = "".join(parts)
     note = " [rocksalt-ship: 937856 characters are left out]"
-    assert (len(text), text[-len(note) :]) == (journal.LONGEST_FIELD + len(note), note)
+    assert (len(text), text[-len(note) :]) == (entries.LONGEST_FIELD + len(note), note)
     command = json.loads(second.lines[0])["process"]["command_line"]
-    assert len(command) < journal.LONGEST_FIELD + len(note)
+    assert len(command) < entries.LONGEST_FIELD + len(note)
     assert (first.counts, second.counts, source.counts) == ({"cut": 1}, {"cut": 1}, {"cut": 2})
 
 
@@ -397,6 +524,41 @@ def test_what_was_reached_before_a_restart_is_not_passed_over(source):
     source.journal.limit(4)
     assert source.messages(9) == ["n2", "n3", "n7", "n8", "n9", "n10"]
     assert source.counts == {"dropped": 3}
+
+
+@pytest.mark.parametrize("reached", [cursor(1_000_000, "old"), cursor(5, "bb")])
+def test_what_was_reached_in_another_sequence_keeps_nothing(source, reached):
+    """The numbers of sequences have nothing to do with each other."""
+    maker = Maker("web1", {}, Masker([]))
+    source.journal = Journal(maker, {"journal"}, [str(source.program)], reached=reached)
+    source.write(*(entry(it, sequence="cc") for it in range(1, 11)))
+    source.start(cursor(1, "cc"))
+    source.journal.limit(4)
+    assert source.messages(9) == ["n7", "n8", "n9", "n10"]
+    assert source.counts == {"dropped": 5}
+
+
+def test_what_comes_before_the_newest_sequence_is_not_passed_over(source):
+    maker = Maker("web1", {}, Masker([]))
+    source.journal = Journal(maker, {"journal"}, [str(source.program)], reached=cursor(2, "bb", 4))
+    source.write(entry(1), entry(2), *(entry(it, sequence="bb", moment=it + 2) for it in (1, 2)))
+    source.write(*(entry(it, sequence="bb", moment=it + 2) for it in range(3, 9)))
+    source.start(cursor(1))
+    source.journal.limit(4)
+    assert source.messages(9) == ["n2", "n1", "n2", "n5", "n6", "n7", "n8"]
+    assert source.counts == {"dropped": 2}
+
+
+def test_what_was_reached_stays_over_connections_that_read_less(source):
+    source.write(*(entry(it) for it in range(1, 11)))
+    source.start(cursor(1))
+    source.steps(5)
+    for _ in range(3):
+        source.start(cursor(1))
+        source.steps(1)
+    source.start(cursor(1))
+    source.journal.limit(1)
+    assert source.messages(9) == ["n2", "n3", "n4", "n5", "n6", "n10"]
 
 
 def test_journalctl_is_started_again(source, monkeypatch):
@@ -456,8 +618,114 @@ def test_a_journalctl_that_fails_is_told(source, monkeypatch, does, said, positi
     source.journal.limit(1)
 
 
+@pytest.mark.parametrize(
+    ("does", "said"),
+    [
+        ("sleep 60", " does not answer within 0.1 seconds"),
+        ("printf half; sleep 60", " does not answer within 0.1 seconds"),
+        ("exec >&-; sleep 60", " does not answer within 0.1 seconds"),
+        ("exit 3", " fails with 3"),
+    ],
+)
+def test_a_journalctl_that_does_not_tell_the_first_entry(source, monkeypatch, does, said):
+    """It is told, and is neither waited for nor taken for an empty journal."""
+    monkeypatch.setattr(journalctl, "ANSWER", 0.1)
+    source.write(entry(1), entry(2))
+    good = source.program.read_text()
+    source.program.write_text(good.replace("exec cat FILE".replace("FILE", str(source.path)), does))
+    start = time.monotonic()
+    assert source.journal.waiting(None) == (None, 0)
+    assert source.journal.problem(start).endswith(f"_BOOT_ID={BOOT}{said}")
+    assert time.monotonic() - start < 5
+
+
+def test_the_first_of_no_entries(source):
+    assert journalctl.first([str(source.program)]) == ""
+    source.program.unlink()
+    with pytest.raises(journalctl.Unanswered, match="cannot be run"):
+        journalctl.first([str(source.program)])
+
+
+def test_two_streams_of_a_process_are_told_apart(source):
+    """Of an entry there is what journalctl is asked for."""
+
+    def of(number, stream, message):
+        known = {"_PID": "7", "_TRANSPORT": "stdout", "_STREAM_ID": stream}
+        asked = {name: it for name, it in known.items() if name in journal.FIELDS}
+        return entry(number, message, **asked)
+
+    maker = Maker("web1", {}, Masker([r"(?P<secret>-----BEGIN PRIVATE KEY-----)"]))
+    source.journal = Journal(maker, {"journal"}, [str(source.program)])
+    source.write(of(1, "a", "-----BEGIN PRIVATE KEY-----"), of(2, "b", "abcd"), of(3, "a", "abcd"))
+    source.start()
+    assert source.messages(3) == ["***", "abcd", "***"]
+
+
+KEY = ["-----BEGIN PRIVATE KEY-----", "MIIEabcd", "abcd", "-----END PRIVATE KEY-----", "abcd"]
+
+
+def begins_with_a_key(source, entries, **fields):
+    """A journal with such entries, of a source that is masked."""
+    maker = Maker("web1", {}, Masker([r"(?P<secret>-----BEGIN PRIVATE KEY-----)"]))
+    source.journal = Journal(maker, {"journal"}, [str(source.program)])
+    source.write(*(entry(it, text, **fields) for it, text in enumerate(entries, 1)))
+    return source.journal
+
+
+@pytest.mark.parametrize(
+    ("place", "expected"),
+    [
+        (1, ["***", "***", KEY[3], "abcd"]),
+        (3, [KEY[3], "abcd"]),
+        (4, ["abcd"]),
+    ],
+)
+def test_a_key_goes_on_behind_a_position(source, place, expected):
+    begins_with_a_key(source, KEY, _PID="7")
+    source.start(cursor(place))
+    assert source.messages(len(expected)) == expected
+
+
+def test_a_key_goes_on_over_connections_however_it_ends(source):
+    made = begins_with_a_key(source, [*KEY[:3], *["ab"] * 300], _PID="7")
+    source.start(cursor(2))
+    assert source.messages(2) == ["***", "***"]
+    made._maker.restart()
+    assert source.messages(1) == ["***"]
+    source.start(cursor(150))
+    assert source.messages(52) == ["***"] * 51 + ["ab"]
+    source.start(cursor(250))
+    assert source.messages(1) == ["ab"]
+    source.start()
+    assert source.messages(2) == ["***", "***"]
+
+
+def test_what_was_before_a_position_needs_little_memory(source, monkeypatch):
+    """Somebody may have written entries of any length."""
+    monkeypatch.setattr(journalctl, "AHEAD", 1000)
+    begins_with_a_key(source, [KEY[0], *["x" * 700] * 3], _PID="7")
+    assert len(journalctl.before([str(source.program)], ("MESSAGE",), cursor(4), 200)) <= 4
+    source.write(entry(5, "abcd", _PID="7"))
+    source.start(cursor(4))
+    assert len(source.messages(1)) == 1
+
+
+def test_keys_that_cannot_be_looked_for_are_looked_for_again(source, monkeypatch):
+    monkeypatch.setattr(journalctl, "_SHORTEST", 0.0)
+    monkeypatch.setattr(journalctl, "ANSWER", 1.0)
+    begins_with_a_key(source, KEY, _PID="7")
+    source.journal.follower._pause = 0.0
+    good = source.program.read_text()
+    source.program.write_text(good.replace("*--reverse*) ", "*--reverse*) sleep 60; "))
+    source.start(cursor(1))
+    assert source.journal.problem(0.0).endswith(" --reverse does not answer within 1 seconds")
+    source.program.write_text(good)
+    assert source.messages(2) == ["***", "***"]
+
+
 def test_what_was_read_of_one_that_ended_is_taken(source):
-    source.program.write_text(f"#!/bin/sh\nhead -n 2 {source.path}\nexit 3\n")
+    before = "case $* in *--reverse*) exit 1 ;; esac"
+    source.program.write_text(f"#!/bin/sh\n{before}\nhead -n 2 {source.path}\nexit 3\n")
     source.write(entry(1), entry(2))
     source.start(cursor(9, sequence="bb"))
     follower, now = source.journal.follower, time.monotonic()

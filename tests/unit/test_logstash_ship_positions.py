@@ -35,6 +35,7 @@ def test_a_position_counts_after_some_seconds(path):
         "positions": {"journal": "a"},
         "counts": {"dropped": 0, "lost": 2, "unknown_gaps": 0, "cut": 0},
         "reached": "b",
+        "begin": "",
     }
     assert it.rewind() == 2
     assert it.latest == {"journal": "a"}
@@ -129,3 +130,12 @@ def test_a_full_disk_is_no_reason_to_stop(tmp_path):
     it.settle(2, 2)
     assert it.problem == ""
     assert saved(tmp_path / "gone" / "positions.json")["positions"] == {"journal": "a"}
+
+
+def test_where_the_journal_begins_is_kept_until_a_position_counts(path):
+    it = Positions(path, 0)
+    it.put(1, "file:x", [0])
+    it.begins("a")
+    assert (it.counting, Positions(path, 2).begin) == ({"file:x": [0]}, "a")
+    it.put(3, "journal", "b")
+    assert saved(path)["begin"] == Positions(path, 4).begin == ""

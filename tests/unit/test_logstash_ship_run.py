@@ -20,6 +20,7 @@ from rocksalt.logstash.shipping import (
     journal,
     journalctl,
     link,
+    marks,
     positions,
     servers,
     status,
@@ -392,7 +393,7 @@ def test_a_journal_that_takes_no_probe_is_told(ship, server, monkeypatch):
     ship.source.write(entry(1))
     ship.start()
     ship.until(lambda: server.messages() == ["n1"] and ship.status()["error"])
-    said = f"{journal.SOCKET} takes no line, journald may not run: "
+    said = f"{marks.SOCKET} takes no line, journald may not run: "
     said += "[Errno 11] Resource temporarily unavailable"
     assert (ship.status()["error"], ship.status()["probe"]) == (said, None)
     now = ship.shipper._feed._probe_at - feed.SOON

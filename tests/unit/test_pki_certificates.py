@@ -11,6 +11,7 @@ import subprocess
 import nrpe_hosts
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives import hashes
 from nrpe_hosts import NOW
 
 from rocksalt.errors import Refused
@@ -219,7 +220,7 @@ def test_a_damaged_list(host, own):
 
 def test_a_name_that_is_too_long(own):
     with pytest.raises(Refused, match="is too long for a certificate"):
-        own.client(certificates.new_key().public_key(), "x" * 65, 5, NOW)
+        own.client(certificates.new_key().public_key(), "x" * 40 + "." + "y" * 40, 5, NOW)
 
 
 def test_those_between(host):
@@ -340,3 +341,40 @@ def test_members_that_are_refused(own, names, words):
 def test_the_authorities_of_runners_are_apart(host, own):
     with pytest.raises(Refused, match=r"in /etc/rocksalt/logs-ca yet: salt-run logs\.authority"):
         authority.Authority(host, "logs")
+
+
+@pytest.mark.parametrize(
+    "name", ["web1,evil", "*", "web1 x", "web1\n", "*.example.org", "web1/evil"]
+)
+def test_a_name_that_programs_read_differently_gets_nothing(own, name):
+    """rsyslog takes a name for over at a comma."""
+    key = certificates.new_key()
+    with pytest.raises(Refused, match="a name has letters, digits, _ and - between its dots"):
+        own.client(key.public_key(), name, 5, NOW)
+    with pytest.raises(Refused, match="a name has letters, digits, _ and - between its dots"):
+        own.outsider(key.public_key(), name, 5, NOW)
+    assert own.issued() == []
+
+
+def test_what_is_no_minion_gets_no_minions_name(own):
+    own.server(request("logs1"), "logs1", 90, NOW)
+    key = certificates.new_key().public_key()
+    with pytest.raises(Refused, match="for which logs1 has a certificate until"):
+        own.outsider(key, "logs1", 90, NOW)
+    for _ in range(2):
+        own.outsider(key, "printer", 90, NOW)
+    with pytest.raises(Refused, match="for which printer has a certificate until"):
+        own.server(request("printer", "10.0.0.8"), "printer", 90, NOW)
+
+
+@pytest.mark.parametrize("oid", ["2.5.29.17", "2.5.29.37"])
+def test_a_request_that_is_malformed_inside(oid):
+    broken = x509.UnrecognizedExtension(x509.ObjectIdentifier(oid), b"\x30\x03garbage")
+    made = (
+        x509.CertificateSigningRequestBuilder()
+        .subject_name(certificates.subject("web1"))
+        .add_extension(broken, critical=False)
+        .sign(certificates.new_key(), hashes.SHA256())
+    )
+    with pytest.raises(Refused, match="is no certificate request in PEM"):
+        certificates.load_request(certificates.pem(made), "it")

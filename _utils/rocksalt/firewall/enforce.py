@@ -88,6 +88,8 @@ def clean(host: Host) -> None:
             *("systemctl", "--quiet", "disable", "--now"),
             *(f"{files.GUARD}.timer", f"{files.SERVICE}.service"),
         )
+        # It makes our chains anew where it finds none of them.
+        host.run("systemctl", "stop", f"{files.GUARD}.service")
         for version in VERSIONS:
             lines = _without_us(tables.read(host, version))
             if lines:

@@ -33,11 +33,14 @@ def _connected_expected(it: Facts) -> str:
 
 def _connected_seen(it: Facts) -> Seen:
     said = it.status or {}
-    since = said.get("disconnected_since")
+    since, server = said.get("disconnected_since"), said.get("server")
     away = it.age(since) if since else _running(it)
-    if said.get("server") or (away is not None and away <= AWAY):
+    if (server and not since) or (away is not None and away <= AWAY):
         return Seen(_connected_expected(it))
     how = f"not since {since}" if since else "not yet"
+    if server:
+        why = f"no log server takes lines, {how}: {server} has acknowledged none yet"
+        return Seen(how, why)
     names = ", ".join(f"{server['host']}:{server['port']}" for server in it.setup.servers)
     error = said.get("error") or f"none of {names} answers"
     return Seen(how, some([f"connected to no log server, {how}: {error}", *shut_in(it)]))

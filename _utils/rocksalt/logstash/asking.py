@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import secrets
-import socket
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -16,29 +15,24 @@ from rocksalt.logstash.arriving import COUNTED
 from rocksalt.logstash.checks import NOBODY, Logstash
 from rocksalt.logstash.facts import read_json
 from rocksalt.logstash.shipper import make_folders
+from rocksalt.logstash.shipping import marks
 
-JOURNAL = "/run/systemd/journal/socket"
 HOST_KEY = "/etc/ssh/ssh_host_ed25519_key.pub"
 PROBE = "rocksalt-probe"
 PAUSE = 0.2
+PATIENCE = 5.0
+"""Seconds that journald has to take a line."""
 LONGEST = 12 * 3600.0
 """Seconds that reading all received logs may take."""
 
 
 def write_mark(host: Host, mark: str) -> None:
-    """Writes a line to the journal that has a mark, in the journal's own protocol."""
-    fields = {
-        "MESSAGE": f"rocksalt looks whether a line arrives: {mark}",
-        "PRIORITY": "6",
-        "SYSLOG_IDENTIFIER": PROBE,
-        "ROCKSALT_MARK": mark,
-    }
-    text = "".join(f"{name}={value}\n" for name, value in fields.items())
+    """Writes a line to the journal that has a mark."""
+    message = f"rocksalt looks whether a line arrives: {mark}"
     try:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as journal:
-            journal.sendto(text.encode(), str(host.path(JOURNAL)))
+        marks.write(mark, message, PROBE, PATIENCE, str(host.path(marks.SOCKET)))
     except OSError as error:
-        raise Refused(f"{JOURNAL} takes no line, so journald does not run: {error}") from None
+        raise Refused(f"{marks.SOCKET} takes no line, so journald does not run: {error}") from None
 
 
 def probe(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
 from typing import Any
 
 from rocksalt import logstash
@@ -81,9 +83,12 @@ def shut_ports(it: Facts) -> list[str]:
     raw = [
         line for rules in family.settings["raw_rules"].values() for line in rules.get("input", [])
     ]
-    named = {word for line in raw for word in line.split()}
+    named = [pair for line in raw for pair in _let_in(line)]
     ports = sorted(roles.receiver(it.setup)["hosts"].values())
-    shut = [port for port in ports if port not in open_ports and str(port) not in named]
+    shut = [
+        port for port in ports
+        if port not in open_ports and not any(first <= port <= last for first, last in named)
+    ]  # fmt: skip
     if not shut:
         return []
     declared = [
@@ -97,3 +102,14 @@ def shut_ports(it: Facts) -> list[str]:
         f"{family.where('services')}: none has tcp/{', tcp/'.join(map(str, shut))}, where "
         f"{logstash.TOP}:ports makes this host listen; name one and allow it"
     ]
+
+
+def _let_in(rule: str) -> Iterator[tuple[int, int]]:
+    """The ranges of ports that a raw rule accepts."""
+    if not re.search(r"(?:-j|--jump)\s+ACCEPT\b", rule):
+        return
+    for ports in re.findall(r"(?<!! )--(?:dports?|destination-ports?)\s+([\d,:]+)", rule):
+        for part in ports.split(","):
+            first, _, last = part.partition(":")
+            if first and (last or ":" not in part):
+                yield int(first), int(last or first)

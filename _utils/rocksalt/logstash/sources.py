@@ -10,6 +10,7 @@ from typing import Any
 
 from rocksalt import logstash
 from rocksalt.findings import Seen, some
+from rocksalt.logstash import controls
 from rocksalt.logstash.facts import Facts
 from rocksalt.logstash.shipping import datasets
 
@@ -60,22 +61,27 @@ def seen(it: Facts) -> Seen:
         names = f"{', '.join(left[:4])}{' and others' if len(left) > 4 else ''}"
         why = [f"nobody ships {names}: name them in {where('files')}, or in {where('ignore')}"]
     why += [f"the shipper does not follow {path}: {reason}" for path, reason in lost.items()]
+    if not why and it.status is None:
+        unknown = f"the shipper has not said yet which files it follows ({controls.CURRENT})"
+        return Seen(problem="skipped", reason=unknown)
     return Seen([*left, *lost], some(why))
 
 
 def not_followed(it: Facts) -> Iterator[tuple[str, str]]:
-    """Files that are to be shipped and that a shipper with a log server leaves, and why."""
+    """Files that are to be shipped and that the shipper leaves, and why; those that it does not
+    name only where it has a log server, for without one it seldom looks for new ones.
+    """
     said = it.status or {}
-    if not it.runs or not said.get("server"):
-        return
+    unnamed = f"{logstash.STATUS} does not name it" if it.runs and said.get("server") else ""
     known = said.get("sources") or {}
     followed = {path for path in known if not _problem(known, path)}
     same = {_file(it, path) for path in followed}
     settings = it.setup.settings
     for path in sorted({path for pattern in shipped(settings) for path in it.host.glob(pattern)}):
-        file = _file(it, path)
-        if file and file not in same and not datasets.covered(path, settings["ignore"]):
-            yield path, _problem(known, path) or f"{logstash.STATUS} does not name it"
+        file, reason = _file(it, path), _problem(known, path) or unnamed
+        left = reason and file and file not in same
+        if left and not datasets.covered(path, settings["ignore"]):
+            yield path, reason
 
 
 def _file(it: Facts, path: str) -> tuple[int, int] | None:

@@ -31,7 +31,7 @@ _EARLIER = dt.timedelta(minutes=10)
 @dataclass(frozen=True)
 class Entry:
     """One certificate that was signed; times as ``2026-11-22T00:00:00Z``, and as ``address`` what
-    it is for beside the name, with commas between.
+    it is for beside the name, with commas between. It is ``outside`` where nobody's minion asked.
     """
 
     serial: str
@@ -41,6 +41,7 @@ class Entry:
     issued: str
     expires: str
     sha256: str
+    outside: bool = False
 
 
 def folder_of(runner: str) -> str:
@@ -136,13 +137,16 @@ class Authority:
             self._refuse_taken(others, minion, now)
             return self._sign(certificates.SERVER, asked.public_key(), minion, others, days, now)
 
-    def _refuse_taken(self, names: Sequence[str], minion: str, now: dt.datetime) -> None:
-        """Nobody gets a name that another holds. A minion's own id is taken only by one whose id
-        TLS does not tell from it.
+    def _refuse_taken(
+        self, names: Sequence[str], minion: str, now: dt.datetime, outside: bool = False
+    ) -> None:
+        """Nobody gets a name that another holds, nor a minion and what is none each other's. A
+        minion's own id is taken only by one whose id TLS does not tell from it.
         """
         wanted = {naming.plain(name): name for name in names}
         for entry in self.issued():
-            if entry.name == minion or entry.expires <= stamp(now):
+            same = entry.name == minion and entry.outside == outside
+            if same or entry.expires <= stamp(now):
                 continue
             own = naming.plain(entry.name)
             served = entry.address.split(", ") if entry.role == certificates.SERVER else []
@@ -158,8 +162,8 @@ class Authority:
         """A certificate for a server that is no minion, of its public key."""
         _refuse_weak(key, f"the key of {name}")
         with lock(self.host, self.folder):
-            self._refuse_taken([name], name, now)
-            return self._sign(certificates.SERVER, key, name, (), days, now)
+            self._refuse_taken([name], name, now, outside=True)
+            return self._sign(certificates.SERVER, key, name, (), days, now, outside=True)
 
     def client(self, key: Any, name: str, days: int, now: dt.datetime) -> x509.Certificate:
         """A certificate for a client, of its public key."""
@@ -183,12 +187,15 @@ class Authority:
         return gone
 
     def _sign(
-        self, role: str, key: Any, name: str, others: Sequence[str], days: int, now: dt.datetime
-    ) -> x509.Certificate:
+        self, role: str, key: Any, name: str, others: Sequence[str], days: int, now: dt.datetime,
+        outside: bool = False,
+    ) -> x509.Certificate:  # fmt: skip
         end = now + dt.timedelta(days=days)
         if days < 1 or end > certificates.expires(self.certificate):
             last = f"{certificates.expires(self.certificate):%Y-%m-%d}"
             raise Refused(f"days: {days} is less than 1 or ends after the authority, on {last}")
+        for each in (name, *others):
+            naming.refuse_odd(each, f"the certificate of {name}")
         made = (
             x509.CertificateBuilder()
             .subject_name(certificates.subject(name))
@@ -209,7 +216,7 @@ class Authority:
         )
         entry = Entry(
             certificates.serial(made), role, name, ", ".join(others), stamp(now), stamp(end),
-            certificates.fingerprint(made),
+            certificates.fingerprint(made), outside,
         )  # fmt: skip
         self._note([*self.issued(), entry])
         return made

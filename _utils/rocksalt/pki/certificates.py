@@ -59,7 +59,8 @@ def load_request(text: str, what: str) -> Request:
     try:
         found = x509.load_pem_x509_csr(text.encode())
         valid = found.is_signature_valid
-    except _BROKEN:
+        _ = found.subject, found.extensions
+    except (*_BROKEN, x509.DuplicateExtension, x509.UnsupportedGeneralNameType):
         raise Refused(f"{what}: is no certificate request in PEM") from None
     if not valid:
         raise Refused(f"{what}: is not signed with its own key")

@@ -159,6 +159,9 @@ class Office:
                     enrolled[minion] = bring(minion, status)
                 except RocksaltError as error:
                     problems[minion] = str(error)
+                except Exception as error:
+                    log.exception("%s: %s", self.runner, minion)
+                    problems[minion] = f"{type(error).__name__}: {error}"
         if not answers:
             problems["*"] = f"no minion answered that is {asked.tgt_type} {asked.tgt!r}"
         found = {"enrolled": enrolled, "kept": kept, asked.others: others, "problems": problems}

@@ -22,7 +22,7 @@ FILES = {
     "heads": ("/var/lib/rocksalt-logs/heads.json", ""),
 }
 FROM_OTHERS = ["-p", "tcp", "--dport", "2601:2604", "!", "-i", "lo", "-j", "DROP"]
-"""A log server says anew how it is when lines come."""
+"""A log server says anew how it is when lines come, up to a second later."""
 
 
 def ago(seconds):
@@ -37,6 +37,7 @@ def main():
     path, program = FILES[name]
     if name == "logs":
         subprocess.run(["iptables", "-I", "INPUT", *FROM_OTHERS], check=True)
+        time.sleep(2)
     if program:
         subprocess.run(["pkill", "--signal=STOP", "--full", program], check=True)
         time.sleep(0.1)

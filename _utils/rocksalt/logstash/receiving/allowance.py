@@ -19,9 +19,13 @@ EVERY = 20.0
 BACKLOG = 2000
 """Entries that a client may have at once."""
 MONTHLY = 1 << 30
-"""Bytes that a client may have kept in a month."""
+"""Bytes that a client may have kept in a month, where it has few hosts."""
+HOSTLY = 8 << 20
+"""Bytes for each of its hosts, where that is more: 133 bytes each minute are 6 MB."""
 PATIENCE = 10.0
 """Seconds for which a session waits until another one of its client ends."""
+_AHEAD = 3600.0
+"""Seconds for which what was noted may be of a time to come."""
 _FILE = "taken.json"
 
 
@@ -35,7 +39,10 @@ class Taken:
         self._month = names.utc(now)[:7]
         try:
             found = json.loads(self._path.read_bytes())
-            passed = max(0.0, self._time - float(found["time"]))
+            passed = self._time - float(found["time"])
+            if passed < -_AHEAD:
+                raise ValueError("a clock that was wrong")
+            passed = max(0.0, passed)
             self._entries = min(BACKLOG, float(found["entries"]) + passed / EVERY)
             self._bytes = int(found["bytes"]) if found["month"] == self._month else 0
         except FileNotFoundError:
@@ -44,14 +51,15 @@ class Taken:
             syslog.syslog(syslog.LOG_WARNING, f"{self._path} was damaged and is made anew")
             self._entries, self._bytes = 1.0, 0
 
-    def judge(self) -> None:
-        """:class:`Refused` where an entry is one too many."""
+    def judge(self, hosts: int = 0) -> None:
+        """:class:`Refused` where an entry is one too many for a client of so many hosts."""
+        most = max(MONTHLY, hosts * HOSTLY)
         if self._entries < 1:
             raise Refused(f"too many entries: one in {EVERY:.0f} s, or {BACKLOG} after a pause")
-        if self._bytes >= MONTHLY:
+        if self._bytes >= most:
             raise Refused(
-                f"{self._bytes >> 20} MiB of entries in {self._month}: {MONTHLY >> 20} MiB a month "
-                "are kept for a log server; let it have fewer hosts"
+                f"{self._bytes >> 20} MiB of entries in {self._month}: {most >> 20} MiB a month "
+                "are kept for a log server with so many hosts"
             )
 
     def add(self, size: int) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import datetime as dt
 from array import array
+from bisect import bisect_right
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
@@ -16,7 +17,7 @@ from rocksalt.backup import names
 from rocksalt.backup.crypto import sshsig
 from rocksalt.backup.errors import Unverified
 from rocksalt.backup.manifest import digest
-from rocksalt.logstash.receiving import ledger, witness
+from rocksalt.logstash.receiving import ledger, oldest, witness
 
 GAP = dt.timedelta(minutes=10)
 """So long lines may be without a witness: it is asked each minute."""
@@ -27,15 +28,25 @@ class Seen:
     """How far the chain of one host was, time after time: line ``numbers[i]`` had the hash
     ``hashes[32 * i:]`` at ``times[i]``, an index into :attr:`Evidence.times`. Of the lines up to
     ``begins``, which are no longer there, only the last one.
+
+    ``before`` is the last line, with its hash, that was removed before the witness knew of it;
+    ``removed`` the index of the first entry that says that those up to ``begins`` are, ``told`` the
+    last one of which any entry said that it was.
     """
 
     begins: int = 0
+    before: tuple[int, str] = (0, "")
+    removed: int | None = None
+    told: int = 0
     numbers: array[int] = field(default_factory=lambda: array("Q"))
     hashes: bytearray = field(default_factory=bytearray)
     times: array[int] = field(default_factory=lambda: array("I"))
 
     def add(self, n: int, own: str, time: int) -> None:
         """One more."""
+        if n < self.before[0]:
+            # Nobody can have removed lines that were still to come.
+            self.before = (0, "")
         if n <= self.begins:
             del self.numbers[:], self.hashes[:], self.times[:]
         self.numbers.append(n)
@@ -52,6 +63,9 @@ class Evidence:
     """All that a witness has of a log server; ``times`` are those of its receipts, ``gaps`` those
     from and to which it saw nothing for longer than :data:`GAP`, or only what it was told too late.
     ``problems`` are sentences. ``error`` says why it could not be asked, or nothing.
+
+    ``stated`` is the index of the first entry that says where chains begin, None for none; ``days``
+    for how many lines were to be kept, at each index from which on that is another number.
     """
 
     hosts: dict[str, Seen] = field(default_factory=dict)
@@ -59,6 +73,8 @@ class Evidence:
     gaps: list[tuple[str, str]] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     error: str = ""
+    stated: int | None = None
+    days: list[tuple[int, int]] = field(default_factory=list)
 
     @property
     def until(self) -> str | None:
@@ -68,6 +84,48 @@ class Evidence:
     def time(self, seen: Seen, index: int) -> str:
         """When the witness saw that."""
         return self.times[seen.times[index]]
+
+    def kept(self, since: int, to: int) -> int | None:
+        """The most days for which lines were to be kept from the entry with one index until that
+        with another, None where one of them does not say it.
+        """
+        first = bisect_right(self.days, since, key=lambda it: it[0]) - 1
+        found = [days for index, days in self.days[max(first, 0) :] if index <= since or index < to]
+        return max(found) if first >= 0 and found else None
+
+    def says(self, entry: ledger.Entry, begins: Mapping[str, int]) -> None:
+        """Notes what an entry that was just received says of what was removed."""
+        index = len(self.times) - 1
+        if entry.days is not None and [days for _, days in self.days[-1:]] != [entry.days]:
+            self.days.append((index, entry.days))
+        for host, (n, own) in (entry.begins or {}).items():
+            seen = self.seen(host, begins)
+            seen.told = n
+            if self.stated is None:
+                seen.before = (n, own)
+            if seen.removed is None and n >= seen.begins:
+                seen.removed = index
+        if self.stated is None and entry.begins is not None:
+            self.stated = index
+
+    def adds(self, entry: ledger.Entry, begins: Mapping[str, int]) -> None:
+        """Notes what an entry that was just received says."""
+        self.says(entry, begins)
+        for host, (n, own) in entry.heads.items():
+            self.seen(host, begins).add(n, own, len(self.times) - 1)
+
+    def seen(self, host: str, begins: Mapping[str, int]) -> Seen:
+        """What was seen of a host, to be added to."""
+        return self.hosts.setdefault(host, Seen(begins.get(host, 0)))
+
+    def misses(self, seen: Seen, days: int) -> bool:
+        """Whether a host has to have lines, as some were seen that were not removed, or not after
+        so many days.
+        """
+        if not seen.numbers or seen.numbers[-1] > seen.told:
+            return bool(seen.numbers)
+        when = self.time(seen, len(seen.numbers) - 1)
+        return (names.parsed(self.times[-1]) - names.parsed(when)).days < days - 1
 
     def took(self, time: str, received: str) -> None:
         """Notes when an entry was received, and what time it says it is of."""
@@ -88,8 +146,19 @@ def gather(
     the last line that was removed of a host.
     """
     found = Evidence()
-    previous, receipt = "", ""
-    for number, record in enumerate(records, 1):
+    number, previous, receipt = 0, "", ""
+    for record in records:
+        if "oldest" in record and not number:
+            try:
+                start = oldest.read(record, server, key)
+            except Unverified as error:
+                found.problems.append(f"what the witness has of its oldest entries {error}")
+                break
+            found.took(start.received, start.received)
+            found.adds(start.entry, begins or {})
+            number, previous, receipt = start.entry.sequence, start.entry.digest, start.receipt
+            continue
+        number += 1
         what = f"entry {number} of the witness"
         try:
             entry, said = _checked(record, server, signer, key)
@@ -104,9 +173,7 @@ def gather(
             break
         previous, receipt = entry.digest, digest(record["receipt"].encode())
         found.took(entry.time, said["received"])
-        for host, (n, own) in entry.heads.items():
-            seen = found.hosts.setdefault(host, Seen((begins or {}).get(host, 0)))
-            seen.add(n, own, len(found.times) - 1)
+        found.adds(entry, begins or {})
     return found
 
 

@@ -7,6 +7,7 @@ import datetime as dt
 import errno
 import fcntl
 import gzip
+import hashlib
 import os
 import re
 import stat
@@ -24,6 +25,7 @@ TORN = "torn"
 HEADS = ".heads"
 """The folder beside those of the hosts; no host's name begins with a dot."""
 _BLOCK = 1 << 16
+_PIECE = 1 << 20
 
 
 def hosts(path: Path) -> list[str]:
@@ -114,6 +116,22 @@ def _backwards(file: BinaryIO) -> Iterator[bytes]:
         yield from reversed(lines)
     if ended:
         yield rest
+
+
+def is_same(path: Path, packed: Path) -> bool:
+    """Whether a file is in a compressed one."""
+    try:
+        with opened(path) as source, gzip.open(packed) as file:
+            return _digest(source) == _digest(cast(BinaryIO, file))
+    except (OSError, EOFError, zlib.error):
+        return False
+
+
+def _digest(file: BinaryIO) -> bytes:
+    found = hashlib.sha256()
+    while data := file.read(_PIECE):
+        found.update(data)
+    return found.digest()
 
 
 def torn(path: Path) -> tuple[int, bytes]:

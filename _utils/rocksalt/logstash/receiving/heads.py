@@ -1,26 +1,33 @@
-"""Once a minute: how far the chains of all hosts are, signed, and sent to the witness."""
+"""Once a minute: how far the chains of all hosts are, signed, and sent to the witness.
+
+What the witness did not take is not sent later: one entry of now comes in its place. It would tell
+no more, as a receipt is of the time at which it was written.
+"""
 
 from __future__ import annotations
 
-import datetime as dt
+import contextlib
 import json
 import os
 from collections.abc import Callable, Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from rocksalt.backup import names
 from rocksalt.backup.crypto import sshsig
+from rocksalt.backup.errors import Unverified
 from rocksalt.backup.manifest import canonical
 from rocksalt.errors import RocksaltError
-from rocksalt.host import synchronise
-from rocksalt.logstash.receiving import files, ledger, mend
-from rocksalt.logstash.receiving.remote import Away, Denied, Witness
+from rocksalt.logstash.receiving import begins, files, ledger, mend
+from rocksalt.logstash.receiving.remote import Denied, Witness
 from rocksalt.logstash.receiving.store import Clock, now
 
 Connect = Callable[[], Witness]
-Add = Callable[[ledger.Ledger], Mapping[str, str]]
+Heads = Mapping[str, tuple[int, str]]
+MONTHS = 2
+"""Files of own entries that stay. The witness has all of them, and nobody else needs those."""
+_TAKEN = "taken.json"
+"""How far chains were when the witness took the last entry: ``sequence``, ``heads``, ``begins``."""
 
 
 def synced(path: Path) -> tuple[dict[str, tuple[int, str]], dict[str, str]]:
@@ -46,103 +53,123 @@ def run(
     settings: Mapping[str, Any], signer: sshsig.Signer, status: Path, connect: Connect,
     clock: Clock = now,
 ) -> str:  # fmt: skip
-    """Makes an entry, and sends all that the witness has not; what went wrong, in a sentence, or
-    nothing. ``status`` is the file that tells of it: ``witnessed_until``, ``unwitnessed_since``
-    (times, or null), ``error``, ``failed`` (hosts that are left out -> why).
+    """Makes an entry, and has it witnessed; what went wrong, in a sentence, or nothing. ``status``
+    is the file that tells of it: ``witnessed_until``, ``unwitnessed_since`` (times, or null),
+    ``error``, ``failed`` (hosts that are left out -> why).
     """
     if not settings.get("witness"):
         _tell(status, None, None, "", {})
         return ""
-    folder = Path(settings["path"], files.HEADS)
-    folder.mkdir(0o750, exist_ok=True)
-    lock = files.locked(folder)
+    pen = _Pen(settings, signer, clock)
+    known, until, error = _known(status), None, ""
     try:
-        book = ledger.Ledger(folder)
-        add = partial(_add, settings=settings, signer=signer, clock=clock)
-        failed = add(book)
-        error = _send(book, status, connect, failed, lambda seq: _renewed(book, seq, add, clock()))
-        return error or "; ".join(f"{host} is not witnessed: {why}" for host, why in failed.items())
-    finally:
-        os.close(lock)
-
-
-def _add(
-    book: ledger.Ledger, settings: Mapping[str, Any], signer: sshsig.Signer, clock: Clock
-) -> dict[str, str]:
-    """Makes an entry; the hosts that it leaves out."""
-    current, failed = synced(Path(settings["path"]))
-    changed = {host: head for host, head in current.items() if book.heads.get(host) != head}
-    time = names.utc(clock())
-    text = ledger.write(settings["name"], book.sequence + 1, book.digest, time, changed)
-    signature = signer.sign(text, ledger.ENTRIES)
-    book.add({"entry": text.decode("ascii"), "signature": signature.decode("ascii")})
-    return failed
-
-
-def _renewed(book: ledger.Ledger, sequence: int, add: Add, time: dt.datetime) -> ledger.Ledger:
-    """Puts one entry of now in the place of those after ``sequence``, the last one of the witness,
-    from the first that is of a time to come on: a wrong clock made them, and no witness takes them.
-    """
-    for number, line in book.records(sequence):
-        entry = ledger.read(json.loads(line)["entry"].encode())
-        if names.parsed(entry.time) > time:
-            book = _cut(book, number - 1)
-            add(book)
-            break
-    return book
-
-
-def _cut(book: ledger.Ledger, keep: int) -> ledger.Ledger:
-    """Without the entries after one. How far chains were then is not looked up: the next entry says
-    it of all.
-    """
-    last = book.record(keep) if keep else {}
-    own = ledger.read(last["entry"].encode()).digest if last else ""
-    state = {"sequence": keep, "digest": own, "last": last, "heads": {}}
-    # The state first: with it, what is left of the others is read again, and cut again.
-    files.replace(book.folder / ledger.STATE, canonical(state))
-    for path in sorted(book.folder.glob("*.jsonl"), reverse=True):
-        size = 0
-        with files.opened(path) as file:
-            for line in file:
-                if ledger.read(json.loads(line)["entry"].encode()).sequence > keep:
-                    break
-                size += len(line)
-        if not size:
-            path.unlink()
-        elif size < path.stat().st_size:
-            os.truncate(path, size)
-            mend.sync(path)
-        if size:
-            break
-    synchronise(book.folder)
-    return ledger.Ledger(book.folder)
-
-
-def _send(
-    book: ledger.Ledger, status: Path, connect: Connect, failed: Mapping[str, str],
-    renewed: Callable[[int], ledger.Ledger],
-) -> str:  # fmt: skip
-    until, error = _known(status).get("witnessed_until"), ""
-    try:
-        there = connect()
-        try:
-            sequence, digest = there.head()
-            _compare(book, sequence, digest)
-            book = renewed(sequence)
-            for _, line in book.records(sequence):
-                record = json.loads(line)
-                there.put(record)
-                until = json.loads(record["entry"])["time"]
-            if sequence == book.sequence:
-                until = json.loads(book.last["entry"])["time"]
-        finally:
-            there.close()
-    except (Away, Denied) as caught:
+        until = pen.send(connect)
+    except (RocksaltError, OSError) as caught:
         error = str(caught)
-    since = (until or json.loads(book.record(1)["entry"])["time"]) if error else None
-    _tell(status, until, since, error, failed)
-    return error
+    until = until or known.get("witnessed_until")
+    since = (until or known.get("unwitnessed_since") or names.utc(clock())) if error else None
+    _tell(status, until, since, error, pen.failed)
+    left = [f"{host} is not witnessed: {why}" for host, why in pen.failed.items()]
+    return error or "; ".join(left)
+
+
+class _Pen:
+    """Writes entries; ``failed`` are the hosts that the last one leaves out, and why."""
+
+    def __init__(self, settings: Mapping[str, Any], signer: sshsig.Signer, clock: Clock):
+        self._settings, self._signer, self._clock = settings, signer, clock
+        self._path = Path(settings["path"])
+        self._folder = self._path / files.HEADS
+        self.failed: dict[str, str] = {}
+
+    def send(self, connect: Connect) -> str:
+        """Has an entry of now witnessed; its time."""
+        self._folder.mkdir(0o750, exist_ok=True)
+        lock = files.locked(self._folder)
+        try:
+            book = ledger.Ledger(self._folder)
+            self._add(book)
+            there = connect()
+            try:
+                self._put(book, there)
+            finally:
+                there.close()
+            self._took(book)
+            return ledger.read(book.last["entry"].encode()).time
+        finally:
+            os.close(lock)
+
+    def _put(self, book: ledger.Ledger, there: Witness) -> None:
+        sequence, digest = there.head()
+        _compare(book, sequence, digest)
+        if book.sequence > sequence + 1:
+            book.cut(sequence, *self._taken(book, sequence))
+            self._add(book)
+        if book.sequence > sequence:
+            there.put(book.last)
+
+    def _add(self, book: ledger.Ledger) -> None:
+        """Makes an entry."""
+        current, self.failed = synced(self._path)
+        for host, head in list(current.items()):
+            if why := _back(book.heads.get(host), head):
+                self.failed[host] = why
+                del current[host]
+        text = ledger.write(
+            self._settings["name"], book.sequence + 1, book.digest, names.utc(self._clock()),
+            _changed(current, book.heads), _changed(_begins(self._path), book.begins),
+            self._settings["days"],
+        )  # fmt: skip
+        signature = self._signer.sign(text, ledger.ENTRIES)
+        book.add({"entry": text.decode("ascii"), "signature": signature.decode("ascii")})
+
+    def _took(self, book: ledger.Ledger) -> None:
+        """Notes what the witness has now."""
+        found = {"sequence": book.sequence, "heads": book.heads, "begins": book.begins}
+        files.replace(self._folder / _TAKEN, json.dumps(found).encode("ascii"))
+        book.thin(MONTHS)
+
+    def _taken(self, book: ledger.Ledger, sequence: int) -> tuple[Heads, Heads]:
+        """How far the chains were with an entry that the witness has, and where they began."""
+        known, heads, started = 0, {}, {}
+        with contextlib.suppress(OSError, ValueError, LookupError, TypeError, AttributeError):
+            found = json.loads((self._folder / _TAKEN).read_bytes())
+            if 0 < found["sequence"] <= sequence:
+                heads, started = (
+                    {host: (int(n), str(own)) for host, (n, own) in found[key].items()}
+                    for key in ("heads", "begins")
+                )
+                known = found["sequence"]
+        for number, line in book.records(known) if known < sequence else ():
+            if number > sequence:
+                break
+            entry = ledger.read(json.loads(line)["entry"].encode())
+            heads.update(entry.heads)
+            started.update(entry.begins or {})
+        return heads, started
+
+
+def _back(before: tuple[int, str] | None, head: tuple[int, str]) -> str:
+    """How a chain went back, which no witness takes. It is left out, and all others are seen."""
+    if before and head[0] < before[0]:
+        return f"it went back from line {before[0]} to {head[0]}"
+    if before and head[0] == before[0] and head != before:
+        return f"line {head[0]} is another one than was signed"
+    return ""
+
+
+def _changed(found: Heads, before: Heads) -> Heads:
+    return {host: head for host, head in found.items() if before.get(host) != head}
+
+
+def _begins(path: Path) -> dict[str, tuple[int, str]]:
+    """The last line that was removed of each host, whoever signed that."""
+    found = {}
+    for host in files.hosts(path):
+        with contextlib.suppress(Unverified):
+            if here := begins.read(path / host):
+                found[host] = (here.n, here.hash)
+    return found
 
 
 def _compare(book: ledger.Ledger, sequence: int, digest: str) -> None:
@@ -153,9 +180,18 @@ def _compare(book: ledger.Ledger, sequence: int, digest: str) -> None:
             f"put back to an earlier state, or {book.folder} was changed; if its disk was lost, "
             f"move the folder of this host on the witness aside to begin anew"
         )
-    own = book.record(sequence).get("entry", "") if sequence else ""
-    if sequence and ledger.read(own.encode()).digest != digest:
+    if sequence and _digest(book, sequence) != digest:
         raise Denied(f"the witness has another entry {sequence} than {book.folder}")
+
+
+def _digest(book: ledger.Ledger, sequence: int) -> str:
+    """The hash of one entry; mostly that before the last."""
+    if sequence == book.sequence:
+        return book.digest
+    if sequence == book.sequence - 1:
+        return ledger.read(book.last["entry"].encode()).previous
+    own = book.record(sequence).get("entry", "")
+    return ledger.read(own.encode()).digest if own else ""
 
 
 def _known(status: Path) -> dict[str, Any]:

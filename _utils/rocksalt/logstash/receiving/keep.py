@@ -6,19 +6,17 @@ from __future__ import annotations
 
 import datetime as dt
 import gzip
-import hashlib
 import os
-import zlib
 from bisect import bisect_left
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from rocksalt.backup.crypto import sshsig
 from rocksalt.errors import RocksaltError
 from rocksalt.host import synchronise
-from rocksalt.logstash.receiving import begins, chain, files
+from rocksalt.logstash.receiving import begins, chain, files, verify
 from rocksalt.logstash.receiving.evidence import Evidence, Seen
 from rocksalt.logstash.receiving.store import Clock, now
 
@@ -37,11 +35,12 @@ def daily(
 ) -> dict[str, Any]:  # fmt: skip
     """Tidies up the hosts in whose chain ``found`` (:func:`verify.check`) has no problem, if there
     is none of all hosts, such as a witness that could not be asked: else all stays as it is, for
-    whoever looks into it. ``evidence`` is what the witness has. The same outcome, with what went
-    wrong.
+    whoever looks into it. A host whose folder is gone keeps no other one's lines. ``evidence`` is
+    what the witness has. The same outcome, with what went wrong.
     """
     problems = list(found["problems"])
-    tidied = {} if problems else found["hosts"]
+    of_all = set(problems) - set(verify.gone(evidence, found["hosts"], settings["days"]))
+    tidied = {} if of_all else found["hosts"]
     today = _today(found, clock)
     for host in (host for host, it in tidied.items() if not it["problems"]):
         is_old = partial(_is_due, settings, evidence, host, today)
@@ -103,7 +102,8 @@ def _date(time: str) -> dt.date:
 
 def _remove(path: Path, signer: sshsig.Signer) -> None:
     """Removes the oldest file, after where the chain begins then was signed."""
-    before = begins.read(path.parent, signer.public)
+    # Its signature was checked, or the witness says the same: else nothing is removed.
+    before = begins.read(path.parent)
     start = before.head if before else chain.Head()
     line = files.last(path)
     if line and line.head.n > start.n:
@@ -118,7 +118,7 @@ def _remove(path: Path, signer: sshsig.Signer) -> None:
 def _compress(path: Path) -> None:
     packed = path.with_name(f"{path.name}.gz")
     if os.path.lexists(packed):
-        if not _is_same(path, packed):
+        if not files.is_same(path, packed):
             raise RocksaltError(f"{packed} is there and is another file: {path} stays as it is")
         _unlink(path)
         return
@@ -133,7 +133,7 @@ def _compress(path: Path) -> None:
                 file.write(data)
         target.flush()
         os.fsync(target.fileno())
-    if not _is_same(path, new):
+    if not files.is_same(path, new):
         new.unlink()
         raise RocksaltError(f"{path} is not the same after it was compressed: it stays as it is")
     os.replace(new, packed)
@@ -144,18 +144,3 @@ def _compress(path: Path) -> None:
 def _unlink(path: Path) -> None:
     path.unlink()
     synchronise(path.parent)
-
-
-def _is_same(path: Path, packed: Path) -> bool:
-    try:
-        with files.opened(path) as source, gzip.open(packed) as file:
-            return _digest(source) == _digest(file)  # type: ignore[arg-type]
-    except (OSError, EOFError, zlib.error):
-        return False
-
-
-def _digest(file: BinaryIO) -> bytes:
-    found = hashlib.sha256()
-    while data := file.read(_BLOCK):
-        found.update(data)
-    return found.digest()

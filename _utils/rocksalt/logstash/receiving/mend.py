@@ -61,7 +61,7 @@ def appending(path: Path) -> int:
 def bring_back(folder: Path, day: str) -> str:
     """Gives files of days to come, which a wrong clock left, names from ``day`` on, in their order;
     the day of the newest, empty for none. Where all are of days to come, the clock may be wrong
-    now.
+    now. Where it was wrong then, and was only back for a moment, the newest gets its name again.
     """
     found = files.days(folder)
     days = [files.day(path) for path in found]
@@ -72,7 +72,30 @@ def bring_back(folder: Path, day: str) -> str:
             if last < days[index] > new and len(list(folder.glob(f"{days[index]}.jsonl*"))) == 1:
                 os.rename(path, path.with_name(path.name.replace(days[index], new)))
                 days[index] = new
-    return days[-1] if days else ""
+    return max(days[-1], _put_right(found[-1], days[-1], day)) if days else ""
+
+
+def _put_right(path: Path, named: str, day: str) -> str:
+    """Gives the newest file, which has the name of an earlier day than its first line, that of this
+    day if that has come; the day.
+    """
+    path = path.with_name(path.name.replace(files.day(path), named))
+    right = _first(path) if path.suffix != ".gz" else ""
+    if not named < right <= day:
+        return named
+    os.rename(path, path.with_name(path.name.replace(named, right)))
+    synchronise(path.parent)
+    return right
+
+
+def _first(path: Path) -> str:
+    """The day of the first line of a file."""
+    try:
+        with files.opened(path) as file:
+            line = chain.read(file.readline().rstrip(b"\n"))
+    except OSError:
+        return ""
+    return files.dated(f"{line.head.received[:10]}.jsonl") if line else ""
 
 
 def after(day: str) -> str:
@@ -91,7 +114,7 @@ def sync(path: Path) -> None:
 
 def torn(folder: Path) -> list[str]:
     """The paths of what was moved."""
-    with contextlib.suppress(FileNotFoundError):
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
         return sorted(str(folder / files.TORN / name) for name in os.listdir(folder / files.TORN))
     return []
 

@@ -11,7 +11,7 @@ from rocksalt.backup.manifest import digest
 from rocksalt.backup.vaults.session import Session
 from rocksalt.backup.vaults.wire import Broken, Wire
 from rocksalt.errors import RocksaltError
-from rocksalt.logstash.receiving import ledger, witness
+from rocksalt.logstash.receiving import witness
 
 TIMEOUT = 60
 _COMMAND = "rocksalt-logs witness"
@@ -76,7 +76,7 @@ class Witness:
             lines = self._body(int(found.get("size", 0))).splitlines()
             for line in lines:
                 record = json.loads(line)
-                since = ledger.read(record["entry"].encode()).sequence
+                since = int(json.loads(record.get("oldest") or record["entry"])["sequence"])
                 yield record
             more = bool(found.get("more")) and bool(lines)
 

@@ -59,7 +59,7 @@ class Recent:
 
 class Chain:
     """The chain of one host, open at its end. ``known`` is what the status said of it: where its
-    newest file cannot be read, the chain goes on from there in a new one.
+    newest file cannot be read, or all are gone, the chain goes on from there in a new one.
     """
 
     def __init__(self, top: Path, host: str, known: Mapping[str, Any]):
@@ -74,7 +74,8 @@ class Chain:
         mend.make(self.folder)
         aside = mend.mend(self.folder, known.get("synced", 0))
         self.head = files.head(self.folder) or _begins(self.folder) or chain.Head()
-        if aside and ledger.is_head([known.get("n"), known.get("hash")]):
+        empty = not files.days(self.folder)
+        if (aside or empty) and ledger.is_head([known.get("n"), known.get("hash")]):
             before = chain.Head(known["n"], known["hash"], str(known.get("received")))
             self.head = max(self.head, before, key=lambda it: it.n)
         if found := files.days(self.folder):
@@ -182,6 +183,14 @@ class Store:
         """Appends what came from a host. OSError where it cannot be written: then it is not. Waits
         while older lines are not on the disk for too long.
         """
+        try:
+            self._append(host, text)
+        except (OSError, RocksaltError) as error:
+            self._failed[host] = str(error)
+            raise
+        self._failed.pop(host, None)
+
+    def _append(self, host: str, text: str) -> None:
         here = self._chain(host)
         received = self._clock().strftime(TIME)
         found = chain.event(text)
@@ -270,5 +279,4 @@ class Store:
             }
             self._recent[host] = Recent()
             self._chains[host] = here
-            self._failed.pop(host, None)
         return self._chains[host]

@@ -41,14 +41,17 @@ ReadWritePaths="{path}"
 
 def texts(settings: Mapping[str, Any]) -> dict[str, str]:
     """The files: path -> content. ``settings`` are those in receiver.json."""
-    sandbox = _SANDBOX.format(user=logstash.USER, path=_escaped(settings["path"]))
+    path = _escaped(settings["path"])
+    sandbox = _SANDBOX.format(user=logstash.USER, path=path)
     heads, verify = logstash.HEADS_UNIT, logstash.VERIFY_UNIT
     return {
-        f"{FOLDER}/{logstash.RECEIVER_UNIT}": _receiver(sandbox),
-        f"{FOLDER}/{heads}.service": _job("Have received logs witnessed", "heads", "5min", sandbox),
+        f"{FOLDER}/{logstash.RECEIVER_UNIT}": _receiver(path, sandbox),
+        f"{FOLDER}/{heads}.service": _job(
+            "Have received logs witnessed", "heads", "5min", path, sandbox
+        ),
         f"{FOLDER}/{heads}.timer": _timer("Have received logs witnessed", "*:*:00", 5, False),
         f"{FOLDER}/{verify}.service": _job(
-            "Check all received logs", "verify --daily", "infinity", f"{sandbox}{_IDLE}"
+            "Check all received logs", "verify --daily", "infinity", path, f"{sandbox}{_IDLE}"
         ),
         f"{FOLDER}/{verify}.timer": _timer("Check all received logs", "*-*-* 03:30", 3600, True),
     }
@@ -57,13 +60,14 @@ def texts(settings: Mapping[str, Any]) -> dict[str, str]:
 _IDLE = "Nice=10\nIOSchedulingClass=idle\n"
 
 
-def _receiver(sandbox: str) -> str:
+def _receiver(path: str, sandbox: str) -> str:
     return f"""{_HEADER}
 [Unit]
 Description=Receive the logs of other hosts
 Documentation=man:rsyslogd(8)
 Wants=network-online.target
 After=network-online.target
+RequiresMountsFor="{path}"
 StartLimitIntervalSec=0
 
 [Service]
@@ -80,12 +84,13 @@ WantedBy=multi-user.target
 """
 
 
-def _job(description: str, command: str, limit: str, sandbox: str) -> str:
+def _job(description: str, command: str, limit: str, path: str, sandbox: str) -> str:
     return f"""{_HEADER}
 [Unit]
 Description={description}
 Wants=network-online.target
 After=network-online.target
+RequiresMountsFor="{path}"
 
 [Service]
 Type=oneshot

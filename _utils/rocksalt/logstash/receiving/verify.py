@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import datetime as dt
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -39,11 +39,11 @@ def check(
     if only and only not in there:
         raise RocksaltError(f"{path} has no lines of {only!r}; it has {', '.join(there) or 'none'}")
     hosts = [only] if only else there
-    known = (signer, evidence, settings["days"], started)
+    known = (signer, evidence, settings["days"], started, clock)
     found = {host: _walked(path / host, *known) for host in hosts}
     problems = _witnessed(evidence)
     if not only:
-        problems = [*problems, *_gone(evidence, there), *strange]
+        problems = [*problems, *gone(evidence, there, settings["days"]), *strange]
     return {
         "time": names.utc(clock()),
         "ok": not problems and not any(it["problems"] for it in found.values()),
@@ -101,9 +101,14 @@ def _gaps(evidence: Evidence | None, started: dt.datetime) -> list[str]:
     return [f"{len(gaps) - MOST} times before are left out", *notes] if gaps[MOST:] else notes
 
 
-def _gone(evidence: Evidence | None, there: list[str]) -> list[str]:
-    missing = sorted(set(evidence.hosts if evidence else ()) - set(there))
-    return [f"{host}: the witness saw its lines, and they are gone" for host in missing]
+def gone(evidence: Evidence | None, there: Iterable[str], days: int) -> list[str]:
+    """What is said of hosts that the witness saw and that are not there any more."""
+    hosts = evidence.hosts if evidence else {}
+    return [
+        f"{host}: the witness saw its lines, and they are gone"
+        for host in sorted(hosts.keys() - {*there})
+        if evidence and evidence.misses(hosts[host], days)
+    ]
 
 
 def _listed(path: Path) -> tuple[list[str], list[str]]:

@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import hashlib
 import time
-from bisect import bisect_left
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from rocksalt.backup import names
 from rocksalt.backup.errors import Unverified
-from rocksalt.logstash.receiving import begins, chain, files
+from rocksalt.logstash.receiving import begins, chain, files, removals
 from rocksalt.logstash.receiving.evidence import GAP, Evidence, Seen
-from rocksalt.logstash.receiving.store import TIME
+from rocksalt.logstash.receiving.store import TIME, Clock, now
 
 MOST = 50
 """Problems of a host that are told one by one."""
 MOMENT = 0.2
 """Seconds after which half a line at the end of the newest file is looked at again."""
+_AHEAD = dt.timedelta(hours=1)
+"""A line that was received later than that from now is of a clock that is wrong."""
 _TAIL = 76
 """Bytes of a line from its hash on, with the end of line."""
 
@@ -32,7 +34,7 @@ class Walk:
 
     def __init__(
         self, folder: Path, trusted: str | None, evidence: Evidence | None, days: int,
-        started: dt.datetime,
+        started: dt.datetime, clock: Clock = now,
     ):  # fmt: skip
         self.folder, self.host = folder, folder.name
         self.problems: list[str] = []
@@ -55,9 +57,12 @@ class Walk:
         self._until = self._seen.numbers[-1] if self._seen.numbers else 0
         self._beyond = ""
         """When the first line was received after the last one that was witnessed."""
+        self._arrived = self._latest = self._limit = ""
+        """The latest time up to that line and of all, but for those that are to come."""
         self._next = 0
         self._rewritten = False
-        self._trusted, self._days, self._started = trusted, days, started
+        self._trusted, self._days = trusted, days
+        self._started, self._clock = started, clock
 
     def run(self) -> dict[str, Any]:
         """``lines``, times of the ``first`` and ``last`` (null for none), ``problems`` (sentences),
@@ -93,37 +98,32 @@ class Walk:
         """Where the chain has to begin."""
         self._starts = {0: chain.ZERO}
         try:
-            if found := begins.read(self.folder, self._trusted or ""):
-                self._starts = found.starts
-                self._n, self._hash = found.n, found.hash
-                self._due(found)
+            found = begins.read(self.folder, self._trusted or "")
         except Unverified as error:
-            self._wrong(f"where the chain begins is not known: {error}")
+            found = self._of_another_key()
+            if found is None:
+                self._wrong(f"where the chain begins is not known: {error}")
+        if found:
+            self._starts = found.starts
+            self._n, self._hash = found.n, found.hash
+            wrong, notes = removals.judge(found, self._seen, self._evidence, self._days)
+            self.notes += notes
+            for sentence in wrong:
+                self._wrong(sentence)
 
-    def _due(self, found: begins.Begins) -> None:
-        """The log server signs what it removes, which whoever is root there can do too: the witness
-        has to have seen the end of that so many days ago, or a day less, as they go by whole days.
-        What was removed before there was a witness, it cannot know.
+    def _of_another_key(self) -> begins.Begins | None:
+        """Where the chain begins by what another key signed, such as that of a log server before it
+        was set up anew: if the first entry of the witness says the same.
         """
-        seen, n = self._seen, found.n
-        index = bisect_left(seen.numbers, n)
-        if not seen.numbers or (index == seen.times[0] == 0 and seen.numbers[0] > n):
-            return
-        if index == len(seen.numbers):
-            last = seen.numbers[-1]
-            self._wrong(f"the lines after {last} up to {n} were removed, and not witnessed")
-            return
-        number, when = seen.numbers[index], self._evidence.time(seen, index)
-        if number == n and seen.hash(index) != found.hash:
-            self._wrong(f"{files.BEGINS} has another hash of line {n} than the witness")
-        age = names.parsed(self._evidence.times[-1]) - names.parsed(when)
-        if age.days < self._days - 1:
-            self._wrong(
-                f"the lines up to {n} were removed before their time: the witness saw line "
-                f"{number} at {when}, and lines are kept for {self._days} days"
-            )
+        with contextlib.suppress(Unverified):
+            found = begins.read(self.folder)
+            if found and self._seen.before == (found.n, found.hash):
+                self.notes.append(f"{files.BEGINS} is signed by another key; the witness knows it")
+                return replace(found, before_n=found.n, before_hash=found.hash)
+        return None
 
     def _file(self, path: Path, newest: bool) -> None:
+        self._limit = (self._clock() + _AHEAD).strftime(TIME)
         try:
             with files.opened(path) as file:
                 self._lines(_patient(file) if newest else file, path, newest)
@@ -161,8 +161,10 @@ class Walk:
         self.last = data[received : received + 27].decode("ascii", "replace")
         if self._next < len(self._seen.numbers) and self._seen.numbers[self._next] <= n:
             self._compare(n, own)
+        if self._latest < self.last <= self._limit:
+            self._latest = self.last
         if n > self._until and not self._beyond:
-            self._beyond = self.last
+            self._beyond, self._arrived = self.last, self._latest
 
     def _strange(self, data: bytes, place: str) -> None:
         """A line that is not what should come here, or the first."""
@@ -251,10 +253,11 @@ class Walk:
         if self._until:
             when = self._evidence.time(seen, len(seen.numbers) - 1)
             self.notes.append(f"witnessed up to line {self._until}, at {when}")
-        if self._beyond and self._beyond < (self._started - GAP).strftime(TIME):
+        # A clock that was wrong for a moment counts as right before it.
+        if self._beyond and self._arrived < (self._started - GAP).strftime(TIME):
             self._wrong(
                 f"the lines after {self._until} are not witnessed, and the first of them arrived "
-                f"at {self._beyond}"
+                f"at {self._beyond}{', which is to come' * (self._beyond > self._limit)}"
             )
 
     def _others(self, kept: list[Path]) -> None:
@@ -263,11 +266,18 @@ class Walk:
             day = files.dated(path.name)
             # A later one was made while the others were read.
             if day and (day in days or day > max(days, default="")):
+                if day in days and path not in kept:
+                    self._twice(kept[days.index(day)], path)
                 continue
             if path.name == files.TORN and path.is_dir() and not path.is_symlink():
                 self._torn(path)
             elif path.name != files.BEGINS and not path.name.endswith(".new"):
                 self._wrong(f"{path} does not belong here")
+
+    def _twice(self, path: Path, packed: Path) -> None:
+        """A day that is there twice, which it may be for a moment when it is compressed."""
+        if not files.is_same(path, packed) and path.exists():
+            self._wrong(f"{packed} does not belong here: {path.name} is there and is another file")
 
     def _torn(self, folder: Path) -> None:
         if count := len(list(folder.iterdir())):

@@ -20,7 +20,7 @@ import datetime as dt
 import json
 import os
 import syslog
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -31,7 +31,7 @@ from rocksalt.backup.manifest import canonical, digest
 from rocksalt.backup.vaults.wire import Broken, Wire
 from rocksalt.errors import Refused, RocksaltError
 from rocksalt.logstash import TOP
-from rocksalt.logstash.receiving import allowance, files, ledger
+from rocksalt.logstash.receiving import allowance, files, ledger, oldest
 from rocksalt.logstash.receiving.store import Clock, now
 
 Line = Mapping[str, Any]
@@ -85,12 +85,21 @@ class Desk:
         self._trusted = settings["clients"][client]["signer"]
         self._folder = Path(settings["path"], client)
         self._folder.mkdir(0o750, exist_ok=True)
-        self._lock = allowance.locked(self._folder)
         self._ledger = ledger.Ledger(self._folder)
+        self._has_put = False
+        self._read = 0
+        self._records: Iterator[tuple[int, bytes]] = iter(())
+        """Those after the one with the number that was read last."""
 
     def close(self) -> None:
-        """Lets other sessions of the client in."""
-        os.close(self._lock)
+        """Ends what was being read, and removes entries that are too old, after others were put."""
+        self._records = iter(())
+        if self._has_put:
+            lock = allowance.locked(self._folder)
+            try:
+                oldest.thin(self._ledger, self._client, self._signer, self._clock())
+            finally:
+                os.close(lock)
 
     def answer(self, line: Line) -> tuple[Line, bytes]:
         """Does what a line asks for; the answer, and the bytes after it."""
@@ -102,7 +111,7 @@ class Desk:
             if operation is None:
                 raise Refused(f"the witness knows no operation {line.get('op')!r}")
             return operation(line)
-        except (RocksaltError, OSError) as error:
+        except (RocksaltError, OSError, ValueError) as error:
             sentence = f"log server {self._client} refused: {error}"
             syslog.syslog(syslog.LOG_WARNING, sentence)
             return {"ok": False, "text": str(error)}, b""
@@ -112,18 +121,29 @@ class Desk:
         return {"ok": True, "sequence": here.sequence, "digest": here.digest, "time": time}, b""
 
     def _put(self, line: Line) -> tuple[Line, bytes]:
-        text, signature = str(line.get("entry")), str(line.get("signature"))
+        """One session at a time puts, and others may read."""
+        lock = allowance.locked(self._folder)
+        try:
+            self._ledger = ledger.Ledger(self._folder)
+            record = self._taken(str(line.get("entry")), str(line.get("signature")))
+            self._has_put = True
+        finally:
+            os.close(lock)
+        own = {key: record[key] for key in ("receipt", "countersignature")}
+        return {"ok": True, **own}, b""
+
+    def _taken(self, text: str, signature: str) -> dict[str, str]:
+        """The record of an entry that is taken, now or before."""
         try:
             known = self._judge(text.encode(), signature.encode())
-        except BackupError as error:
-            self._note(text, f"the entry {error}")
-            raise Refused(f"the entry {error}") from None
+        except (BackupError, UnicodeError) as error:
+            why = "is no Unicode" if isinstance(error, UnicodeError) else error
+            self._note(text, f"the entry {why}")
+            raise Refused(f"the entry {why}") from None
         except Refused as error:
             self._note(text, str(error))
             raise
-        record = known or self._new(text, signature)
-        own = {key: record[key] for key in ("receipt", "countersignature")}
-        return {"ok": True, **own}, b""
+        return known or self._new(text, signature)
 
     def _judge(self, text: bytes, signature: bytes) -> dict[str, str]:
         """The record of an entry that is here already, empty for one that may be taken."""
@@ -156,7 +176,7 @@ class Desk:
     def _new(self, text: str, signature: str) -> dict[str, str]:
         """The record of an entry that is taken, if it is not one too many."""
         taken = allowance.Taken(self._folder, self._clock())
-        taken.judge()
+        taken.judge(len(self._ledger.heads))
         record = self._signed(text, signature)
         taken.add(sum(map(len, record.values())))
         return record
@@ -187,13 +207,24 @@ class Desk:
         since = line.get("since")
         if type(since) is not int or since < 0:
             raise Refused(f"the witness needs the number of an entry, not {since!r}")
-        body, last = bytearray(), since
-        for last, record in self._ledger.records(since):  # noqa: B007
+        if not since or since != self._read:
+            self._read, self._records = since, self._after(since)
+        body = bytearray()
+        # All in one pass, for a month may have a million lines.
+        for number, record in self._records:
+            self._read = number
             body += record
             if len(body) >= _PIECE:
                 break
-        more = last < self._ledger.sequence
+        more = self._read < self._ledger.sequence
         return {"ok": True, "size": len(body), "more": more}, bytes(body)
+
+    def _after(self, since: int) -> Iterator[tuple[int, bytes]]:
+        """The records after one; what stands for those that were removed is the first."""
+        number, data = oldest.line(self._folder)
+        if since < number:
+            yield number, data
+        yield from self._ledger.records(max(since, number))
 
     def _note(self, text: str, why: str) -> None:
         path = self._folder / _REFUSED

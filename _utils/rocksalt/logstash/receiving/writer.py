@@ -23,6 +23,11 @@ from rocksalt.logstash.receiving.store import Store, Unsynced
 
 EVERY = 1.0
 """Seconds after which what was taken is on the disk, and the status tells of it."""
+_KNOWN = {
+    **{"n": int, "hash": str, "received": str, "synced": int, "bytes_today": int},
+    "duplicates": int,
+}
+_FLAGS = {"host": int, "json": int, "last_flagged": str}
 _QUIET = 60.0
 """Seconds for which the same trouble is not told again, and the status may stay as it is."""
 
@@ -125,4 +130,21 @@ def _before(status: Path) -> dict[str, Any]:
         found = json.loads(status.read_bytes())
     except (OSError, ValueError):
         return {}
-    return found if isinstance(found, dict) else {}
+    hosts = found.get("hosts") if isinstance(found, dict) else None
+    if not isinstance(hosts, dict):
+        return {}
+    return {"time": found.get("time"), "hosts": {name: _known(it) for name, it in hosts.items()}}
+
+
+def _known(said: Any) -> dict[str, Any]:
+    """What is known of a host, without what is not as this program writes it."""
+    if not isinstance(said, dict):
+        return {}
+    found = _fitting(said, _KNOWN)
+    if isinstance(said.get("flags"), dict):
+        found["flags"] = _fitting(said["flags"], _FLAGS)
+    return found
+
+
+def _fitting(said: dict[str, Any], kinds: Mapping[str, type]) -> dict[str, Any]:
+    return {name: said[name] for name, kind in kinds.items() if type(said.get(name)) is kind}

@@ -43,7 +43,7 @@ class Config:
     ignore: tuple[str, ...] = ()
     mask: tuple[str, ...] = ()
     labels: dict[str, str] = field(default_factory=dict)
-    limit: int = 5_000_000
+    limit: int = 2_000_000
     at_limit: str = BLOCK
     probe: int = 300
     digest: str = ""

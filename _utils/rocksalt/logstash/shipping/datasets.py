@@ -17,6 +17,7 @@ FILES: dict[str, tuple[str, ...]] = {
     SALT: tuple(
         f"/var/log/salt/{it}" for it in ("minion", "master", "api", "key", "syndic", "proxy")
     ),
+    AUTH: ("/var/log/sudo.log",),
     AUDIT: ("/var/log/audit/audit.log",),
     FAIL2BAN: ("/var/log/fail2ban.log",),
     OSSEC: (
@@ -28,6 +29,7 @@ FILES: dict[str, tuple[str, ...]] = {
 """Globs of the files that a dataset has beside the journal."""
 
 STARTS = {
+    AUTH: re.compile(rb"[A-Z][a-z]{2} [ \d]\d "),
     SALT: re.compile(rb"\d{4}-\d\d-\d\d "),
     OSSEC: re.compile(rb"\*\* Alert |\d{4}/\d\d/\d\d |[A-Z][a-z]{2} [A-Z][a-z]{2} "),
 }

@@ -10,7 +10,7 @@ import functools
 import hashlib
 import json
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 from rocksalt.logstash.shipping import datasets, reading
@@ -18,6 +18,10 @@ from rocksalt.logstash.shipping.datasets import plain
 from rocksalt.logstash.shipping.mask import Masker
 
 Document = dict[str, Any]
+Keys = dict[tuple[str, ...], int]
+"""Of each source in which a private key goes on, for how many records it may."""
+SOURCE = ("_PID", "_STREAM_ID", "_TRANSPORT")
+"""What tells sources in the journal apart."""
 ECS = "8.17.0"
 LONGEST = 48 * 1024
 """Bytes of a message as JSON; longer ones are sent in parts."""
@@ -63,16 +67,27 @@ class Maker:
         if labels:
             self._common["labels"] = dict(labels)
         self._cached = functools.lru_cache(1024)(masker.mask)
-        self._keys: dict[tuple[str, ...], int] = {}
+        self._of_files: Keys = {}
+        self._of_journal: Keys = {}
 
     def restart(self) -> None:
-        """Lines come again from an earlier place: no private key goes on in them."""
-        self._keys.clear()
+        """Files are read from an earlier place: no private key goes on in them."""
+        self._of_files.clear()
 
     def resume(self, generation: str, before: bytes) -> None:
         """A file is read on behind these bytes, in which a private key may begin."""
         if b"PRIVATE KEY" in before:
-            self._masked(before.decode("utf-8", "backslashreplace"), "", (generation,))
+            text = before.decode("utf-8", "backslashreplace")
+            self._masked(text, "", self._of_files, (generation,))
+
+    def resume_journal(self, entries: Iterable[Mapping[str, Any]]) -> None:
+        """The journal is read on behind these entries, in which a private key may begin."""
+        self._of_journal.clear()
+        for entry in entries:
+            message, source = plain(entry.get("MESSAGE")), _source(entry)
+            if "PRIVATE KEY" in message or source in self._of_journal:
+                dataset = datasets.of_journal(entry, message)
+                self._masked(message, dataset, self._of_journal, source)
 
     def of_journal(
         self, entry: Mapping[str, Any], moment: tuple[str, ...], wanted: Collection[str] | None
@@ -88,8 +103,8 @@ class Maker:
         made = self._document(dataset, identity(self._host, *moment), micros)
         self._describe(made, entry)
         program = made["process"].get("name", "") if _speaks(entry) else ""
-        source = tuple(plain(entry.get(it))[:NAME] for it in ("_PID", "_STREAM_ID", "_TRANSPORT"))
-        return self._finish(made, self._masked(message, dataset, source), dataset, program)
+        text = self._masked(message, dataset, self._of_journal, _source(entry))
+        return self._finish(made, text, dataset, program)
 
     def of_file(self, dataset: str, path: str, place: tuple[str, int], data: bytes) -> list[bytes]:
         """The documents of a record; ``place`` is the generation of its file and where it begins
@@ -100,7 +115,8 @@ class Maker:
         made["log"] = {"file": {"path": path}}
         made["rocksalt"] = {"offset": place[1]}
         made["process"] = {}
-        return self._finish(made, self._masked(text, dataset, place[:1]), dataset, "", path)
+        text = self._masked(text, dataset, self._of_files, place[:1])
+        return self._finish(made, text, dataset, "", path)
 
     def of_own(self, dataset: str, key: str, message: str, extra: Document) -> list[bytes]:
         """A document of our own; ``extra`` goes in as it is."""
@@ -110,15 +126,15 @@ class Maker:
             made[name] = {**made.get(name, {}), **value} if isinstance(value, dict) else value
         return self._finish(made, self._masker.mask(message), "", "")
 
-    def _masked(self, text: str, dataset: str, source: tuple[str, ...]) -> str:
+    def _masked(self, text: str, dataset: str, keys: Keys, source: tuple[str, ...]) -> str:
         """A text without its secrets; a private key may have begun earlier in its source."""
         if dataset == datasets.AUDIT:
             text = reading.without_hidden(text, self._masker)
-        text, left = self._masker.follow(text, self._keys.pop(source, 0))
+        text, left = self._masker.follow(text, keys.pop(source, 0))
         if left:
-            self._keys[source] = left
-            if len(self._keys) > _KEYS:
-                del self._keys[next(iter(self._keys))]
+            keys[source] = left
+            if len(keys) > _KEYS:
+                del keys[next(iter(keys))]
         return text
 
     def _field(self, value: Any, most: int = NAME) -> str:
@@ -167,6 +183,10 @@ class Maker:
             if not made.get(name, True):
                 del made[name]
         return list(_encoded(made, text))
+
+
+def _source(entry: Mapping[str, Any]) -> tuple[str, ...]:
+    return tuple(plain(entry.get(it))[:NAME] for it in SOURCE)
 
 
 def _speaks(entry: Mapping[str, Any]) -> bool:

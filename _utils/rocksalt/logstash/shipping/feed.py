@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from rocksalt.logstash.shipping import config as configuration
-from rocksalt.logstash.shipping import journal, journalctl
+from rocksalt.logstash.shipping import files, journal, journalctl, marks
 from rocksalt.logstash.shipping.config import Config
 from rocksalt.logstash.shipping.events import Maker
 from rocksalt.logstash.shipping.events import now as micros
@@ -34,7 +34,8 @@ class Feed:
     ):
         self._config, self._positions = config, positions
         self._maker = Maker(config.host, config.labels, Masker(config.mask))
-        self.journal = Journal(self._maker, config.datasets, command, positions.reached)
+        beginning = (positions.reached, positions.begin, positions.begins)
+        self.journal = Journal(self._maker, config.datasets, command, *beginning)
         self.tail = Tail(config.files, config.ignore, self._maker, self._remember)
         self._reports = Reports(config.report, config.host, self._maker)
         self._probe_at = self._count_at = 0.0
@@ -43,18 +44,25 @@ class Feed:
         self._no_probe = ""
         self._in_journal = 0
         self._in_files: dict[str, tuple[int, int]] = {}
+        self._started = False
+        self._open(time.monotonic())
 
     def _remember(self, source: str, position: Any, counts: Mapping[str, int] = NOTHING) -> None:
         self._positions.put(time.monotonic(), source, position, counts)
 
     def start(self, now: float) -> None:
         """Gives what is behind the positions that count."""
+        self._started = True
         counting = self._positions.counting
         self.journal.start(counting.get(journal.NAME), now)
-        self.tail.start(counting, now)
+        self._open(now)
         self._reports.start(counting.get(REPORT))
         if self._config.at_limit == configuration.DROP:
             self.limit()
+
+    def _open(self, now: float) -> None:
+        """Opens the files: what is open cannot be rotated away."""
+        self.tail.start(self._positions.counting, now)
 
     def limit(self) -> None:
         """Passes over the oldest lines where more wait than may."""
@@ -63,6 +71,7 @@ class Feed:
 
     def stop(self) -> None:
         """Gives nothing until it is started again."""
+        self._started = False
         self.journal.follower.stop()
 
     def take(self, count: int, now: float, full: Callable[[], bool]) -> Iterator[Step]:
@@ -84,6 +93,11 @@ class Feed:
             if full():
                 return
 
+    def arrived(self, step: Step) -> None:
+        """A step was acknowledged."""
+        if step.position and step.source.startswith(files.PREFIX):
+            files.arrived(step.position)
+
     @property
     def pending(self) -> bool:
         """Whether there is something to take already."""
@@ -96,7 +110,7 @@ class Feed:
             journal.write_probe(secrets.token_hex(16))
         except OSError as error:
             self._probe_at = now + min(SOON, self._config.probe)
-            self._no_probe = f"{journal.SOCKET} takes no line, journald may not run: {error}"
+            self._no_probe = f"{marks.SOCKET} takes no line, journald may not run: {error}"
 
     def problem(self, now: float) -> str:
         """What is wrong with sources, or empty."""
@@ -113,6 +127,8 @@ class Feed:
             latest = self._positions.latest
             place, number = latest.get(journal.NAME), self._counted.get(journal.NAME, 0)
             if due:
+                if not self._started:
+                    self._open(now)
                 number, self._in_journal = self.journal.waiting(place)
                 self._place = place
                 self._count_at = now + (CHECK if drained or number is None else COUNT)

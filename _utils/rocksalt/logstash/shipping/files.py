@@ -34,8 +34,7 @@ class File:
     """An open file. ``start`` is the offset of ``buffer``, of what was read and not yet taken;
     ``meta`` what finds it again, and goes into its positions. Records between the offsets ``keep``
     and ``until`` are passed over; ``ends`` are those of records that only time has ended. It is
-    ``hungry`` when what was read is no whole record, ``gone`` since it lost its name; ``behind`` is
-    since when it has something that did not arrive, in microseconds since 1970.
+    ``hungry`` when what was read is no whole record, ``gone`` since it lost its name.
     """
 
     handle: int
@@ -51,7 +50,6 @@ class File:
     hungry: bool = False
     keep: int = 0
     until: int = 0
-    behind: int = 0
     problem: str = ""
     ends: deque[int] = field(default_factory=lambda: deque(maxlen=64))
     buffer: bytearray = field(default_factory=bytearray)
@@ -195,6 +193,12 @@ def unfit(file: os.stat_result, folder: os.stat_result) -> str:
 def head(handle: int, length: int) -> str:
     """What tells a file from another one with its inode."""
     return hashlib.sha256(os.pread(handle, length, 0)).hexdigest()
+
+
+def arrived(position: Any) -> None:
+    """Notes in a position that the lines before it arrived, though it may not count yet."""
+    offset, meta = position
+    meta["reached"] = max(meta.get("reached", 0), offset)
 
 
 def beginning(file: File) -> int:

@@ -2,62 +2,37 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
-import re
-import socket
-from collections.abc import Collection, Iterator, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Collection, Iterator, Sequence
+from typing import Any
 
-from rocksalt.logstash.shipping import datasets, journalctl
+from rocksalt.logstash.shipping import datasets, entries, journalctl, marks, places
 from rocksalt.logstash.shipping.datasets import plain
-from rocksalt.logstash.shipping.events import Document, Maker, stamp
+from rocksalt.logstash.shipping.entries import PROGRAM
+from rocksalt.logstash.shipping.events import SOURCE, Document, Maker, stamp
 from rocksalt.logstash.shipping.journalctl import COMMAND, OMITTED, Follower, Unanswered
-from rocksalt.logstash.shipping.positions import CUT, DROPPED, GAPS, LOST
+from rocksalt.logstash.shipping.marks import MARK
+from rocksalt.logstash.shipping.mask import KEY_RECORDS
+from rocksalt.logstash.shipping.places import Account, Cursor
+from rocksalt.logstash.shipping.positions import CUT, DROPPED, GAPS
 from rocksalt.logstash.shipping.steps import JOURNAL, Step
 
 NAME = JOURNAL
-MARK, PROGRAM = "ROCKSALT_MARK", "rocksalt-ship"
-SOCKET = "/run/systemd/journal/socket"
 MACHINE_ID = "/etc/machine-id"
 BOOT_ID = "/proc/sys/kernel/random/boot_id"
 FIELDS = (
     *("MESSAGE", "PRIORITY", "SYSLOG_FACILITY", "SYSLOG_IDENTIFIER", "SYSLOG_PID", "_PID", "_UID"),
     *("_COMM", "_EXE", "_CMDLINE", "_SYSTEMD_UNIT", "_TRANSPORT", "_SOURCE_REALTIME_TIMESTAMP"),
-    MARK,
+    *("_STREAM_ID", MARK),
 )
-LONGEST = 1024 * 1024
-"""Bytes of an entry as JSON; of the fields of one that is longer only the beginning is sent."""
-LONGEST_FIELD = 256 * 1024
 _LONGEST_MARK = 64
-_CURSOR = re.compile(
-    r"s=([0-9a-f]+);i=([0-9a-f]+);b=([0-9a-f]+);m=([0-9a-f]+);t=([0-9a-f]+);x=(.+)"
-)
-
-
-class Cursor(NamedTuple):
-    """A place in the journal: number ``i`` in the sequence ``s``, and when it was written. Entries
-    that move from memory to the disk get a new ``i`` and ``s``; ``moment`` is what stays.
-    """
-
-    s: str
-    i: int
-    moment: tuple[str, ...]
-
-    @property
-    def micros(self) -> int:
-        """When the journal took the entry, in microseconds since 1970."""
-        return int(self.moment[2], 16)
-
-
-def cursor(text: str) -> Cursor | None:
-    """A cursor's parts; None for what is none."""
-    match = _CURSOR.fullmatch(text)
-    return Cursor(match[1], int(match[2], 16), match.group(3, 4, 5, 6)) if match else None
+cursor = places.cursor
 
 
 class Journal:
-    """The journal as a source of steps. Of what was ``reached`` before nothing is passed over."""
+    """The journal as a source of steps. Of what was ``reached`` before nothing is passed over.
+    Without a position it is read from ``begin`` on, which is told to ``begins`` when it is found:
+    what was written before the first line arrived is sent also after the next boot.
+    """
 
     def __init__(
         self,
@@ -65,41 +40,76 @@ class Journal:
         wanted: Collection[str],
         command: Sequence[str] = COMMAND,
         reached: str = "",
+        begin: str = "",
+        begins: Callable[[str], None] = lambda place: None,
     ):
         self._maker, self._wanted, self._command = maker, frozenset(wanted), tuple(command)
         self.follower = Follower()
         self._last: Cursor | None = None
         self._position: str | None = None
-        self._first, self._reread = True, ""
+        self._prepared = False
+        self._first, self._account = True, Account()
         self._gaps = 0
-        self._keep = cursor(reached)
-        self._skip = 0
+        self._begin, self._begins = begin if cursor(begin) else "", begins
+        self._keep = self._reached = cursor(reached)
+        self._skip, self._skipped = 0, ""
         self._unanswered = ""
         self._then: list[str] = []
 
     def start(self, position: str | None, now: float) -> None:
-        """Reads from a position on, or from the current boot."""
-        self.follower.stop()
-        self._keep, self._skip = self._last or self._keep, 0
+        """Reads from a position on, or from the beginning."""
+        self._keep = self._reached
         self._last = cursor(position) if position else None
         if position and not self._last:
-            self._gaps, position = self._gaps + 1, None
-        self._position, self._first = position, True
+            self._gaps, position, self._begin = self._gaps + 1, None, ""
+        self._position, self._prepared = position, False
+        self._account.start(self._last)
+        self._again(now)
+
+    def _again(self, now: float) -> None:
+        """Reads on behind what was taken."""
+        self.follower.stop()
+        self._first, self._skip = True, 0
         if not self.follower.due(now):
             return
         try:
-            where, self._then = self._where(position)
+            self._prepare()
+            where, self._then = self._where(self._position or self._begin)
         except Unanswered as error:
             self.follower.failed(str(error), now)
             return
         self._read(where, now)
+
+    def _prepare(self) -> None:
+        """What a connection has to know before it reads on. A private key may have begun before its
+        position.
+        """
+        if self._prepared:
+            return
+        before: list[bytes] = []
+        if self._position:
+            fields = ("MESSAGE", *SOURCE)
+            before = journalctl.before(self._command, fields, self._position, KEY_RECORDS)
+        elif first := cursor(self._beginning()):
+            self._last = first._replace(i=first.i - 1)
+            self._account.start(self._last)
+        self._maker.resume_journal(map(entries.parsed, reversed(before)))
+        self._prepared = True
+
+    def _beginning(self) -> str:
+        """Where the journal begins of which nobody has any line: at first with the current boot."""
+        if not self._begin:
+            self._begin = journalctl.first(self._command, *self._boot())
+            if self._begin:
+                self._begins(self._begin)
+        return self._begin
 
     def _read(self, where: list[str], now: float) -> None:
         fields = f"--output-fields={','.join(FIELDS)}"
         arguments = [fields, *_of_all_boots(), *where]
         self.follower.start(self._command, arguments, now, follow=not self._then)
 
-    def _where(self, position: str | None) -> tuple[list[str], list[str]]:
+    def _where(self, position: str) -> tuple[list[str], list[str]]:
         """What is to be read from a position on, and what after that. Where a clock went back at a
         boot, its entries are before those of the last one, so it is read by itself.
         """
@@ -124,7 +134,7 @@ class Journal:
                 where, self._then = self._then, []
                 self._read(where, now)
             else:
-                self.start(self._position, now)
+                self._again(now)
 
     def problem(self, now: float) -> str:
         """A sentence about what is wrong with journalctl, or empty."""
@@ -133,15 +143,17 @@ class Journal:
     def take(self, count: int, now: float) -> Iterator[Step]:
         """At most so many steps of what was read."""
         while count > 0 and self.follower.pending:
-            entry = _parsed(self.follower.take())
+            entry = entries.parsed(self.follower.take())
             place = cursor(entry.get("__CURSOR", ""))
             if not place:
                 continue
             missing = self._missing(place)
             if missing is None:
-                self.start(self._position, now)
+                self._again(now)
                 return
-            if self._first and self._last and place.moment == self._last.moment:
+            self._account.took(place)
+            known = self._first and self._position and self._last
+            if known and place.moment == known.moment:
                 self._first, self._last = False, place
                 continue
             self._first, self._last, self._position = False, place, entry["__CURSOR"]
@@ -149,7 +161,10 @@ class Journal:
             count -= 1
 
     def _step(self, entry: dict[str, Any], place: Cursor, counts: dict[str, int]) -> Step:
-        if self._skip and not (self._keep and self._keep.s == place.s and place.i <= self._keep.i):
+        kept = self._keep and self._keep.s == place.s and place.i <= self._keep.i
+        if not kept:
+            self._reached = place
+        if self._skip and place.s == self._skipped and not kept:
             self._skip -= 1
             counts[DROPPED] = 1
             return Step(NAME, entry["__CURSOR"], (), place.micros, counts)
@@ -164,24 +179,12 @@ class Journal:
         return Step(NAME, entry["__CURSOR"], tuple(lines), place.micros, counts, mark, probe)
 
     def _missing(self, place: Cursor) -> dict[str, int] | None:
-        """What is missing before an entry; None if that has to be read once more: one that two
-        writers made at the same time may have been overlooked.
-        """
-        last, counts = self._last, {GAPS: self._gaps} if self._gaps else {}
-        self._gaps = 0
-        if not last or place.moment == last.moment:
-            return counts
-        if place.s != last.s:
-            if self._first:
-                counts[GAPS] = counts.get(GAPS, 0) + 1
-            return counts
-        if place.i <= last.i + 1:
-            return counts
-        if self._reread != self._position:
-            self._reread = self._position or ""
-            return None
-        counts[LOST] = place.i - last.i - 1
-        return counts
+        """What is missing before an entry; None if that has to be read once more."""
+        found = self._account.missing(place, self._last, self._first)
+        if found is not None and self._gaps:
+            found[GAPS] = found.get(GAPS, 0) + self._gaps
+            self._gaps = 0
+        return found
 
     def limit(self, most: int) -> None:
         """Passes over the oldest entries where more wait than may. Those that were on their way
@@ -189,25 +192,24 @@ class Journal:
         """
         try:
             newest = self._ask(*_own_boot(self._last), "-n1")
-            known = (it for it in (self._keep, self._last) if it)
-            last = max(known, key=lambda it: it.i, default=None)
-            if not last and (first := self._oldest()):
-                last = first._replace(i=first.i - 1)
+            known = [it for it in (self._keep, self._last) if it]
         except Unanswered as error:
             self._unanswered = str(error)
             return
-        if newest and last and last.s == newest[0].s:
-            self._skip = max(newest[0].i - last.i - most, 0)
+        numbers = [it.i for it in known if newest and it.s == newest[0].s]
+        if numbers:
+            self._skip = max(newest[0].i - max(numbers) - most, 0)
+            self._skipped = newest[0].s
 
     def _boot(self) -> list[str]:
         """What chooses the entries since the last boot. In a sandbox in a container the kernel
         tells another boot than the journal, so ``--boot`` would find none.
         """
+        present = _present_boot()
+        own = [f"_BOOT_ID={present}"]
+        if present and self._ask(*own, "-n1"):
+            return own
         return [f"_BOOT_ID={place.moment[0]}" for place in self._ask("-n1")]
-
-    def _oldest(self) -> Cursor | None:
-        """The place of the first entry of the current boot."""
-        return cursor(journalctl.first(self._command, *self._boot()))
 
     def _ask(self, *arguments: str) -> list[Cursor]:
         """The places that journalctl prints when it is called with arguments."""
@@ -229,14 +231,15 @@ class Journal:
 
     def _waiting(self, position: str | None) -> tuple[int, int]:
         place = cursor(position or "")
-        own = _own_boot(place)
+        behind = place or cursor(self._beginning())
+        own = _own_boot(behind)
         newest = self._ask(*own, "-n1")
-        if not newest or (place and newest[0].moment == place.moment):
+        self._account.newest = newest[0] if newest else None
+        if not newest or not behind or (place and newest[0].moment == place.moment):
             return 0, 0
+        number = newest[0].i - behind.i if behind.s == newest[0].s else newest[0].i
         if not place:
-            first = self._oldest() or newest[0]
-            return newest[0].i - first.i + 1 if first.s == newest[0].s else 1, first.micros
-        number = newest[0].i - place.i if place.s == newest[0].s else newest[0].i
+            return max(number + (behind.s == newest[0].s), 1), behind.micros
         after = self._ask(f"--cursor={position}", *own, "-n2")
         return max(number, 1), next((it.micros for it in after if it.moment != place.moment), 0)
 
@@ -258,10 +261,7 @@ def _own_boot(place: Cursor | None) -> list[str]:
 
 def write_probe(mark: str) -> None:
     """Writes a line with a mark to the journal; OSError if that does not take it at once."""
-    text = f"MESSAGE={_probe(mark, 0)[0]}\nPRIORITY=6\nSYSLOG_IDENTIFIER={PROGRAM}\n{MARK}={mark}\n"
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as way:
-        way.setblocking(False)
-        way.sendto(text.encode(), SOCKET)
+    marks.write(mark, _probe(mark, 0)[0], PROGRAM, timeout=0)
 
 
 def _probe(mark: str, micros: int) -> tuple[str, Document]:
@@ -269,39 +269,6 @@ def _probe(mark: str, micros: int) -> tuple[str, Document]:
     event = {"category": ["host"], "type": ["info"]}
     extra = {"@timestamp": stamp(micros), "event": event, "rocksalt": {"mark": mark}}
     return f"{PROGRAM}: probe {mark}", extra
-
-
-def _parsed(line: bytes) -> dict[str, Any]:
-    """An entry; of a long one the beginning of each field, with a word about what is left out."""
-    with contextlib.suppress(ValueError):
-        found = json.loads(line)
-        if not isinstance(found, dict):
-            return {}
-        if OMITTED in found:
-            return _omitted(plain(found.get("__CURSOR")), found[OMITTED])
-        return _cut(found) if len(line) > LONGEST else found
-    return {}
-
-
-def _omitted(text: str, size: int) -> dict[str, Any]:
-    place = cursor(text)
-    return {
-        "__CURSOR": text,
-        "__REALTIME_TIMESTAMP": str(place.micros if place else 0),
-        "MESSAGE": f"{PROGRAM}: this entry of the journal has {size} bytes and is left out",
-        OMITTED: size,
-    }
-
-
-def _cut(entry: dict[str, Any]) -> dict[str, Any]:
-    found, omitted = dict(entry), 0
-    for name, value in entry.items():
-        text = plain(value)
-        left = len(text) - LONGEST_FIELD
-        if left > 0:
-            found[name] = f"{text[:LONGEST_FIELD]} [{PROGRAM}: {left} characters are left out]"
-            omitted += left
-    return {**found, OMITTED: omitted} if omitted else found
 
 
 def _of_all_boots() -> list[str]:

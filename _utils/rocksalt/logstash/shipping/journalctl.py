@@ -7,7 +7,9 @@ import fcntl
 import json
 import os
 import re
+import select
 import subprocess
+import time
 from collections import deque
 from collections.abc import Sequence
 
@@ -65,17 +67,57 @@ def boots(command: Sequence[str]) -> list[str]:
 
 
 def first(command: Sequence[str], *arguments: str) -> str:
-    """The cursor of the first entry of many; empty without one, or if journalctl cannot be run."""
-    whole = [*command, *_TEXT, "--output-fields=_PID", *arguments]
-    try:
-        ran = subprocess.Popen(whole, stdout=subprocess.PIPE, bufsize=0)
-    except OSError:
-        return ""
-    with ran:
-        assert ran.stdout
-        match = _PLACE.search(ran.stdout.readline())
-        ran.kill()
+    """The cursor of the first entry of many, empty without one; :class:`Unanswered` if journalctl
+    fails.
+    """
+    said, code = _begun(command, 1, "--output-fields=_PID", *arguments)
+    if code:
+        raise Unanswered(f"{command[0]} {arguments[-1] if arguments else ''} fails with {code}")
+    match = _PLACE.search(said)
     return match[1].decode("ascii", "replace") if match else ""
+
+
+def before(command: Sequence[str], fields: Sequence[str], place: str, most: int) -> list[bytes]:
+    """The entries up to a cursor, as JSON, the newest first: no more than ``most``, and than may be
+    read ahead, and none behind one that is damaged. Of a long field there is nothing.
+    :class:`Unanswered` if journalctl takes too long.
+    """
+    how = (f"--output-fields={','.join(fields)}", f"--cursor={place}", f"-n{most}", "--reverse")
+    return _begun(command, most, *how)[0].split(b"\n")[:-1]
+
+
+def _begun(command: Sequence[str], lines: int, *arguments: str) -> tuple[bytes, int]:
+    """What journalctl prints, up to so many lines or a little more, and its exit code."""
+    try:
+        ran = subprocess.Popen(
+            [*command, *_TEXT, *arguments], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL, bufsize=0,
+        )  # fmt: skip
+    except OSError as error:
+        raise Unanswered(f"{command[0]} cannot be run: {error}") from None
+    with ran:
+        try:
+            found, whole = _words(ran, lines)
+            return found, ran.wait(ANSWER) if whole else 0
+        except subprocess.TimeoutExpired:
+            how = f"{command[0]} {arguments[-1]}"
+            raise Unanswered(f"{how} does not answer within {ANSWER:g} seconds") from None
+        finally:
+            ran.kill()
+
+
+def _words(ran: subprocess.Popen[bytes], lines: int) -> tuple[bytes, bool]:
+    """What a process says, and whether that is all; TimeoutExpired where it takes too long."""
+    assert ran.stdout
+    found, poll, end = bytearray(), select.poll(), time.monotonic() + ANSWER
+    poll.register(ran.stdout, select.POLLIN)
+    while found.count(b"\n") < lines and len(found) < AHEAD:
+        if not poll.poll(max(end - time.monotonic(), 0) * 1000):
+            raise subprocess.TimeoutExpired(ran.args, ANSWER)
+        if not (data := os.read(ran.stdout.fileno(), _CHUNK)):
+            return bytes(found), True
+        found += data
+    return bytes(found), False
 
 
 class Follower:

@@ -8,13 +8,13 @@ import os
 import selectors
 import socket
 import ssl
-import threading
 from collections.abc import Callable
 from typing import Any
 
 from rocksalt.errors import RocksaltError
-from rocksalt.logstash.shipping import notify, relp
+from rocksalt.logstash.shipping import naming, notify, relp
 from rocksalt.logstash.shipping.config import Config, Server
+from rocksalt.logstash.shipping.naming import words
 
 CONNECT, TURN = 5.0, 1.0
 """Seconds until a server has to have taken the connection, with RELP. Where its name has several
@@ -40,12 +40,12 @@ def context(config: Config) -> ssl.SSLContext:
     try:
         made.load_verify_locations(config.ca)
     except (OSError, ssl.SSLError) as error:
-        raise Broken(f"{config.ca} cannot be used as the authority: {_words(error)}") from None
+        raise Broken(f"{config.ca} cannot be used as the authority: {words(error)}") from None
     try:
         made.load_cert_chain(config.certificate, config.key)
     except (OSError, ssl.SSLError) as error:
         raise Broken(
-            f"{config.certificate} with {config.key} cannot be used: {_words(error)}"
+            f"{config.certificate} with {config.key} cannot be used: {words(error)}"
         ) from None
     return made
 
@@ -61,19 +61,21 @@ def stamps(config: Config) -> tuple[Any, ...]:
 
 
 class Link:
-    """A connection from its beginning; ``ready`` once lines can be sent. Methods raise
-    :class:`Broken` with a sentence about what is wrong. Times are seconds of ``now``.
+    """A connection from its beginning; ``ready`` once lines can be sent. ``taken`` is whether the
+    server acknowledged any, None before one was sent. Methods raise :class:`Broken` with a
+    sentence about what is wrong. Times are seconds of ``now``.
     """
 
     def __init__(self, server: Server, config: Config, now: float):
         self.server, self.began, self.stamps = server, now, stamps(config)
         self.expires: float | None = None
+        self.taken: bool | None = None
         self._context = context(config)
         self._state = _NAMING
         self._socket: socket.socket | None = None
         self._addresses: list[Any] = []
         self._until, self._each = now + CONNECT, CONNECT
-        self._naming = _Naming(server)
+        self._naming = naming.ask(server)
         self._out = bytearray()
         self._parser = relp.Parser()
         self._wants = 0
@@ -99,6 +101,7 @@ class Link:
 
     def send(self, data: bytes) -> int:
         """Puts a line on its way; the number that its acknowledgement will have."""
+        self.taken = bool(self.taken)
         self._number = relp.following(self._number)
         self._out += relp.encode(self._number, relp.SYSLOG, data)
         return self._number
@@ -121,14 +124,16 @@ class Link:
             return error
         if isinstance(error, ssl.SSLError):
             return Broken(self._refusal(error))
-        said = _words(error) if isinstance(error, OSError) else error
+        said = words(error) if isinstance(error, OSError) else error
         return Broken(f"{self.server}: {said}")
 
     def _step(self, now: float) -> list[relp.Frame]:
         if self._state < _READY and now > self._until:
             raise Broken(f"{self.server} does not answer within {self._each:g} seconds")
         if self._state == _NAMING and self._naming.done:
-            self._addresses = self._naming.result(self.server)
+            self._addresses = [*self._naming.found]
+            if not self._addresses:
+                raise Broken(f"{self.server} has no address: {self._naming.error}")
             self._each = max(CONNECT / len(self._addresses), min(TURN, CONNECT))
             self._connect(now)
         if self._state == _CONNECTING and self._socket:
@@ -251,6 +256,7 @@ class Link:
             if not frame.accepted:
                 said = notify.plain(frame.data[:200])
                 raise Broken(f"{self.server} does not take a line: {said}")
+            self.taken = True
         return frames
 
     def _ended(self) -> str:
@@ -271,44 +277,7 @@ class Link:
         alert = (error.reason or "").partition("ALERT_")[2].lower().replace("_", " ")
         if alert:
             return f"{self.server} does not take this host's certificate: {alert}"
-        return f"{self.server}: TLS fails: {_words(error)}"
-
-
-class _Naming:
-    """Asks for the addresses of a name in a thread of its own, for that may wait."""
-
-    def __init__(self, server: Server):
-        self._found: list[Any] = []
-        self._error = ""
-        try:
-            self._ask(server, socket.AI_NUMERICHOST)
-            self.done = True
-        except (OSError, UnicodeError):
-            self.done = False
-            threading.Thread(target=self._try, args=(server,), daemon=True).start()
-
-    def _ask(self, server: Server, flags: int = 0) -> None:
-        self._found = socket.getaddrinfo(
-            server.host, server.port, type=socket.SOCK_STREAM, flags=flags
-        )
-
-    def _try(self, server: Server) -> None:
-        try:
-            self._ask(server)
-        except (OSError, UnicodeError) as error:
-            self._error = _words(error)
-        self.done = True
-
-    def result(self, server: Server) -> list[Any]:
-        if not self._found:
-            raise Broken(f"{server} has no address: {self._error}")
-        return self._found
-
-
-def _words(error: BaseException) -> str:
-    """An error of the system or of TLS in its own words."""
-    reason = getattr(error, "reason", None) or getattr(error, "strerror", None)
-    return str(reason or error)
+        return f"{self.server}: TLS fails: {words(error)}"
 
 
 Factory = Callable[[Server, Config, float], Link]

@@ -41,7 +41,8 @@ class Passed:
 
 class Positions:
     """The file of positions, and what is about to get there. ``problem`` is a sentence about the
-    file, or empty; ``reached`` is the last place of the journal that was acknowledged.
+    file, or empty; ``reached`` is the last place of the journal that was acknowledged, and
+    ``begin`` the one that it is shipped from while no position in it counts.
     """
 
     def __init__(self, path: str, now: float):
@@ -49,7 +50,7 @@ class Positions:
         self._passed: deque[Passed] = deque()
         self._saved, self._changed = now, False
         self.problem = ""
-        self.reached = ""
+        self.reached = self.begin = ""
         self.counting: dict[str, Any] = {}
         self.counts = dict.fromkeys((DROPPED, LOST, GAPS, CUT), 0)
         try:
@@ -69,6 +70,7 @@ class Positions:
         counts = {name: int(value["counts"].get(name, 0)) for name in self.counts}
         self.counting, self.counts = dict(value["positions"].items()), counts
         self.reached = str(value.get("reached") or "")
+        self.begin = str(value.get("begin") or "")
 
     def note(self, now: float, step: Step) -> None:
         """All lines of a step were acknowledged; one without lines goes with those before it."""
@@ -107,6 +109,11 @@ class Positions:
         self._count(Passed(now, {source: position}, dict(counts)))
         self.save(now)
 
+    def begins(self, place: str) -> None:
+        """The journal is shipped from a place on, whenever somebody takes it."""
+        self.begin = place
+        self.save(self._saved)
+
     def rewind(self) -> int:
         """Everything that does not count yet is as if it had not been; the number of its lines."""
         lines = sum(it.lines for it in self._passed)
@@ -137,6 +144,7 @@ class Positions:
             "positions": self.counting,
             "counts": self.counts,
             "reached": self.reached,
+            "begin": "" if JOURNAL in self.counting else self.begin,
         }
         self._saved = now
         try:

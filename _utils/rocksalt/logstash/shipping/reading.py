@@ -40,6 +40,8 @@ _HEX = re.compile(r"\b(?P<name>proctitle|cmd|data|a\d+)=(?P<hex>[0-9A-F]{2,})(?=
 _EXECVE = re.compile(r"\bEXECVE\b")
 _ARGUMENT = re.compile(r"\ba\d+(?:\[\d+\])?=(?:\"(?P<text>[^\"]*)\"|(?P<hex>[0-9A-F]{2,})(?= |$))")
 _MOST, _NAME = 8192, 256
+_EARLIEST, _DAY = 631_152_000, 86_400
+"""Seconds; the first is 1990."""
 _SUCCESS = {True: "success", False: "failure"}
 
 
@@ -87,9 +89,9 @@ def _unhexed(digits: str) -> str:
 
 
 def _address(text: str) -> str:
-    """An address of the internet, as it is; empty for what is none."""
+    """An address of the internet, without its zone; empty for what is none."""
     try:
-        return str(ipaddress.ip_address(text))
+        return str(ipaddress.ip_address(text.partition("%")[0]))
     except ValueError:
         return ""
 
@@ -191,7 +193,11 @@ def _dated(made: Document, match: re.Match[str], micros: int = 0) -> None:
 
 
 def _at(made: Document, seconds: int, micros: int = 0) -> None:
-    made["@timestamp"] = f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(seconds))}.{micros:06d}Z"
+    """The time that a line says, where it can be one."""
+    read_at = dt.datetime.fromisoformat(f"{made['event']['created'].rstrip('Z')}+00:00")
+    if _EARLIEST <= seconds <= read_at.timestamp() + _DAY:
+        said = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
+        made["@timestamp"] = f"{said}.{micros:06d}Z"
 
 
 def _ossec(made: Document, text: str, file: bool) -> None:

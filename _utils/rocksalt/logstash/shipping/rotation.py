@@ -40,6 +40,16 @@ def rotated(path: str, packed: bool) -> Iterator[tuple[str, os.stat_result]]:
                 yield name, os.lstat(name)
 
 
+def written(position: Any) -> int:
+    """When the file of a position was written to, as far as that was seen."""
+    return int(position[1].get("end", (0, 0))[1])
+
+
+def was_empty(position: Any) -> bool:
+    """Whether nothing tells the file of a position from another one with its inode."""
+    return not position[1]["head"][0]
+
+
 def again(generation: str, position: Any, taken: Keys) -> File | None:
     """The file of a position, which may have another name now, or lie elsewhere as a copy. The
     number of a device is another one after a reboot.
@@ -54,9 +64,8 @@ def again(generation: str, position: Any, taken: Keys) -> File | None:
 def copy(generation: str, position: Any, taken: Keys) -> File | None:
     """The copy of a file that was made before it was cut off."""
     offset, meta = position
-    written = meta.get("end", (0, 0))[1] // _SECOND
     for path, state in rotated(meta["path"], packed=False):
-        recent = meta["head"][0] and state.st_mtime_ns // _SECOND >= written
+        recent = meta["head"][0] and state.st_mtime_ns // _SECOND >= written(position) // _SECOND
         if recent and (found := _same(path, generation, offset, meta, taken)):
             return found
     return None
@@ -73,6 +82,7 @@ def _same(
     with contextlib.suppress(OSError):
         if made.key not in taken and made.size >= offset and head(made.handle, length) == digest:
             made.meta["head"] = [length, digest]
+            made.meta["reached"] = made.keep = meta.get("reached", 0)
             return made
     os.close(made.handle)
     return None
@@ -89,6 +99,20 @@ def compressed(position: Any) -> bool:
         if offset == size and same and state.st_mtime_ns <= written:
             return True
     return False
+
+
+def packed_since(position: Any, since: int) -> list[int]:
+    """When those files were written that had the path of a position after a time and are compressed
+    by now: neither the one of the position, read to its end, nor one that lies beside its archive.
+    """
+    offset, meta = position
+    return [
+        state.st_mtime_ns
+        for path, state in rotated(meta["path"], packed=True)
+        if state.st_mtime_ns > since
+        and not os.path.lexists(os.path.splitext(path)[0])
+        and not _packs(path, offset, *meta["head"])
+    ]
 
 
 def _packs(path: str, size: int, length: int, digest: str) -> bool:

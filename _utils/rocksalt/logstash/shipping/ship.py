@@ -113,6 +113,7 @@ class Shipper:
     def _settle(self, now: float) -> None:
         for step in self._window.done():
             self._positions.note(now, step)
+            self._feed.arrived(step)
             if step.mark:
                 self._status.arrived(step)
 

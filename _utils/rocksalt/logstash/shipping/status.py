@@ -20,6 +20,8 @@ from rocksalt.logstash.shipping.steps import Step
 EVERY, SOON = 1.0, 0.2
 """Seconds from one writing to the next, and where somebody waits for it."""
 MARKS = 20
+BRIEF = 15_000_000
+"""Microseconds that a connection lasts at least over which there was nothing to send."""
 
 
 class Status:
@@ -30,12 +32,15 @@ class Status:
         self._written, self._awaited = -EVERY, False
         self._said = ""
         self.resent = 0
+        self._link: Link | None = None
+        self._away: str | None = None
+        self._began = 0
         self._value: dict[str, Any] = {
             **{"pid": os.getpid(), "config": config.digest, "program": __version__},
             **{"server": None, "connected_since": None, "disconnected_since": stamp(micros())},
             **{"server_expires": None, "full_since": None, "probe": None, "marks": {}},
         }
-        with contextlib.suppress(OSError, ValueError, TypeError, AttributeError):
+        with contextlib.suppress(OSError, ValueError, TypeError, AttributeError, LookupError):
             with open(path, encoding="utf-8") as file:
                 before = json.load(file)
             self._value.update(probe=before["probe"], marks=dict(before["marks"]))
@@ -43,16 +48,24 @@ class Status:
                 self._value["disconnected_since"] = before["disconnected_since"]
 
     def connected(self, link: Link) -> None:
-        """Lines can be sent."""
+        """Lines can be sent. After a connection over which none was taken it has to show that any
+        is.
+        """
         expires = link.expires and stamp(int(link.expires * 1_000_000))
+        since = self._value["disconnected_since"]
+        proved = not self._link or self._link.taken is not False
+        self._link, self._away, self._began = link, since, micros()
         self._value.update(
-            server=link.server.name, connected_since=stamp(micros()), disconnected_since=None,
-            server_expires=expires,
+            server=link.server.name, connected_since=stamp(micros()), server_expires=expires,
+            disconnected_since=None if proved else since,
         )  # fmt: skip
 
     def disconnected(self) -> None:
-        """Lines cannot be sent."""
-        self._value.update(server=None, connected_since=None, disconnected_since=stamp(micros()))
+        """Lines cannot be sent; since before the connection where that took none, or was brief."""
+        taken, brief = self._link and self._link.taken, micros() - self._began < BRIEF
+        useless = taken is False or (taken is None and brief)
+        since = self._away if useless else stamp(micros())
+        self._value.update(server=None, connected_since=None, disconnected_since=since)
 
     def arrived(self, step: Step) -> None:
         """A line with a mark was acknowledged."""
@@ -76,6 +89,8 @@ class Status:
         since 1970.
         """
         self._written, self._awaited = now, False
+        if self._value["server"] and self._link and self._link.taken:
+            self._value["disconnected_since"] = None
         waiting = values["waiting"]
         full = self._value["full_since"] or stamp(micros())
         self._value.update(

@@ -6,6 +6,7 @@ import contextlib
 import glob
 import os
 import stat
+from collections import deque
 from collections.abc import Iterator, Mapping
 from typing import Any, Protocol
 
@@ -45,8 +46,7 @@ class Remember(Protocol):
 
 class Tail:
     """All files as a source of steps. ``remember`` writes the position of a new file at once, so
-    that its lines have the same ids whatever happens. ``oldest`` is since when lines wait, in
-    microseconds since 1970, as of the last count; 0 where none do.
+    that its lines have the same ids whatever happens.
     """
 
     def __init__(
@@ -55,32 +55,43 @@ class Tail:
         self._globs, self._ignore, self._maker = dict(files), ignore, maker
         self._remember = remember
         self._scan_at = 0.0
-        self.oldest = 0
         self.files: dict[str, File] = {}
-        self._lost: list[Step] = []
+        self._told: dict[str, int] = {}
+        self._lost: deque[Iterator[Step]] = deque()
         self._problems: dict[str, dict[str, str]] = {}
 
     def start(self, positions: Mapping[str, Any], now: float) -> None:
         """Goes to the positions; those whose file is gone are gaps."""
-        known = {it.removeprefix(PREFIX): at for it, at in positions.items() if _is_file(it)}
+        known = {it.removeprefix(PREFIX): at for it, at in positions.items() if at and _is_file(it)}
         first = not positions
-        self._lost = []
+        self._lost.clear()
         self._maker.restart()
         for generation in [it for it in self.files if it not in known]:
             os.close(self.files.pop(generation).handle)
+        missing = []
         for generation, position in known.items():
-            if position is None:
-                continue
-            found = self.files.get(generation) or rotation.again(generation, position, self._keys)
-            if found:
-                found.keep, found.until = max(found.keep, found.start), 0
-                found.start, found.buffer, found.grew = position[0], bytearray(), now
-                self._resume(found)
-                self.files[generation] = found
-            else:
-                counts = {} if rotation.compressed(position) else {GAPS: 1}
-                self._lost.append(Step(PREFIX + generation, None, (), 0, counts))
+            path = position[1]["path"]
+            self._told[path] = max(self._told.get(path, 0), rotation.written(position))
+            if not self._again(generation, position, now):
+                missing.append((generation, position))
+        for generation, position in sorted(missing, key=_when, reverse=True):
+            counts = self._ended(position, now)
+            self._lost.append(iter((Step(PREFIX + generation, None, (), 0, counts),)))
+        for position in known.values():
+            if rotation.was_empty(position):
+                self._between(position, now)
         self._scan(now, first)
+
+    def _again(self, generation: str, position: Any, now: float) -> bool:
+        """Goes to a position; False if its file is gone."""
+        found = self.files.get(generation) or rotation.again(generation, position, self._keys)
+        if not found:
+            return False
+        found.keep, found.until = max(found.keep, found.start), 0
+        found.start, found.buffer, found.grew = position[0], bytearray(), now
+        self._resume(found)
+        self.files[generation] = found
+        return True
 
     def _resume(self, file: File) -> None:
         """A private key may have begun before the place that a file is read from."""
@@ -114,11 +125,12 @@ class Tail:
                         continue
                     self._follow(made)
                 seen.add(key)
+        renamed = [it for key, it in there.items() if key not in seen and not it.gone]
         for key, file in there.items():
-            if key not in seen and not file.gone:
-                file.since = now
-                self._between(file, {*there, *seen}, now)
             file.gone = key not in seen
+        for file in renamed:
+            file.since = now
+            self._between([file.state[0], file.meta], now)
 
     def _key(self, path: str, dataset: str) -> tuple[int, int] | None:
         """What a file is told by; None for what is no file."""
@@ -149,20 +161,34 @@ class Tail:
         self.files[file.generation] = file
         self._remember(file.source, file.position())
 
-    def _between(self, old: File, known: set[tuple[int, int]], now: float) -> None:
+    def _ended(self, position: Any, now: float) -> Mapping[str, int]:
+        """What is missing behind the position of a file that is no more."""
+        whole = rotation.compressed(position)
+        self._between(position, now, 0 if whole else 1)
+        return NOTHING if whole else {GAPS: 1}
+
+    def _between(self, position: Any, now: float, told: int = 0) -> None:
         """A file was rotated: follows those too that had its name since, and lost it unseen. Of one
         that is compressed by now, only that it was there can be told; a compressed file has the
-        time of what is in it.
+        time of what is in it. So many of them are ``told`` already.
         """
-        last = old.meta["end"][1]
-        for path, state in rotation.rotated(old.path, packed=False):
-            new = (state.st_dev, state.st_ino) not in known and state.st_mtime_ns >= last
-            if new and (made := self._opened(path, old.path, old.dataset, now)):
+        path, dataset = position[1]["path"], position[1]["dataset"]
+        last = rotation.written(position)
+        near = (it.state[1] for it in self.files.values() if it.gone and it.path == path)
+        since = max(last, self._told.get(path, 0), *near)
+        unread = []
+        for name, state in rotation.rotated(path, packed=False):
+            if (state.st_dev, state.st_ino) in self._keys or state.st_mtime_ns < last:
+                continue
+            if made := self._opened(name, path, dataset, now):
                 made.gone, made.since = True, now
                 self._follow(made)
-        for _, state in rotation.rotated(old.path, packed=True):
-            if state.st_mtime_ns > max(last, old.state[1]):
-                self._remember(PREFIX + old.path, None, {GAPS: 1})
+            elif state.st_mtime_ns > since:
+                unread.append(state.st_mtime_ns)
+        unread += rotation.packed_since(position, since)
+        self._told[path] = max((since, *unread))
+        if len(unread) > told:
+            self._remember(PREFIX + path, None, {GAPS: len(unread) - told})
 
     @property
     def pending(self) -> bool:
@@ -175,16 +201,26 @@ class Tail:
 
     def take(self, count: int, now: float) -> Iterator[Step]:
         """At most so many steps, from all files in turn: who was asked comes last."""
-        while self._lost:
-            yield self._lost.pop()
+        for step in self._of_lost(count):
+            yield step
+            count -= 1
         for file in list(self.files.values()):
+            if count <= 0:
+                return
             self.files[file.generation] = self.files.pop(file.generation)
             share = max(count // 2, 8)
             for step in self._of(file, share, now):
                 yield step
                 count -= 1
-            if count <= 0:
-                return
+
+    def _of_lost(self, count: int) -> Iterator[Step]:
+        """What there is to say of files that are no more; who breaks off gets the rest later."""
+        while self._lost and count > 0:
+            if step := next(self._lost[0], None):
+                yield step
+                count -= 1
+            else:
+                self._lost.popleft()
 
     def _of(self, file: File, count: int, now: float) -> Iterator[Step]:
         file.problem = ""
@@ -192,7 +228,8 @@ class Tail:
             if self._refill(file, now):
                 yield from self._records(file, count, now)
             else:
-                yield from self._replaced(file, now)
+                self._replaced(file, now)
+                yield from self._of_lost(count)
         except OSError as error:
             file.problem = _sentence(error)
 
@@ -202,6 +239,7 @@ class Tail:
         whole = file.read >= file.size
         final = whole and idle > JOIN
         ended = whole and (idle > UNFINISHED or (file.gone and idle > JOIN))
+        file.hungry = False
         while count > 0 and (length := file.length(starts, final, ended)):
             yield self._step(file, length)
             count -= 1
@@ -238,7 +276,7 @@ class Tail:
             file.buffer += os.pread(file.handle, _CHUNK, file.read)
         return True
 
-    def _replaced(self, file: File, now: float) -> Iterator[Step]:
+    def _replaced(self, file: File, now: float) -> None:
         """The file begins anew. What it had is read on in its copy; without one, what was read and
         not sent goes first, and nobody knows what came behind that.
         """
@@ -248,13 +286,17 @@ class Tail:
         made.grew, made.gone, made.since = now, file.gone, file.since
         self._follow(made)
         if old := rotation.copy(file.generation, seen, self._keys):
-            old.start, old.buffer, old.keep, old.until = file.start, file.buffer, file.keep, 0
+            old.start, old.buffer, old.keep = file.start, file.buffer, max(file.keep, old.keep)
             old.grew, old.gone, old.since, old.ends = now, True, now, file.ends
             self.files[old.generation] = old
-            return
+            self._between(seen, now)
+        else:
+            self._lost.append(self._rest(file, self._ended(seen, now)))
+
+    def _rest(self, file: File, counts: Mapping[str, int]) -> Iterator[Step]:
+        """What was read of a file that is no more, and what is missing after that."""
         while file.buffer:
             yield self._step(file, record(file.buffer, None, True, True))
-        counts = {} if rotation.compressed(seen) else {GAPS: 1}
         yield Step(file.source, None, (), 0, counts)
 
     def waiting(self, positions: Mapping[str, Any]) -> dict[str, int]:
@@ -264,10 +306,8 @@ class Tail:
             offset = (positions.get(file.source) or [0])[0]
             size = file.state[0]
             left = max(size - offset, 0)
-            file.behind = (file.behind or micros()) if left else 0
             lines = -(-left // average(file, offset, size)) if left else 0
             found[file.path] = found.get(file.path, 0) + lines
-        self.oldest = min((it.behind for it in self.files.values() if it.behind), default=0)
         return found
 
     def limit(self, most: int) -> None:
@@ -299,6 +339,10 @@ def _sentence(error: OSError) -> str:
 
 def _problem(dataset: str, error: OSError) -> dict[str, str]:
     return {"dataset": dataset, "problem": _sentence(error)}
+
+
+def _when(missing: tuple[str, Any]) -> int:
+    return rotation.written(missing[1])
 
 
 def _is_file(source: str) -> bool:

@@ -12,6 +12,8 @@ from rocksalt.logstash.shipping.steps import Step
 
 LINES, BYTES = 256, 4 * 1024 * 1024
 """Most lines that are under way, and about how many bytes."""
+STEPS = 4096
+"""About how many steps, most of them without lines, wait for those before them."""
 
 
 @dataclass
@@ -40,10 +42,10 @@ class Window:
     @property
     def room(self) -> int:
         """How many lines may follow; 0 while more than half are under way, for many at once cost
-        less.
+        less, and while many steps wait.
         """
-        much = len(self._open) > LINES // 2 or self._bytes > BYTES // 2
-        return 0 if much else LINES - len(self._open)
+        lines = len(self._open) > LINES // 2 or self._bytes > BYTES // 2
+        return 0 if lines or len(self._steps) > STEPS else LINES - len(self._open)
 
     @property
     def full(self) -> bool:
