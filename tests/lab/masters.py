@@ -51,12 +51,15 @@ systemctl stop salt-master
 useradd --system --home-dir /opt/salt --shell /usr/sbin/nologin salt
 chown -R salt:salt /etc/salt/pki/master /var/cache/salt/master /var/log/salt /run/salt/master
 echo 'user: salt' > /etc/salt/master
+echo 'gather_job_timeout: 1' > /etc/salt/master.d/patience.conf
 chgrp salt /etc/salt/master /etc/salt/master.d/* %(pillars)s
 chmod 640 /etc/salt/master /etc/salt/master.d/*
 chmod 750 %(pillars)s
 systemctl start salt-master
 """
-"""What Salt's packages do: the master is an ordinary user's."""
+"""What Salt's packages do: the master is an ordinary user's. A ping of a minion that is not there yet
+is soon over.
+"""
 
 
 def block(after: str) -> str:
@@ -232,6 +235,12 @@ class Site:
                 return states
             assert time.monotonic() < deadline, f"nothing came back for {jid}"
             time.sleep(0.5)
+
+    def web1_answers(self) -> None:
+        """Waits until the minion has found its master again."""
+        peer = f"sport = :4505 and dst {self.web1.ip}"
+        self.master.wait_for(f"ss -Htn state established '{peer}' | grep -q .", timeout=60)
+        self.master.wait_for("salt --timeout=5 web1 test.ping", timeout=60)
 
     def becomes_reachable(self) -> None:
         """Waits until salt-api answers at the desk."""
