@@ -57,8 +57,8 @@ chmod 640 /etc/salt/master /etc/salt/master.d/*
 chmod 750 %(pillars)s
 systemctl start salt-master
 """
-"""What Salt's packages do: the master is an ordinary user's. A ping of a minion that is not there yet
-is soon over.
+"""What Salt's packages do: the master is an ordinary user's. A ping of a minion that is not
+there yet is soon over.
 """
 
 
