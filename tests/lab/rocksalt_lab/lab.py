@@ -143,7 +143,7 @@ class Lab:
     @property
     def pillar(self) -> dict[str, Any]:
         """What the baseline has to be told of this lab: where management is, who administers its
-        hosts, and that nobody watches them or receives their logs.
+        hosts, and that nobody watches them, receives their logs or has rights on their master.
         """
         people = {ADMINISTRATOR: {"keys": [self.public_key.strip()], "nopasswd": True}}
         unwatched = {
@@ -152,6 +152,7 @@ class Lab:
                 ("nrpe", "NRPE-001"),
                 ("ossec", "OSS-001"),
                 ("logstash", "LOG-001"),
+                ("access", "ACL-001"),
             )
         }
         return {"networks": NETWORKS, "accounts": {"administrators": people}, **unwatched}
