@@ -124,7 +124,7 @@ class Site:
                 return self.publish(function)
             return ""
 
-        for _ in range(10):
+        for _ in range(30):
             jid: str = self.wait(attempt)
             with contextlib.suppress(AssertionError):
                 self.wait(lambda jid=jid: self.of(kind="return", jid=jid), 3)
