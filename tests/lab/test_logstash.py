@@ -131,8 +131,8 @@ def test_lines_of_all_sources_arrive_with_fields(shipping: Site) -> None:
     app = shipping.arrives(host, "a line of the application")
     assert app["event"]["dataset"] == "app"
     assert app["log"]["file"]["path"] == "/var/log/app/one.log"
-    salt = shipping.arrives(host, '"dataset":"salt"')
-    assert salt["log"]["file"]["path"] == "/var/log/salt/minion"
+    salt = shipping.arrives(host, '"path":"/var/log/salt/minion"')
+    assert salt["event"]["dataset"] == "salt"
     ids = [line["event"]["event"]["id"] for line in shipping.lines(host, "web1")]
     assert len(ids) > 20
     assert time.time() - begin < 60
@@ -211,6 +211,8 @@ def test_no_line_is_lost_whatever_fails(shipping: Site) -> None:
     begin = time.monotonic()
     journal = Speaker(host, "steady", RATE)
     file = Speaker(host, "filed", FILE_RATE, "/var/log/app/filed.log")
+    user = ["systemd-run", "--quiet", "--unit=say-as-user", "--uid=ops"]
+    host.run([*user, "bash", "-c", "while sleep 0.1; do echo an ordinary user; done"])
     for _ in range(3):
         server.run(f"systemctl kill --signal=KILL --kill-whom=all {RECEIVER}")
         time.sleep(random.uniform(1, 3))
@@ -233,6 +235,7 @@ def test_no_line_is_lost_whatever_fails(shipping: Site) -> None:
     time.sleep(30)
     for it in shipping.servers:
         it.run(f"systemctl start {RECEIVER}")
+    host.run("systemctl stop say-as-user")
     counts = {"steady": journal.end(), "filed": file.end()}
     seconds = time.monotonic() - begin
     assert counts["steady"] / seconds > RATE * 0.9

@@ -262,7 +262,47 @@ def test_a_hole_is_seen_across_another_sequence(source):
     source.write(entry(6), entry(900, sequence="bb"), entry(5000))
     source.start(cursor(5))
     assert source.messages(3) == ["n6", "n900", "n5000"]
-    assert source.counts == {"lost": 4993}
+    assert source.counts == {"lost": 4099}
+
+
+USERS = "ee"
+"""The sequence of an ordinary user's journal; journald counts on over it and its own."""
+
+
+def test_lines_of_ordinary_users_are_no_hole(source):
+    source.write(entry(6), entry(7, sequence=USERS), entry(8, sequence=USERS), entry(9))
+    source.start(cursor(5))
+    assert source.messages(4) == ["n6", "n7", "n8", "n9"]
+    source.start(cursor(7, USERS))
+    assert source.messages(2) == ["n8", "n9"]
+    assert source.counts == {}
+
+
+@pytest.mark.parametrize("sequence", [USERS, "aa"])
+def test_a_hole_between_lines_of_users_is_seen(source, sequence):
+    source.write(entry(6), entry(7, sequence=USERS), entry(8), entry(11, sequence=sequence))
+    source.start(cursor(5))
+    assert source.messages(4)[-1] == "n11"
+    assert source.counts == {"lost": 2}
+
+
+def test_a_journald_that_starts_again_goes_on_behind_each_file(source):
+    source.write(entry(6), entry(7, sequence=USERS), entry(8, sequence=USERS))
+    source.write(entry(7, "again", moment=9), entry(9, sequence=USERS, moment=10), entry(10))
+    source.start(cursor(5))
+    assert source.messages(6)[3:] == ["again", "n9", "n10"]
+    assert source.counts == {}
+
+
+@pytest.mark.parametrize("position", [cursor(2), cursor(3, USERS)])
+def test_lines_of_users_wait_as_others_do(source, position):
+    source.write(entry(2), entry(3, sequence=USERS), entry(4), entry(5, sequence=USERS))
+    after = journal.cursor(position).i
+    assert source.journal.waiting(position) == (5 - after, after + 11)
+    source.start(position)
+    source.journal.limit(1)
+    assert source.messages(5 - after) == ["n5"]
+    assert source.counts == {"dropped": 5 - after - 1}
 
 
 @pytest.mark.parametrize(
@@ -526,16 +566,24 @@ def test_what_was_reached_before_a_restart_is_not_passed_over(source):
     assert source.counts == {"dropped": 3}
 
 
-@pytest.mark.parametrize("reached", [cursor(1_000_000, "old"), cursor(5, "bb")])
-def test_what_was_reached_in_another_sequence_keeps_nothing(source, reached):
-    """The numbers of sequences have nothing to do with each other."""
+@pytest.mark.parametrize(
+    ("reached", "kept"),
+    [
+        (cursor(900, "bb").replace(BOOT, NEXT), []),
+        (cursor(5, "cc").replace(BOOT, NEXT), ["n2", "n3", "n4", "n5"]),
+        (cursor(900, "bb", moment=3), ["n2", "n3"]),
+    ],
+)
+def test_what_was_reached_in_another_sequence_is_told_by_its_time(source, reached, kept):
+    """Of another boot and another sequence nothing is known."""
     maker = Maker("web1", {}, Masker([]))
     source.journal = Journal(maker, {"journal"}, [str(source.program)], reached=reached)
-    source.write(*(entry(it, sequence="cc") for it in range(1, 11)))
+    source.write(*(entry(it, sequence="cc") for it in range(1, 13)))
     source.start(cursor(1, "cc"))
     source.journal.limit(4)
-    assert source.messages(9) == ["n7", "n8", "n9", "n10"]
-    assert source.counts == {"dropped": 5}
+    messages = source.messages(11)
+    assert messages[: len(kept)] == kept
+    assert messages[-4:] == ["n9", "n10", "n11", "n12"]
 
 
 def test_what_comes_before_the_newest_sequence_is_not_passed_over(source):
@@ -545,8 +593,8 @@ def test_what_comes_before_the_newest_sequence_is_not_passed_over(source):
     source.write(*(entry(it, sequence="bb", moment=it + 2) for it in range(3, 9)))
     source.start(cursor(1))
     source.journal.limit(4)
-    assert source.messages(9) == ["n2", "n1", "n2", "n5", "n6", "n7", "n8"]
-    assert source.counts == {"dropped": 2}
+    assert source.messages(9) == ["n2", "n1", "n2", "n3", "n4", "n5", "n6", "n7", "n8"]
+    assert source.counts == {}
 
 
 def test_what_was_reached_stays_over_connections_that_read_less(source):

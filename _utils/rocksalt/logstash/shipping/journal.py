@@ -52,7 +52,7 @@ class Journal:
         self._gaps = 0
         self._begin, self._begins = begin if cursor(begin) else "", begins
         self._keep = self._reached = cursor(reached)
-        self._skip, self._skipped = 0, ""
+        self._skip = 0
         self._unanswered = ""
         self._then: list[str] = []
 
@@ -161,11 +161,12 @@ class Journal:
             count -= 1
 
     def _step(self, entry: dict[str, Any], place: Cursor, counts: dict[str, int]) -> Step:
-        kept = self._keep and self._keep.s == place.s and place.i <= self._keep.i
+        kept = self._keep and place.until(self._keep)
         if not kept:
             self._reached = place
-        if self._skip and place.s == self._skipped and not kept:
-            self._skip -= 1
+        passed_over = self._skip > 0 and not kept
+        self._skip = max(self._skip - 1, 0)
+        if passed_over:
             counts[DROPPED] = 1
             return Step(NAME, entry["__CURSOR"], (), place.micros, counts)
         if OMITTED in entry:
@@ -192,14 +193,11 @@ class Journal:
         """
         try:
             newest = self._ask(*_own_boot(self._last), "-n1")
-            known = [it for it in (self._keep, self._last) if it]
         except Unanswered as error:
             self._unanswered = str(error)
             return
-        numbers = [it.i for it in known if newest and it.s == newest[0].s]
-        if numbers:
-            self._skip = max(newest[0].i - max(numbers) - most, 0)
-            self._skipped = newest[0].s
+        waiting = newest[0].behind(self._last) if newest and self._last else 0
+        self._skip = max(waiting - most, 0)
 
     def _boot(self) -> list[str]:
         """What chooses the entries since the last boot. In a sandbox in a container the kernel
@@ -237,9 +235,9 @@ class Journal:
         self._account.newest = newest[0] if newest else None
         if not newest or not behind or (place and newest[0].moment == place.moment):
             return 0, 0
-        number = newest[0].i - behind.i if behind.s == newest[0].s else newest[0].i
+        number = newest[0].behind(behind)
         if not place:
-            return max(number + (behind.s == newest[0].s), 1), behind.micros
+            return number + 1, behind.micros
         after = self._ask(f"--cursor={position}", *own, "-n2")
         return max(number, 1), next((it.micros for it in after if it.moment != place.moment), 0)
 

@@ -17,7 +17,8 @@ _CURSOR = re.compile(
 
 class Cursor(NamedTuple):
     """A place in the journal: number ``i`` in the sequence ``s``, and when it was written. Entries
-    that move from memory to the disk get a new ``i`` and ``s``; ``moment`` is what stays.
+    that move from memory to the disk get a new ``i`` and ``s``; ``moment`` is what stays. The files
+    of the system and of each ordinary user are sequences that journald counts on together.
     """
 
     s: str
@@ -33,6 +34,16 @@ class Cursor(NamedTuple):
         """Whether it was written before another one, within a boot whatever its clock says."""
         which = 1 if self.moment[0] == other.moment[0] else 2
         return int(self.moment[which], 16) < int(other.moment[which], 16)
+
+    def until(self, other: Cursor) -> bool:
+        """Whether it is that place or one before it, as far as the two have anything in common."""
+        if self.moment[0] == other.moment[0]:
+            return not other.before(self)
+        return self.s == other.s and self.i <= other.i
+
+    def behind(self, other: Cursor) -> int:
+        """How many entries came after another one; where counting began anew, since then."""
+        return self.i - other.i if self.i >= other.i else self.i
 
 
 def cursor(text: str) -> Cursor | None:
@@ -75,13 +86,14 @@ class Account:
             self._numbers.pop(last.s, None)
             return {GAPS: 1}
         known = self._numbers.get(place.s)
-        if known is None or place.i <= known + 1:
+        expected = max(known or 0, last.i) + 1
+        if known is None or place.i <= expected:
             return {}
         if self._reread != last and self._in_vain < REREADS:
             self._reread = last
             return None
         self._in_vain += 1
-        return {LOST: place.i - known - 1}
+        return {LOST: place.i - expected}
 
     def _left(self, last: Cursor, place: Cursor) -> bool:
         """Whether a sequence goes on with another one although it had more. What has only moved to
