@@ -225,6 +225,7 @@ def tell(host: Any, name: str, **other: Any) -> None:
         "status": {"heard": stamp(), "connected": True, "problem": ""},
         "verified": {
             "time": stamp(3600), "ok": True, "hosts": {MINION: {"problems": []}}, "problems": [],
+            "witness": {"until": stamp(3600), "error": ""},
         },
         "heads": {
             "witnessed_until": stamp(30), "unwitnessed_since": None, "error": "", "failed": {},

@@ -391,6 +391,16 @@ def test_a_check_that_found_something_is_done_again(host, net, apply):
     assert services(host) == [*STARTED, CHECKED]
 
 
+def test_a_check_without_the_witness_of_now_is_done_again(host, net, apply, look, wrong):
+    says("verified", witness=None)(host)
+    sentence = "the book was last checked without its witness: systemctl start "
+    assert wrong() == {WHOLE: f"{sentence}{logbook.VERIFY_UNIT}"}
+    assert {*wrong(**ALONE)} == {BOOKED, WHOLE}, "without one there is no other"
+    assert look(**ALONE).seen()[WHOLE].actual["checked"] == "within 2 days"
+    apply()
+    assert services(host) == [*STARTED, CHECKED]
+
+
 def test_one_that_hears_nothing_is_not_waited_for_forever(host, net, apply, monkeypatch):
     says("status", heard=stamp(600))(host)
     monkeypatch.setattr(access_hosts, "tell", lambda *_: None)
