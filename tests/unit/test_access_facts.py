@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import time
 
 import access_hosts
 import pytest
@@ -217,3 +218,38 @@ def test_kept_settings_have_no_passwords_to_contradict(shipped, backend):
     assert kept.settings["hashes"] == "***"
     families = {**found.families, "access": kept}
     assert problems.problems(dataclasses.replace(found, families=families), MINION) == []
+
+
+# Files that are included --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["/etc/salt/more/x.conf", "/opt/more.conf", "/opt/gone/x.conf"])
+def test_an_included_file_that_goes_was_read_at_the_start(host, net, wrong, name):
+    host.put(access_hosts.MAIN, f"user: salt\ninclude: [more/*.conf, {name}]\n", 0o640)
+    for path in (access_hosts.MAIN, name):
+        host.put(path, host.read(path) or "token_expire: 3600\n", 0o640)
+        host.groups[path] = "salt"
+    time.sleep(0.02)
+    access_hosts.units(host, started=0)
+    assert wrong() == {}
+    time.sleep(0.02)
+    host.path(name).unlink()
+    folder = name.rpartition("/")[0]
+    assert wrong() == {
+        i: f"{unit} was not started since {folder} changed"
+        for i, unit in (("ACL-005", MASTER), ("ACL-009", API))
+    }
+
+
+def test_a_file_that_salt_ignores_is_named(host, net, wrong):
+    path = "/etc/salt/master.d/x.conf"
+    host.put(path, "token_expire: 5\npeer: {}\ntoken_expire: 6\n", 0o640)
+    sentence = f"{path} has the key token_expire twice (line 3), so that Salt takes nothing of it"
+    found = wrong()
+    assert {found[i] for i in ("ACL-002", "ACL-004", "ACL-015", "ACL-017")} == {sentence}
+
+
+def test_an_option_that_is_to_be_empty_is_a_whole_sentence(host, net, wrong):
+    text = host.read(access_hosts.CONFIG)
+    host.path(access_hosts.CONFIG).write_text(text.replace("client_ca:", "client_cb:"))
+    assert "rocksalt_api:client_ca is absent, expected nothing" in wrong()["ACL-007"]

@@ -93,7 +93,7 @@ def test_the_order_of_files(host):
         "/opt/x.conf",
     ]
     assert [source.problem for source in found if source.problem] == [
-        "/etc/salt/more/z.conf is no mapping of options"
+        "/etc/salt/more/z.conf is no mapping of options, so that Salt takes nothing of it"
     ]
     assert sources.naming(found, "a") == ["/etc/salt/master.d/b.conf", "/opt/x.conf"]
     assert sources.naming(found, "a", "b") == ["/etc/salt/master.d/b.conf"]
@@ -116,6 +116,41 @@ def test_what_is_no_yaml(host):
     found = sources.parse("/x", "a: 1\nb: [c\n")
     assert found.problem.startswith("/x is no YAML (line 3")
     assert found.data == {}
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("a: 1\nb: 2\na: 3\n", "has the key a twice (line 3)"),
+        ("peer: {x: [a], y: [b],\n x: [c]}\n", "has the key x twice (line 2)"),
+        ("- {a: 1, a: 2}\n", "has the key a twice (line 1)"),
+        ("1: a\n0x1: b\n", "has the key 1 twice (line 2)"),
+    ],
+)
+def test_a_key_that_is_there_twice(text, words):
+    found = sources.parse("/x", text)
+    assert (found.problem, found.data) == (f"/x {words}, so that Salt takes nothing of it", {})
+
+
+def test_a_key_that_overrules_a_merged_one():
+    found = sources.parse("/x", "a: &a {x: 1, y: 1}\nb: {<<: *a, x: 2}\n")
+    assert (found.problem, found.data["b"]) == ("", {"x": 2, "y": 1})
+
+
+def test_the_folders_of_what_is_included(host):
+    main = "/etc/salt/master"
+    host.put(main, "include: [more/*/x.conf, gone/*.conf, /opt/x.conf, /opt/gone.conf]\n")
+    host.put("/etc/salt/master.d/a.conf", "include: inner/*\n")
+    host.put("/etc/salt/master.d/inner/b.conf", "a: 1\n")
+    host.put("/etc/salt/more/one/x.conf", "a: 1\n")
+    host.put("/opt/x.conf", "a: 1\n")
+    assert {*sources.folders(host, main, sources.read(host, main))} == {
+        "/etc/salt/master.d", "/etc/salt/more/one", "/etc/salt/more", "/etc/salt", "/opt",
+        "/etc/salt/master.d/inner",
+    }  # fmt: skip
+    host.path(main).write_text("include: /opt/x.conf\n")
+    host.path("/etc/salt/master.d/a.conf").unlink()
+    assert sources.folders(host, main, sources.read(host, main)) == ["/etc/salt/master.d"]
 
 
 def test_plain_types():

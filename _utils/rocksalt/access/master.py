@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterable
 from typing import Any
 
-from rocksalt.access import controls, door, rendering, versions
+from rocksalt.access import controls, door, rendering, sources, versions
 from rocksalt.access.facts import API, MASTER, ROOT, Checks, Facts
 from rocksalt.findings import AS_RENDERED, Seen, compared, show, some
 from rocksalt.host import Host, unit_properties
@@ -78,7 +78,9 @@ def config_files(it: Facts) -> list[str]:
     """What the master reads when it starts: its configuration, and how it checks passwords."""
     folder = os.path.dirname(it.config_path)
     door = [path for path in rendering.door_files() if not path.startswith(_NOT_THE_MASTERS)]
-    return [*(source.path for source in it.sources), folder, *door]
+    included = sources.folders(it.host, it.main, it.sources)
+    found = [*(source.path for source in it.sources), folder, *included, *door]
+    return [*dict.fromkeys(found)]
 
 
 _NOT_THE_MASTERS = f"{door.NETAPI_DIR}/"

@@ -81,7 +81,7 @@ def _other_options(it: Facts) -> list[str]:
                  if (wanted or {}).get(key) != (have or {}).get(key)]  # fmt: skip
     found = [
         f"{conf.SECTION}:{key} is {show((have or {}).get(key))}, "
-        f"expected {show((wanted or {}).get(key))}{it.said_by(conf.SECTION, key)}"
+        f"expected {show((wanted or {}).get(key)) or 'nothing'}{it.said_by(conf.SECTION, key)}"
         for key in sorted(differing)
     ]
     folders = {"netapi_dirs": door.NETAPI_DIR, "auth_dirs": door.AUTH_DIR}
