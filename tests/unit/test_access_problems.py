@@ -137,6 +137,51 @@ def test_grants_beside_each_other(found):
         assert found(granted(ALICE, {**ALICE, **other})) == []
 
 
+ROOTS = {
+    "shell": {"functions": ["cmd.run"]},
+    "states": {"functions": ["state.apply", "state.test"]},
+    "all": {"runners": ["salt.cmd"]},
+}
+
+
+@pytest.mark.parametrize(
+    ("other", "words"),
+    [
+        ({"role": "platform", "targets": ["web*", "db1"]}, "root there by state.highstate for good"),
+        ({"role": "shell", "targets": ["web*", "db*"]}, "root there by cmd.run for good"),
+        ({"role": "states", "targets": ["web*", "db*"]}, "root there by state.apply for good"),
+        ({"role": "all"}, "root there by salt.cmd for good"),
+    ],
+)
+def test_who_is_root_has_no_limits_of_apps(found, other, words):
+    for grants, at in (([ALICE, other], 0), ([other, ALICE], 1)):
+        (sentence,) = found(granted(*grants, roles=ROOTS))
+        assert sentence == (
+            f"{TOP}:users:alice:grants:{at}: deployer on web*, db1 limits nothing, as {other['role']}"
+            f" of {TOP}:users:alice:grants:{1 - at} gives {words}; keep one of the two"
+        )
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"role": "shell", "targets": ["web*"]},
+        {**CAROL, "targets": ["web*", "db*"]},
+        {"role": "platform", "targets": ["lb1"]},
+    ],
+)
+def test_who_is_root_elsewhere_or_for_a_day(found, other):
+    assert found(granted(ALICE, other, roles=ROOTS)) == []
+
+
+def test_roles_of_root_beside_each_other(found):
+    """Whose apps have no limits that could be lost, nor has who deploys nothing."""
+    shell = {"role": "shell", "targets": ["web*", "db*"]}
+    for other in ({"role": "platform", "targets": ["web1"], "apps": ["shop"]},
+                  {"role": "deployer", "targets": ["web1"], "apps": []}):  # fmt: skip
+        assert found(granted(shell, other, roles=ROOTS)) == []
+
+
 @pytest.mark.parametrize(
     ("role", "sentence"),
     [
