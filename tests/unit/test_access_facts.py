@@ -97,6 +97,7 @@ def test_the_same_by_another_name(host, net, wrong, words):
         ("/usr/bin/python3\0/usr/bin/salt-api\0-c\0/opt/evil\0", {"ACL-007"}),
         ("/usr/bin/salt-api\0", {"ACL-007"}),
         ("vim\0salt-api\0", set()),
+        ("/usr/bin/python3\0/usr/bin/salt-master\0--version\0", set()),
         ("python3\0-c\0import x\0salt-api\0", set()),
     ],
 )
