@@ -69,6 +69,9 @@ def test_a_line_takes_whatever_was_sent(call: Any) -> None:
         ("curl --user=admin:s3cret x", "curl --user=admin:***"),
         ("vault token s3cret", "vault token ***"),
         (["mysql", "--password", "s3cret", "shop"], ["mysql", "--password", "***", "shop"]),
+        (["sshpass", "-p", "s3cret", "ssh"], ["sshpass", "-p", "***", "ssh"]),
+        (["x", "--password", "a", "--token", "b"], ["x", "--password", "***", "--token", "***"]),
+        (["curl", "-u", "ann:s3cret", "x"], ["curl", "-u", "ann:***", "x"]),
         ({"password_hash": "x"}, {"password_hash": "***"}),
         *((text, text) for text in (
             "cat /etc/passwd", "mkdir -p /srv/shop", "ls -u a b", "wrong name or password",

@@ -147,18 +147,19 @@ ROOTS = {
 @pytest.mark.parametrize(
     ("other", "words"),
     [
-        ({"role": "platform", "targets": ["web*", "db1"]}, "root there by state.highstate for good"),
-        ({"role": "shell", "targets": ["web*", "db*"]}, "root there by cmd.run for good"),
-        ({"role": "states", "targets": ["web*", "db*"]}, "root there by state.apply for good"),
-        ({"role": "all"}, "root there by salt.cmd for good"),
+        ({"role": "platform", "targets": ["web*", "db1"]}, "root there by state.highstate"),
+        ({"role": "shell", "targets": ["web*", "db*"]}, "root there by cmd.run"),
+        ({"role": "states", "targets": ["web*", "db*"]}, "root there by state.apply"),
+        ({"role": "all"}, "root there by salt.cmd"),
     ],
 )
 def test_who_is_root_has_no_limits_of_apps(found, other, words):
     for grants, at in (([ALICE, other], 0), ([other, ALICE], 1)):
         (sentence,) = found(granted(*grants, roles=ROOTS))
         assert sentence == (
-            f"{TOP}:users:alice:grants:{at}: deployer on web*, db1 limits nothing, as {other['role']}"
-            f" of {TOP}:users:alice:grants:{1 - at} gives {words}; keep one of the two"
+            f"{TOP}:users:alice:grants:{at}: deployer on web*, db1 limits nothing, as "
+            f"{other['role']} of {TOP}:users:alice:grants:{1 - at} gives {words} for good; "
+            "keep one of the two"
         )
 
 

@@ -149,6 +149,19 @@ def test_what_a_minion_claims():
     assert kept("myco/deploy/done", said) is None
 
 
+COMMANDS = [
+    "mysql -u root -p{} app", "mysqldump --password={} app", "sshpass -p {} ssh web1",
+    "curl -u admin:{} https://x.test", "curl --proxy-user=admin:{} https://x.test",
+    "curl https://admin:{}@x.test/", "PGPASSWORD={} psql app", "useradd -m -p {} ann",
+    "usermod -p {} ann", "echo root:{} | chpasswd", "echo {} | passwd --stdin ann",
+    "printf {} | sudo -S id", "echo -n {} | cryptsetup open /dev/sdb1 x",
+    "echo {} | docker login --password-stdin", "docker login -u ann -p {} hub.test",
+    "redis-cli -h db -a {} ping", "ldapsearch -x -D cn=admin -w {} uid=ann",
+    "htpasswd -b -c file ann {}", "smbclient //x/y -U ann%{}", "openssl rsa -passin pass:{}",
+    "mysql -e IDENTIFIED BY {}", "vault token {}", "x --db-password {}", "x api_key: {}",
+]  # fmt: skip
+
+
 SECRETS = [
     ("test.arg", [{"__kwarg__": True, "password": CANARY}]),
     ("test.arg", [{"__kwarg__": True, "db": {"users": [{"name": "x", "api_key": CANARY}]}}]),
@@ -162,6 +175,11 @@ SECRETS = [
     ("cmd.run", [["x", "--password", CANARY]]),
     ("cmd.run", ["x", "--db-password", CANARY]),
     ("cmd.run", [f'curl -H "Authorization: Bearer {CANARY}" https://x.test']),
+    *(("cmd.run", [line.format(CANARY)]) for line in COMMANDS),
+    *(("cmd.run", [{"__kwarg__": True, "cmd": line.format(CANARY)}]) for line in COMMANDS),
+    *(("cmd.run", [line.format(CANARY).split(" ")]) for line in COMMANDS if "|" not in line),
+    ("cmd.run", [["mysql", "--password", "x", "--token", CANARY]]),
+    ("cmd.run", ["x", "--pin", "--password", 20261123, {"__kwarg__": True, "cmd": CANARY[:0]}]),
     ("file.write", ["/etc/x", {"__kwarg__": True, "contents": CANARY}]),
     ("shadow.set_password", ["root", CANARY]),
     ("mysql.user_create", ["app", "localhost", CANARY]),
@@ -176,6 +194,19 @@ def test_no_secret_is_kept(function, given):
     found = kept(f"salt/job/{JID}/new", {**JOB, "fun": function, "arg": given})
     assert CANARY not in json.dumps(found)
     assert "***" in json.dumps(found)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "cat /etc/passwd", "mkdir -p /srv/shop", "tar -C /srv -xf shop-1.2:3.tar", "df -h",
+        "echo hello | tee /tmp/x", "ssh -p 22 web1 uptime", "docker ps -a", "git log --author=ann",
+        "redis-cli ping", "ls -w 80", "systemctl restart shop; echo ok | logger",
+    ],
+)  # fmt: skip
+def test_commands_without_a_secret_are_kept(line):
+    assert ARGUMENTS.split("cmd.run", [line]) == ([line], {})
+    assert ARGUMENTS.split("cmd.run", [line.split()]) == ([line.split()], {})
 
 
 def test_what_is_no_secret_is_kept():

@@ -53,7 +53,7 @@ def _widens(narrow: Grant, wide: Grant, settings: Mapping[str, Any]) -> str:
 
 
 def _of_root(role: Mapping[str, Any], on_targets: bool) -> list[str]:
-    """What of a role makes root, on its targets and by the master: no limit of an app holds then."""
+    """What of a role makes root, on its targets or by the master; no limit of an app holds then."""
     return [*(rooted.functions(role) if on_targets else ()), *rooted.runners(role)]
 
 

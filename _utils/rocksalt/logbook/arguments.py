@@ -12,17 +12,15 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from rocksalt.logstash.shipping.mask import MASKED, Masker
+from rocksalt.access.door import masking
+from rocksalt.access.door.masking import MASKED
+from rocksalt.logstash.shipping.mask import Masker
 
 LONGEST = 2000
 """Characters of one text."""
 MOST = 100
 """Items of a list or a mapping."""
 DEEPEST = 6
-_SECRET = re.compile(
-    r"(?i)pass(?:w|phrase|_|$)|pwd|secret|token|credential|cookie|psk|(?:^|_)pin$"
-    r"|(?:private|api|access|account|auth|encryption|signing|master|shared)[_-]?key"
-)
 _HIDDEN = {"pillar", "stdin", "env", "contents", "context", "defaults", "header_dict", "params"}
 _FUNCTION = re.compile(
     r"(?:shadow|pass|vault|gpg|nacl|htpasswd|webutil|ldap3|keyring)\."
@@ -30,7 +28,6 @@ _FUNCTION = re.compile(
     r"|user_(?:create|add|exists|chpass)|(?:add|create)_user)"
 )
 _KEYWORD = re.compile(r"(?P<name>[A-Za-z_]\w*)=(?P<value>.*)", re.DOTALL)
-_OPTION = re.compile(r"--?[\w-]+")
 
 
 class Arguments:
@@ -63,8 +60,7 @@ class Arguments:
 
     def text(self, value: str) -> str:
         """A text without its secrets."""
-        found = self._masker.mask(value[: 2 * LONGEST])
-        return found if len(found) <= LONGEST else f"{found[:LONGEST]}... ({len(value)} characters)"
+        return _short(masking.text(self._masker.mask(value[: 2 * LONGEST])), len(value))
 
     def clean(self, value: object, depth: int = 0) -> Any:
         """Any value without its secrets, as JSON has it."""
@@ -82,21 +78,27 @@ class Arguments:
         return self.text(value.decode(errors="replace") if isinstance(value, bytes) else str(value))
 
     def _placed(self, values: list[Any], hidden: bool, depth: int = 0) -> list[Any]:
-        """By place: after the name of a secret option comes a secret. Of a function that takes
-        one, all but the first are hidden, which is whose it is.
+        """By place: they may be the words of a command line. Of a function that takes a secret,
+        all but the first are hidden, which is whose it is.
         """
         found: list[Any] = []
         for index, value in enumerate(values[:MOST]):
-            before = values[index - 1] if index else None
-            follows = isinstance(before, str) and _OPTION.fullmatch(before) and _is_secret(before)
             word = _KEYWORD.fullmatch(value) if isinstance(value, str) else None
-            if (hidden and index and not word) or follows:
+            if hidden and index and not word:
                 found.append(_hide(value))
             elif word and _is_hidden(word["name"]):
                 found.append(f"{word['name']}={MASKED}")
-            else:
+            elif isinstance(value, (Mapping, list, tuple, set, bool, type(None))):
                 found.append(self.clean(value, depth))
+            else:
+                found.append(self._word(values, index, depth))
         return found + [f"... ({len(values)} in all)"] * (len(values) > MOST)
+
+    def _word(self, values: list[Any], index: int, depth: int) -> Any:
+        value = self.clean(values[index], depth)
+        near = [*values[max(index - masking.NEAR, 0) : index], value]
+        said = masking.word(near, len(near) - 1, 2 * LONGEST)
+        return value if said == str(value) else said
 
     def _named(self, name: str, value: object, depth: int) -> Any:
         return _hide(value) if _is_hidden(name) else self.clean(value, depth + 1)
@@ -106,12 +108,12 @@ def _first(given: Mapping[Any, Any]) -> Iterable[tuple[Any, Any]]:
     return list(given.items())[:MOST]
 
 
-def _is_secret(name: str) -> bool:
-    return _SECRET.search(name) is not None
-
-
 def _is_hidden(name: str) -> bool:
-    return name in _HIDDEN or _is_secret(name)
+    return name in _HIDDEN or masking.is_secret(name)
+
+
+def _short(text: str, whole: int) -> str:
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}... ({whole} characters)"
 
 
 def _hide(value: object, depth: int = 0) -> Any:
