@@ -11,7 +11,7 @@ from rocksalt.logbook.records import Record
 Value = TypeVar("Value")
 KNOWN = 100_000
 """Last records among which one is found again."""
-_PENDING, _ADMITTED = 10_000, 20_000
+_PENDING, _ADMITTED, _DECIDED = 10_000, 20_000, 20_000
 _OPEN = ("start", "lost")
 """From these on something may be missing, up to the next ``gap``."""
 
@@ -40,13 +40,14 @@ class Known:
 
 class Memory:
     """``known`` are ids, ``gap`` is the record since which something may be missing, if any; empty
-    after it was filled. ``last`` is the last record.
+    after it was filled. ``last`` is the last record, ``decided`` are those about keys.
     """
 
     def __init__(self) -> None:
         self.known = Known()
         self.gap: Record = {}
         self.last: Record = {}
+        self.decided: deque[Record] = deque(maxlen=_DECIDED)
         self._pending: OrderedDict[str, set[str]] = OrderedDict()
         self._admitted: OrderedDict[str, tuple[object, ...]] = OrderedDict()
 
@@ -67,6 +68,8 @@ class Memory:
             self._answered(str(record.get("jid")), "")
         elif kind == "auth":
             _put(self._admitted, str(record.get("minion")), _admission(record), _ADMITTED)
+        elif kind == "key":
+            self.decided.append(record)
         elif kind in _OPEN and not self.gap:
             self.gap = record
         elif kind == "gap":

@@ -62,6 +62,8 @@ def _auth(it: Mapping[str, Any], _: Mapping[str, Any]) -> str:
 
 
 def _key(it: Mapping[str, Any], _: Mapping[str, Any]) -> str:
+    if it.get("act") == "found":
+        return f"the key {it.get('key')} of {it.get('minion')} is accepted with nobody's word"
     done = "" if it.get("success") else ", which failed"
     return f"somebody on the master: {it.get('act')} the key of {it.get('minion')}{done}"
 

@@ -11,10 +11,11 @@ from typing import Any
 
 from rocksalt import __version__
 from rocksalt.errors import RocksaltError
-from rocksalt.logbook import apilog, follow, gaps, records, watching
+from rocksalt.logbook import accepted, apilog, follow, gaps, records, watching
 from rocksalt.logbook.arguments import Arguments
 from rocksalt.logbook.book import Book
 from rocksalt.logbook.telling import STATUS
+from rocksalt.logstash.receiving import store
 from rocksalt.logstash.shipping.notify import tell
 
 _MOMENT = 1.0
@@ -34,6 +35,9 @@ class Service:
         self._kept = state / "trees.json"
         self._trees = watching.Watcher(self._roots(), self._kept)
         self._api = apilog.Tail(settings["api_log"], state / "api.json")
+        keys = accepted.folder(self._opts)
+        self._keys = accepted.Keys(keys, state / accepted.KEPT, store.now)
+        self._keys.replay(self._book.memory.decided)
         self._cache: gaps.Cache | None = None
 
     def run(self) -> None:
@@ -139,6 +143,7 @@ class Service:
         if found is None or (found["kind"] == "auth" and not self._book.memory.is_news(found)):
             return
         self._book.add(found)
+        self._keys.note(found)
 
     def _fill(self) -> None:
         """Names the gap that ends now, after what the cache has of it."""
@@ -162,10 +167,11 @@ class Service:
 
     def _look(self) -> None:
         trees = self._trees
-        for found in trees.look():
+        for found in (*trees.look(), *self._keys.look()):
             self._book.add(found)
         self._book.sync()
         trees.keep()
+        self._keys.keep()
 
     def _read_api(self) -> None:
         try:

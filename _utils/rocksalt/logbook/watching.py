@@ -57,7 +57,7 @@ class Watcher:
         before = self._seen.get(name) or {"number": 0, "tree": {}}
         tree: Tree = {}
         for path in paths:
-            tree.update(_tree(path, before["tree"]))
+            tree.update(files_of(path, before["tree"]))
         same = _digests(tree) == _digests(before["tree"]) and name in self._seen
         return {"number": before["number"] + (not same), "tree": tree}
 
@@ -95,7 +95,8 @@ def _digests(tree: Tree) -> dict[str, str]:
     return {path: str(it[-1]) for path, it in tree.items()}
 
 
-def _tree(top: str, before: Tree) -> Tree:
+def files_of(top: str, before: Tree) -> Tree:
+    """All files of a folder as they are; ``before`` are those of the last look."""
     found: Tree = {}
     for path in _paths(top, set()):
         try:
