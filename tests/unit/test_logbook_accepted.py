@@ -75,7 +75,10 @@ def test_a_key_with_nobodys_word(master, said):
     (record,) = master.keys.look()
     assert (record["kind"], record["act"]) == ("key", "found")
     told = sentences.sentence({**record, "time": "2026-11-23T08:00:00"}, {})
-    assert told == f"2026-11-23 08:00:00 the key {record['key']} of web1 is accepted with nobody's word"
+    assert (
+        told
+        == f"2026-11-23 08:00:00 the key {record['key']} of web1 is accepted with nobody's word"
+    )
     master.keys.note(decided("web1"))
     assert master.look() == []
 
