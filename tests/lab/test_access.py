@@ -29,6 +29,7 @@ from masters import (
     block,
 )
 from rocksalt_lab import Lab
+from signing import two_steps
 
 STATE = "people do on the Salt master what their roles say"
 DEPLOYS = {"app": "shop", "version": "v1.4.2"}
@@ -64,6 +65,7 @@ def hardened(site: Site) -> Site:
     assert site.apply().controls >= {"ACL-024"}
     assert site.differing().keys() == {"ACL-023"}
     assert site.runner("access.review", "sign=ann")["signed"]["reviewer"] == "ann"
+    two_steps(site)
     return site
 
 

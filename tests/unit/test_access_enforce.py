@@ -21,6 +21,7 @@ from rocksalt.access import (
     guarded,
     knocking,
     master,
+    minion,
     rendering,
     undoing,
 )
@@ -807,7 +808,7 @@ def test_what_changed_while_a_service_got_ready_counts(host, net, wrong):
 def test_clean(host, net, wrong):
     host.put(f"{door.AUTH_DIR}/easy.py{ASIDE}", "x")
     found, book = enforce.leftovers(host, FOLDER), booked.installed(host)
-    assert found == [CONFIG, access.USERS, *rendering.door_files(), *book]
+    assert found == [CONFIG, access.USERS, *rendering.door_files(), minion.path(FOLDER), *book]
     host.ran.clear()
     enforce.clean(host, FOLDER)
     assert enforce.leftovers(host, FOLDER) == []

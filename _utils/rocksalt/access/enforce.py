@@ -20,6 +20,7 @@ from rocksalt.access import (
     controls,
     door,
     guarded,
+    minion,
     preflight,
     rendering,
     served,
@@ -34,11 +35,15 @@ from rocksalt.transaction import ASIDE, Transaction, each
 
 
 def enforce(host: Host, it: checks.Access, ids: Sequence[str]) -> None:
-    """Enforces the controls ``ids``: what the master reads, then what is salt-api's alone, then the
-    logbook. Raises :class:`Refused`; then either nothing was changed, or the parts that failed were
-    put back. Once the master has answered, it keeps its part: rights that were taken away stay so.
+    """Enforces the controls ``ids``: what is the minion's, what the master reads, then what is
+    salt-api's alone, then the logbook. Raises :class:`Refused`; then either nothing was changed, or
+    the parts that failed were put back. Once the master has answered, it keeps its part: rights
+    that were taken away stay so.
     """
     own = {*ids} & {*it.wanted}
+    if own & {*minion.IDS}:
+        minion.enforce(host, it, own)
+    own -= {*minion.IDS}
     if not own or not it.governed:
         return
     refuse(it, own)
@@ -235,6 +240,7 @@ def leftovers(host: Host, folder: str) -> list[str]:
     found = [path for path in own if (host.read(path) or "").startswith(rendering.HEADER)]
     found += [path for path in rendering.door_files() if host.attributes(path, follow=False)]
     found += [answered.PATH] if host.attributes(answered.PATH, follow=False) else []
+    found += [path for path in [minion.path(folder)] if host.attributes(path, follow=False)]
     return found + booked.installed(host)
 
 
@@ -265,4 +271,6 @@ def clean(host: Host, folder: str) -> None:
             host.rename(path, path.removesuffix(ASIDE))
         with contextlib.suppress(OSError):
             host.path(folder_of_door).rmdir()
+    if minion.path(folder) in found:
+        minion.clean(host, folder)
     host.remove(answered.PATH)

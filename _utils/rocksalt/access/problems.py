@@ -45,6 +45,7 @@ def problems(
         *widening.problems(settings, where, today),
         *(_passwords(settings, where) if minion in settings["masters"] else ()),
         *_door(settings, where),
+        *_signing(settings, where),
         *booked.problems(settings, where),
     ]
 
@@ -270,4 +271,12 @@ def _door(settings: Mapping[str, Any], where: Where) -> Iterator[str]:
         yield (
             f"{where('tls_key')}: {settings['tls_key']!r} is the file of a certificate as well; "
             "the key is a file of its own, as nobody else may read it"
+        )
+
+
+def _signing(settings: Mapping[str, Any], where: Where) -> Iterator[str]:
+    if settings["require_signed"] and not settings["minions_sign"]:
+        yield (
+            f"{where('require_signed')}: is true, and {where('minions_sign')} is false: no minion "
+            "could answer; have them all sign first"
         )

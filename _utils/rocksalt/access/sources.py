@@ -17,7 +17,8 @@ import yaml
 
 from rocksalt.host import Host
 
-DEFAULT_INCLUDE = "master.d/*.conf"
+_DEFAULT_INCLUDE = "{}.d/*.conf"
+"""By the name of the main file."""
 _DEEPEST = 8
 """Files that include files that include files."""
 _MAGIC = re.compile(r"[*?\[]")
@@ -80,7 +81,8 @@ def parse(path: str, text: str) -> Source:
 
 def _named(main: Source) -> tuple[Any, Any]:
     """What the main file includes, as it says or not, and what it names itself."""
-    return main.data.get("default_include") or DEFAULT_INCLUDE, main.data.get("include") or ()
+    default = _DEFAULT_INCLUDE.format(os.path.basename(main.path))
+    return main.data.get("default_include") or default, main.data.get("include") or ()
 
 
 def _patterns(by: str, given: str | Iterable[str]) -> Iterator[str]:
