@@ -96,6 +96,7 @@ class Door:
         self._strange = Window(_STRANGE_LINES, 60, clock)
         self._noting = threading.Lock()
         self._busy = Busy(max(2, options.thread_pool // 4))
+        self._entering = Busy(max(2, options.thread_pool // 2))
         self._addresses: dict[str, dict[str, Callable[[Request], Answer]]] = {
             "/": {"GET": self._welcome, "POST": self._call},
             "/login": {"POST": self._log_in},
@@ -136,7 +137,15 @@ class Door:
     def _log_in(self, request: Request) -> Answer:
         user, password = self._credentials(request)
         who = {"user": user, "source": request.source, "certificate": request.certificate}
-        if wait := self._attempts.begin(user, request.source):
+        with self._entering.one("anybody") as may:
+            if not may:
+                self._note("limited", "too many log-ins at a time", **who)
+                raise Refused(503, "too many others log in now", wait=5)
+            return self._enter(user, password, who)
+
+    def _enter(self, user: str, password: str, who: dict[str, str]) -> Answer:
+        source = who["source"]
+        if wait := self._attempts.begin(user, source):
             self._note("limited", "too many log-ins failed", **who)
             raise Refused(429, "too many log-ins failed; try again later", wait=wait)
         found, failed = None, False
@@ -148,7 +157,7 @@ class Door:
             self._note("login-refused", refused.sentence, **who)
             raise
         finally:
-            self._attempts.end(user, request.source, failed)
+            self._attempts.end(user, source, failed)
         if found is None:
             # Never left out: guesses are few, and somebody may have sent much else before.
             self._records.write("login-refused", "wrong name or password", **who)
