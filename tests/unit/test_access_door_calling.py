@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import fnmatch
+import json
 import logging
+import threading
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -43,25 +45,56 @@ def test_answers_are_plain_and_without_traces(value: Any, expected: Any) -> None
 
 
 @pytest.mark.parametrize(
-    ("answers", "value", "jid", "outcome"),
+    ("told", "value", "outcome"),
     [
-        ({"a": {"ret": 1, "retcode": 0, "jid": "7"}}, {"a": 1}, "7", "ok"),
-        ({"a": {"ret": 1, "retcode": 0}, "b": {"ret": 0, "retcode": 2, "jid": "7"}},
-         {"a": 1, "b": 0}, "7", "failed on b"),
-        ({"a": {"ret": 1, "success": False}}, {"a": 1}, "", "failed on a"),
-        ({"a": {"failed": True}}, {"a": {}}, "", "failed on a"),
-        ({"a": False}, {"a": False}, "", "ok"),
-        ({}, {}, "", "no answer"),
-        (None, {}, "", "no answer"),
+        ({"a": {"ret": 1, "retcode": 0, "jid": "6"}}, {"a": 1}, "ok"),
+        ({"a": {"ret": 1, "retcode": 0}, "b": {"ret": 0, "retcode": 2}}, {"a": 1, "b": 0},
+         "failed on b"),
+        ({"a": {"ret": 1, "success": False}}, {"a": 1}, "failed on a"),
+        ({"a": {"failed": True}}, {"a": {}}, "failed on a"),
+        ({"a": False}, {"a": False}, "ok"),
+        ({}, {}, "no answer"),
     ],
 )  # fmt: skip
-def test_what_minions_answered(answers: Any, value: Any, jid: str, outcome: str) -> None:
-    assert calling._told(answers, full=False) == calling.Done(value, jid, outcome)
+def test_what_minions_answered(told: Any, value: Any, outcome: str) -> None:
+    answers = calling.Answers("7", told)
+    assert calling._told(answers, full=False) == calling.Done(value, "7", outcome)
 
 
 def test_the_whole_answer_on_request() -> None:
-    answers = {"a": {"ret": 1, "retcode": 0, "jid": "7"}}
-    assert calling._told(answers, full=True).value == answers
+    told = {"a": {"ret": 1, "retcode": 0, "jid": "7"}}
+    assert calling._told(calling.Answers("7", told), full=True).value == told
+
+
+def test_who_did_not_answer_is_named_with_the_job() -> None:
+    found = calling._told(calling.Answers("7", {"a": {"ret": 1}}, ["b"]), full=False)
+    assert found.value == {"a": 1, "b": "no answer yet; see job 7"} and found.jid == "7"
+    assert found.outcome == "failed on b; no answer from b"
+
+
+def test_an_answer_that_is_nested_without_end_costs_nobody_else_s() -> None:
+    deep: Any = "x"
+    for _ in range(505):
+        deep = {"a": [deep]}
+    answers = calling.Answers("7", {"a": {"ret": 1}, "b": {"ret": deep}})
+    found = calling._told(answers, full=False)
+    assert found.value["a"] == 1 and 0 < json.dumps(found.value).count("[") < 30
+
+
+@pytest.mark.parametrize(
+    ("more", "seconds"),
+    [
+        ({}, 300),
+        ({"timeout": 7}, 7),
+        ({"fun": "deploy.run", "kwarg": {"app": "shop"}}, 3660),
+        ({"fun": "deploy.run", "kwarg": {"app": "blog"}}, 660),
+        ({"fun": "deploy.run"}, 660),
+        ({"fun": "deploy.run", "kwarg": {"app": "shop"}, "timeout": 7}, 7),
+    ],
+)
+def test_each_call_ends(salt: Any, more: dict[str, Any], seconds: int) -> None:
+    salt._opts["rocksalt_access"] = {"apps": {"shop": {"timeout": 3600}, "blog": {}}}
+    assert salt._patience({**LOCAL, **more}) == seconds
 
 
 @pytest.fixture
@@ -71,6 +104,7 @@ def salt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     it = object.__new__(calling.Salt)
     it._opts = {"sock_dir": str(tmp_path), "cachedir": str(tmp_path)}
     it._tokens = SimpleNamespace(get_tok=lambda token: {"token": token})
+    it._entering, it._look_for_directory = threading.Semaphore(1), lambda: None
     (tmp_path / "workers.ipc").touch()
     return it
 

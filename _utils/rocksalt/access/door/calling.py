@@ -39,13 +39,13 @@ _FORBIDDEN = (
 )
 _PATIENCE = 10
 """Seconds that a log-in waits for others."""
+_AWAY = (salt.exceptions.SaltDaemonNotRunning, salt.exceptions.SaltReqTimeoutError)
 WAIT, DEPLOYS, MARGIN = 300, 600, 60
 """Seconds that a call on minions takes at most where it does not say: one that is no deploy, one
 whose app does not say either, and what a deploy has beside the time of its app.
 """
 _DEEPEST = 50
 """Levels of an answer."""
-_AWAY = (salt.exceptions.SaltDaemonNotRunning, salt.exceptions.SaltReqTimeoutError)
 
 
 @dataclass(frozen=True)
@@ -153,8 +153,8 @@ class Salt:
             return int(call["timeout"])
         if call["fun"] != DEPLOY:
             return WAIT
-        apps = self._opts.get(DATA, {}).get("apps", {})
-        return MARGIN + int(apps.get(call.get("kwarg", {}).get("app"), {}).get("timeout", DEPLOYS))
+        app, apps = call.get("kwarg", {}).get("app"), self._opts.get(DATA, {}).get("apps", {})
+        return MARGIN + int(apps.get(str(app), {}).get("timeout", DEPLOYS))
 
     def _target(self, call: Mapping[str, Any]) -> tuple[Any, str]:
         """The target; minions by their ids where Salt takes a glob for what they manage as well.
