@@ -27,6 +27,7 @@ _FUNCTION = re.compile(
     r"|.*(?:passw|passphrase|secret|token|credential|crypt"
     r"|user_(?:create|add|exists|chpass)|(?:add|create)_user)"
 )
+_NO_WORDS = (Mapping, list, tuple, set, bool, type(None))
 _KEYWORD = re.compile(r"(?P<name>[A-Za-z_]\w*)=(?P<value>.*)", re.DOTALL)
 
 
@@ -88,10 +89,10 @@ class Arguments:
                 found.append(_hide(value))
             elif word and _is_hidden(word["name"]):
                 found.append(f"{word['name']}={MASKED}")
-            elif isinstance(value, (Mapping, list, tuple, set, bool, type(None))):
-                found.append(self.clean(value, depth))
-            else:
+            elif index and not isinstance(value, _NO_WORDS):
                 found.append(self._word(values, index, depth))
+            else:
+                found.append(self.clean(value, depth))
         return found + [f"... ({len(values)} in all)"] * (len(values) > MOST)
 
     def _word(self, values: list[Any], index: int, depth: int) -> Any:
