@@ -101,6 +101,7 @@ def test_each_call_ends(salt: Any, more: dict[str, Any], seconds: int) -> None:
 def salt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """The part of Salt that calls, before whatever it is told to raise."""
     monkeypatch.setattr(logging.getLogger("rocksalt.api"), "propagate", False)
+    monkeypatch.setattr(calling.directory, "trouble", lambda opts: "")
     it = object.__new__(calling.Salt)
     it._opts = {"sock_dir": str(tmp_path), "cachedir": str(tmp_path)}
     it._tokens = SimpleNamespace(get_tok=lambda token: {"token": token})
@@ -187,6 +188,31 @@ def test_a_password_goes_sealed_by_what_the_seal_is_now(
         assert given.pop() == {
             "eauth": eauth, "username": "alice", "password": sealing.seal(secret, "alice", "word"),
         }  # fmt: skip
+
+
+def test_a_directory_that_is_away_is_asked_for_no_password(
+    salt: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sealing.renew(str(tmp_path / "rocksalt-api.seal"))
+    monkeypatch.setattr(calling.directory, "trouble", lambda opts: "it is away")
+    salt._eauth = "rocksalt_ldap"
+    for _ in range(2):
+        with pytest.raises(Refused) as caught:
+            salt.log_in("alice", "word")
+        assert (caught.value.status, caught.value.wait) == (503, 10)
+    salt._eauth, salt._resolver = "rocksalt_file", SimpleNamespace(mk_token=lambda load: "")
+    assert salt.log_in("alice", "word") is None
+
+
+def test_log_ins_leave_processes_of_the_master_to_others(
+    salt: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sealing.renew(str(tmp_path / "rocksalt-api.seal"))
+    monkeypatch.setattr(calling, "_PATIENCE", 0.01)
+    salt._entering.acquire()
+    with pytest.raises(Refused) as caught:
+        salt.log_in("alice", "word")
+    assert (caught.value.status, caught.value.wait) == (503, 5)
 
 
 MANY = {name: [{"*": ["^cmd\\.run\\Z"]}] for name in ("jan-doe", "alice", "anne@x.org", "ops%")}

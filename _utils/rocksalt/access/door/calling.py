@@ -6,11 +6,12 @@ process to look at its arguments, and with it a library that is replaced under i
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 import os
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -67,6 +68,7 @@ class Salt:
         self._checker = salt.utils.minions.CkMinions(self._opts)
         # Each keeps one of the master's processes busy, and minions need these as well.
         self._entering = threading.Semaphore(max(1, self._opts.get("worker_threads", 5) // 2))
+        self._senders: list[Client] = []
 
     def log_in(self, user: str, password: str) -> dict[str, Any] | None:
         """Salt's token (token, start, expire, name, eauth) with ``perms``; None where the master
@@ -139,13 +141,28 @@ class Salt:
             "tgt": tgt, "fun": call["fun"], "arg": list(call.get("arg", ())),
             "tgt_type": tgt_type, "kwarg": call.get("kwarg") or None, "token": token,
         }  # fmt: skip
-        with Client(self._opts) as client:
-            if call["client"] == "local_async":
+        if call["client"] == "local_async":
+            with self._sender() as client:
                 job = client.run_job(**what)
-                jid = str(job.get("jid", "")) if isinstance(job, dict) else ""
-                return Done(plain(job), jid, "sent" if jid else "no minion matched")
+            jid = str(job.get("jid", "")) if isinstance(job, dict) else ""
+            return Done(plain(job), jid, "sent" if jid else "no minion matched")
+        with Client(self._opts) as client:
             answers = client.collect(self._patience(call), what)
         return _told(answers, call.get("full_return", False))
+
+    @contextlib.contextmanager
+    def _sender(self) -> Iterator[Client]:
+        """A client that waits for nothing. To make one takes ten times as long as to send, so they
+        are kept, also by those who may not send.
+        """
+        try:
+            client = self._senders.pop()
+        except IndexError:
+            client = Client(self._opts)
+        try:
+            yield client
+        finally:
+            self._senders.append(client)
 
     def _patience(self, call: Mapping[str, Any]) -> int:
         """Seconds that a call on minions may take, whatever they say."""
