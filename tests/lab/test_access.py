@@ -16,6 +16,7 @@ import tampers
 from logs import becomes
 from masters import (
     BOOK,
+    BOOK_STATE,
     CONFIG,
     DEPLOYED,
     DOOR,
@@ -63,6 +64,8 @@ def hardened(site: Site) -> Site:
     assert site.differing().keys() == {"ACL-023", "ACL-025"}, "nobody has reviewed or seen it"
     site.have_witness()
     assert site.apply().controls >= {"ACL-024"}
+    checked = json.loads(site.master.read(f"{BOOK_STATE}/verified.json"))
+    assert checked["ok"] and checked["witness"]["until"], "the witness was asked at once"
     assert site.differing().keys() == {"ACL-023"}
     assert site.runner("access.review", "sign=ann")["signed"]["reviewer"] == "ann"
     two_steps(site)
