@@ -105,7 +105,7 @@ def salt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     it = object.__new__(calling.Salt)
     it._opts = {"sock_dir": str(tmp_path), "cachedir": str(tmp_path)}
     it._tokens = SimpleNamespace(get_tok=lambda token: {"token": token})
-    it._entering, it._look_for_directory = threading.Semaphore(1), lambda: None
+    it._entering = threading.Semaphore(1)
     (tmp_path / "workers.ipc").touch()
     return it
 
@@ -209,6 +209,7 @@ def test_log_ins_leave_processes_of_the_master_to_others(
 ) -> None:
     sealing.renew(str(tmp_path / "rocksalt-api.seal"))
     monkeypatch.setattr(calling, "_PATIENCE", 0.01)
+    salt._eauth = "rocksalt_file"
     salt._entering.acquire()
     with pytest.raises(Refused) as caught:
         salt.log_in("alice", "word")
