@@ -242,12 +242,51 @@ def test_versions_that_take_for_ever(found, pattern):
     "pattern",
     [
         r"\d+(\.\d+)*", r"v\d+(\.\d+){2}(-(rc|beta)\.?\d+)?", r"(?:\d{1,3}\.){3}\d{1,3}", "(a|b)c",
-        r"[0-9a-f]{7,40}", r"(\d{3}){2}", r"(?:[a-z]|\d)+", r"\d+([.-]\d+)*", r"(-(rc|beta)\d+)+",
+        r"[0-9a-f]{7,40}", r"(\d{3}){2}", r"(?:[a-z]|\d)+", r"\d+([.-]\d+)*", r"1(-(rc|beta)\d+)+",
+        r"v?\d+\.\d+\.\d+[\w.+~-]*", r"\d+\.?\d*", r"\w[\w.-]*", r"release/\d+", r"(?i:v)\d+",
         r"(0|[1-9]\d*)(\.(0|[1-9]\d*)){2}(?:-((?:0|\d*[a-z-][0-9a-z-]*)(?:\.(?:0|[1-9]\d*))*))?",
     ],
 )  # fmt: skip
 def test_versions_that_take_no_time(found, pattern):
     assert found(pillar(apps={**APPS, "shop": {**APPS["shop"], "version": pattern}})) == []
+
+
+CROWDED = [
+    r"v?\d+\.?\d*\.?\d*\.?\d*-?\w*", r"\d+\.?\d*\.?\d*", r"(\.\d+\d+)*", "a?" * 20,
+    r"(\.(?:a\w?|\w))*", r"\w[\w.]*-?[\w.]*-?[\w.]*", r"\d+1\d+1\d+",
+    r"\d+(?:[0-9a-f]+|[0-9x]+)[0-9a-z]*",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("pattern", CROWDED)
+def test_versions_that_part_a_text_in_many_ways(found, pattern):
+    (said,) = found(pillar(apps={**APPS, "shop": {**APPS["shop"], "version": pattern}}))
+    assert said.startswith(f"{TOP}:apps:shop:version: {pattern!r} has repeats or alternatives side")
+
+
+@pytest.mark.parametrize(
+    ("pattern", "words"),
+    [
+        (r"\S+", "lets '!' into a version"),
+        (r"[!-~]+", "lets '!' into a version"),
+        (r"[^\s]{1,100}", "lets '!' into a version"),
+        (r".{1,19}", r"lets '\t' into a version"),
+        (r".{7}", r"lets '\t' into a version"),
+        (r"\d+(;|,)\d+", "lets ';' into a version"),
+        (r"[^a-z]\d", r"lets '\t' into a version"),
+        (r"\d+\W", r"lets '\t' into a version"),
+        (r"\d+ ?", "lets ' ' into a version"),
+        (r"[\w.-]+", "lets a version begin with -"),
+        (r"v?-\d", "lets a version begin with -"),
+        (r"[\w./]+", "matches '..'"),
+        (r"\w[\w./]*", "matches 'x/../../y'"),
+        (r"v\d{1,99999999999}", "is no regular expression: the repetition number is too large"),
+        ("(" * 3000 + "a" + ")" * 3000, "is no regular expression: "),
+    ],
+)
+def test_versions_that_do_harm_where_they_are_used(found, pattern, words):
+    (said,) = found(pillar(apps={**APPS, "shop": {**APPS["shop"], "version": pattern}}))
+    assert said.startswith(f"{TOP}:apps:shop:version: {pattern!r} {words}")
 
 
 @pytest.mark.parametrize("name", ["Shop", "../shop", "shop.x", "9shop", "", "shop\n"])

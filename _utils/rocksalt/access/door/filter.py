@@ -45,7 +45,7 @@ ANYBODY = frozenset({"saltutil.find_job"})
 """Functions that a master lets everybody call on every minion who has any right at all."""
 LONGEST = 7200
 """Seconds that a call may wait."""
-LONGEST_VERSION = 200
+LONGEST_VERSION = 64
 """Letters; the master matches a version with a pattern, whatever that takes."""
 
 _FUNCTION = re.compile(r"[a-z_][a-z0-9_]{0,63}\.[a-z_][a-z0-9_]{0,63}")
@@ -140,8 +140,15 @@ def _of_arguments(call: dict[str, Any]) -> str:
     for key in kwarg:
         if not _KEYWORD.fullmatch(key) or key in (NEVER - ASKED if runs else NEVER):
             return f"{_shown(key)} may not be given in kwarg"
-    version = kwarg.get("version", "")
-    if call["fun"] == DEPLOY and isinstance(version, str) and len(version) > LONGEST_VERSION:
+    if call["fun"] == DEPLOY and "version" in kwarg:
+        return _of_version(kwarg["version"])
+    return ""
+
+
+def _of_version(version: object) -> str:
+    if not isinstance(version, str):
+        return f"version {_shown(version)} is no text; as JSON it has quotes"
+    if len(version) > LONGEST_VERSION:
         return f"version {_shown(version)} is longer than {LONGEST_VERSION} letters"
     return ""
 
