@@ -20,6 +20,10 @@ RUN = {**PING, "fun": "deploy.run"}
 RUNNER = {"client": "runner", "fun": "access.can"}
 
 
+def status(name: Any) -> dict[str, Any]:
+    return {**PING, "fun": "service.status", "kwarg": {"name": name}}
+
+
 @pytest.mark.parametrize(
     "call",
     [
@@ -35,6 +39,9 @@ RUNNER = {"client": "runner", "fun": "access.can"}
         {**RUNNER, "kwarg": {"arg": ["x"], "kwarg": {"app": "shop"}, "tgt_type": "list"}},
         {**PING, "kwarg": {"app": "shop", "version": "v1=2", "test": True, "timeout": 3}},
         {**RUN, "kwarg": {"version": "1" * 64}},
+        {**PING, "fun": "cmd.run", "kwarg": {"cmd": "-x", "stdin": "-"}},
+        status("getty@tty-1.service"),
+        {**PING, "fun": "service.status", "kwarg": {"name": "nginx", "sig": -1}},
         {**RUNNER, "kwarg": {"user": "alice", "fun": "test.ping", "tgt": "web1"}},
         {**RUNNER, "client": "runner_async", "arg": ["alice"]},
         {**RUNNER, "timeout": 30, "full_return": False},
@@ -99,6 +106,12 @@ def test_an_ordinary_call_passes(call: dict[str, Any]) -> None:
         ({**PING, "kwarg": {"\ud800": 1}}, "is no text"),
         ({**RUNNER, "arg": [0] * 2000}, "more than 2000 values"),
         ({**RUNNER, "arg": [[[[[[[[[[1]]]]]]]]]]}, "deeper than 8 levels"),
+        (status("--host=root@10.6.6.6/x"), "'name' may not begin with -"),
+        (status(" --image=/x"), "'name' may not begin with -"),
+        (status(["nginx", "-M"]), "'name' may not begin with -"),
+        (status({"a": ["-M"]}), "'name' may not begin with -"),
+        (status({"-M": 1}), "'name' may not begin with -"),
+        ({**status("-a"), "fun": "service.restart"}, "'name' may not begin with -"),
         ({**RUN, "kwarg": {"version": "1" * 65}}, "is longer than 64 letters"),
         ({**RUN, "kwarg": {"version": ["1" * 60000]}}, "is no text; as JSON it has quotes"),
         ({**RUN, "kwarg": {"version": 1.1}}, "version 1.1 is no text; as JSON it has quotes"),

@@ -177,7 +177,7 @@ def _signs(items: Iterable[Any], ahead: bool = True) -> frozenset[str]:
 
 def _is_in(sign: str, members: list[Any]) -> bool:
     """Whether a class has a sign, in one of its cases."""
-    negated = members[0][0] is sre.NEGATE
+    negated = bool(members[0][0] is sre.NEGATE)
     cases = (sign,) if negated else (sign.lower(), sign.upper())
     return any(_is_one(case, *it) for it in members for case in cases) is not negated
 

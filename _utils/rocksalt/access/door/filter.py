@@ -43,6 +43,8 @@ ASKED = frozenset({"arg", "kwarg", "tgt_type"})
 """
 ANYBODY = frozenset({"saltutil.find_job"})
 """Functions that a master lets everybody call on every minion who has any right at all."""
+COMMANDS = frozenset({"cmd.run"})
+"""Functions whose arguments are a command line anyway."""
 LONGEST = 7200
 """Seconds that a call may wait."""
 LONGEST_VERSION = 64
@@ -140,9 +142,24 @@ def _of_arguments(call: dict[str, Any]) -> str:
     for key in kwarg:
         if not _KEYWORD.fullmatch(key) or key in (NEVER - ASKED if runs else NEVER):
             return f"{_shown(key)} may not be given in kwarg"
+    if not runs and call["fun"] not in COMMANDS:
+        for key, value in kwarg.items():
+            if any(text.lstrip().startswith("-") for text in _texts(value)):
+                return f"{_shown(key)} may not begin with -, which a program takes for an option"
     if call["fun"] == DEPLOY and "version" in kwarg:
         return _of_version(kwarg["version"])
     return ""
+
+
+def _texts(value: object) -> Iterator[str]:
+    """Every text in a value."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, (list, dict)):
+        for one in value:
+            yield from _texts(one)
+        for one in value.values() if isinstance(value, dict) else ():
+            yield from _texts(one)
 
 
 def _of_version(version: object) -> str:
