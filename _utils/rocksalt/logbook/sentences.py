@@ -14,6 +14,7 @@ _WORDS = {
     "login-refused": "was refused a log-in at the API",
     "refused": "was refused by the API",
     "limited": "was held off by the API",
+    "asked": "asked the API for",
     "call": "called by the API",
 }
 

@@ -50,8 +50,9 @@ def line(
     certificate: str = "",
     jid: str = "",
 ) -> str:
-    """A line: ``event`` is login, login-refused, logout, call, refused or limited; ``certificate``
-    is the name in that of the caller, where callers need one; ``call`` is what was asked.
+    """A line: ``event`` is login, login-refused, logout, asked (before a call), call (when it has
+    ended), refused or limited; ``certificate`` is the name in that of the caller, where callers
+    need one; ``call`` is what was asked.
     """
     asked = call if isinstance(call, dict) else {}
     said = {
