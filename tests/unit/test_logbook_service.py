@@ -13,7 +13,7 @@ from rocksalt.errors import RocksaltError
 
 pytest.importorskip("salt.minion")
 
-from rocksalt.logbook import config, follow, gaps, service
+from rocksalt.logbook import config, follow, jobcache, service
 from rocksalt.logbook.book import Book
 
 JID = "20261123080000123456"
@@ -41,6 +41,9 @@ class Cache:
     def ended(self, jid, minion):
         return "2026-11-23T08:00:01.000000Z"
 
+    def lost(self):
+        return []
+
 
 class Site:
     """``steps`` are what the bus gives: lists of events, :class:`follow.Lost`, or no master (None
@@ -54,7 +57,7 @@ class Site:
         roots = {"base": [str(folder / "states")]}
         monkeypatch.setattr(follow, "options", lambda _: {"file_roots": roots})
         monkeypatch.setattr(follow, "Bus", lambda _: self)
-        monkeypatch.setattr(gaps, "Cache", lambda _: self.cache)
+        monkeypatch.setattr(jobcache, "Cache", lambda _: self.cache)
         monkeypatch.setattr(service, "_MOMENT", 0.01)
         monkeypatch.setattr(os, "fsync", lambda _: None)
         monkeypatch.setattr(os, "fdatasync", lambda _: None)
@@ -73,7 +76,7 @@ class Site:
     def connect(self):
         return self._next() is True
 
-    def read(self):
+    def read(self, wait=1.0):
         found = self._next()
         if isinstance(found, Exception):
             raise found
@@ -273,3 +276,21 @@ def test_a_master_that_comes_back_with_other_trees(site, monkeypatch):
         ("file_roots:base", 1, True),
         ("file_roots:dev", 1, True),
     ]
+
+
+def test_an_event_that_cannot_be_unpacked_is_told(site):
+    site.run(True, [(f"salt/job/{JID}/ret/web1", "9 bytes cannot be unpacked"), ("x", "y")])
+    [odd] = [it for it in site.records() if it["kind"] == "odd"]
+    assert (odd["tag"], odd["why"]) == (f"salt/job/{JID}/ret/web1", "9 bytes cannot be unpacked")
+
+
+def test_events_are_kept_while_a_gap_is_filled(site, monkeypatch):
+    monkeypatch.setattr(service, "_TURN", 0)
+    jids = [f"2026112308000000000{number}" for number in range(3)]
+    job = {"fun": "test.ping", "user": "alice", "Minions": ["web1"], "arg": []}
+    site.run(True)
+    site.cache.known = dict.fromkeys(jids, job)
+    site.run(True, [event()], *[None] * 10)
+    kinds = site.kinds()[3:]
+    assert kinds[:4] == ["start", "job", "return", "return"]
+    assert sorted(kinds[4:8]) == ["job"] * 2 + ["return"] * 2 and kinds[8:] == ["gap", "stop"]

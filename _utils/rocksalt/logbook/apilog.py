@@ -42,7 +42,7 @@ def record(line: bytes, identity: str, arguments: Arguments) -> Record:
 
 def _apart(said: dict[str, Any]) -> dict[str, Any]:
     """Without names that mean something else in a record."""
-    taken = ("kind", "event.id", "host.name", "filled")
+    taken = ("kind", "event.id", "event.said", "host.name", "filled", "conflict")
     return {f"api_{key}" if key in taken else str(key): value for key, value in said.items()}
 
 

@@ -55,8 +55,13 @@ def record(tag: str, data: Mapping[str, Any], arguments: Arguments) -> Record | 
 def odd(tag: str, data: Mapping[str, Any], why: str) -> Record:
     """The record of an event of which no other can be made."""
     when = moment(data.get("_stamp"))
-    identity = f"odd/{short(tag)}/{when}"
+    identity = f"odd/{short(tag, why)}/{when}"
     return {"time": when, "kind": "odd", "tag": _name(tag), "why": why, "event.id": identity}
+
+
+def unread(tag: str, why: str) -> Record | None:
+    """The record of an event that cannot be unpacked; its tag can always be read."""
+    return odd(tag, {}, why) if tag.startswith(_MASTERS) else None
 
 
 def job(jid: str, data: Mapping[str, Any], arguments: Arguments) -> Record:
