@@ -105,7 +105,7 @@ def can(user, fun, tgt=None, tgt_type="glob", arg=None, kwarg=None, groups=None)
         question = asking.Question(
             str(user), str(fun), tgt, str(tgt_type), given, kwarg or {}, _words(groups)
         )
-        return asking.can(__opts__, salt.utils.minions.CkMinions(__opts__), question)
+        return asking.can(__opts__, salt.utils.minions.CkMinions(__opts__), question, _now())
 
     return _plainly("can", work)
 

@@ -15,7 +15,6 @@ from rocksalt.schema import nearest
 from rocksalt.settings import SECRET, Baseline, as_date
 
 FUNCTION = re.compile(r"[a-z_][a-z0-9_]*\.[a-z_][a-z0-9_]*")
-GROUP = re.compile(r"[A-Za-z0-9_][A-Za-z0-9 ._-]*")
 Grant = Mapping[str, Any]
 Where = Callable[..., str]
 
@@ -61,7 +60,7 @@ def _people(settings: Mapping[str, Any], where: Where) -> Iterator[str]:
                 "them needs another name"
             )
     for name in sorted(settings["groups"]):
-        if not GROUP.fullmatch(name):
+        if not names.GROUP.fullmatch(name):
             yield (
                 f"{where('groups', name)}: {name!r} is no name of a group of letters, digits, "
                 "spaces and . _ - alone"

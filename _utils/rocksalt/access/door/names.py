@@ -9,6 +9,8 @@ from collections.abc import Iterable
 USER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._@-]*")
 LONGEST = 64
 """Letters of a name at log-in."""
+GROUP = re.compile(r"[A-Za-z0-9_][A-Za-z0-9 ._-]*")
+LONGEST_GROUP = 255
 
 
 def taken_for(name: str, people: Iterable[str]) -> list[str]:
