@@ -16,7 +16,7 @@ def two_steps(site: Site) -> None:
     """First the master's own minion signs and web1 does not, which is refused; then both do."""
     site.signing = {"minions_sign": True}
     site.pillar()
-    _signs(site.master, runs.apply(site.master, STATE))
+    _signs(site.master, _run(site.master))
     site.master.wait_for("salt --timeout=5 master test.ping", timeout=60)
     said = site.runner("access.signing")
     assert said["signs"] == ["master"], said
@@ -39,6 +39,30 @@ def two_steps(site: Site) -> None:
     site.web1_answers()
 
 
+def back(site: Site) -> None:
+    """Nobody has to sign any more, and nobody does: what the master's configuration goes after."""
+    why = str(runs.apply(site.salt, f"{STATE}.clean").failed)
+    assert "master; web1 sign what they answer, which is lost" in why
+    site.signing = {"minions_sign": True}
+    site.pillar()
+    site.apply()
+    site.signing = {}
+    site.pillar()
+    site.web1_answers()
+    for host, run in ((site.web1, by_job(site, "web1")), (site.master, _run(site.master))):
+        assert not run.failed and "ACL-026" in run.controls
+        _starts_anew(host)
+        assert host.run(f"test -e {OURS}", check=False).returncode
+    site.web1_answers()
+    site.master.wait_for("salt --timeout=5 master test.ping", timeout=60)
+    assert site.runner("access.signing")["signs"] == []
+
+
+def _run(host: Host) -> runs.Run:
+    """The family's states by a process that ends, for the minion starts anew after it."""
+    return runs.apply(host, STATE)
+
+
 def by_job(site: Site, minion: str) -> runs.Run:
     """The family's states in a job of the running minion, whose answer comes before it starts
     anew.
@@ -54,6 +78,10 @@ def _signs(host: Host, run: runs.Run) -> None:
     assert not run.failed and "ACL-026" in run.controls, run.states
     warned = [state.get("warnings") for state in run.states.values()]
     assert "it will be after this run" in str(warned)
+    _starts_anew(host)
+    assert not {"ACL-026", "ACL-027"} & runs.differing(host, families="access").keys()
+
+
+def _starts_anew(host: Host) -> None:
     host.wait_for("! systemctl is-active -q rocksalt-minion-restart", timeout=60)
     host.wait_for("systemctl is-active -q salt-minion", timeout=60)
-    assert not {"ACL-026", "ACL-027"} & runs.differing(host, families="access").keys()

@@ -30,7 +30,7 @@ from masters import (
     block,
 )
 from rocksalt_lab import Lab
-from signing import two_steps
+from signing import back, two_steps
 
 STATE = "people do on the Salt master what their roles say"
 DEPLOYS = {"app": "shop", "version": "v1.4.2"}
@@ -489,6 +489,7 @@ def test_one_run_heals_what_a_state_can(breakable: Site) -> None:
 
 def test_it_can_all_be_taken_away(hardened: Site) -> None:
     """The last test: there is no salt-api any more, and a master without rights for people."""
+    back(hardened)
     assert runs.apply(hardened.salt, "hardening.access.clean", test=True).changes
     assert hardened.master.run(f"ls {CONFIG}").stdout
     assert hardened.apply("hardening.access.clean").changes

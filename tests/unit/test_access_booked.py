@@ -364,6 +364,7 @@ def test_what_was_put_aside_comes_back(host, net, apply):
     host.put(DROP_IN, "[Service]\n")
     apply()
     assert host.read(DROP_IN + ASIDE) == "[Service]\n"
+    access_hosts.surveyed(host, web1="does not sign its answers")
     enforce.clean(host, FOLDER)
     assert host.read(DROP_IN) == "[Service]\n"
 

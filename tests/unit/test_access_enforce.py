@@ -806,6 +806,7 @@ def test_what_changed_while_a_service_got_ready_counts(host, net, wrong):
 
 
 def test_clean(host, net, wrong):
+    access_hosts.surveyed(host, web1="does not sign its answers")
     host.put(f"{door.AUTH_DIR}/easy.py{ASIDE}", "x")
     found, book = enforce.leftovers(host, FOLDER), booked.installed(host)
     assert found == [CONFIG, access.USERS, *rendering.door_files(), minion.path(FOLDER), *book]
@@ -844,6 +845,7 @@ def test_clean_that_is_killed_goes_on(host, net, monkeypatch, moment):
 
         return call
 
+    access_hosts.surveyed(host, web1="does not sign its answers")
     host.ran.clear()
     monkeypatch.setattr(host, "run", counted(real_run))
     monkeypatch.setattr(host, "remove", counted(real_remove))

@@ -358,8 +358,18 @@ def test_to_require_what_no_minion_does_is_a_contradiction(shipped):
 # Away ---------------------------------------------------------------------------------------------
 
 
+def test_a_master_that_would_lose_answers_keeps_its_configuration(host, net):
+    with pytest.raises(Refused, match="web1 sign what they answer, which is lost"):
+        enforce.clean(host, FOLDER)
+    assert host.read(CONFIG) and host.read(OURS)
+    host.put("/etc/salt/master.d/a.conf", f"cachedir: {CACHE}/elsewhere\n")
+    host.put(f"{CACHE}/elsewhere/{survey.FILE}", "{}")
+    with pytest.raises(Refused, match="is no record"):
+        enforce.clean(host, FOLDER)
+
+
 def test_it_can_be_taken_away(host, net):
-    host.answer("systemd-run")
+    access_hosts.surveyed(host, web1=survey.UNSIGNED)
     assert OURS in enforce.leftovers(host, FOLDER)
     enforce.clean(host, FOLDER)
     assert host.read(OURS) is None

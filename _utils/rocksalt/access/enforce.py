@@ -23,6 +23,7 @@ from rocksalt.access import (
     minion,
     preflight,
     rendering,
+    required,
     served,
     starting,
     undoing,
@@ -251,9 +252,11 @@ def _config(folder: str) -> str:
 def clean(host: Host, folder: str) -> None:
     """Takes it away, and starts the master anew without the rights that were in it. salt-api, which
     has no door then, is stopped. Killed at any moment, it leaves something that says that it is not
-    over: what the master answered with goes last.
+    over: what the master answered with goes last. Raises :class:`Refused` while minions sign.
     """
     found, config = leftovers(host, folder), _config(folder)
+    if config in found and (why := required.against_clean(host, folder)):
+        raise Refused(why)
     booking.remove(host)
     if any(map(_is_of_api, found)):
         host.run("systemctl", *starting.OFF, API)

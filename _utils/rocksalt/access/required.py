@@ -8,10 +8,12 @@ import datetime as dt
 import os
 from typing import Any
 
-from rocksalt.access import controls, rendering, survey, trusting
+from rocksalt import access
+from rocksalt.access import controls, rendering, sources, survey, trusting
 from rocksalt.access.facts import Checks, Facts
 from rocksalt.backup import names
 from rocksalt.findings import Seen, show, some
+from rocksalt.host import Host
 
 FRESH = dt.timedelta(hours=1)
 """How old may be what decides that signatures become required."""
@@ -62,6 +64,26 @@ def _last(it: Facts) -> survey.Survey | None:
 def _accepted(it: Facts) -> list[str]:
     trusting.in_files(it)
     return [os.path.basename(path) for path in it.host.glob(f"{it.pki}/minions/*")]
+
+
+def against_clean(host: Host, folder: str) -> str:
+    """Why our configuration must not be taken from a master: without it the answers of those that
+    sign are lost. Empty where nobody signs, as far as anybody knows.
+    """
+    cache = "/var/cache/salt/master"
+    for source in sources.read(host, f"{folder}/master"):
+        cache = str(source.data.get("cachedir", cache))
+    path = f"{cache}/{survey.FILE}"
+    if (text := host.read(path)) is None:
+        return ""
+    signing = [it for it, how in survey.parsed(text, path).minions.items() if how == survey.SIGNS]
+    if not signing:
+        return ""
+    return (
+        f"{some(signing)} sign what they answer, which is lost to a master without "
+        f"signing_algorithm: set {access.TOP}:minions_sign: false, apply hardening.access on all "
+        f"hosts, then {survey.HOW}"
+    )
 
 
 def _expected(it: Facts) -> dict[str, Any]:
