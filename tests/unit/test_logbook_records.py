@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 
 import pytest
 import yaml
 
-from rocksalt.logbook import records
-from rocksalt.logbook.arguments import LONGEST, MOST, Arguments
+from rocksalt.logbook import apilog, records
+from rocksalt.logbook.arguments import LONGEST, MOST, WHOLE, Arguments
 
 ROOT = Path(__file__).resolve().parents[2]
 MASK = yaml.safe_load((ROOT / "salt/hardening/logstash/defaults.yaml").read_text())["mask"]
@@ -228,12 +229,72 @@ def test_arguments_have_bounds():
     placed, named = ARGUMENTS.split(
         "test.arg", ["y" * 10_000, list(range(1000)), deep, float("nan"), b"\xff", object]
     )
-    assert len(placed[0]) < LONGEST + 50 and placed[0].endswith("(10000 characters)")
+    assert len(placed[0]) < LONGEST + 120 and "... (10000 characters, sha256 " in placed[0]
     assert len(placed[1]) == MOST + 1 and placed[1][-1] == "... (1000 in all)"
     assert len(json.dumps(placed[2])) < 50
     assert placed[3:5] == ["nan", "\ufffd"]
     assert named == {}
     json.dumps(placed, allow_nan=False)
+
+
+def test_a_command_is_not_hidden_by_other_names():
+    named = {f"a{number}": 1 for number in range(105)} | {"cmd": "useradd evil"}
+    placed, found = ARGUMENTS.split("cmd.run", [{**named, "__kwarg__": True}])
+    assert (placed, found["cmd"], found["..."], len(found)) == (
+        [], "useradd evil", "5 more", MOST + 2,
+    )  # fmt: skip
+    door = json.dumps({"event": "call", "fun": "cmd.run", "kwarg": named}).encode()
+    found = apilog.record(door, "1:2", ARGUMENTS)["kwarg"]
+    assert (found["cmd"], found["..."]) == ("useradd evil", "6 more")
+    long = ["x" * LONGEST] * MOST
+    placed, found = ARGUMENTS.split("cmd.run", [*long, *long, {**named, "__kwarg__": True}])
+    assert found["cmd"] == "useradd evil" and len(json.dumps([placed, found])) < 2 * WHOLE
+    assert placed[-1] == "... (200 in all)" and found["..."] == "105 more"
+
+
+def test_a_text_that_is_cut_says_what_it_was():
+    padded = "true #" + "." * 10_000 + "\nuseradd evil"
+    digest = hashlib.sha256(padded.encode()).hexdigest()
+    assert ARGUMENTS.text(padded).endswith(f"... ({len(padded)} characters, sha256 {digest})")
+    secret = f"x password={CANARY} " + "." * 10_000
+    assert ARGUMENTS.text(secret) == f"x password=***... ({len(secret)} characters)"
+
+
+def test_functions_and_hosts_have_bounds_and_say_so():
+    some = kept(f"salt/job/{JID}/new", {**JOB, "fun": ["test.ping"] * 5000 + ["cmd.run"]})
+    assert some["fun"] == "test.ping,cmd.run"
+    many = [f"module.function_{number}" for number in range(5000)]
+    some = kept(f"salt/job/{JID}/new", {**JOB, "fun": many})["fun"]
+    assert some.startswith("module.function_0,") and "... (5000 in all, sha256 " in some
+    assert len(some) < 2 * records.FUNCTIONS
+    assert kept(f"salt/job/{JID}/new", {**JOB, "fun": "x" * 300})["fun"].endswith(
+        "(300 characters)"
+    )
+    hosts = [f"{number:0250}" for number in range(2005)]
+    some = kept(f"salt/job/{JID}/new", {**JOB, "minions": hosts, "missing": hosts})
+    for key in ("minions", "missing"):
+        assert len(some[key]) + some[f"more_{key}"] == 2005
+    assert len(json.dumps(some)) < 200_000
+
+
+@pytest.mark.parametrize(
+    ("function", "given"),
+    [
+        ("vault.write_secret", ["secret/app", {"__kwarg__": True, "value": CANARY, "db": CANARY}]),
+        ("shadow.set_password", ["alice", f"{CANARY}=x"]),
+        ("shadow.set_password", ["alice", f"db={CANARY}"]),
+        ("test.ping,shadow.set_password", [["alice", CANARY], ["alice", f"x={CANARY}"]]),
+    ],
+)
+def test_functions_that_take_a_secret_show_whose_it_is_alone(function, given):
+    placed, named = ARGUMENTS.split(function, given)
+    assert CANARY not in json.dumps([placed, named])
+    found = {"arg": given[:-1], "kwarg": {"db": CANARY}, "fun": function}
+    if "," not in function:
+        assert placed[0] == given[0]
+        assert CANARY not in json.dumps(
+            apilog.record(json.dumps(found).encode(), "1:2", ARGUMENTS)
+        )  # fmt: skip
 
 
 @pytest.mark.parametrize("given", [None, "", (), 0, "one"])

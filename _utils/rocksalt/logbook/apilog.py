@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from rocksalt.backup.manifest import canonical
-from rocksalt.logbook.arguments import Arguments
+from rocksalt.logbook.arguments import Arguments, is_hidden
 from rocksalt.logbook.records import Record, moment, short
 from rocksalt.logstash.receiving import files
 from rocksalt.logstash.shipping.rotation import rotated
@@ -34,6 +34,13 @@ def record(line: bytes, identity: str, arguments: Arguments) -> Record:
     if not isinstance(said, dict):
         said = {"text": line.decode(errors="replace")}
     time = moment(said.pop("time", None))
+    arg, kwarg = said.get("arg"), said.get("kwarg")
+    if is_hidden(str(said.get("fun"))):
+        given = kwarg if isinstance(kwarg, dict) else {}
+        arg, kwarg = arguments.call(
+            str(said["fun"]), arg if isinstance(arg, list) else [arg] if arg else [], given
+        )
+        said |= {"arg": arg, "kwarg": kwarg}
     return {
         "time": time, "kind": "api", **arguments.named(_apart(said)),
         "event.id": f"api/{identity}/{short(line.decode(errors='replace'))}",
