@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import datetime as dt
+import gzip
 import json
 import os
 import shutil
+import time
+import tracemalloc
 
 import pytest
 
@@ -88,6 +91,72 @@ def test_each_record_once_also_after_a_kill(opened, tmp_path):
     assert [line["flags"] for line in lines] == [[], [], []]
     assert {line["event"]["host.name"] for line in lines} == {"m1"}
     assert again.heard == "2026-11-23T08:00:00.000000Z" and again.reach == ""
+
+
+def test_a_record_that_says_otherwise_takes_no_other_ones_place(opened, tmp_path):
+    kept = opened()
+    assert kept.add(job("1")) and kept.add(back("1"))
+    true = {"success": False, "retcode": 1}
+    for is_first in (True, False):
+        assert kept.add(back("1", **true)) is is_first
+        assert not kept.add(back("1")) and not kept.add(job("1", filled=True))
+        kept = opened()
+    lines = read(tmp_path)
+    assert [line["event"].get("conflict") for line in lines] == [None, None, True]
+    assert lines[2]["event"]["success"] is False
+    assert kept.add(job("1", user="mallory")) and read(tmp_path)[3]["event"]["conflict"]
+    found = playback.play(tmp_path / "book/m1", playback.Filter())
+    assert found["story"][-1].endswith(
+        "web1: test.ping for alice failed (retcode 1) [job 1] "
+        "(CONFLICT: another record says otherwise)"
+    )
+    asked = playback.play(tmp_path / "book/m1", playback.Filter(user="mallory"))["records"]
+    assert [it["kind"] for it in asked] == ["job"]
+
+
+def test_what_was_refused_is_told_as_said(opened, tmp_path):
+    kept = opened()
+    kept.add(job("1", user="mallory", refused="no", **{"event.id": "refused/1"}))
+    kept.add(job("1"))
+    kept.add(back("1"))
+    found = playback.play(tmp_path / "book/m1", playback.Filter())["story"]
+    assert "said to be mallory's" in found[0] and "for alice done" in found[2]
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_large_lines_are_not_held(opened, tmp_path, monkeypatch, packed):
+    """After a restart, of what minions made large: no more than so many bytes."""
+    kept = opened()
+    for number in range(40):
+        kept.add(back(str(number), arg=["x" * 50_000]))
+    path = tmp_path / "book/m1/2026-11-23.jsonl"
+    if packed:
+        shutil.copy(path, tmp_path / "plain")
+        with gzip.open(f"{path}.gz", "wb") as file:
+            file.write(path.read_bytes())
+        path.unlink()
+    sizes = {"READ": 500_000, "HELD": 400_000}
+    for name, size in sizes.items():
+        monkeypatch.setattr(book, name, size)
+    tracemalloc.start()
+    numbers = [line.head.n for line in book.backwards(tmp_path / "book/m1")]
+    assert numbers == [*range(40, 33 if packed else 0, -1)]
+    monkeypatch.setattr(book, "backwards", counted := Counted(book.backwards))
+    again = opened()
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 4_000_000 and counted.lines < 12
+    assert again.reach and "return/39/web1" in again.memory.known
+
+
+class Counted:
+    def __init__(self, work):
+        self.work, self.lines = work, 0
+
+    def __call__(self, folder):
+        for line in self.work(folder):
+            self.lines += 1
+            yield line
 
 
 def test_half_a_line_is_moved_aside(opened, tmp_path):
@@ -425,11 +494,11 @@ def story(opened, tmp_path):
     }  # fmt: skip
     records = [
         job("1", kwarg={"app": "shop"}),
-        job("2", user="bob", fun="saltutil.find_job", time="2026-11-23T07:10:00.000000Z"),
+        job("2", user="sudo_bob", fun="saltutil.find_job", time="2026-11-23T07:10:00.000000Z"),
         back("1"),
         {**gap, "time": "2026-11-23T07:30:00.000000Z"},
         back("1", "web2", success=False, retcode=2),
-        job("0", user="bob", tgt="db1", minions=["db1"], filled=True,
+        job("0", user="sudo_bob", tgt="db1", minions=["db1"], filled=True,
             time="2026-11-23T06:10:00.000000Z"),
     ]  # fmt: skip
     for record in records:
@@ -443,7 +512,7 @@ def story(opened, tmp_path):
 
 def test_the_story_is_in_the_order_of_its_times(story):
     assert story()["story"] == [
-        "2026-11-23 06:10:00 bob: test.ping() on db1 [job 0] (from the job cache)",
+        "2026-11-23 06:10:00 sudo_bob: test.ping() on db1 [job 0] (from the job cache)",
         "2026-11-23 07:00:00 alice: test.ping(app=shop) on web1, web2 (glob web*) [job 1]",
         "2026-11-23 07:00:01 web1: test.ping for alice done [job 1]",
         "2026-11-23 07:00:01 web2: test.ping for alice failed (retcode 2) [job 1]",
@@ -456,7 +525,8 @@ def test_the_story_is_in_the_order_of_its_times(story):
     ("asked", "jids"),
     [
         ({"user": "alice"}, ["1", "1", "1"]),
-        ({"user": "b*"}, ["0"]),
+        ({"user": "sudo_b*"}, ["0"]),
+        ({"user": "bob"}, ["0"]),
         ({"tgt": "web2"}, ["1", "1"]),
         ({"tgt": "db1"}, ["0"]),
         ({"fun": "saltutil.*"}, ["2"]),
@@ -513,7 +583,14 @@ SENTENCES = [
      "web1: state.apply done, 1 changed and 0 failed of 3 [job 1]"),
     ({"kind": "job", "user": "x\n2026-11-23 forged", "fun": "a.b", "tgt": "*", "minions": [],
       "tgt_type": "glob", "jid": "1", "refused": "no"},
-     "x\\n2026-11-23 forged: a.b() on no minion (glob *), refused: no [job 1]"),
+     "refused, said to be x\\n2026-11-23 forged's: a.b() on no minion (glob *): no [job 1]"),
+    ({"kind": "job", "user": "ann", "fun": "a.b", "tgt": "w", "jid": "1", "conflict": True},
+     "ann: a.b() on w [job 1] (CONFLICT: another record says otherwise)"),
+    ({"kind": "return", "minion": "web1", "fun": "a.b", "success": None, "jid": "1",
+      "unread": "it is empty"},
+     "web1: a.b ended, and what came of it cannot be read (it is empty) [job 1]"),
+    ({"kind": "odd", "tag": "salt/job/1/new", "why": "it is empty"},
+     "salt/job/1/new cannot be read: it is empty"),
     ({"kind": "claim", "minion": "web1", "tag": "salt/key"},
      "web1 sent what only the master says: salt/key"),
 ]  # fmt: skip
@@ -595,7 +672,7 @@ def test_a_runner_never_raises(tmp_path):
     assert found["retcode"] == 1 and "may never have run" in found["reason"]
     path = tmp_path / "logbook.json"
     path.write_text(json.dumps({**SETTINGS, "folder": str(tmp_path)}))
-    for limit in (0, "many", None):
+    for limit in (0, "many", None, 10**9):
         found = telling.plainly(lambda limit=limit: telling.played(str(path), limit))
         assert "is no number of records" in found["reason"]
     found = telling.plainly(lambda: telling.played(str(path), 5))
@@ -613,6 +690,9 @@ def test_the_status(tmp_path, change, retcode):
     assert (found["running"], found.get("retcode"), found["witness"]) == (
         True, retcode, {"error": ""},
     )  # fmt: skip
+    ahead = time.time() + 3600
+    os.utime(tmp_path / "status.json", (ahead, ahead))
+    assert (telling.status(tmp_path)["running"], telling.status(tmp_path)["retcode"]) == (False, 2)
     os.utime(tmp_path / "status.json", (1, 1))
     assert (telling.status(tmp_path)["running"], telling.status(tmp_path)["retcode"]) == (False, 2)
 

@@ -25,16 +25,19 @@ def sentence(record: Mapping[str, Any], job: Mapping[str, Any]) -> str:
     """
     tell = _KINDS.get(str(record.get("kind")), _other)
     late = " (from the job cache)" if record.get("filled") is True else ""
+    other = " (CONFLICT: another record says otherwise)" if record.get("conflict") else ""
     time = str(record.get("time", ""))[:19].replace("T", " ")
-    return _plain(f"{time} {tell(record, job)}{late}")
+    return _plain(f"{time} {tell(record, job)}{late}{other}")
 
 
 def _job(it: Mapping[str, Any], _: Mapping[str, Any]) -> str:
-    said = f"{_who(it)}: {_call(it)} on {_on(it)}"
-    if it.get("missing"):
-        said += f", which {_list(it['missing'])} could not hear"
-    refused = f", refused: {it['refused']}" if "refused" in it else ""
-    return f"{said}{refused} [job {it.get('jid')}]"
+    call = f"{_call(it)} on {_on(it)}"
+    if "refused" in it:
+        # Any minion can say so of anybody.
+        return f"refused, said to be {_who(it)}'s: {call}: {it['refused']} [job {it.get('jid')}]"
+    missing = _list(it.get("missing") or (), it.get("more_missing", 0))
+    deaf = f", which {missing} could not hear" if missing else ""
+    return f"{_who(it)}: {call}{deaf} [job {it.get('jid')}]"
 
 
 def _return(it: Mapping[str, Any], job: Mapping[str, Any]) -> str:
@@ -110,6 +113,7 @@ _KINDS: dict[str, Callable[[Mapping[str, Any], Mapping[str, Any]], str]] = {
     "wheel-return": _ended, "auth": _auth, "key": _key, "api": _api, "files": _files,
     "start": _start, "gap": _gap,
     "claim": lambda it, _: f"{it.get('minion')} sent what only the master says: {it.get('tag')}",
+    "odd": lambda it, _: f"{it.get('tag')} cannot be read: {it.get('why')}",
     "missed": lambda it, _: str(it.get("why")),
     "stop": lambda *_: "the logbook was stopped",
     "lost": lambda it, _: f"{it.get('why')}; heard last at {it.get('since')}",
@@ -143,6 +147,8 @@ def _on(it: Mapping[str, Any]) -> str:
 
 def _outcome(it: Mapping[str, Any]) -> str:
     code = it.get("retcode")
+    if "unread" in it:
+        return f"ended, and what came of it cannot be read ({it['unread']})"
     if it.get("success") is False or code:
         return f"failed (retcode {code})" if code is not None else "failed"
     return "done" if it.get("success") else "ended"
