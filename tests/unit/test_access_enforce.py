@@ -204,6 +204,17 @@ def test_files_beside_the_door_are_put_aside(host, net, apply, wrong):
     assert services(host) == RESTARTED
 
 
+def test_what_comes_again_is_put_aside_again(host, net, apply, wrong):
+    """Compiled modules come whenever root starts something there in the foreground."""
+    cache = f"{door.AUTH_DIR}/__pycache__"
+    for text in ("1", "2", "3"):
+        host.put(f"{cache}/filter.cpython-311.pyc", text)
+        apply(["ACL-008"])
+        assert wrong() == set() and not host.path(cache).exists()
+    kept = [f"{cache}{number}{ASIDE}" for number in ("", ".2", ".3")]
+    assert [host.read(f"{path}/filter.cpython-311.pyc") for path in kept] == ["1", "2", "3"]
+
+
 @pytest.mark.parametrize("path", [CONFIG, AUTH, access.USERS])
 def test_links_become_files(host, net, apply, wrong, path):
     host.path(path).unlink()

@@ -120,7 +120,7 @@ def _put_door(
     """The files of the door among the chosen paths, and nothing beside them."""
     written: list[str] = []
     for path in filter(chosen, served.foreign(it)):
-        change.rename(path, path + ASIDE)
+        change.rename(path, served.aside(host, path))
         written.append(path)
     for path in filter(chosen, served.FOLDERS):
         _folder(host, change, path)
