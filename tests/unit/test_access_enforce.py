@@ -556,7 +556,8 @@ def test_a_salt_api_that_does_not_answer(shipped, host, net, apply, wrong, old, 
     [
         ({"ActiveState": "inactive", "UnitFileState": "disabled"}, ["disable --quiet", "stop"]),
         ({"ActiveState": "activating"}, ["restart"]),
-        ({"ActiveState": "failed"}, []),
+        ({"ActiveState": "failed"}, ["stop"]),
+        ({"ActiveState": "deactivating"}, ["stop"]),
         ({"ActiveState": "", "UnitFileState": ""}, []),
     ],
 )
@@ -567,6 +568,16 @@ def test_salt_api_runs_on_as_it_did(host, net, apply, old, state, ended):
     with pytest.raises(Refused):
         apply()
     assert services(host) == [*RESTARTED, *(f"{word} {API}" for word in ended)]
+
+
+def test_salt_api_that_cannot_be_stopped_is_told(host, net, apply, old):
+    access_hosts.units(host, api={"ActiveState": "failed"})
+    net.answers = dataclasses.replace(net.answers, modern=tls.SILENT)
+    host.answer(f"systemctl stop {API}", "", 1, "Job canceled.\n")
+    with pytest.raises(
+        Refused, match=f"going back failed, too: systemctl stop {API}: Job canceled"
+    ):
+        apply()
 
 
 @pytest.mark.parametrize("state", ["failed", "activating", "inactive", ""])
