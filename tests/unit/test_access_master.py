@@ -9,11 +9,12 @@ import socket
 import ssl
 import threading
 from collections import UserList
+from types import SimpleNamespace
 
 import access_hosts
 import pytest
 
-from rocksalt.access import knocking, sources, versions
+from rocksalt.access import knocking, master, sources, versions
 from rocksalt.access.door import tls as door_tls
 from rocksalt.nrpe import tls
 from rocksalt.pki import certificates
@@ -265,3 +266,36 @@ def test_where_nobody_can_listen():
     assert knocking.bound("127.0.0.1", port) == 0
     assert knocking.bound("192.0.2.1", port) == errno.EADDRNOTAVAIL
     assert knocking.bound("2001:db8::1", port) in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
+
+
+# When it started ----------------------------------------------------------------------------------
+
+STARTED = "Mon 2026-11-23 08:00:00.250000 UTC"
+AT = dt.datetime(2026, 11, 23, 8, 0, 0, 250000, dt.timezone.utc).timestamp()
+
+
+@pytest.mark.parametrize(
+    ("wall", "monotonic", "text", "expected"),
+    [
+        (120, 1120, STARTED, AT),
+        # The host stood still for an hour, or its clock was set forward.
+        (3720, 1120, STARTED, AT),
+        # The clock was ahead at the start, and was set back by an hour.
+        (120 - 3600, 1120, STARTED, AT - 3600),
+        (120, 1120, "", AT),
+        (120, 1120, "n/a", AT),
+    ],
+)
+def test_a_service_started_at_the_earlier_time_of_both_clocks(
+    host, monkeypatch, wall, monotonic, text, expected
+):
+    clock = SimpleNamespace(time=lambda: AT + wall, monotonic=lambda: monotonic)
+    monkeypatch.setattr(master, "time", clock)
+    shown = {
+        "ActiveState": "active", "ExecMainStartTimestamp": text,
+        "ExecMainStartTimestampMonotonic": "1000000000", "ActiveEnterTimestamp": "",
+        "ActiveEnterTimestampMonotonic": "1001000000",
+    }  # fmt: skip
+    lines = "".join(f"{key}={value}\n" for key, value in shown.items())
+    host.answer("systemctl show salt-master.service", lines)
+    assert master.started(host, "salt-master.service") == pytest.approx(expected, abs=0.001)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import os
 import time
 from collections.abc import Iterable
@@ -90,16 +91,29 @@ def started(host: Host, unit: str) -> float | None:
     """When the process of a unit started, in seconds since 1970; None while it is not active. What
     changed from then on it may not have read: it reads its files before it says that it is ready.
     """
-    shown = host.run("systemctl", "show", unit, "-p", f"ActiveState,{','.join(_STAMPS)}")
+    wanted = [*_STAMPS, *(f"{name}Monotonic" for name in _STAMPS)]
+    shown = host.run(
+        "systemctl", "show", unit, "--timestamp=us+utc", "-p", f"ActiveState,{','.join(wanted)}"
+    )
     found, *_ = unit_properties(shown.out) or [{}]
-    stamps = [int(found.get(name) or 0) for name in _STAMPS]
-    stamp = next(filter(None, stamps), None)
-    if found.get("ActiveState") != "active" or stamp is None:
+    name = next((it for it in _STAMPS if int(found.get(f"{it}Monotonic") or 0)), "")
+    if found.get("ActiveState") != "active" or not name:
         return None
-    return time.time() - time.monotonic() + stamp / 1e6
+    since = time.time() - time.monotonic() + int(found[f"{name}Monotonic"]) / 1e6
+    # The one stands still while the host does, the other one goes wrong with the clock.
+    return min(since, _moment(found.get(name, ""), since))
 
 
-_STAMPS = ("ExecMainStartTimestampMonotonic", "ActiveEnterTimestampMonotonic")
+def _moment(text: str, otherwise: float) -> float:
+    """``Mon 2026-11-23 08:15:30.123456 UTC`` in seconds since 1970."""
+    try:
+        found = dt.datetime.strptime(" ".join(text.split()[1:]), "%Y-%m-%d %H:%M:%S.%f UTC")
+    except ValueError:
+        return otherwise
+    return found.replace(tzinfo=dt.timezone.utc).timestamp()
+
+
+_STAMPS = ("ExecMainStartTimestamp", "ActiveEnterTimestamp")
 
 
 def changed(host: Host, path: str) -> float | None:
