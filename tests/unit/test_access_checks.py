@@ -667,6 +667,7 @@ ALICE = {"role": "deployer", "targets": ["web*"], "apps": ["shop"]}
         ({"apps": {"shop": {"version": ".+"}}}, ["app shop is another"]),
         ({"backend": "ldap"}, ["ldap says who somebody is"]),
         ({"token_hours": 3}, []),
+        ({"apps": {"shop": {"timeout": 900}}}, []),
     ],
 )
 def test_rights_that_are_new_since_the_review(shipped, host, net, pillar, new):

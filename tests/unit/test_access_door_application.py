@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 import logging
@@ -474,6 +475,19 @@ def test_runners_that_nobody_waits_for_are_limited(site: Site) -> None:
     site.master.calls.clear()
     token = site.log_in("ada")[1][0]["token"]
     assert site.ask("POST", "/", [low], token)[0] == 200
+
+
+@pytest.mark.parametrize(
+    ("eauth", "name"), [("rocksalt_ldap", "alice"), ("rocksalt_file", "aLICE")]
+)
+def test_one_person_of_a_directory_has_one_name(site: Site, eauth: str, name: str) -> None:
+    site.door._options = dataclasses.replace(site.door._options, eauth=eauth)
+    asked: list[str] = []
+    log_in = site.master.log_in
+    site.master.log_in = lambda user, word: asked.append(user) or log_in(user, word)  # type: ignore
+    token = site.log_in("aLICE")[1][0]["token"]
+    site.ask("POST", "/", [PING], token)
+    assert asked == [name] and {user for _, user, _ in site.lines()} == {name}
 
 
 def test_one_user_does_not_hold_all_threads(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:

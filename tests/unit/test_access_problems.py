@@ -251,6 +251,17 @@ def test_versions_that_take_no_time(found, pattern):
     assert found(pillar(apps={**APPS, "shop": {**APPS["shop"], "version": pattern}})) == []
 
 
+@pytest.mark.parametrize("backend", ["ldap", "file"])
+def test_people_of_a_directory_have_names_in_small_letters(found, backend):
+    hashes = {} if backend == "ldap" else {"Alice": "x"}
+    said = found(pillar(users={"Alice": {"grants": [ALICE]}}, backend=backend, hashes=hashes))
+    assert len(said) == (backend == "ldap")
+    assert all(
+        it.startswith(f"{TOP}:users:Alice: 'Alice' would") and it.endswith("write alice")
+        for it in said
+    )
+
+
 CROWDED = [
     r"v?\d+\.?\d*\.?\d*\.?\d*-?\w*", r"\d+\.?\d*\.?\d*", r"(\.\d+\d+)*", "a?" * 20,
     r"(\.(?:a\w?|\w))*", r"\w[\w.]*-?[\w.]*-?[\w.]*", r"\d+1\d+1\d+",

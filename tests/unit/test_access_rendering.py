@@ -77,6 +77,7 @@ def test_the_door_takes_its_options(settings):
 def test_ldap(settings):
     ldap = settings(backend="ldap", hashes={})
     assert conf.read(config(ldap)).eauth == "rocksalt_ldap"
+    assert config(ldap)["token_expire"] == 3600, "nobody tells the master who was locked"
     assert rendering.users(ldap) is None
 
 

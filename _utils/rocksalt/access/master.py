@@ -197,12 +197,12 @@ def _differing(it: Facts, actual: dict[str, Any], wanted: dict[str, Any]) -> str
 
 
 def _tokens_expected(it: Facts) -> dict[str, Any]:
-    hours = it.settings["token_hours"]
+    hours = rendering.hours(it.settings)
     return {"token_expire": f"{hours} h or less", "token_expire_user_override": False}
 
 
 def _tokens_seen(it: Facts) -> Seen:
-    wanted, hours = _tokens_expected(it), it.settings["token_hours"]
+    wanted, hours = _tokens_expected(it), rendering.hours(it.settings)
     actual = {key: it.option(key) for key in wanted}
     seconds = actual["token_expire"]
     if isinstance(seconds, (int, float)):

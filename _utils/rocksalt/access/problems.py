@@ -53,6 +53,11 @@ def _people(settings: Mapping[str, Any], where: Where) -> Iterator[str]:
                 f"{where('users', name)}: {name!r} is no log-in name of letters, digits and . _ @ "
                 "- alone; Salt takes other characters for a pattern of many names"
             )
+        elif settings["backend"] == "ldap" and name != names.folded(name):
+            yield (
+                f"{where('users', name)}: {name!r} would have no rights, as directories take Alice "
+                f"for alice and the door makes small letters of both; write {names.folded(name)}"
+            )
         elif others := names.taken_for(name, settings["users"]):
             yield (
                 f"{where('users', name)}: Salt would give {name} the rights of "

@@ -51,7 +51,7 @@ def options(settings: Mapping[str, Any], now: dt.datetime) -> dict[str, Any]:
         "netapi_enable_clients": compiled.clients(settings, now),
         **NO_WAY_ROUND,
         **REFUSING,
-        "token_expire": settings["token_hours"] * _HOUR,
+        "token_expire": hours(settings) * _HOUR,
         "token_expire_user_override": False,
         **algorithms(settings),
         **(SIGNED if settings["require_signed"] else {}),
@@ -59,6 +59,14 @@ def options(settings: Mapping[str, Any], now: dt.datetime) -> dict[str, Any]:
         "auth_dirs": [door.AUTH_DIR],
     }
     return {**found, conf.SECTION: api(settings)} if settings["address"] else found
+
+
+def hours(settings: Mapping[str, Any]) -> int:
+    """After how many a log-in ends. Nobody tells a master that a directory has locked or removed
+    somebody, or knows another password by now, so that they are asked for it again each hour.
+    """
+    longest: int = settings["token_hours"]
+    return min(longest, 1) if settings["backend"] == "ldap" else longest
 
 
 def algorithms(settings: Mapping[str, Any]) -> dict[str, str]:

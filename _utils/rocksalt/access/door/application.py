@@ -33,6 +33,7 @@ filled.
 _RUNNERS = 60
 """Runners that nobody waits for, of one user in a minute."""
 _EVENTS = {401: "refused", 403: "refused", 429: "limited"}
+_LDAP = "rocksalt_ldap"
 _FAILED = "this failed; the log of salt-api says why"
 _HEADERS = [
     ("Content-Type", "application/json"),
@@ -172,7 +173,8 @@ class Door:
             # Nobody can be called so, which is known without asking; it is a guess all the same.
             self._note("login-refused", "no name of a user", "", request.source)
             raise Refused(401, "the name or the password is wrong")
-        return user, password
+        # One person is one, whose limits and whose story are one.
+        return names.folded(user) if self._options.eauth == _LDAP else user, password
 
     def _log_out(self, request: Request) -> Answer:
         session = self._session(request)

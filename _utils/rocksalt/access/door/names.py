@@ -13,6 +13,11 @@ GROUP = re.compile(r"[A-Za-z0-9_][A-Za-z0-9 ._-]*")
 LONGEST_GROUP = 255
 
 
+def folded(name: str) -> str:
+    """The one spelling of a name that a directory knows in several."""
+    return name.lower()
+
+
 def taken_for(name: str, people: Iterable[str]) -> list[str]:
     """Those of other names whose rights Salt gives to somebody who logs in with this one, for it
     takes the name as a glob and as a regular expression: ``jan.doe`` is ``jan-doe`` as well.
