@@ -184,7 +184,7 @@ def _is_in(sign: str, members: list[Any]) -> bool:
 
 def _is_one(sign: str, kind: Any, value: Any) -> bool:
     if kind is sre.LITERAL:
-        return ord(sign) == value
+        return bool(ord(sign) == value)
     if kind is sre.RANGE:
         return bool(value[0] <= ord(sign) <= value[1])
     return bool(kind is sre.CATEGORY and _CATEGORIES[value](sign))
