@@ -23,6 +23,7 @@ import salt.client
 import salt.exceptions
 import salt.payload
 import salt.utils.minions
+import zmq
 from access_doors import DEPLOYS, GRANTS, Api, Caller, address, serving, settings, until
 from saltfactories.manager import FactoriesManager
 
@@ -39,6 +40,7 @@ def api(
 ) -> Iterator[Api]:
     with serving(salt_factories, tmp_path_factory.mktemp("door")) as it:
         assert it.master.salt_cli().run("saltutil.sync_all", minion_tgt="web1").returncode == 0
+        assert len(it.users) == len(GRANTS)
         yield it
 
 
@@ -170,6 +172,7 @@ ESCAPES: dict[str, tuple[int, Any]] = {
             "jid": "../../x", "saltenv": "dev", "raw_shell": True, "key": "x", "auth_list": [".*"],
             "delimiter": ":", "ssh_priv": "x", "ssh_port": "22; id", "roster_file": "/etc/passwd",
             "ssh_options": ["ProxyCommand=id"], "pillar_roots": "x", "to": 1, "kwargs": {},
+            "extra_mods": "x;id", "roster": "x", "match_type": "compound", "nodegroup": "all",
         }.items()
     },
     "no dictionary": (400, "test.ping"),
@@ -184,7 +187,8 @@ def test_an_escape_is_closed(api: Api, name: str) -> None:
     answer = api.users["alice"].call(low)
 
     assert answer.status == expected, answer.text
-    [line] = api.lines()[before:]
+    *asked, line = api.lines()[before:]
+    assert [it["event"] for it in asked] == (["asked"] if expected == 403 else [])
     assert (line["event"], line["user"]) == ("refused", "alice")
     assert line["outcome"] == answer.said
 
@@ -279,6 +283,7 @@ def test_a_password_is_good_at_the_door_alone(api: Api) -> None:
 
 
 FORGED = {"tgt": "web1", "fun": "test.ping", "arg": [], "ret": "", "jid": "", "user": "root"}
+WORDS = {"username": "root", "password": "x"}
 STRAIGHT: dict[str, dict[str, Any]] = {
     "CVE-2020-11651, the root key": {"cmd": "_prep_auth_info"},
     "CVE-2020-11651, publishing": {"cmd": "_send_pub", **FORGED},
@@ -289,6 +294,12 @@ STRAIGHT: dict[str, dict[str, Any]] = {
     "CVE-2021-25282, a file by pillar_roots": {
         "cmd": "wheel", "fun": "pillar_roots.write", "data": "x", "path": "../x", "token": "0" * 64,
     },
+    "CVE-2020-25592, any log-in": {"cmd": "runner", "fun": "jobs.list_jobs", "eauth": "auto"},
+    "CVE-2021-3144, a token of long ago": {"cmd": "publish", **FORGED, "token": "0" * 64},
+    "CVE-2022-22967, by PAM": {"cmd": "mk_token", "eauth": "pam", **WORDS},
+    "CVE-2024-38825, by a certificate": {"cmd": "mk_token", "eauth": "pki", **WORDS},
+    "a log-in that the options do not name": {"cmd": "mk_token", "eauth": "file", **WORDS},
+    "a log-in past the door": {"cmd": "mk_token", "eauth": "rocksalt_file", **WORDS},
     "a token outside of its folder": {
         "cmd": "runner", "fun": "jobs.list_jobs", "kwarg": {}, "token": "../../../../etc/passwd",
     },
@@ -323,6 +334,33 @@ def straight(api: Api, load: dict[str, Any]) -> Any:
     uri = f"tcp://{opts['interface']}:{opts['ret_port']}"
     with salt.channel.client.ReqChannel.factory(opts, crypt="clear", master_uri=uri) as channel:
         return channel.send(load, tries=1, timeout=15)
+
+
+GARBAGE: list[Any] = [
+    b"", b"\xc1", b"x" * 100_000, "text", 7, [], {}, {"enc": "clear"}, {"enc": "aes", "load": b"x"},
+    {"enc": "clear", "load": "x"}, {"enc": "clear", "load": {}}, {"enc": "pub", "load": b"\0" * 64},
+    {"enc": "clear", "load": {"cmd": "_auth"}}, {"enc": "clear", "load": {"cmd": ["_auth"]}},
+    {"enc": "clear", "load": {"cmd": "_auth", "id": "../../x", "pub": 1, "version": 99}},
+    {"enc": "clear", "load": {"cmd": "mk_token"}}, {"enc": "clear", "load": {"cmd": "__init__"}},
+]  # fmt: skip
+
+
+def test_garbage_at_the_port_for_minions_stops_nobody(api: Api) -> None:
+    """CVE-2023-20897 and the like: more of each than there are processes to end by it."""
+    opts = api.master.config
+    with zmq.Context() as context:
+        for one in GARBAGE:
+            sent = one if isinstance(one, bytes) else salt.payload.dumps(one)
+            ends = [context.socket(zmq.REQ) for _ in range(opts["worker_threads"] + 1)]
+            for end in ends:
+                end.linger = 0
+                end.connect(f"tcp://{opts['interface']}:{opts['ret_port']}")
+                end.send(sent)
+            for end in ends:
+                if end.poll(500):
+                    assert b"Traceback" not in end.recv()
+                end.close()
+    assert api.users["alice"].call(LOCAL).said == [{"web1": True}]
 
 
 def test_a_minion_publishes_nothing(api: Api) -> None:
@@ -535,7 +573,7 @@ def test_random_bodies_never_do_harm(api: Api) -> None:
         assert answer.status in (400, 401, 403), answer.text
         assert set(json.loads(answer.text)) == {"status", "return"}
     assert caller.call(LOCAL).said == [{"web1": True}]
-    assert {line["event"] for line in api.lines()[before:]} == {"refused", "call"}
+    assert {line["event"] for line in api.lines()[before:]} == {"refused", "asked", "call"}
 
 
 def fuzzed(chance: random.Random) -> bytes:
@@ -630,15 +668,17 @@ def test_old_tls_is_refused_by_the_server(api: Api) -> None:
             handshake(api, version.TLSv1_2, version.TLSv1_2, weak)
 
 
-def test_silent_connections_stop_nobody(api: Api) -> None:
-    source = address()
+def test_silent_and_slow_connections_of_some_stop_nobody(api: Api) -> None:
     with contextlib.ExitStack() as stack:
-        for _ in range(30):
-            one = socket.create_connection(("127.0.0.1", api.port), 5, (source, 0))
-            stack.enter_context(one)
+        for source in [address() for _ in range(4)]:
+            for number in range(12):
+                with contextlib.suppress(ConnectionError):
+                    one = socket.create_connection(("127.0.0.1", api.port), 5, (source, 0))
+                    stack.enter_context(one)
+                    one.sendall(b"\x16\x03\x01"[: number % 4])
         start = time.monotonic()
         assert api.caller().ask("GET", "/").status == 200
-        assert time.monotonic() - start < 3
+        assert time.monotonic() - start < 8
 
 
 def test_nothing_secret_is_in_the_lines(api: Api) -> None:
