@@ -115,6 +115,12 @@ _KINDS: dict[str, Callable[[Mapping[str, Any], Mapping[str, Any]], str]] = {
     "claim": lambda it, _: f"{it.get('minion')} sent what only the master says: {it.get('tag')}",
     "odd": lambda it, _: f"{it.get('tag')} cannot be read: {it.get('why')}",
     "missed": lambda it, _: str(it.get("why")),
+    "unwitnessed": lambda it, _: (
+        f"the witness saw nothing of the logbook since {it.get('since')}: {it.get('why')}"
+    ),
+    "witnessed": lambda it, _: (
+        f"the witness sees the logbook again, and saw nothing since {it.get('since')}"
+    ),
     "stop": lambda *_: "the logbook was stopped",
     "lost": lambda it, _: f"{it.get('why')}; heard last at {it.get('since')}",
 }  # fmt: skip

@@ -11,10 +11,10 @@ from typing import Any
 
 from rocksalt import __version__
 from rocksalt.errors import RocksaltError
-from rocksalt.logbook import accepted, apilog, follow, gaps, jobcache, records, watching
+from rocksalt.logbook import accepted, apilog, follow, gaps, jobcache, records, watching, witnessing
 from rocksalt.logbook.arguments import Arguments
 from rocksalt.logbook.book import Book
-from rocksalt.logbook.telling import STATUS
+from rocksalt.logbook.telling import HEADS, STATUS
 from rocksalt.logstash.receiving import store
 from rocksalt.logstash.shipping.notify import tell
 
@@ -41,6 +41,7 @@ class Service:
         keys = accepted.folder(self._opts)
         self._keys = accepted.Keys(keys, state / accepted.KEPT, store.now)
         self._keys.replay(self._book.memory.decided)
+        self._watch = witnessing.Watch(state / HEADS, store.now) if settings["witness"] else None
         self._cache: jobcache.Cache | None = None
 
     def run(self) -> None:
@@ -181,7 +182,8 @@ class Service:
 
     def _look(self) -> None:
         trees = self._trees
-        for found in (*trees.look(), *self._keys.look()):
+        late = self._watch.look() if self._watch else ()
+        for found in (*trees.look(), *self._keys.look(), *late):
             self._book.add(found)
         self._book.sync()
         trees.keep()
