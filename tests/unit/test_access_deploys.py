@@ -259,6 +259,8 @@ def test_the_previous_version_is_the_last_that_went_well(records):
     for status in (deployed.FAILED, deployed.RUNNING):
         records.write(record(status=status))
         assert records.previous("shop") == "v0.9"
+    records.write({key: it for key, it in record(status=status).items() if key != "previous"})
+    assert records.previous("shop") is None
 
 
 @pytest.mark.parametrize(

@@ -101,8 +101,13 @@ def _short(text: str) -> str:
 
 
 def _append(path: str, data: bytes) -> None:
-    handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW, 0o640)
+    """Adds a line whole; where a disk was full, what is left of the last one ends here."""
+    handle = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW, 0o640)
     try:
-        os.write(handle, data)
+        size = os.fstat(handle).st_size
+        if size and os.pread(handle, 1, size - 1) != b"\n":
+            data = b"\n" + data
+        while data:
+            data = data[os.write(handle, data) :]
     finally:
         os.close(handle)
