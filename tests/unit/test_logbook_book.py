@@ -435,23 +435,69 @@ def looked(watcher):
     return [{key: it[key] for key in it if key not in ("digest", "event.id")} for it in found]
 
 
+ABOUT = {"time": None, "kind": "files", "tree": "file_roots:base"}
+
+
 def test_changes_of_trees(trees):
     folder, watcher = trees
     it = watcher()
-    about = {"time": None, "kind": "files", "tree": "file_roots:base"}
+    about = ABOUT
     assert looked(it) == [{**about, "files": 1, "first": True}]
     assert looked(it) == []
     (folder / "a.sls").write_text("b")
     (folder / ".git").mkdir()
     (folder / ".git/index").write_text("x")
     (folder / "b.sls").write_text("b")
+    (folder / "__pycache__").mkdir()
+    (folder / "__pycache__/evil.sls").write_text("x")
     (folder / "loop").symlink_to(folder)
+    names = [".git/index", "__pycache__/evil.sls", "b.sls", "loop"]
     assert looked(watcher()) == [
-        {**about, "files": 2, "added": [str(folder / "b.sls")], "changed": [str(folder / "a.sls")]}
-    ]
-    os.utime(folder / "a.sls", (1, 1))
+        {
+            **about, "files": 5, "added": [str(folder / name) for name in names],
+            "changed": [str(folder / "a.sls")],
+        }
+    ]  # fmt: skip
     (folder / "b.sls").unlink()
-    assert looked(watcher()) == [{**about, "files": 1, "removed": [str(folder / "b.sls")]}]
+    assert looked(watcher()) == [{**about, "files": 4, "removed": [str(folder / "b.sls")]}]
+
+
+def test_a_state_that_was_changed_and_changed_back(trees):
+    folder, watcher = trees
+    it = watcher()
+    looked(it)
+    (folder / "a.sls").write_text("evil")
+    (folder / "a.sls").write_text("a")
+    [found] = looked(watcher())
+    assert found["touched"] == [str(folder / "a.sls")] and "changed" not in found
+    assert looked(watcher()) == []
+
+
+def test_folders_that_link_to_each_other_are_looked_at_once(trees):
+    folder, watcher = trees
+    for number in range(8):
+        (folder / f"d{number}").mkdir()
+        (folder / f"d{number}/f").write_text("x")
+        for other in range(8):
+            (folder / f"d{number}/l{other}").symlink_to(f"../d{other}")
+    it = watcher()
+    assert looked(it) == [{**ABOUT, "files": 1 + 8 + 64, "first": True}]
+    (folder / "d0/l1").unlink()
+    (folder / "d0/l1").symlink_to("../d2")
+    assert str(folder / "d0/l1") in looked(it)[0]["changed"]
+
+
+def test_what_is_no_file_or_too_much_does_not_hold_it_up(trees, monkeypatch):
+    folder, watcher = trees
+    os.mkfifo(folder / "pipe")
+    monkeypatch.setattr(watching, "LARGEST", 5)
+    (folder / "large").write_text("123456")
+    it = watcher()
+    looked(it)
+    (folder / "large").write_text("654321")
+    assert looked(it)[0]["changed"] == [str(folder / "large")]
+    monkeypatch.setattr(watching, "FILES", 2)
+    assert looked(it)[0]["unwatched"]
 
 
 def test_a_change_that_was_not_kept_is_found_again(trees):
@@ -479,7 +525,7 @@ def test_a_file_that_cannot_be_read_is_no_file_without_a_change(trees, monkeypat
         raise PermissionError(13, "Permission denied", path)
 
     (folder / "a.sls").write_text("b")
-    monkeypatch.setattr("builtins.open", denied)
+    monkeypatch.setattr(watching.os, "open", denied)
     [record] = it.look()
     assert record["changed"] == [str(folder / "a.sls")]
 

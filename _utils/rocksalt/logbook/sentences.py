@@ -84,9 +84,10 @@ def _files(it: Mapping[str, Any], _: Mapping[str, Any]) -> str:
         return f"{it.get('tree')} is watched from now on, {it.get('files')} files"
     parts = [
         f"{kind} {_list(it[kind], it.get(f'more_{kind}', 0))}"
-        for kind in ("added", "changed", "removed") if it.get(kind)
+        for kind in ("added", "changed", "removed", "touched") if it.get(kind)
     ]  # fmt: skip
-    return f"{it.get('tree')}: {'; '.join(parts)}"
+    left = ["it has too many files to look at all"] if it.get("unwatched") else []
+    return f"{it.get('tree')}: {'; '.join([*parts, *left])}"
 
 
 def _start(it: Mapping[str, Any], _: Mapping[str, Any]) -> str:
@@ -103,6 +104,12 @@ def _gap(it: Mapping[str, Any], _: Mapping[str, Any]) -> str:
     return f"{said}; {it.get('error') or f'{count} records were filled in from the job cache'}"
 
 
+def _limited(it: Mapping[str, Any], _: Mapping[str, Any]) -> str:
+    left = it.get("left") or {}
+    said = _list([f"{count} of {name or 'nobody known'}" for name, count in left.items()])
+    return f"left out: {said}: {it.get('why')}"
+
+
 def _other(it: Mapping[str, Any], _: Mapping[str, Any]) -> str:
     rest = {key: value for key, value in it.items() if key not in ("time", "event.id", "host.name")}
     return json.dumps(rest)
@@ -111,7 +118,7 @@ def _other(it: Mapping[str, Any], _: Mapping[str, Any]) -> str:
 _KINDS: dict[str, Callable[[Mapping[str, Any], Mapping[str, Any]], str]] = {
     "job": _job, "return": _return, "runner": _called, "runner-return": _ended, "wheel": _called,
     "wheel-return": _ended, "auth": _auth, "key": _key, "api": _api, "files": _files,
-    "start": _start, "gap": _gap,
+    "start": _start, "gap": _gap, "limited": _limited,
     "claim": lambda it, _: f"{it.get('minion')} sent what only the master says: {it.get('tag')}",
     "odd": lambda it, _: f"{it.get('tag')} cannot be read: {it.get('why')}",
     "missed": lambda it, _: str(it.get("why")),
