@@ -294,3 +294,57 @@ def test_events_are_kept_while_a_gap_is_filled(site, monkeypatch):
     kinds = site.kinds()[3:]
     assert kinds[:4] == ["start", "job", "return", "return"]
     assert sorted(kinds[4:8]) == ["job"] * 2 + ["return"] * 2 and kinds[8:] == ["gap", "stop"]
+
+
+def test_a_disk_without_room_is_a_gap_that_is_filled(site, monkeypatch):
+    from rocksalt.logbook import bounds
+
+    monkeypatch.setattr(bounds, "_LOOK", -1)
+    problems = []
+
+    class Full(list):
+        """Events at whose moment the disk is full, or not any more."""
+
+        def __init__(self, room, events):
+            super().__init__(events)
+            self.room = room
+
+        def __iter__(self):
+            monkeypatch.setattr(bounds, "ROOM", self.room)
+            return super().__iter__()
+
+    site.cache.known = {JID: {"fun": "test.ping", "user": "alice", "Minions": ["web1"], "arg": []}}
+    monkeypatch.setattr(bounds, "SHARE", 1e9)
+    monkeypatch.setattr(bounds, "ROOM", 0)
+    real = Book.tell
+    monkeypatch.setattr(
+        Book,
+        "tell",
+        lambda self, **more: (problems.append(more.get("problem")), real(self, **more)),
+    )
+    other = "20261123080000000000"
+    site.run(
+        True, Full(1 << 60, [event(), event(other)]), Full(0, [event(other, "web2")]), True, []
+    )
+    assert site.kinds() == ["start", "gap", "return", "lost", "job", "return", "gap", "stop"]
+    assert any("no room left" in it for it in problems if it)
+    records = [it for it in site.records() if it["kind"] != "files"]
+    assert records[3]["why"].startswith("the disk had no room")
+    assert records[2]["minion"] == "web2" and records[5]["filled"] is True
+
+
+def test_lines_of_the_api_are_kept_as_they_are_read(site, monkeypatch):
+    """One that ends in the middle goes on there, and none is read twice into memory."""
+    monkeypatch.setattr(service, "_TOGETHER", 10)
+    lines = "".join(f'{{"event":"login","user":"u{number}"}}\n' for number in range(95))
+    (site.folder / "api.jsonl").write_text(lines)
+    kept = []
+    real = service.apilog.Tail.keep
+    monkeypatch.setattr(
+        service.apilog.Tail, "keep", lambda self: (kept.append(self._offset), real(self))
+    )
+    site.run(True)
+    assert [it["user"] for it in site.records() if it["kind"] == "api"] == [
+        f"u{number}" for number in range(95)
+    ]
+    assert len(kept) >= 10 and kept[-1] == len(lines)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from rocksalt.backup.manifest import canonical
+from rocksalt.errors import RocksaltError
 from rocksalt.logbook.arguments import Arguments, is_hidden
 from rocksalt.logbook.records import Record, moment, short
 from rocksalt.logstash.receiving import files
@@ -53,6 +54,10 @@ def _apart(said: dict[str, Any]) -> dict[str, Any]:
     return {f"api_{key}" if key in taken else str(key): value for key, value in said.items()}
 
 
+class Unreadable(RocksaltError):
+    """The file, not the book."""
+
+
 class Tail:
     """The file at a path, and the file that has how far it was read. ``missed`` says what is known
     to be lost, or nothing.
@@ -66,7 +71,20 @@ class Tail:
         self.missed = ""
 
     def lines(self) -> Iterator[tuple[bytes, str]]:
-        """All whole lines that were added, and what each is known by."""
+        """All whole lines that were added, and what each is known by; :class:`Unreadable` where
+        they cannot be read.
+        """
+        lines = self._lines()
+        while True:
+            try:
+                found = next(lines)
+            except StopIteration:
+                return
+            except OSError as error:
+                raise Unreadable(str(error)) from None
+            yield found
+
+    def _lines(self) -> Iterator[tuple[bytes, str]]:
         if self._file < 0:
             yield from self._resume()
         while self._file >= 0:

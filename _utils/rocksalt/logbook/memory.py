@@ -108,6 +108,10 @@ class Memory:
         """Whether a minion that asks to be let in gets another answer than the last time."""
         return self._admitted.get(str(record.get("minion"))) != _admission(record)
 
+    def awaits(self, jid: str, minion: str) -> bool:
+        """Whether a return is one of a job that was published for that minion, and the first."""
+        return minion in self._pending.get(jid, ())
+
     def is_complete(self, jid: str) -> bool:
         """Whether a job and all its returns are in the book."""
         known = f"job/{jid}" in self.known or f"runner/{jid}" in self.known

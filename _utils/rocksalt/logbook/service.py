@@ -14,6 +14,7 @@ from rocksalt.errors import RocksaltError
 from rocksalt.logbook import accepted, apilog, follow, gaps, jobcache, records, watching, witnessing
 from rocksalt.logbook.arguments import Arguments
 from rocksalt.logbook.book import Book
+from rocksalt.logbook.bounds import Bounds
 from rocksalt.logbook.telling import HEADS, STATUS
 from rocksalt.logstash.receiving import store
 from rocksalt.logstash.shipping.notify import tell
@@ -22,6 +23,8 @@ _MOMENT = 1.0
 _TURN = 1.0
 """Seconds for which a gap is filled before the next events."""
 _DONE = object()
+_TOGETHER = 1000
+"""Lines of the API after which it is kept how far they were read."""
 
 
 class Service:
@@ -35,6 +38,8 @@ class Service:
         self._arguments = Arguments(settings["mask"])
         folder = Path(settings["folder"])
         self._book = Book(folder, settings["name"], state / STATUS, self._fail)
+        self._bounds = Bounds(folder, self._book.time)
+        self._problems: dict[str, str] = {}
         self._kept = state / "trees.json"
         self._trees = watching.Watcher(self._roots(), self._kept)
         self._api = apilog.Tail(settings["api_log"], state / "api.json")
@@ -116,7 +121,8 @@ class Service:
                     heard = self._read(bus, wait)
                     self._book.tell(heard=heard)
             except follow.Lost as error:
-                self._own("lost", since=heard, why=str(error))
+                self._own("lost", since=self._bounds.since or heard, why=str(error))
+                self._bounds.since = ""
         bus.close()
 
     def _roots(self) -> dict[str, list[str]]:
@@ -138,7 +144,18 @@ class Service:
         for tag, data in bus.read(wait):
             stamp = stamp if isinstance(data, str) else data.get("_stamp")
             self._keep(tag, data)
+        for record in self._bounds.told():
+            self._book.add(record)
+        problem = self._bounds.problem()
+        self._tell_problem("room", problem)
+        if self._bounds.since and not problem:
+            raise follow.Lost("the disk had no room left for the logbook")
         return records.moment(stamp) or now
+
+    def _tell_problem(self, about: str, problem: str) -> None:
+        """Has the status tell it, with those about other things."""
+        self._problems[about] = problem
+        self._book.tell(problem="; ".join(filter(None, self._problems.copy().values())))
 
     def _keep(self, tag: str, data: Mapping[str, Any] | str) -> None:
         """``data`` is a text where it cannot be read: why."""
@@ -152,8 +169,9 @@ class Service:
             found = records.odd(tag, {}, f"{type(error).__name__}: {error}"[:500])
         if found is None or (found["kind"] == "auth" and not self._book.memory.is_news(found)):
             return
-        self._book.add(found)
-        self._keys.note(found)
+        if self._bounds.admits(found, self._book.memory):
+            self._book.add(found)
+            self._keys.note(found)
 
     def _fill(self) -> Iterator[None]:
         """Names the gap that ends now, after what the cache has of it. It goes on between events,
@@ -187,21 +205,24 @@ class Service:
             self._book.add(found)
         self._book.sync()
         trees.keep()
+        self._tell_problem("trees", trees.problem())
         self._keys.keep()
 
     def _read_api(self) -> None:
+        # Jobs are kept all the same; the status says it.
+        problem = ""
         try:
-            lines = list(self._api.lines())
-        except OSError as error:
-            # Jobs are kept all the same; the status says it.
-            self._book.tell(problem=f"the log of the API cannot be read: {error}")
-            return
-        for line, identity in lines:
-            self._book.add(apilog.record(line, identity, self._arguments))
+            for number, (line, identity) in enumerate(self._api.lines(), 1):
+                self._book.add(apilog.record(line, identity, self._arguments))
+                if number % _TOGETHER == 0:
+                    self._book.sync()
+                    self._api.keep()
+        except apilog.Unreadable as error:
+            problem = f"the log of the API cannot be read: {error}"
         if self._api.missed:
             self._own("missed", why=self._api.missed)
             self._api.missed = ""
-        self._book.tell(problem="")
+        self._tell_problem("api", problem)
         self._book.sync()
         self._api.keep()
 
