@@ -22,8 +22,8 @@ from saltfactories.manager import FactoriesManager
 from rocksalt.access.door import directory as door_directory
 from rocksalt.access.door import sealing
 
-PEOPLE = ["alice", "anne", "carol", "dave", "eve"]
-GROUPS = {"deployers": ["anne", "carol"], "unknown": ["eve"]}
+PEOPLE = ["alice", "anne", "carol", "dave", "eve", "frank"]
+GROUPS = {"deployers": ["anne", "carol", "frank"], "unknown": ["eve"], "frank": ["frank"]}
 DEPLOYER = {"role": "deployer", "targets": ["web1"], "apps": ["shop"]}
 AWAY = "the directory that knows passwords does not answer"
 RIGHT = {"client": "local_async", "tgt": "web1", "fun": "deploy.status", "kwarg": {"app": "shop"}}
@@ -255,6 +255,14 @@ def test_a_foreign_certificate_is_refused_by_salt_as_well(
         assert not module.enters("alice", "of-alice")
         assert getattr(directory, where) in door_directory.trouble(module.opts)
     assert module.enters("alice", "of-alice")
+
+
+def test_a_group_of_the_name_of_its_member_is_no_right(
+    directory: Directory, tmp_path: Path
+) -> None:
+    """Salt stumbles over it, and then knows of no group at all, as the documentation says."""
+    module = Module(tmp_path, **BOUND, **{"auth.ldap.uri": directory.tls})
+    assert module.enters("frank", "of-frank") and not module.groups("frank", "of-frank")
 
 
 def test_nobody_enters_where_no_password_would_be_asked_for(
