@@ -39,7 +39,8 @@ def api(
     salt_factories: FactoriesManager, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Api]:
     with serving(salt_factories, tmp_path_factory.mktemp("door")) as it:
-        assert it.master.salt_cli().run("saltutil.sync_all", minion_tgt="web1").returncode == 0
+        cli = it.master.salt_cli(timeout=120)
+        assert cli.run("saltutil.sync_all", minion_tgt="web1").returncode == 0
         assert len(it.users) == len(GRANTS)
         yield it
 
@@ -116,6 +117,7 @@ def test_what_fails_on_a_minion_is_told_without_its_trace(api: Api) -> None:
 # Escapes ------------------------------------------------------------------------------------------
 
 LOCAL = {"client": "local", "tgt": "web1", "fun": "test.ping"}
+RUNNER = {"client": "runner"}
 RUN = {**LOCAL, "fun": "deploy.run", "kwarg": DEPLOYS}
 ESCAPES: dict[str, tuple[int, Any]] = {
     "another host": (403, {**LOCAL, "tgt": "db1"}),
@@ -159,10 +161,11 @@ ESCAPES: dict[str, tuple[int, Any]] = {
             "destroy", "_prep_auth_info", "cloud", "", "LOCAL",
         )
     },
-    "a runner of others": (403, {"client": "runner", "fun": "jobs.lookup_jid", "arg": ["1"]}),
+    "a runner of others": (403, {**RUNNER, "fun": "jobs.lookup_jid", "kwarg": {"jid": "1"}}),
     "results of others": (403, {"client": "runner", "fun": "jobs.list_jobs"}),
-    "a runner behind": (403, {"client": "runner_async", "fun": "salt.cmd", "arg": ["cmd.run"]}),
-    "a wheel by a runner": (403, {"client": "runner", "fun": "salt.wheel", "arg": ["key.accept"]}),
+    "a runner behind": (403, {**RUNNER, "fun": "salt.cmd", "kwarg": {"fun": "cmd.run"}}),
+    "a wheel by a runner": (403, {**RUNNER, "fun": "salt.wheel", "kwarg": {"fun": "key.accept"}}),
+    "a runner by position": (400, {**RUNNER, "fun": "manage.status", "arg": [True, "a", "pcre"]}),
     **{
         f"the key {key}": (400, {**RUN, key: value})
         for key, value in {

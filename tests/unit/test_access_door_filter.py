@@ -24,6 +24,10 @@ def status(name: Any) -> dict[str, Any]:
     return {**PING, "fun": "service.status", "kwarg": {"name": name}}
 
 
+def manage(**kwarg: Any) -> dict[str, Any]:
+    return {**RUNNER, "fun": "manage.status", "kwarg": kwarg}
+
+
 @pytest.mark.parametrize(
     "call",
     [
@@ -41,6 +45,9 @@ def status(name: Any) -> dict[str, Any]:
         {**RUN, "kwarg": {"version": "1" * 64}},
         {**PING, "fun": "cmd.run", "kwarg": {"cmd": "-x", "stdin": "-"}},
         status("getty@tty-1.service"),
+        manage(),
+        manage(tgt="web*"),
+        manage(tgt=["web1"], tgt_type="list"),
         {**PING, "fun": "service.status", "kwarg": {"name": "nginx", "sig": -1}},
         {**RUNNER, "kwarg": {"user": "alice", "fun": "test.ping", "tgt": "web1"}},
         {**RUNNER, "client": "runner_async", "arg": ["alice"]},
@@ -106,6 +113,11 @@ def test_an_ordinary_call_passes(call: dict[str, Any]) -> None:
         ({**PING, "kwarg": {"\ud800": 1}}, "is no text"),
         ({**RUNNER, "arg": [0] * 2000}, "more than 2000 values"),
         ({**RUNNER, "arg": [[[[[[[[[[1]]]]]]]]]]}, "deeper than 8 levels"),
+        (manage(tgt="(a+)+!", tgt_type="pcre"), "tgt_type 'pcre' may not be used"),
+        (manage(tgt="E@(a+)+!", tgt_type="compound"), "tgt_type 'compound' may not be used"),
+        (manage(tgt_type="pcre"), "tgt_type 'pcre' may not be used"),
+        (manage(tgt="(a+)+!"), "is no minion id or glob"),
+        ({**manage(), "arg": [True, "(a+)+!", "pcre"]}, "arg may not be given"),
         (status("--host=root@10.6.6.6/x"), "'name' may not begin with -"),
         (status(" --image=/x"), "'name' may not begin with -"),
         (status(["nginx", "-M"]), "'name' may not begin with -"),

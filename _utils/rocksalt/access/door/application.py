@@ -224,7 +224,7 @@ class Door:
             if self._grants.is_over(session.user, session.groups, call, self._clock()):
                 raise Refused(403, "the grant that gave you this has ended")
             if call["client"] == "runner_async":
-                self._start_runner(session.user)
+                self._limit(session.user)
             # Whoever ends this process meanwhile is known as well.
             self._records.write("asked", "begun", call=call, **who)
             done = self._master.call(call, session.token)
@@ -237,14 +237,19 @@ class Door:
         except Exception:
             self._records.write("call", "failed in salt-api", call=call, **who)
             raise
+        if call["client"] == "runner_async":
+            self._count(session.user)
         self._records.write("call", done.outcome, call=call, jid=done.jid, **who)
         return done.value
 
-    def _start_runner(self, user: str) -> None:
-        """Nobody waits for these, so that only their number limits them."""
+    def _limit(self, user: str) -> None:
+        """Nobody waits for these runners, so that only their number limits them."""
         with self._noting:
             if wait := self._started.wait(user):
                 raise Refused(429, "you started too many runners within a minute", wait=wait)
+
+    def _count(self, user: str) -> None:
+        with self._noting:
             self._started.add(user)
 
     def _session(self, request: Request) -> Session:

@@ -128,8 +128,9 @@ class Salt:
             raise _ended() from None
         except _AWAY:
             raise _away() from None
-        except salt.exceptions.SaltClientTimeout:
-            raise Refused(504, "there was no answer in time; it may still be going on") from None
+        except salt.exceptions.SaltClientTimeout as late:
+            sentence = f"there was no answer in time; job {late.jid} may still be going on"
+            raise Refused(504, sentence) from None
         except Exception as error:
             # Salt raises here whatever the master says that it was, also what Python has.
             log.error("%s: %a", call["fun"], error)

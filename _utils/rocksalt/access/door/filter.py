@@ -50,6 +50,8 @@ LONGEST = 7200
 LONGEST_VERSION = 64
 """Letters; the master matches a version with a pattern, whatever that takes."""
 
+_OURS = ("access.", "logbook.")
+"""Runners of ours, which match no text of a caller as an expression."""
 _FUNCTION = re.compile(r"[a-z_][a-z0-9_]{0,63}\.[a-z_][a-z0-9_]{0,63}")
 _ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,253}")
 _GLOB = re.compile(r"[A-Za-z0-9._*?\[\]!-]{1,254}")
@@ -97,7 +99,7 @@ def _of_call(call: object, rules: Rules) -> str:
         return f"client {_shown(client)} is not served here; those are: {enabled}"
     if more := sorted(set(call) - KEYS[client]):
         return f"{_shown(more[0])} may not be given with client {client}"
-    if why := _of_function(call.get("fun")) or _of_arguments(call) or _of_rest(call):
+    if why := _of_function(call.get("fun")) or _of_arguments(call, rules) or _of_rest(call):
         return why
     if client.startswith("local"):
         return _of_target(call.get("tgt"), call.get("tgt_type", "glob"), rules)
@@ -126,12 +128,12 @@ def _of_target(tgt: object, tgt_type: object, rules: Rules) -> str:
     return f"tgt {_shown(wrong[0])} is no minion id" if wrong else ""
 
 
-def _of_arguments(call: dict[str, Any]) -> str:
+def _of_arguments(call: dict[str, Any], rules: Rules) -> str:
     arg, kwarg = call.get("arg", []), call.get("kwarg", {})
     runs = call["client"].startswith("runner")
     if not isinstance(arg, list):
         return "arg has to be a list"
-    if arg and not runs:
+    if arg and not call["fun"].startswith(_OURS if runs else ()):
         # The rights look at names alone, and so does what may never be given.
         return "arg may not be given; put each argument into kwarg by its name"
     for one in arg:
@@ -148,6 +150,9 @@ def _of_arguments(call: dict[str, Any]) -> str:
                 return f"{_shown(key)} may not begin with -, which a program takes for an option"
     if call["fun"] == DEPLOY and "version" in kwarg:
         return _of_version(kwarg["version"])
+    if runs and not call["fun"].startswith(_OURS) and {"tgt", "tgt_type"} & {*kwarg}:
+        # Salt would match expressions of its callers with the ids of minions.
+        return _of_target(kwarg.get("tgt", "*"), kwarg.get("tgt_type", "glob"), rules)
     return ""
 
 
