@@ -298,14 +298,20 @@ def test_the_logbook_tells_who_did_what_and_notices_a_changed_line(hardened: Sit
         {"kind": "return", "minion": "web1", "fun": "cmd.run", "success": False},
     ]  # fmt: skip
     told: list[tuple[dict[str, Any], str]] = []
+    asked: list[dict[str, Any]] = []
 
     def is_told() -> bool:
         found = hardened.runner("logbook.playback", f"since={begin}")
-        both = zip(found["records"], found["story"], strict=True)
-        told[:] = [it for it in both if it[0]["kind"] in ("api", "job", "return")]
+        both = list(zip(found["records"], found["story"], strict=True))
+        ours = [it for it in both if it[0]["kind"] in ("api", "job", "return")]
+        asked[:] = [it for it, _ in ours if it.get("event") == "asked"]
+        told[:] = [it for it in ours if it[0].get("event") != "asked"]
         return len(told) >= len(done)
 
     becomes(is_told, 20)
+    assert [(it["user"], it["source"], it["fun"]) for it in asked] == [
+        ("alice", desk.ip, "deploy.run"), ("alice", desk.ip, "cmd.run"),
+    ]  # fmt: skip
     assert [{key: it[key] for key in BRIEF if key in it} for it, _ in told] == done
     assert told[2][1].endswith(
         f" alice from {desk.ip} called by the API deploy.run(app=shop version=v1.6.0) on web1: ok"
