@@ -161,7 +161,7 @@ ESCAPES: dict[str, tuple[int, Any]] = {
             "destroy", "_prep_auth_info", "cloud", "", "LOCAL",
         )
     },
-    "a runner of others": (403, {**RUNNER, "fun": "jobs.lookup_jid", "kwarg": {"jid": "1"}}),
+    "a runner of others": (403, {**RUNNER, "fun": "jobs.last_run"}),
     "results of others": (403, {"client": "runner", "fun": "jobs.list_jobs"}),
     "a runner behind": (403, {**RUNNER, "fun": "salt.cmd", "kwarg": {"fun": "cmd.run"}}),
     "a wheel by a runner": (403, {**RUNNER, "fun": "salt.wheel", "kwarg": {"fun": "key.accept"}}),
