@@ -839,7 +839,7 @@ def test_clean(host, net, wrong):
     assert host.attributes(door.PACKAGE_DIR) is None
     assert host.read(KEY) and host.read(MAIN) == "user: salt\n"
     assert services(host) == [
-        *(f"disable --quiet --now {path.rpartition('/')[2]}" for path in book[2:]),
+        *(f"disable --quiet --now {path.rpartition('/')[2]}" for path in book[3:]),
         f"disable --quiet --now {API}",
         f"restart {MASTER}",
     ]

@@ -749,6 +749,8 @@ def test_what_is_installed():
     assert found["/usr/local/bin/rocksalt-logbook"].startswith(b"#!/opt/python -sE\nPK")
     assert b"rocksalt/logbook/follow.py" in found["/usr/local/bin/rocksalt-logbook"]
     assert json.loads(found["/etc/rocksalt/access/logbook.json"])["name"] == "m1"
+    rotation = found["/etc/logrotate.d/rocksalt-api"].decode()
+    assert '"/var/log/salt/rocksalt-api.jsonl" {' in rotation and "    su salt salt\n" in rotation
     unit = found["/etc/systemd/system/rocksalt-logbook.service"].decode()
     for line in ("User=salt", "Restart=always", "After=salt-master.service", "NoNewPrivileges=true",
                  'ReadWritePaths="/var/log/rocksalt-logbook"', "ProtectSystem=strict"):  # fmt: skip

@@ -112,10 +112,11 @@ def stale(it: Facts) -> list[str]:
 
 def installed(host: Host) -> list[str]:
     """What of the logbook is on a host, without what it has written."""
-    own = [path for path in (logbook.PROGRAM, logbook.CONFIG) if host.attributes(path, False)]
+    own = (logbook.PROGRAM, logbook.CONFIG, logbook.ROTATION)
+    there = [path for path in own if host.attributes(path, False)]
     names = (logbook.UNIT, f"{logbook.HEADS_UNIT}.*", f"{logbook.VERIFY_UNIT}.*")
     found = (path for name in names for path in host.glob(f"{units.FOLDER}/{name}"))
-    return [*own, *(path for path in found if path.endswith((".service", ".timer")))]
+    return [*there, *(path for path in found if path.endswith((".service", ".timer")))]
 
 
 # Whether it is kept -------------------------------------------------------------------------------
