@@ -558,7 +558,7 @@ def story(opened, tmp_path):
 
 def test_the_story_is_in_the_order_of_its_times(story):
     assert story()["story"] == [
-        "2026-11-23 06:10:00 sudo_bob: test.ping() on db1 [job 0] (from the job cache)",
+        "2026-11-23 06:10:00 said to be sudo_bob: test.ping() on db1 [job 0] (from the job cache)",
         "2026-11-23 07:00:00 alice: test.ping(app=shop) on web1, web2 (glob web*) [job 1]",
         "2026-11-23 07:00:01 web1: test.ping for alice done [job 1]",
         "2026-11-23 07:00:01 web2: test.ping for alice failed (retcode 2) [job 1]",

@@ -135,7 +135,9 @@ _KINDS: dict[str, Callable[[Mapping[str, Any], Mapping[str, Any]], str]] = {
 
 
 def _who(it: Mapping[str, Any]) -> str:
-    return str(it.get("user") or "somebody")
+    name = str(it.get("user") or "somebody")
+    # Minions can write into the job cache.
+    return f"said to be {name}" if it.get("filled") is True else name
 
 
 def _call(it: Mapping[str, Any]) -> str:
