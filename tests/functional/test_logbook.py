@@ -97,7 +97,7 @@ class Site:
         """The records with these fields."""
         return [it for it in self.records if all(it.get(key) == fields[key] for key in fields)]
 
-    def wait(self, holds: Callable[[], Any], seconds: float = 30) -> Any:
+    def wait(self, holds: Callable[[], Any], seconds: float = 60) -> Any:
         end = time.monotonic() + seconds
         while not (found := holds()):
             assert time.monotonic() < end, self.records[-5:]

@@ -53,7 +53,8 @@ class Book:
         self.reach, written = self._learn(folder / name)
         if not self.memory.named and not self.memory.gap:
             # It was opened before what was read of the book.
-            self.memory.gap = before.get("gap") or {}
+            gap = before.get("gap")
+            self.memory.gap = gap if isinstance(gap, dict) else {}
         self.heard = str(before.get("heard") or written) if written else ""
         self.count = 0
         self._more: dict[str, Any] = {}
@@ -83,7 +84,7 @@ class Book:
             except Unsynced as error:
                 self._fatal(str(error))
                 raise
-            self.memory.note(whole)
+            self.memory.note(whole, told_by)
             self.count += 1
         return True
 

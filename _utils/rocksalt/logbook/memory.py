@@ -78,10 +78,12 @@ class Memory:
         """Jobs that were pending when there were too many."""
         self._admitted: OrderedDict[str, tuple[object, ...]] = OrderedDict()
 
-    def note(self, record: Record) -> None:
-        """Learns of a record that is in the book, in the order of the book."""
+    def note(self, record: Record, told: str = "") -> None:
+        """Learns of a record that is in the book, in the order of the book; ``told`` is the digest
+        of what it :func:`said`, where that is known.
+        """
         identity, kind = str(record.get("event.id")), record.get("kind")
-        self.known.add(identity, record.get(_TOLD) or short(said(record)))
+        self.known.add(identity, told or record.get(_TOLD) or short(said(record)))
         self.last = record
         if record.get("conflict"):
             return

@@ -15,7 +15,6 @@ _WORDS = {
     "refused": "was refused by the API",
     "limited": "was held off by the API",
     "asked": "asked the API for",
-    "asked": "asks the API for",
     "call": "called by the API",
 }
 
