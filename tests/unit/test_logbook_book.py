@@ -242,7 +242,7 @@ class Cache:
         return dict(self._jobs.get(jid, ({}, {}))[0])
 
     def returns(self, jid):
-        return dict(self._jobs.get(jid, ({}, {}))[1])
+        return iter(self._jobs.get(jid, ({}, {}))[1].items())
 
     def started(self, jid):
         return "2026-11-23T07:30:00.000000Z"

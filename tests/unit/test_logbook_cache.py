@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import threading
+import tracemalloc
 
 import pytest
 
@@ -112,6 +113,30 @@ def test_a_return_that_is_too_large_or_no_file(site, monkeypatch):
     records = site.fill()[1]
     unread = [it["unread"] for it in records if "unread" in it]
     assert ["more than 1000 bytes" in unread[0], "no file" in unread[1]] == [True, True]
+
+
+def test_a_job_that_is_odd_hides_no_other_job(site, monkeypatch):
+    for jid in JIDS:
+        site.put(jid, LOAD, {"web1": DONE})
+    real = site.cache.ended
+
+    def ended(jid, minion):
+        if jid == JIDS[0]:
+            raise ValueError("odd")
+        return real(jid, minion)
+
+    monkeypatch.setattr(site.cache, "ended", ended)
+    assert site.fill()[0] == {"job": 3, "odd": 1, "return": 2}
+
+
+def test_large_returns_are_read_one_after_the_other(site):
+    minions = [f"web{number}" for number in range(30)]
+    site.put(JIDS[0], LOAD, {it: {**DONE, "return": "x" * 300_000} for it in minions}, minions)
+    tracemalloc.start()
+    counts = site.fill()[0]
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert counts == {"job": 1, "return": 30} and peak < 3_000_000
 
 
 @pytest.mark.parametrize("function", ["wheel.key.accept", "runner.state.orchestrate"])

@@ -33,7 +33,7 @@ class Cache:
         return self.known[jid]
 
     def returns(self, jid):
-        return {"web1": PING}
+        return iter([("web1", PING)])
 
     def started(self, jid):
         return "2026-11-23T08:00:00.000000Z"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 from rocksalt.logbook import records
 from rocksalt.logbook.arguments import Arguments
@@ -40,12 +41,12 @@ def fill(book: Book, cache: Cache, since: str, arguments: Arguments) -> Iterator
     yield counts
 
 
-def _found(jid: str, cache: Cache, arguments: Arguments) -> list[Record]:
+def _found(jid: str, cache: Cache, arguments: Arguments) -> Iterator[Record]:
     try:
-        return list(found(jid, cache, arguments))
+        yield from found(jid, cache, arguments)
     except (TypeError, ValueError, LookupError, AttributeError, RecursionError) as error:
         # Minions wrote into it: no job may hide those after it.
-        return [records.odd(f"job/{jid}", {}, f"{type(error).__name__}: {error}"[:300])]
+        yield records.odd(f"job/{jid}", {}, f"{type(error).__name__}: {error}"[:300])
 
 
 def found(jid: str, cache: Cache, arguments: Arguments) -> Iterator[Record]:
@@ -65,18 +66,22 @@ def found(jid: str, cache: Cache, arguments: Arguments) -> Iterator[Record]:
     if "fun" in load and not own:
         asked = {**load, "minions": load.get("Minions")}
         yield {**records.job(jid, asked, arguments), "time": cache.started(jid)}
-    back, sender = cache.returns(jid), str(load.get("id")) if own else ""
-    if own:
-        # Its own return is in what it sent as well.
-        back.setdefault(sender, {key: load[key] for key in _ANSWER if key in load})
-    answers = []
-    for minion, answer in back.items():
-        said = {**(load if minion == sender else {"fun": load.get("fun")}), **answer}
+    sender = str(load.get("id")) if own else ""
+    answers: dict[str, Record] = {}
+
+    def take(minion: str, answer: Mapping[str, Any]) -> None:
+        said = {**(load if own and minion == sender else {"fun": load.get("fun")}), **answer}
         record = records.returned(jid, minion, said, arguments)
         if UNREAD in answer:
             record = {**record, "success": None, "retcode": None, UNREAD: answer[UNREAD]}
-        answers.append({**record, "time": cache.ended(jid, minion)})
-    yield from sorted(answers, key=lambda it: (it["time"] or "", it["minion"]))
+        answers[minion] = {**record, "time": cache.ended(jid, minion)}
+
+    for minion, answer in cache.returns(jid):
+        take(minion, answer)
+    if own and sender not in answers:
+        # Its own return is in what it sent as well.
+        take(sender, {key: load[key] for key in _ANSWER if key in load})
+    yield from sorted(answers.values(), key=lambda it: (it["time"] or "", it["minion"]))
 
 
 def _candidates(book: Book, cache: Cache, since: str) -> list[str]:

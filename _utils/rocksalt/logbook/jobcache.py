@@ -46,8 +46,10 @@ class Cache:
         """What was asked for; with ``unread`` where all or some of it cannot be read."""
         return self._reads.load(jid)
 
-    def returns(self, jid: str) -> dict[str, dict[str, Any]]:
-        """What came back, by minion; with ``unread`` instead of what cannot be read."""
+    def returns(self, jid: str) -> Iterator[tuple[str, dict[str, Any]]]:
+        """The minions that answered and what came back, with ``unread`` instead of what cannot be
+        read; one after the other, as together they may be more than fits into memory.
+        """
         return self._reads.returns(jid)
 
     def lost(self) -> list[str]:
@@ -101,8 +103,8 @@ class _Files:
             load["Minions"] = sorted(minions)
         return {**load, UNREAD: "; ".join(unread)} if unread else load
 
-    def returns(self, jid: str) -> dict[str, dict[str, Any]]:
-        folder, found = self._folder(jid), dict[str, dict[str, Any]]()
+    def returns(self, jid: str) -> Iterator[tuple[str, dict[str, Any]]]:
+        folder = self._folder(jid)
         for name in _names(folder):
             path = os.path.join(folder, name, _RETURN)
             if not name.startswith(".") and os.path.lexists(path):
@@ -110,8 +112,7 @@ class _Files:
                 said = _read(path, unread)
                 known = said if isinstance(said, dict) and "return" in said else {"return": said}
                 known.pop(UNREAD, None)
-                found[name] = {UNREAD: unread[0]} if unread else known
-        return found
+                yield name, {UNREAD: unread[0]} if unread else known
 
     def ended(self, jid: str, minion: str) -> str | None:
         with contextlib.suppress(OSError, ValueError):
@@ -157,9 +158,9 @@ class _Returner:
     def load(self, jid: str) -> dict[str, Any]:
         return dict(self._answer("get_load", jid) or {})
 
-    def returns(self, jid: str) -> dict[str, dict[str, Any]]:
+    def returns(self, jid: str) -> Iterator[tuple[str, dict[str, Any]]]:
         found = self._answer("get_jid", jid) or {}
-        return {str(minion): it for minion, it in found.items() if isinstance(it, dict)}
+        return ((str(minion), it) for minion, it in found.items() if isinstance(it, dict))
 
     def ended(self, *_: str) -> str | None:
         return None

@@ -46,6 +46,7 @@ def content(path: str, most: int) -> bytes:
     """The first bytes of a file."""
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     with open(os.open(path, flags), "rb") as file:
-        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        state = os.fstat(file.fileno())
+        if not stat.S_ISREG(state.st_mode):
             raise OSError(errno.EINVAL, "it is no file", path)
-        return file.read(most)
+        return file.read(min(most, state.st_size + 1))
