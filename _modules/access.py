@@ -12,21 +12,17 @@ import os
 
 import salt.config
 import salt.loader
-from salt.exceptions import SaltConfigurationError
 
-from rocksalt import source
+from rocksalt import master_options, source
 from rocksalt.access import FAMILY, checks
 from rocksalt.access import enforce as enforcement
 from rocksalt.access import problems as contradictions
 from rocksalt.access.door import passwords
-from rocksalt.errors import Refused
 from rocksalt.findings import judge
 from rocksalt.host import Host
 from rocksalt.plainly import plainly
 
 _KNOWN = "rocksalt.access.known"
-_NOWHERE = "\0"
-"""A name that no folder can have."""
 
 
 def __virtual__():
@@ -49,24 +45,8 @@ def _folder():
 
 
 def _effective(path):
-    """The master's configuration as Salt takes it, without what Salt runs for that of the folders
-    that the master's user can write: values at ``sdb://`` stay as they are, the id is known, and
-    Python looks for nothing in ``utils_dirs``.
-    """
-    defaults = salt.config.DEFAULT_MASTER_OPTS.copy()
-    try:
-        told = salt.config.load_config(path, "", path)
-        default = told.get("default_include", defaults["default_include"])
-        more = told.get("include", [])
-        told.update(salt.config.include_config(default, path, verbose=False))
-        told.update(salt.config.include_config(more, path, verbose=True))
-        utils = told.get("utils_dirs")
-        told.update(id=__opts__["id"], utils_dirs=[_NOWHERE])
-        found = dict(salt.config.apply_master_config(told, defaults))
-    except (SaltConfigurationError, SystemExit) as error:
-        raise Refused(f"Salt does not take the configuration in {path}: {error}") from None
-    found["utils_dirs"] = utils or [os.path.join(found["extension_modules"], "utils")]
-    return found
+    """The master's configuration as Salt takes it."""
+    return master_options.read(path, __opts__["id"])
 
 
 def _look(saltenv=None):

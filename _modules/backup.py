@@ -11,9 +11,7 @@ import datetime as dt
 import os
 import sys
 
-import salt.config
-
-from rocksalt import program, source
+from rocksalt import master_options, program, source
 from rocksalt.backup.family import checks, reading
 from rocksalt.backup.family import enforce as enforcement
 from rocksalt.backup.family import setup as setups
@@ -43,7 +41,7 @@ def _place(settings=None):
     }
     if not (settings or {}).get("master"):
         return reading.Place(**place)
-    opts = salt.config.master_config(os.path.join(folder, "master"))
+    opts = master_options.read(os.path.join(folder, "master"), __opts__["id"])
     own = opts["extension_modules"]
     roots = [opts.get(key) or {} for key in ("file_roots", "pillar_roots")]
     return reading.Place(

@@ -7,6 +7,7 @@ Who may do what through salt-api, and the review of it.
     salt-run access.can alice deploy.run web1 kwarg='{app: shop, version: 1.2.3}'
     salt-run access.review
     salt-run access.review sign=ann
+    salt-run access.signing
 
 All of it is read from the configuration that this master has: what Salt enforces is what is told.
 """
@@ -16,13 +17,20 @@ import logging
 import os
 import pwd
 import sys
+import time
 
+import salt.client
+import salt.key
+import salt.utils.jid
 import salt.utils.minions
+import salt.version
 
-from rocksalt.access import asking, signing, uses
+from rocksalt.access import asking, survey, uses, versions
 from rocksalt.access import review as reviews
+from rocksalt.access import signing as signatures
 from rocksalt.backup import names
 from rocksalt.errors import Refused, RocksaltError
+from rocksalt.host import Host
 
 log = logging.getLogger(__name__)
 
@@ -97,7 +105,7 @@ def can(user, fun, tgt=None, tgt_type="glob", arg=None, kwarg=None, groups=None)
         question = asking.Question(
             str(user), str(fun), tgt, str(tgt_type), given, kwarg or {}, _words(groups)
         )
-        return asking.can(__opts__, salt.utils.minions.CkMinions(__opts__), question)
+        return asking.can(__opts__, salt.utils.minions.CkMinions(__opts__), question, _now())
 
     return _plainly("can", work)
 
@@ -136,17 +144,17 @@ def review(days=90, sign=None, key=None, log_file=None, folder=None):
         salt-run access.review
         salt-run access.review days=30 sign=ann
     """
-    where = str(folder or signing.BASE)
+    where = str(folder or signatures.BASE)
     door = __opts__.get("rocksalt_api") or {}
 
     def work():
-        last = signing.last_review(where)
+        last = signatures.last_review(where)
         seen, now = reviews.reviewed(__opts__), _now()
         used = uses.read(str(log_file or door.get("log") or uses.LOG))
         told = reviews.review(__opts__, seen, used, now, int(days), last)
         if sign is None:
             return told
-        signed = signing.sign(str(sign), seen, now, key and str(key), where)
+        signed = signatures.sign(str(sign), seen, now, key and str(key), where)
         shown = ("path", "reviewer", "digest", "previous")
         return {
             **told,
@@ -154,6 +162,75 @@ def review(days=90, sign=None, key=None, log_file=None, folder=None):
         }
 
     return _plainly("review", work)
+
+
+def signing(timeout=15):
+    """
+    Asks every accepted minion, and tells which of them sign what they answer, so that the master
+    can verify it: by the signature of that very answer. A record of it is kept in the master's
+    cache, ``rocksalt-signing.json``, from which the family ``access`` knows whether the master may
+    require signatures.
+
+    timeout
+        Seconds in which minions may answer.
+
+    Returns ``{"time", "algorithm": that the master verifies by, "signs": [minions], "lagging":
+    {minion: why}, "record": path, "retcode": 2 while one lags}``; what went wrong is ``{"reason",
+    "retcode": 1}``. It never raises.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-run access.signing
+    """
+    return _plainly("signing", lambda: _survey(float(timeout)))
+
+
+def _survey(timeout):
+    algorithm = __opts__.get("signing_algorithm")
+    if algorithm not in survey.HASHES:
+        known = f"is {algorithm!r}" if algorithm else "has no signing_algorithm"
+        raise Refused(
+            f"this master's configuration {known}, without which every answer that is signed is "
+            "lost: apply hardening.access on the master's host first"
+        )
+    if why := versions.unverifiable(salt.version.__version__):
+        raise Refused(f"this master {why}")
+    publics = salt.key.get_key(__opts__).key_str_all().get("minions", {})
+    found = dict.fromkeys(publics, survey.SILENT)
+    for load in _answers(list(publics), timeout) if publics else ():
+        name, signature = load["id"], load.get("sig")
+        found[name] = survey.judged(load["return"], signature, publics[name], algorithm)
+    seen = survey.Survey(_now(), algorithm, found)
+    path = os.path.join(__opts__["cachedir"], survey.FILE)
+    Host().write(path, survey.text(seen), "0640")
+    lagging = seen.lagging()
+    return {
+        "time": names.utc(seen.time),
+        "algorithm": algorithm,
+        "signs": sorted(set(found) - set(lagging)),
+        "lagging": lagging,
+        "record": path,
+        "retcode": 2 if lagging else 0,
+    }
+
+
+def _answers(minions, timeout):
+    """What minions answer when they are asked for their release, as the master got it."""
+    jid = salt.utils.jid.gen_jid(__opts__)
+    missing = set(minions)
+    with salt.client.get_local_client(mopts=__opts__) as client:
+        asked = client.run_job(minions, "test.version", tgt_type="list", jid=jid, listen=True)
+        if not asked:
+            raise Refused("the master publishes no job: does it run?")
+        deadline = time.monotonic() + timeout
+        while missing and (left := deadline - time.monotonic()) > 0:
+            event = client.event.get_event(wait=left, tag=f"salt/job/{jid}/ret", full=True)
+            name = event["data"]["id"] if event else None
+            if name in missing:
+                missing.remove(name)
+                yield event["data"]
 
 
 def _words(value):

@@ -96,7 +96,8 @@ def enforced(name, family, guarded=None):
         __context__.setdefault("rocksalt.foreseen", []).extend(fixable)
         comment = _lines(f"{len(fixable)} control(s) of {family} would be enforced:", fixable)
         changes = _changes(fixable)
-        return {**ret, "result": None, "changes": changes, "comment": "\n".join(comment)}
+        ret |= {"result": None, "changes": changes, "comment": "\n".join(comment)}
+        return ret | _warned(family, before, fixable)
     try:
         failure, changes, after = _fixed(family, guarded, before)
     except CommandExecutionError as error:
@@ -112,10 +113,14 @@ def enforced(name, family, guarded=None):
         _lines(f"{len(residue)} control(s) of {family} still differ:", residue) if residue else []
     )
     ret["comment"] = "\n".join(comment) or f"Every control of {family} holds."
-    others = {i: f for i, f in after.items() if i not in residue}
-    if others:
-        ret["warnings"] = _lines(f"{len(others)} control(s) of {family} need a person:", others)
-    return ret
+    return ret | _warned(family, after, residue)
+
+
+def _warned(family, found, by_state):
+    """The warnings of what a person has to do."""
+    others = {i: f for i, f in found.items() if i not in by_state}
+    heading = f"{len(others)} control(s) of {family} need a person:"
+    return {"warnings": _lines(heading, others)} if others else {}
 
 
 def safe(name, family):

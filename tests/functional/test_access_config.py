@@ -18,17 +18,22 @@ from rocksalt.errors import Refused
 from rocksalt.host import Host
 
 
-@pytest.fixture(scope="module")
-def module() -> ModuleType:
-    """The execution module, which has the function that reads."""
-    spec = importlib.util.spec_from_file_location(
-        "access_module", REPOSITORY / "_modules/access.py"
-    )
+def load(name: str, folder: Path | None = None) -> ModuleType:
+    """An execution module of ours, for a minion beside a master."""
+    path = REPOSITORY / f"_modules/{name}.py"
+    spec = importlib.util.spec_from_file_location(f"{name}_module", path)
     assert spec and spec.loader
     found = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(found)
-    found.__opts__ = {"id": access_hosts.MINION}  # type: ignore[attr-defined]
+    opts = {"id": access_hosts.MINION, "conf_file": f"{folder}/minion"}
+    found.__opts__ = opts  # type: ignore[attr-defined]
     return found
+
+
+@pytest.fixture(scope="module")
+def module() -> ModuleType:
+    """The execution module, which has the function that reads."""
+    return load("access")
 
 
 @pytest.fixture(scope="module")
@@ -166,6 +171,24 @@ def test_nothing_of_the_masters_user_is_run(
     assert sys.path == before
     assert found["auth.ldap.bindpw"] == "sdb://p/x" and found["token_expire"] == "sdb://p/y"
     assert found["utils_dirs"] == ["/opt"]
+    place = load("backup", tmp_path)._place({"master": True})
+    assert not ran.exists(), ran.read_text()
+    assert place.libraries == [f"{tmp_path}/extmods/utils", "/opt"]
+    assert place.served
+
+
+def test_a_key_that_is_there_twice_is_ignored_with_its_file(
+    module: ModuleType, folder: Path
+) -> None:
+    path = folder / "master.d/zzz.conf"
+    path.write_text("token_expire: 5\nautosign_timeout: 7\ntoken_expire: 6\n")
+    found = module._effective(str(folder / "master"))
+    assert "autosign_timeout" not in found
+    (said,) = (it.problem for it in sources.read(Host(), str(folder / "master")) if it.problem)
+    assert said.startswith(f"{path} has the key token_expire twice (line 3)")
+    path.write_text("a: &a {token_expire: 5}\n<<: *a\ntoken_expire: 6\n")
+    assert module._effective(str(folder / "master"))["token_expire"] == 6
+    assert not any(it.problem for it in sources.read(Host(), str(folder / "master")))
 
 
 @pytest.mark.parametrize(

@@ -26,10 +26,12 @@ import yaml
 from rocksalt import catalogue, settings
 from rocksalt.access import DOOR, asking, compiled, door
 from rocksalt.access.door import names, sealing
+from rocksalt.errors import Refused
 
 REPO = Path(__file__).resolve().parents[2]
 MINIONS = ("web1", "web2", "web10", "db1", "db2", "mail1")
 TODAY = dt.date(2026, 11, 23)
+NOW = dt.datetime(2026, 11, 23, 12, tzinfo=dt.timezone.utc)
 APPS = {
     "shop": {"states": ["shop"], "version": r"\d+\.\d+\.\d+", "minions": ["web*"]},
     "shop2": {"states": ["shop2"], "version": r"\d+", "minions": ["web*"]},
@@ -192,7 +194,7 @@ def test_lists_of_functions(opts, check):
     both = ["test.ping", "cmd.run"]
     assert check.auth_check(entries, both, [[], ["id"]], "web1", minions=["web1"])
     question = asking.Question("alice", both, "web1")
-    assert asking.can(opts, check, question)["reason"].startswith("salt-api refuses it: fun ")
+    assert asking.can(opts, check, question, NOW)["reason"].startswith("salt-api refuses it: fun ")
 
 
 def test_nobody_has_rights_by_a_similar_name(passes):
@@ -212,8 +214,12 @@ def test_names_that_are_patterns(opts, check, name):
     others = names.taken_for(name, people)
     assert check.fill_auth_list(people, name, []) == [e for one in others for e in people[one]]
     assert bool(others) is (name != "al(ice")
-    found = asking.can(opts, check, asking.Question(name, "test.ping", "web1"))
-    assert not found["allowed"]
+    question = asking.Question(name, "test.ping", "web1")
+    if names.USER.fullmatch(name):
+        assert not asking.can(opts, check, question, NOW)["allowed"]
+    else:
+        with pytest.raises(Refused, match=r"^user: "):
+            asking.can(opts, check, question, NOW)
 
 
 def test_runners(opts, check):
@@ -300,7 +306,7 @@ def test_a_mark_of_keywords_that_is_none(opts, check, run):
     args, kwargs = salt.minion.load_args_and_kwargs(run, [*arg[:2], dict(hidden)], {})
     assert inspect.signature(run).bind(*args, **kwargs).arguments["app"] == "evil"
     question = asking.Question("alice", "deploy.run", "web1", arg=arg)
-    assert asking.can(opts, check, question)["reason"].startswith("salt-api refuses it: ")
+    assert asking.can(opts, check, question, NOW)["reason"].startswith("salt-api refuses it: ")
 
 
 # Answers, as the runner gives them ----------------------------------------------------------------

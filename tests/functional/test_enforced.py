@@ -156,6 +156,18 @@ def test_test_mode_shows_the_changes_and_touches_nothing(minion: Minion) -> None
     assert minion.looks == {"greeting": "tampered", **PEOPLE}
 
 
+def test_test_mode_names_what_a_person_has_to_do(minion: Minion) -> None:
+    minion.host(greeting="tampered", key="")
+    result = states(minion.run("state.apply", "hardening.sample", test=True))
+
+    assert result[ENFORCED]["result"] is None
+    assert result[ENFORCED]["warnings"] == [
+        "2 control(s) of sample need a person:",
+        "  SAMPLE-003 Somebody has signed: it is absent",
+        "  SAMPLE-004 The kernel is the new one: it is absent",
+    ]
+
+
 def test_without_a_way_in_only_the_dangerous_part_stops(minion: Minion) -> None:
     for test in (True, False):
         minion.host(signature="signed", kernel="new")

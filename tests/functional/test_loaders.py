@@ -15,8 +15,8 @@ from rocksalt import __version__
 
 IN_TEN_DAYS = dt.datetime.now(dt.timezone.utc).date() + dt.timedelta(days=10)
 FAMILIES = [
-    "accounts", "firewall", "sshd", "backup", "nrpe", "ossec", "logstash", "access", "fail2ban",
-    "luks", "sample", "drift",
+    "accounts", "firewall", "sshd", "backup", "fail2ban", "nrpe", "ossec", "logstash", "luks",
+    "access", "sample", "drift",
 ]  # fmt: skip
 
 

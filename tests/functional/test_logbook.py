@@ -34,7 +34,7 @@ from conftest import ENVIRONMENT, REPOSITORY, program
 from rocksalt import logbook
 from rocksalt.backup.crypto import sshsig
 from rocksalt.backup.vaults.wire import Wire
-from rocksalt.logbook import checking, config, units
+from rocksalt.logbook import accepted, checking, config, units
 from rocksalt.logstash.receiving import remote, witness
 
 CANARY = "canary-77b0-never-in-the-book"
@@ -97,7 +97,7 @@ class Site:
         """The records with these fields."""
         return [it for it in self.records if all(it.get(key) == fields[key] for key in fields)]
 
-    def wait(self, holds: Callable[[], Any], seconds: float = 30) -> Any:
+    def wait(self, holds: Callable[[], Any], seconds: float = 60) -> Any:
         end = time.monotonic() + seconds
         while not (found := holds()):
             assert time.monotonic() < end, self.records[-5:]
@@ -308,6 +308,22 @@ def test_a_key_that_somebody_rejects(site: Site) -> None:
     [record] = site.wait(lambda: site.of(kind="key", minion="stranger"))
     assert (record["act"], record["success"]) == ("reject", True)
     assert site.of(kind="wheel", fun="wheel.key.reject")[0]["arg"] == ["stranger"]
+
+
+def test_a_key_that_is_accepted_with_nobodys_word(site: Site) -> None:
+    pki, kept = Path(site.opts["pki_dir"]), site.state / accepted.KEPT
+    public = (pki / "minions" / "web1").read_text()
+    (pki / "minions_pre" / "friend").write_text(public)
+    salt.wheel.WheelClient(dict(site.opts)).cmd("key.accept", ["friend"], print_event=False)
+    (pki / "minions" / "intruder").write_text(public)
+    [found] = site.wait(lambda: site.of(kind="key", act="found"), 40)
+    assert found["minion"] == "intruder"
+    [said] = site.of(kind="key", minion="friend")
+    assert (said["act"], said["success"]) == ("accept", True)
+    known = site.wait(lambda: "friend" in (it := json.loads(kept.read_text())["known"]) and it)
+    assert {*known} == {"friend", "web1"}
+    for name in ("friend", "intruder"):
+        (pki / "minions" / name).unlink()
 
 
 def test_lines_of_the_door_through_rotation(site: Site) -> None:

@@ -82,6 +82,7 @@ class Site:
         self.hashes: dict[str, str] = {}
         self.clients: dict[str, dict[str, str]] = {}
         self.witness: dict[str, str] = {}
+        self.signing: dict[str, bool] = {}
         self.salt: runs.Asker
 
     @property
@@ -143,7 +144,8 @@ class Site:
             "fleet": [f"{it.ip}/32" for it in (self.master, self.web1)],
         }
         runs.set_pillar(
-            self.master, {"networks": {**NETWORKS, **networks}, "access": {"apps": APPS}}
+            self.master,
+            {"networks": {**NETWORKS, **networks}, "access": {"apps": APPS, **self.signing}},
         )
         allow = {"ssh": ["management"], "salt-master": ["fleet"], "salt-api": ["people"]}
         access = {

@@ -16,6 +16,7 @@ import tampers
 from logs import becomes
 from masters import (
     BOOK,
+    BOOK_STATE,
     CONFIG,
     DEPLOYED,
     DOOR,
@@ -29,11 +30,19 @@ from masters import (
     block,
 )
 from rocksalt_lab import Lab
+from signing import back, two_steps
 
 STATE = "people do on the Salt master what their roles say"
 DEPLOYS = {"app": "shop", "version": "v1.4.2"}
 MOMENTS = 3
 PROGRAM, UNITS = "/usr/local/bin/rocksalt-logbook", "/etc/systemd/system/rocksalt-logbook*"
+SETTINGS = f"{FOLDER}/logbook.json"
+MANAGED = (
+    *(CONFIG, USERS, f"{DOOR}/rocksalt_door/filter.py", SETTINGS),
+    "/etc/systemd/system/rocksalt-logbook.service",
+)
+SPANS = ((1, 5), (5, 10), (10, 16))
+"""Seconds of a whole run in which it is killed."""
 SERVICES = "salt-master salt-api rocksalt-logbook rocksalt-logbook-heads.timer"
 
 
@@ -55,8 +64,11 @@ def hardened(site: Site) -> Site:
     assert site.differing().keys() == {"ACL-023", "ACL-025"}, "nobody has reviewed or seen it"
     site.have_witness()
     assert site.apply().controls >= {"ACL-024"}
+    checked = json.loads(site.master.read(f"{BOOK_STATE}/verified.json"))
+    assert checked["ok"] and checked["witness"]["until"], "the witness was asked at once"
     assert site.differing().keys() == {"ACL-023"}
     assert site.runner("access.review", "sign=ann")["signed"]["reviewer"] == "ann"
+    two_steps(site)
     return site
 
 
@@ -286,14 +298,20 @@ def test_the_logbook_tells_who_did_what_and_notices_a_changed_line(hardened: Sit
         {"kind": "return", "minion": "web1", "fun": "cmd.run", "success": False},
     ]  # fmt: skip
     told: list[tuple[dict[str, Any], str]] = []
+    asked: list[dict[str, Any]] = []
 
     def is_told() -> bool:
         found = hardened.runner("logbook.playback", f"since={begin}")
-        both = zip(found["records"], found["story"], strict=True)
-        told[:] = [it for it in both if it[0]["kind"] in ("api", "job", "return")]
+        both = list(zip(found["records"], found["story"], strict=True))
+        ours = [it for it in both if it[0]["kind"] in ("api", "job", "return")]
+        asked[:] = [it for it, _ in ours if it.get("event") == "asked"]
+        told[:] = [it for it in ours if it[0].get("event") != "asked"]
         return len(told) >= len(done)
 
     becomes(is_told, 20)
+    assert [(it["user"], it["source"], it["fun"]) for it in asked] == [
+        ("alice", desk.ip, "deploy.run"), ("alice", desk.ip, "cmd.run"),
+    ]  # fmt: skip
     assert [{key: it[key] for key in BRIEF if key in it} for it, _ in told] == done
     assert told[2][1].endswith(
         f" alice from {desk.ip} called by the API deploy.run(app=shop version=v1.6.0) on web1: ok"
@@ -384,6 +402,49 @@ def test_killed_at_any_moment_the_file_is_old_or_new_and_the_master_answers(hard
     assert hardened.call(hardened.log_in("alice"), fun="test.ping")[0] == 200
 
 
+def test_a_whole_run_killed_at_any_moment_leaves_no_half(hardened: Site) -> None:
+    """The last kill is followed by a run on what it left, those before by the old files again."""
+    seed = random.randrange(10**6)
+    print(f"seed {seed}")
+    master = hardened.master
+    new = {path: master.read(path) for path in MANAGED}
+    old = {path: f"{text}# what was there before\n" for path, text in new.items()}
+    old[SETTINGS] = new[SETTINGS].replace('"days": 400', '"days": 399')
+    rights = {path: master.run(["stat", "-c", "%a %U:%G", path]).stdout.split() for path in new}
+
+    def go_back() -> None:
+        for path, (mode, owner) in rights.items():
+            master.write(path, old[path], mode=mode, owner=owner)
+
+    moments = [f"{random.Random(seed + n).uniform(*span):.3f}" for n, span in enumerate(SPANS)]
+    master.write("/root/kill.py", (ON_HOST / "kill.py").read_text())
+    words = [runs.PYTHON, "-W", "ignore", "/root/kill.py", "state.apply", "hardening.access"]
+    go_back()
+    run = master.start([*words, *moments], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert run.stdin and run.stdout
+    for number, moment in enumerate(moments, 1):
+        assert run.stdout.readline() == "killed\n"
+        found = {path: master.read(path) for path in MANAGED}
+        half = [path for path, text in found.items() if text not in (old[path], new[path])]
+        assert not half, f"killed after {moment} s"
+        hardened.web1_answers()
+        assert runs.administrator_gets_in(hardened.lab, master, master)
+        hardened.becomes_reachable()
+        hardened.log_in("alice")
+        if number < len(moments):
+            go_back()
+        run.stdin.write("\n")
+        run.stdin.flush()
+    run.wait()
+    hardened.apply()
+    assert {path: master.read(path) for path in MANAGED} == new
+    assert not hardened.differing()
+    assert not master.run("find /etc /usr/local -name '*rocksalt-new*'").stdout
+    before = shown(hardened)
+    assert not hardened.apply().changes
+    assert shown(hardened) == before
+
+
 # Drift --------------------------------------------------------------------------------------------
 
 
@@ -434,11 +495,12 @@ def test_one_run_heals_what_a_state_can(breakable: Site) -> None:
 
 def test_it_can_all_be_taken_away(hardened: Site) -> None:
     """The last test: there is no salt-api any more, and a master without rights for people."""
+    back(hardened)
     assert runs.apply(hardened.salt, "hardening.access.clean", test=True).changes
     assert hardened.master.run(f"ls {CONFIG}").stdout
     assert hardened.apply("hardening.access.clean").changes
     assert not hardened.apply("hardening.access.clean").changes
-    made = f"{CONFIG} {USERS} {DOOR} {PROGRAM} {FOLDER}/logbook.json {UNITS}"
+    made = f"{CONFIG} {USERS} {DOOR} {PROGRAM} {SETTINGS} {UNITS}"
     left = hardened.master.run(f"find {made} -type f", check=False).stdout
     aside = {f"{DOOR}/auth/easy.py", f"{UNITS[:-1]}.service.d/x.conf"}
     assert {*left.split()} == aside, "what was put aside is given back"

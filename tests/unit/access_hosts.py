@@ -21,10 +21,12 @@ from rocksalt.access import (
     checks,
     compiled,
     knocking,
+    minion,
     rendering,
     served,
     signing,
     sources,
+    survey,
 )
 from rocksalt.access.door import passwords
 from rocksalt.access.facts import API, MASTER, Wires
@@ -60,6 +62,8 @@ STOCK: dict[str, Any] = {
     "sign_pub_messages": True,
     "minimum_auth_version": 3,
     "publish_signing_algorithm": "PKCS1v15-SHA1",
+    "require_minion_sign_messages": False,
+    "drop_messages_signature_fail": False,
     "token_expire": 43200,
     "master_sign_key_name": "master_sign",
     "reactor": [],
@@ -93,6 +97,8 @@ def pillar() -> dict[str, Any]:
     return {
         "access": {
             "masters": [MINION],
+            "minions_sign": True,
+            "require_signed": True,
             "address": ADDRESS,
             "users": {
                 "alice": {"grants": [{"role": "deployer", "targets": ["web*"], "apps": ["shop"]}]},
@@ -189,7 +195,9 @@ def server() -> tuple[str, str]:
     return nrpe_hosts.server(MINION, ADDRESS, by="access")
 
 
-def units(host: Any, started: float = 60, **other: dict[str, str]) -> None:
+def units(
+    host: Any, started: float = 60, minion_started: float = 60, **other: dict[str, str]
+) -> None:
     """What systemd shows of both services; they started so many seconds from now, which is after
     all that a test writes. ``master={...}`` and ``api={...}`` replace parts.
     """
@@ -211,6 +219,10 @@ def units(host: Any, started: float = 60, **other: dict[str, str]) -> None:
         }
         shown[unit] = "".join(f"{key}={value}\n" for key, value in known.items())
         host.answer(f"systemctl show {unit}", shown[unit])
+    stamp = str(int((time.monotonic() + minion_started) * 1e6))
+    running = f"ActiveState=active\nActiveEnterTimestampMonotonic={stamp}\n"
+    host.answer(f"systemctl show {minion.UNIT}", running)
+    host.answer(f"systemctl show -P ActiveState {minion.UNIT}", "active\n")
     host.answer(f"systemctl show {MASTER} {API}", "\n".join(shown.values()))
 
 
@@ -225,6 +237,7 @@ def tell(host: Any, name: str, **other: Any) -> None:
         "status": {"heard": stamp(), "connected": True, "problem": ""},
         "verified": {
             "time": stamp(3600), "ok": True, "hosts": {MINION: {"problems": []}}, "problems": [],
+            "witness": {"until": stamp(3600), "error": ""},
         },
         "heads": {
             "witnessed_until": stamp(30), "unwitnessed_since": None, "error": "", "failed": {},
@@ -291,9 +304,18 @@ def review(host: Any, it: checks.Access, days: float = 1) -> signing.Review:
     return signing.sign("ann", about, NOW - dt.timedelta(days), base=str(base))
 
 
+def surveyed(host: Any, ago: float = 60, **minions: str) -> None:
+    """What minions did so many seconds ago, when they were asked whether they sign."""
+    then = NOW - dt.timedelta(seconds=ago)
+    found = survey.Survey(then, "PKCS1v15-SHA224", {"web1": survey.SIGNS, **minions})
+    host.put(f"{CACHE}/{survey.FILE}", survey.text(found), 0o640, owner="salt")
+
+
 def put_files(host: Any, it: checks.Access) -> None:
     """What the family writes, as it is rendered, and a review of it."""
     review(host, it)
+    host.put(minion.path(FOLDER), minion.config(it.settings))
+    surveyed(host)
     for path, text in rendering.door_files().items():
         host.put(path, text)
     for path in served.FOLDERS:
@@ -321,6 +343,7 @@ def good(shipped: Any, host: Any) -> Net:
     host.put("/srv/pillar/top.sls", "base: {}\n", 0o640)
     host.path("/srv/pillar").chmod(0o750)
     host.put(f"{PKI}/minions_pre/.keep")
+    host.put(f"{PKI}/minions/web1", "key")
     host.put(
         "/etc/passwd", "root:x:0:0::/root:/bin/bash\nsalt:x:110:120::/nonexistent:/bin/false\n"
     )
@@ -331,7 +354,7 @@ def good(shipped: Any, host: Any) -> Net:
         host.owners[f"/proc/{pid}"] = "salt"
     put_files(host, comparison(shipped, host, net))
     put_book(host, comparison(shipped, host, net))
-    for command in ("systemctl", "journalctl", "runuser"):
+    for command in ("systemctl", "systemd-run", "journalctl", "runuser"):
         host.answer(command)
     units(host)
     listening(host, f"{ADDRESS}:{PORT}")

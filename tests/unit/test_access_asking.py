@@ -11,9 +11,10 @@ import fnmatch
 import re
 
 import pytest
-from access_settings import ALICE, CAROL, TODAY, granted, pillar, resolved
+from access_settings import ALICE, CAROL, NOON, TODAY, granted, pillar, resolved
 
 from rocksalt.access import asking, compiled, wording
+from rocksalt.errors import Refused
 
 MINIONS = ("web1", "web2", "db1", "db2")
 GOOD = {"app": "shop", "version": "1.2.3"}
@@ -82,9 +83,9 @@ def opts(shipped):
 
 @pytest.fixture
 def can(opts):
-    def call(user, fun, tgt=None, values=None, **more):
+    def call(user, fun, tgt=None, values=None, now=NOON, **more):
         question = asking.Question(user, fun, tgt, **more)
-        return asking.can(opts(values), Check(), question)
+        return asking.can(opts(values), Check(), question, now)
 
     return call
 
@@ -131,7 +132,7 @@ def test_what_is_not_allowed(can, user, fun, tgt, more, words):
 def test_a_name_that_salt_takes_for_others(opts, monkeypatch):
     """Salt gives a.ice the rights of alice, as the functional tests show."""
     monkeypatch.setattr(Check, "fill_auth_list", lambda self, people, *_: people["alice"])
-    found = asking.can(opts(), Check(), asking.Question("a.ice", "test.ping", "web1"))
+    found = asking.can(opts(), Check(), asking.Question("a.ice", "test.ping", "web1"), NOON)
     assert found["reason"] == (
         "Salt takes 'a.ice' for alice as well; nobody may log in by such a name"
     )
@@ -159,8 +160,49 @@ def test_runners(can):
 
 def test_a_client_that_is_not_enabled(opts):
     closed = opts(netapi_enable_clients=["local"])
-    found = asking.can(closed, Check(), asking.Question("bob", "access.can"))
+    found = asking.can(closed, Check(), asking.Question("bob", "access.can"), NOON)
     assert found["reason"].startswith("salt-api refuses it: client 'runner' is not served here")
+
+
+@pytest.mark.parametrize(
+    ("days", "user", "fun", "more", "reason"),
+    [
+        (1, "carol", "cmd.run", {}, "carol may, on web1: cmd.run"),
+        (2, "carol", "cmd.run", {}, "lets carol not log in: all that carol was granted has ended"),
+        (2, "bob", "test.ping", {}, "bob may, "),
+    ],
+)
+def test_what_has_ended_since_the_master_started(can, days, user, fun, more, reason):
+    """As the door has it: the rights in the master are those of the day when it started."""
+    found = can(user, fun, "web1", now=NOON + dt.timedelta(days), **more)
+    assert reason in found["reason"] and found["allowed"] is (" may, " in reason)
+
+
+def test_a_grant_that_has_ended_beside_one_that_lasts(can):
+    values = granted({**CAROL, "apps": []}, {**ALICE, "targets": ["web1"]})
+    after = NOON + dt.timedelta(2)
+    assert can("alice", "cmd.run", "web1", values)["allowed"]
+    assert can("alice", "cmd.run", "web1", values, after)["reason"] == (
+        "salt-api refuses it: the grant that gave alice cmd.run has ended"
+    )
+    assert can("alice", "test.ping", "web1", values, after)["allowed"]
+
+
+@pytest.mark.parametrize(
+    ("user", "groups"),
+    [
+        (".*" * 2000 + "!", ()), ("*", ()), ("al*", ()), ("a|b", ()), ("(a+)+", ()), ("", ()),
+        ("a" * 65, ()), ("alice\n", ()), (7, ()), (["alice"], ()),
+        ("alice", (".*" * 2000 + "!",)), ("alice", ("",)), ("alice", ("ops", "a*")),
+    ],
+)  # fmt: skip
+def test_what_is_no_name_is_matched_with_nothing(opts, monkeypatch, user, groups):
+    monkeypatch.setattr(Check, "fill_auth_list", None)
+    question = asking.Question(user, "test.ping", "web1", groups=groups)
+    with pytest.raises(Refused, match=r"^(user|groups): "):
+        asking.can(opts(), Check(), question, NOON)
+    with pytest.raises(Refused, match=r"^(user|groups): "):
+        asking.explain(opts(), Check(), user, groups, TODAY)
 
 
 def explained(opts, user, groups=(), now=TODAY):

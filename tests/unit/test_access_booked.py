@@ -364,6 +364,7 @@ def test_what_was_put_aside_comes_back(host, net, apply):
     host.put(DROP_IN, "[Service]\n")
     apply()
     assert host.read(DROP_IN + ASIDE) == "[Service]\n"
+    access_hosts.surveyed(host, web1="does not sign its answers")
     enforce.clean(host, FOLDER)
     assert host.read(DROP_IN) == "[Service]\n"
 
@@ -387,6 +388,16 @@ def test_a_witness_that_is_gone(host, net, apply, wrong):
 
 def test_a_check_that_found_something_is_done_again(host, net, apply):
     says("verified", ok=False, problems=["x"])(host)
+    apply()
+    assert services(host) == [*STARTED, CHECKED]
+
+
+def test_a_check_without_the_witness_of_now_is_done_again(host, net, apply, look, wrong):
+    says("verified", witness=None)(host)
+    sentence = "the book was last checked without its witness: systemctl start "
+    assert wrong() == {WHOLE: f"{sentence}{logbook.VERIFY_UNIT}"}
+    assert {*wrong(**ALONE)} == {BOOKED, WHOLE}, "without one there is no other"
+    assert look(**ALONE).seen()[WHOLE].actual["checked"] == "within 2 days"
     apply()
     assert services(host) == [*STARTED, CHECKED]
 

@@ -108,17 +108,23 @@ def test_the_refusal_names_the_version_the_pattern_and_where_it_stands():
     )
 
 
-@pytest.mark.parametrize("version", ["a\nb", "a\x1b[2J", "a\u202eb", "v\u0661", "x" * 201])
+@pytest.mark.parametrize("version", ["a\nb", "a\x1b[2J", "a\u202eb", "v\u0661", "x" * 65])
 def test_what_no_version_should_have_is_refused_whatever_the_pattern(version):
     app = deploys.App("blog", ("a",), r"(?s:.+)", 10)
     with pytest.raises(Refused, match="not printable ASCII"):
         deploys.check(app, version, False)
 
 
+@pytest.mark.parametrize("pattern", ["(1", r"v\d{1,99999999999}", "(" * 3000 + "a" + ")" * 3000])
+def test_a_pattern_that_cannot_be_is_named(pattern):
+    with pytest.raises(Refused, match="is no regular expression"):
+        deploys.check(deploys.App("blog", ("a",), pattern, 10), "1", False)
+
+
 def test_what_is_too_long_is_matched_with_nothing():
     app = deploys.App("blog", ("a",), r"(\d+)+", 10)
-    with pytest.raises(Refused, match="more than 200 characters"):
-        deploys.check(app, "1" * 200 + "!", False)
+    with pytest.raises(Refused, match="more than 64 characters"):
+        deploys.check(app, "1" * 64 + "!", False)
 
 
 @pytest.mark.parametrize("version", [1.1, 8, None, True, ["v1.1"], {"__kwarg__": 1}])
@@ -253,6 +259,8 @@ def test_the_previous_version_is_the_last_that_went_well(records):
     for status in (deployed.FAILED, deployed.RUNNING):
         records.write(record(status=status))
         assert records.previous("shop") == "v0.9"
+    records.write({key: it for key, it in record(status=status).items() if key != "previous"})
+    assert records.previous("shop") is None
 
 
 @pytest.mark.parametrize(

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 import logging
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -18,6 +20,7 @@ import pytest
 from rocksalt.access.door.application import Door
 from rocksalt.access.door.conf import Options
 from rocksalt.access.door.errors import Refused
+from rocksalt.access.door.filter import Rules
 from rocksalt.access.door.grants import Grants
 from rocksalt.access.door.records import Records
 
@@ -145,7 +148,8 @@ def test_a_call_from_log_in_to_log_out(site: Site) -> None:
     assert site.ask("POST", "/", [PING], token)[0] == 401
     assert len(site.master.calls) == 2
     assert site.lines() == [
-        ("login", "alice", "ok"), ("call", "alice", "ok"), ("call", "alice", "ok"),
+        ("login", "alice", "ok"), ("asked", "alice", "begun"), ("call", "alice", "ok"),
+        ("asked", "alice", "begun"), ("call", "alice", "ok"),
         ("logout", "alice", "ok"), ("refused", "", "not logged in"),
     ]  # fmt: skip
 
@@ -181,7 +185,9 @@ def test_what_the_master_refuses_is_told_and_noted(site: Site) -> None:
     site.master.trouble = Refused(503, "away", wait=9.1)
     status, _, headers = site.ask("POST", "/", [PING], token)
     assert (status, headers["Retry-After"]) == (503, "10")
-    assert [event for event, *_ in site.lines()] == ["login", "refused", "call", "call"]
+    assert [event for event, *_ in site.lines()] == [
+        "login", "asked", "refused", "asked", "call", "asked", "call",
+    ]  # fmt: skip
 
 
 def test_what_was_done_of_many_calls_is_told(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -200,7 +206,9 @@ def test_what_was_done_of_many_calls_is_told(site: Site, monkeypatch: pytest.Mon
         {"status": 500, "return": "this failed; the log of salt-api says why"},
         {"web1": True},
     ])  # fmt: skip
-    assert [event for event, *_ in site.lines()] == ["login", "call", "refused", "call", "call"]
+    assert [event for event, *_ in site.lines()] == [
+        "login", "asked", "call", "asked", "refused", "asked", "call", "asked", "call",
+    ]  # fmt: skip
 
 
 def test_a_token_that_the_master_knows_no_more_ends_the_log_in(site: Site) -> None:
@@ -438,6 +446,48 @@ def test_another_password_ends_what_the_former_began(site: Site) -> None:
     assert site.ask("POST", "/", [PING], other)[0] == 401
     site.master.hashes["alice"] = "scrypt:1"
     assert site.ask("POST", "/", [PING], token)[0] == 401
+
+
+def test_a_call_is_written_down_before_it_is_handed_on(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that whoever ends salt-api by it is known."""
+    token = site.log_in()[1][0]["token"]
+    monkeypatch.setattr(site.master, "call", lambda *_: site.lines() and sys.exit("killed"))
+    with pytest.raises(SystemExit):
+        site.ask("POST", "/", [PING], token)
+    said = json.loads(site.log.read_text().splitlines()[-1])
+    assert (said["event"], said["user"], said["source"]) == ("asked", "alice", "10.0.0.1")
+    assert (said["fun"], said["tgt"]) == ("test.ping", "web1")
+
+
+def test_runners_that_nobody_waits_for_are_limited(site: Site) -> None:
+    site.door._rules = Rules(frozenset({"runner", "runner_async"}))
+    tokens = [site.log_in(name)[1][0]["token"] for name in ("ada", "bob")]
+    low = {"client": "runner_async", "fun": "access.can"}
+    assert {site.ask("POST", "/", [low], tokens[0])[0] for _ in range(60)} == {200}
+    status, _, headers = site.ask("POST", "/", [low], tokens[0])
+    assert (status, headers["Retry-After"]) == (429, "60")
+    assert site.lines()[-1][0] == "limited" and len(site.master.calls) == 60
+    assert site.ask("POST", "/", [{**low, "client": "runner"}], tokens[0])[0] == 200
+    assert site.ask("POST", "/", [low], tokens[1])[0] == 200
+    site.clock.time += 60
+    site.master.calls.clear()
+    token = site.log_in("ada")[1][0]["token"]
+    assert site.ask("POST", "/", [low], token)[0] == 200
+
+
+@pytest.mark.parametrize(
+    ("eauth", "name"), [("rocksalt_ldap", "alice"), ("rocksalt_file", "aLICE")]
+)
+def test_one_person_of_a_directory_has_one_name(site: Site, eauth: str, name: str) -> None:
+    site.door._options = dataclasses.replace(site.door._options, eauth=eauth)
+    asked: list[str] = []
+    log_in = site.master.log_in
+    site.master.log_in = lambda user, word: asked.append(user) or log_in(user, word)  # type: ignore
+    token = site.log_in("aLICE")[1][0]["token"]
+    site.ask("POST", "/", [PING], token)
+    assert asked == [name] and {user for _, user, _ in site.lines()} == {name}
 
 
 def test_one_user_does_not_hold_all_threads(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import fnmatch
+import json
 import logging
+import threading
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -43,34 +45,67 @@ def test_answers_are_plain_and_without_traces(value: Any, expected: Any) -> None
 
 
 @pytest.mark.parametrize(
-    ("answers", "value", "jid", "outcome"),
+    ("told", "value", "outcome"),
     [
-        ({"a": {"ret": 1, "retcode": 0, "jid": "7"}}, {"a": 1}, "7", "ok"),
-        ({"a": {"ret": 1, "retcode": 0}, "b": {"ret": 0, "retcode": 2, "jid": "7"}},
-         {"a": 1, "b": 0}, "7", "failed on b"),
-        ({"a": {"ret": 1, "success": False}}, {"a": 1}, "", "failed on a"),
-        ({"a": {"failed": True}}, {"a": {}}, "", "failed on a"),
-        ({"a": False}, {"a": False}, "", "ok"),
-        ({}, {}, "", "no answer"),
-        (None, {}, "", "no answer"),
+        ({"a": {"ret": 1, "retcode": 0, "jid": "6"}}, {"a": 1}, "ok"),
+        ({"a": {"ret": 1, "retcode": 0}, "b": {"ret": 0, "retcode": 2}}, {"a": 1, "b": 0},
+         "failed on b"),
+        ({"a": {"ret": 1, "success": False}}, {"a": 1}, "failed on a"),
+        ({"a": {"failed": True}}, {"a": {}}, "failed on a"),
+        ({"a": False}, {"a": False}, "ok"),
+        ({}, {}, "no answer"),
     ],
 )  # fmt: skip
-def test_what_minions_answered(answers: Any, value: Any, jid: str, outcome: str) -> None:
-    assert calling._told(answers, full=False) == calling.Done(value, jid, outcome)
+def test_what_minions_answered(told: Any, value: Any, outcome: str) -> None:
+    answers = calling.Answers("7", told)
+    assert calling._told(answers, full=False) == calling.Done(value, "7", outcome)
 
 
 def test_the_whole_answer_on_request() -> None:
-    answers = {"a": {"ret": 1, "retcode": 0, "jid": "7"}}
-    assert calling._told(answers, full=True).value == answers
+    told = {"a": {"ret": 1, "retcode": 0, "jid": "7"}}
+    assert calling._told(calling.Answers("7", told), full=True).value == told
+
+
+def test_who_did_not_answer_is_named_with_the_job() -> None:
+    found = calling._told(calling.Answers("7", {"a": {"ret": 1}}, ["b"]), full=False)
+    assert found.value == {"a": 1, "b": "no answer yet; see job 7"} and found.jid == "7"
+    assert found.outcome == "failed on b; no answer from b"
+
+
+def test_an_answer_that_is_nested_without_end_costs_nobody_else_s() -> None:
+    deep: Any = "x"
+    for _ in range(505):
+        deep = {"a": [deep]}
+    answers = calling.Answers("7", {"a": {"ret": 1}, "b": {"ret": deep}})
+    found = calling._told(answers, full=False)
+    assert found.value["a"] == 1 and 0 < json.dumps(found.value).count("[") < 30
+
+
+@pytest.mark.parametrize(
+    ("more", "seconds"),
+    [
+        ({}, 300),
+        ({"timeout": 7}, 7),
+        ({"fun": "deploy.run", "kwarg": {"app": "shop"}}, 3660),
+        ({"fun": "deploy.run", "kwarg": {"app": "blog"}}, 660),
+        ({"fun": "deploy.run"}, 660),
+        ({"fun": "deploy.run", "kwarg": {"app": "shop"}, "timeout": 7}, 7),
+    ],
+)
+def test_each_call_ends(salt: Any, more: dict[str, Any], seconds: int) -> None:
+    salt._opts["rocksalt_access"] = {"apps": {"shop": {"timeout": 3600}, "blog": {}}}
+    assert salt._patience({**LOCAL, **more}) == seconds
 
 
 @pytest.fixture
 def salt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """The part of Salt that calls, before whatever it is told to raise."""
     monkeypatch.setattr(logging.getLogger("rocksalt.api"), "propagate", False)
+    monkeypatch.setattr(calling.directory, "trouble", lambda opts: "")
     it = object.__new__(calling.Salt)
     it._opts = {"sock_dir": str(tmp_path), "cachedir": str(tmp_path)}
     it._tokens = SimpleNamespace(get_tok=lambda token: {"token": token})
+    it._entering = threading.Semaphore(1)
     (tmp_path / "workers.ipc").touch()
     return it
 
@@ -153,6 +188,32 @@ def test_a_password_goes_sealed_by_what_the_seal_is_now(
         assert given.pop() == {
             "eauth": eauth, "username": "alice", "password": sealing.seal(secret, "alice", "word"),
         }  # fmt: skip
+
+
+def test_a_directory_that_is_away_is_asked_for_no_password(
+    salt: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sealing.renew(str(tmp_path / "rocksalt-api.seal"))
+    monkeypatch.setattr(calling.directory, "trouble", lambda opts: "it is away")
+    salt._eauth = "rocksalt_ldap"
+    for _ in range(2):
+        with pytest.raises(Refused) as caught:
+            salt.log_in("alice", "word")
+        assert (caught.value.status, caught.value.wait) == (503, 10)
+    salt._eauth, salt._resolver = "rocksalt_file", SimpleNamespace(mk_token=lambda load: "")
+    assert salt.log_in("alice", "word") is None
+
+
+def test_log_ins_leave_processes_of_the_master_to_others(
+    salt: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sealing.renew(str(tmp_path / "rocksalt-api.seal"))
+    monkeypatch.setattr(calling, "_PATIENCE", 0.01)
+    salt._eauth = "rocksalt_file"
+    salt._entering.acquire()
+    with pytest.raises(Refused) as caught:
+        salt.log_in("alice", "word")
+    assert (caught.value.status, caught.value.wait) == (503, 5)
 
 
 MANY = {name: [{"*": ["^cmd\\.run\\Z"]}] for name in ("jan-doe", "alice", "anne@x.org", "ops%")}

@@ -225,7 +225,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     made: list[int] = []
     of = passwords._Hash.of
     monkeypatch.setattr(passwords, "N", 2)
-    monkeypatch.setattr(passwords, "_NOBODY", QUICK)
+    monkeypatch.setattr(passwords, "_NOBODY", passwords._parsed(QUICK))
     monkeypatch.setattr(passwords._Hash, "of", lambda it, word: made.append(1) or of(it, word))
     return made
 
@@ -244,8 +244,24 @@ def test_who_may_enter(quick: list[int]) -> None:
     assert len(quick) == len(answers)
 
 
-def test_the_hash_of_nobody_is_a_real_one() -> None:
-    assert passwords.is_strong(passwords._NOBODY)
+def test_nobody_takes_the_time_of_somebody(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where hashes differ in what they cost."""
+    made: list[int] = []
+    monkeypatch.setattr(passwords._Hash, "of", lambda it, word: made.append(it.n) or b"")
+    salt, hashed = "c2FsdHNhbHRzYWx0c2FsdA==", "A" * 43 + "="
+    users = "".join(
+        f"{name}:scrypt:{n}:8:1:{salt}:{hashed}\n" for name, n in [("alice", 2**17), ("bob", 2**15)]
+    )
+    names = [f"nobody{number}" for number in range(20)]
+    for name in ["alice", "bob", *names, *names]:
+        assert not passwords.may_enter(users, name, "x")
+    assert made[:2] == [2**17, 2**15] and {*made[2:]} == {2**17, 2**15}
+    assert made[2:22] == made[22:], "a name has always the same"
+
+
+def test_the_hash_of_nobody_costs_what_ours_do() -> None:
+    assert not passwords.may_enter("", "alice", "x")
+    assert passwords._NOBODY[:3] == (passwords.N, passwords.R, passwords.P)
 
 
 # Seals

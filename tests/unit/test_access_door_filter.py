@@ -20,6 +20,14 @@ RUN = {**PING, "fun": "deploy.run"}
 RUNNER = {"client": "runner", "fun": "access.can"}
 
 
+def status(name: Any) -> dict[str, Any]:
+    return {**PING, "fun": "service.status", "kwarg": {"name": name}}
+
+
+def manage(**kwarg: Any) -> dict[str, Any]:
+    return {**RUNNER, "fun": "manage.status", "kwarg": kwarg}
+
+
 @pytest.mark.parametrize(
     "call",
     [
@@ -34,7 +42,13 @@ RUNNER = {"client": "runner", "fun": "access.can"}
         {**RUNNER, "arg": ["a", 1, 2.5, None, True, {"a": ["b"]}, "a==b", "1=2", "a b=c"]},
         {**RUNNER, "kwarg": {"arg": ["x"], "kwarg": {"app": "shop"}, "tgt_type": "list"}},
         {**PING, "kwarg": {"app": "shop", "version": "v1=2", "test": True, "timeout": 3}},
-        {**RUN, "kwarg": {"version": "1" * 200}},
+        {**RUN, "kwarg": {"version": "1" * 64}},
+        {**PING, "fun": "cmd.run", "kwarg": {"cmd": "-x", "stdin": "-"}},
+        status("getty@tty-1.service"),
+        manage(),
+        manage(tgt="web*"),
+        manage(tgt=["web1"], tgt_type="list"),
+        {**PING, "fun": "service.status", "kwarg": {"name": "nginx", "sig": -1}},
         {**RUNNER, "kwarg": {"user": "alice", "fun": "test.ping", "tgt": "web1"}},
         {**RUNNER, "client": "runner_async", "arg": ["alice"]},
         {**RUNNER, "timeout": 30, "full_return": False},
@@ -99,7 +113,20 @@ def test_an_ordinary_call_passes(call: dict[str, Any]) -> None:
         ({**PING, "kwarg": {"\ud800": 1}}, "is no text"),
         ({**RUNNER, "arg": [0] * 2000}, "more than 2000 values"),
         ({**RUNNER, "arg": [[[[[[[[[[1]]]]]]]]]]}, "deeper than 8 levels"),
-        ({**RUN, "kwarg": {"version": "1" * 201}}, "is longer than 200 letters"),
+        (manage(tgt="(a+)+!", tgt_type="pcre"), "tgt_type 'pcre' may not be used"),
+        (manage(tgt="E@(a+)+!", tgt_type="compound"), "tgt_type 'compound' may not be used"),
+        (manage(tgt_type="pcre"), "tgt_type 'pcre' may not be used"),
+        (manage(tgt="(a+)+!"), "is no minion id or glob"),
+        ({**manage(), "arg": [True, "(a+)+!", "pcre"]}, "arg may not be given"),
+        (status("--host=root@10.6.6.6/x"), "'name' may not begin with -"),
+        (status(" --image=/x"), "'name' may not begin with -"),
+        (status(["nginx", "-M"]), "'name' may not begin with -"),
+        (status({"a": ["-M"]}), "'name' may not begin with -"),
+        (status({"-M": 1}), "'name' may not begin with -"),
+        ({**status("-a"), "fun": "service.restart"}, "'name' may not begin with -"),
+        ({**RUN, "kwarg": {"version": "1" * 65}}, "is longer than 64 letters"),
+        ({**RUN, "kwarg": {"version": ["1" * 60000]}}, "is no text; as JSON it has quotes"),
+        ({**RUN, "kwarg": {"version": 1.1}}, "version 1.1 is no text; as JSON it has quotes"),
         ("test.ping", "a call has to be an object"),
     ],
 )

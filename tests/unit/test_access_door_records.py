@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import stat
 from pathlib import Path
 from typing import Any
@@ -69,6 +70,9 @@ def test_a_line_takes_whatever_was_sent(call: Any) -> None:
         ("curl --user=admin:s3cret x", "curl --user=admin:***"),
         ("vault token s3cret", "vault token ***"),
         (["mysql", "--password", "s3cret", "shop"], ["mysql", "--password", "***", "shop"]),
+        (["sshpass", "-p", "s3cret", "ssh"], ["sshpass", "-p", "***", "ssh"]),
+        (["x", "--password", "a", "--token", "b"], ["x", "--password", "***", "--token", "***"]),
+        (["curl", "-u", "ann:s3cret", "x"], ["curl", "-u", "ann:***", "x"]),
         ({"password_hash": "x"}, {"password_hash": "***"}),
         *((text, text) for text in (
             "cat /etc/passwd", "mkdir -p /srv/shop", "ls -u a b", "wrong name or password",
@@ -114,3 +118,24 @@ def test_a_file_that_cannot_be_written_is_said_and_stops_nobody(
     said = [it.message for it in caplog.records if it.levelno == logging.ERROR]
     assert len(said) == 2 and "could not be written" in said[0]
     assert not (tmp_path / "elsewhere").exists()
+
+
+def test_a_disk_that_is_full_takes_one_line_and_not_the_next(tmp_path: Path) -> None:
+    path, records = tmp_path / "log", Records(str(tmp_path / "log"), lambda: 0.0)
+    records.write("call", "ok", user="alice")
+    with path.open("a") as torn:
+        torn.write('{"time": "19')
+    records.write("call", "ok", user="bob")
+    records.write("call", "ok", user="carol")
+    texts = path.read_text().splitlines()
+    assert texts[1] == '{"time": "19'
+    assert [json.loads(texts[it])["user"] for it in (0, 2, 3)] == ["alice", "bob", "carol"]
+
+
+def test_a_line_that_is_written_in_parts_is_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = os.write
+    monkeypatch.setattr(os, "write", lambda handle, data: write(handle, data[:7]))
+    Records(str(tmp_path / "log"), lambda: 0.0).write("call", "ok", user="alice")
+    assert json.loads((tmp_path / "log").read_text())["user"] == "alice"

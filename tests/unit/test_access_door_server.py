@@ -142,6 +142,44 @@ def test_one_silent_connection_stops_nobody(files: Path, monkeypatch: pytest.Mon
         assert it.ask() and time.monotonic() - start < 4
 
 
+def test_silent_connections_of_many_hold_no_thread(
+    files: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "READING", 8)
+    with running(files, threads=4) as it, contextlib.ExitStack() as stack:
+        for number in range(2, 12):
+            for _ in range(2):
+                stack.enter_context(it.plain(f"127.0.0.{number}"))
+        start = time.monotonic()
+        assert it.ask() and time.monotonic() - start < 3
+
+
+def test_who_is_slow_gives_way_to_who_waits(files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "READING", 30)
+    monkeypatch.setattr(server, "CROWDED", 0.3)
+    with running(files, threads=4) as it, contextlib.ExitStack() as stack:
+        slow = [stack.enter_context(it.plain(f"127.0.0.{n}")) for n in (2, 2, 3, 3)]
+        for one in slow:
+            one.sendall(b"\x16")
+        time.sleep(0.5)
+        start = time.monotonic()
+        assert it.ask() and time.monotonic() - start < 5
+
+
+def test_who_is_slow_has_time_where_nobody_waits(
+    files: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "READING", 30)
+    monkeypatch.setattr(server, "CROWDED", 0.1)
+    with running(files, threads=4) as it:
+        connection = it.client()
+        connection.connect()
+        for part in (b"GET / HTTP/1.1\r\n", b"Host: x\r\n", b"Connection: close\r\n\r\n"):
+            time.sleep(0.3)
+            connection.sock.sendall(part)
+        assert connection.sock.recv(1000).startswith(b"HTTP/1.1 200 ")
+
+
 def test_who_sends_byte_by_byte_is_cut_off(files: Path) -> None:
     with running(files) as it:
         connection = it.client()
@@ -154,7 +192,10 @@ def test_who_sends_byte_by_byte_is_cut_off(files: Path) -> None:
         assert time.monotonic() - start < 2
 
 
-def test_an_address_has_its_part_of_the_connections(files: Path) -> None:
+def test_an_address_has_its_part_of_the_connections(
+    files: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "IDLE", 0.4)
     with running(files, threads=4) as it, contextlib.ExitStack() as stack:
         held = [stack.enter_context(it.plain("127.0.0.2")) for _ in range(2)]
         more = stack.enter_context(it.plain("127.0.0.2"))

@@ -21,6 +21,7 @@ from rocksalt.access import (
     guarded,
     knocking,
     master,
+    minion,
     rendering,
     undoing,
 )
@@ -201,6 +202,17 @@ def test_files_beside_the_door_are_put_aside(host, net, apply, wrong):
     assert wrong() == set()
     assert host.read(foreign + ASIDE) == "def auth(*_): return True\n"
     assert services(host) == RESTARTED
+
+
+def test_what_comes_again_is_put_aside_again(host, net, apply, wrong):
+    """Compiled modules come whenever root starts something there in the foreground."""
+    cache = f"{door.AUTH_DIR}/__pycache__"
+    for text in ("1", "2", "3"):
+        host.put(f"{cache}/filter.cpython-311.pyc", text)
+        apply(["ACL-008"])
+        assert wrong() == set() and not host.path(cache).exists()
+    kept = [f"{cache}{number}{ASIDE}" for number in ("", ".2", ".3")]
+    assert [host.read(f"{path}/filter.cpython-311.pyc") for path in kept] == ["1", "2", "3"]
 
 
 @pytest.mark.parametrize("path", [CONFIG, AUTH, access.USERS])
@@ -544,7 +556,8 @@ def test_a_salt_api_that_does_not_answer(shipped, host, net, apply, wrong, old, 
     [
         ({"ActiveState": "inactive", "UnitFileState": "disabled"}, ["disable --quiet", "stop"]),
         ({"ActiveState": "activating"}, ["restart"]),
-        ({"ActiveState": "failed"}, []),
+        ({"ActiveState": "failed"}, ["stop"]),
+        ({"ActiveState": "deactivating"}, ["stop"]),
         ({"ActiveState": "", "UnitFileState": ""}, []),
     ],
 )
@@ -555,6 +568,16 @@ def test_salt_api_runs_on_as_it_did(host, net, apply, old, state, ended):
     with pytest.raises(Refused):
         apply()
     assert services(host) == [*RESTARTED, *(f"{word} {API}" for word in ended)]
+
+
+def test_salt_api_that_cannot_be_stopped_is_told(host, net, apply, old):
+    access_hosts.units(host, api={"ActiveState": "failed"})
+    net.answers = dataclasses.replace(net.answers, modern=tls.SILENT)
+    host.answer(f"systemctl stop {API}", "", 1, "Job canceled.\n")
+    with pytest.raises(
+        Refused, match=f"going back failed, too: systemctl stop {API}: Job canceled"
+    ):
+        apply()
 
 
 @pytest.mark.parametrize("state", ["failed", "activating", "inactive", ""])
@@ -805,9 +828,10 @@ def test_what_changed_while_a_service_got_ready_counts(host, net, wrong):
 
 
 def test_clean(host, net, wrong):
+    access_hosts.surveyed(host, web1="does not sign its answers")
     host.put(f"{door.AUTH_DIR}/easy.py{ASIDE}", "x")
     found, book = enforce.leftovers(host, FOLDER), booked.installed(host)
-    assert found == [CONFIG, access.USERS, *rendering.door_files(), *book]
+    assert found == [CONFIG, access.USERS, *rendering.door_files(), minion.path(FOLDER), *book]
     host.ran.clear()
     enforce.clean(host, FOLDER)
     assert enforce.leftovers(host, FOLDER) == []
@@ -815,7 +839,7 @@ def test_clean(host, net, wrong):
     assert host.attributes(door.PACKAGE_DIR) is None
     assert host.read(KEY) and host.read(MAIN) == "user: salt\n"
     assert services(host) == [
-        *(f"disable --quiet --now {path.rpartition('/')[2]}" for path in book[2:]),
+        *(f"disable --quiet --now {path.rpartition('/')[2]}" for path in book[3:]),
         f"disable --quiet --now {API}",
         f"restart {MASTER}",
     ]
@@ -843,6 +867,7 @@ def test_clean_that_is_killed_goes_on(host, net, monkeypatch, moment):
 
         return call
 
+    access_hosts.surveyed(host, web1="does not sign its answers")
     host.ran.clear()
     monkeypatch.setattr(host, "run", counted(real_run))
     monkeypatch.setattr(host, "remove", counted(real_remove))

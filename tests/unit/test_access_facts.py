@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import time
 
 import access_hosts
 import pytest
 from access_hosts import MINION
 
-from rocksalt.access import controls, problems, running
+from rocksalt.access import controls, minion, problems, running
 from rocksalt.access.facts import API, MASTER
 from rocksalt.errors import Refused
 from rocksalt.host import Host
@@ -96,6 +97,7 @@ def test_the_same_by_another_name(host, net, wrong, words):
         ("/usr/bin/python3\0/usr/bin/salt-api\0-c\0/opt/evil\0", {"ACL-007"}),
         ("/usr/bin/salt-api\0", {"ACL-007"}),
         ("vim\0salt-api\0", set()),
+        ("/usr/bin/python3\0/usr/bin/salt-master\0--version\0", set()),
         ("python3\0-c\0import x\0salt-api\0", set()),
     ],
 )
@@ -168,12 +170,13 @@ def test_what_ends_is_read_as_nothing(monkeypatch):
 @pytest.mark.parametrize(("out", "status"), [("", 0), ("", 1), ("Id=other.service\n", 0)])
 def test_systemd_that_does_not_answer(shipped, host, net, out, status):
     host.answer(f"systemctl show {MASTER} {API}", out, status, "Failed to connect to bus")
-    for minion in (MINION, "web1"):
-        seen = access_hosts.comparison(shipped, host, net, minion).seen()
+    for name in (MINION, "web1"):
+        seen = access_hosts.comparison(shipped, host, net, name).seen()
         assert seen[controls.DECLARED].problem == "error"
         assert re.search("systemctl show .* fails: Failed to", seen[controls.DECLARED].reason)
-        others = {look.problem for i, look in seen.items() if i != controls.DECLARED}
-        assert others == ({"error"} if minion == MINION else {"skipped"})
+        apart = (controls.DECLARED, *minion.IDS)
+        others = {look.problem for i, look in seen.items() if i not in apart}
+        assert others == ({"error"} if name == MINION else {"skipped"})
         assert not [look for look in seen.values() if look.reason == "this host has no Salt master"]
 
 
@@ -217,3 +220,38 @@ def test_kept_settings_have_no_passwords_to_contradict(shipped, backend):
     assert kept.settings["hashes"] == "***"
     families = {**found.families, "access": kept}
     assert problems.problems(dataclasses.replace(found, families=families), MINION) == []
+
+
+# Files that are included --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["/etc/salt/more/x.conf", "/opt/more.conf", "/opt/gone/x.conf"])
+def test_an_included_file_that_goes_was_read_at_the_start(host, net, wrong, name):
+    host.put(access_hosts.MAIN, f"user: salt\ninclude: [more/*.conf, {name}]\n", 0o640)
+    for path in (access_hosts.MAIN, name):
+        host.put(path, host.read(path) or "token_expire: 3600\n", 0o640)
+        host.groups[path] = "salt"
+    time.sleep(0.02)
+    access_hosts.units(host, started=0)
+    assert wrong() == {}
+    time.sleep(0.02)
+    host.path(name).unlink()
+    folder = name.rpartition("/")[0]
+    assert wrong() == {
+        i: f"{unit} was not started since {folder} changed"
+        for i, unit in (("ACL-005", MASTER), ("ACL-009", API))
+    }
+
+
+def test_a_file_that_salt_ignores_is_named(host, net, wrong):
+    path = "/etc/salt/master.d/x.conf"
+    host.put(path, "token_expire: 5\npeer: {}\ntoken_expire: 6\n", 0o640)
+    sentence = f"{path} has the key token_expire twice (line 3), so that Salt takes nothing of it"
+    found = wrong()
+    assert {found[i] for i in ("ACL-002", "ACL-004", "ACL-015", "ACL-017")} == {sentence}
+
+
+def test_an_option_that_is_to_be_empty_is_a_whole_sentence(host, net, wrong):
+    text = host.read(access_hosts.CONFIG)
+    host.path(access_hosts.CONFIG).write_text(text.replace("client_ca:", "client_cb:"))
+    assert "rocksalt_api:client_ca is absent, expected nothing" in wrong()["ACL-007"]

@@ -9,11 +9,12 @@ import socket
 import ssl
 import threading
 from collections import UserList
+from types import SimpleNamespace
 
 import access_hosts
 import pytest
 
-from rocksalt.access import knocking, sources, versions
+from rocksalt.access import knocking, master, sources, versions
 from rocksalt.access.door import tls as door_tls
 from rocksalt.nrpe import tls
 from rocksalt.pki import certificates
@@ -93,7 +94,7 @@ def test_the_order_of_files(host):
         "/opt/x.conf",
     ]
     assert [source.problem for source in found if source.problem] == [
-        "/etc/salt/more/z.conf is no mapping of options"
+        "/etc/salt/more/z.conf is no mapping of options, so that Salt takes nothing of it"
     ]
     assert sources.naming(found, "a") == ["/etc/salt/master.d/b.conf", "/opt/x.conf"]
     assert sources.naming(found, "a", "b") == ["/etc/salt/master.d/b.conf"]
@@ -116,6 +117,41 @@ def test_what_is_no_yaml(host):
     found = sources.parse("/x", "a: 1\nb: [c\n")
     assert found.problem.startswith("/x is no YAML (line 3")
     assert found.data == {}
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("a: 1\nb: 2\na: 3\n", "has the key a twice (line 3)"),
+        ("peer: {x: [a], y: [b],\n x: [c]}\n", "has the key x twice (line 2)"),
+        ("- {a: 1, a: 2}\n", "has the key a twice (line 1)"),
+        ("1: a\n0x1: b\n", "has the key 1 twice (line 2)"),
+    ],
+)
+def test_a_key_that_is_there_twice(text, words):
+    found = sources.parse("/x", text)
+    assert (found.problem, found.data) == (f"/x {words}, so that Salt takes nothing of it", {})
+
+
+def test_a_key_that_overrules_a_merged_one():
+    found = sources.parse("/x", "a: &a {x: 1, y: 1}\nb: {<<: *a, x: 2}\n")
+    assert (found.problem, found.data["b"]) == ("", {"x": 2, "y": 1})
+
+
+def test_the_folders_of_what_is_included(host):
+    main = "/etc/salt/master"
+    host.put(main, "include: [more/*/x.conf, gone/*.conf, /opt/x.conf, /opt/gone.conf]\n")
+    host.put("/etc/salt/master.d/a.conf", "include: inner/*\n")
+    host.put("/etc/salt/master.d/inner/b.conf", "a: 1\n")
+    host.put("/etc/salt/more/one/x.conf", "a: 1\n")
+    host.put("/opt/x.conf", "a: 1\n")
+    assert {*sources.folders(host, main, sources.read(host, main))} == {
+        "/etc/salt/master.d", "/etc/salt/more/one", "/etc/salt/more", "/etc/salt", "/opt",
+        "/etc/salt/master.d/inner",
+    }  # fmt: skip
+    host.path(main).write_text("include: /opt/x.conf\n")
+    host.path("/etc/salt/master.d/a.conf").unlink()
+    assert sources.folders(host, main, sources.read(host, main)) == ["/etc/salt/master.d"]
 
 
 def test_plain_types():
@@ -230,3 +266,36 @@ def test_where_nobody_can_listen():
     assert knocking.bound("127.0.0.1", port) == 0
     assert knocking.bound("192.0.2.1", port) == errno.EADDRNOTAVAIL
     assert knocking.bound("2001:db8::1", port) in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
+
+
+# When it started ----------------------------------------------------------------------------------
+
+STARTED = "Mon 2026-11-23 08:00:00.250000 UTC"
+AT = dt.datetime(2026, 11, 23, 8, 0, 0, 250000, dt.timezone.utc).timestamp()
+
+
+@pytest.mark.parametrize(
+    ("wall", "monotonic", "text", "expected"),
+    [
+        (120, 1120, STARTED, AT),
+        # The host stood still for an hour, or its clock was set forward.
+        (3720, 1120, STARTED, AT),
+        # The clock was ahead at the start, and was set back by an hour.
+        (120 - 3600, 1120, STARTED, AT - 3600),
+        (120, 1120, "", AT),
+        (120, 1120, "n/a", AT),
+    ],
+)
+def test_a_service_started_at_the_earlier_time_of_both_clocks(
+    host, monkeypatch, wall, monotonic, text, expected
+):
+    clock = SimpleNamespace(time=lambda: AT + wall, monotonic=lambda: monotonic)
+    monkeypatch.setattr(master, "time", clock)
+    shown = {
+        "ActiveState": "active", "ExecMainStartTimestamp": text,
+        "ExecMainStartTimestampMonotonic": "1000000000", "ActiveEnterTimestamp": "",
+        "ActiveEnterTimestampMonotonic": "1001000000",
+    }  # fmt: skip
+    lines = "".join(f"{key}={value}\n" for key, value in shown.items())
+    host.answer("systemctl show salt-master.service", lines)
+    assert master.started(host, "salt-master.service") == pytest.approx(expected, abs=0.001)

@@ -137,6 +137,52 @@ def test_grants_beside_each_other(found):
         assert found(granted(ALICE, {**ALICE, **other})) == []
 
 
+ROOTS = {
+    "shell": {"functions": ["cmd.run"]},
+    "states": {"functions": ["state.apply", "state.test"]},
+    "all": {"runners": ["salt.cmd"]},
+}
+
+
+@pytest.mark.parametrize(
+    ("other", "words"),
+    [
+        ({"role": "platform", "targets": ["web*", "db1"]}, "root there by state.highstate"),
+        ({"role": "shell", "targets": ["web*", "db*"]}, "root there by cmd.run"),
+        ({"role": "states", "targets": ["web*", "db*"]}, "root there by state.apply"),
+        ({"role": "all"}, "root there by salt.cmd"),
+    ],
+)
+def test_who_is_root_has_no_limits_of_apps(found, other, words):
+    for grants, at in (([ALICE, other], 0), ([other, ALICE], 1)):
+        (sentence,) = found(granted(*grants, roles=ROOTS))
+        assert sentence == (
+            f"{TOP}:users:alice:grants:{at}: deployer on web*, db1 limits nothing, as "
+            f"{other['role']} of {TOP}:users:alice:grants:{1 - at} gives {words} for good; "
+            "keep one of the two"
+        )
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"role": "shell", "targets": ["web*"]},
+        {**CAROL, "targets": ["web*", "db*"]},
+        {"role": "platform", "targets": ["lb1"]},
+    ],
+)
+def test_who_is_root_elsewhere_or_for_a_day(found, other):
+    assert found(granted(ALICE, other, roles=ROOTS)) == []
+
+
+def test_roles_of_root_beside_each_other(found):
+    """Whose apps have no limits that could be lost, nor has who deploys nothing."""
+    shell = {"role": "shell", "targets": ["web*", "db*"]}
+    for other in ({"role": "platform", "targets": ["web1"], "apps": ["shop"]},
+                  {"role": "deployer", "targets": ["web1"], "apps": []}):  # fmt: skip
+        assert found(granted(shell, other, roles=ROOTS)) == []
+
+
 @pytest.mark.parametrize(
     ("role", "sentence"),
     [
@@ -196,12 +242,62 @@ def test_versions_that_take_for_ever(found, pattern):
     "pattern",
     [
         r"\d+(\.\d+)*", r"v\d+(\.\d+){2}(-(rc|beta)\.?\d+)?", r"(?:\d{1,3}\.){3}\d{1,3}", "(a|b)c",
-        r"[0-9a-f]{7,40}", r"(\d{3}){2}", r"(?:[a-z]|\d)+", r"\d+([.-]\d+)*", r"(-(rc|beta)\d+)+",
+        r"[0-9a-f]{7,40}", r"(\d{3}){2}", r"(?:[a-z]|\d)+", r"\d+([.-]\d+)*", r"1(-(rc|beta)\d+)+",
+        r"v?\d+\.\d+\.\d+[\w.+~-]*", r"\d+\.?\d*", r"\w[\w.-]*", r"release/\d+", r"(?i:v)\d+",
         r"(0|[1-9]\d*)(\.(0|[1-9]\d*)){2}(?:-((?:0|\d*[a-z-][0-9a-z-]*)(?:\.(?:0|[1-9]\d*))*))?",
     ],
 )  # fmt: skip
 def test_versions_that_take_no_time(found, pattern):
     assert found(pillar(apps={**APPS, "shop": {**APPS["shop"], "version": pattern}})) == []
+
+
+@pytest.mark.parametrize("backend", ["ldap", "file"])
+def test_people_of_a_directory_have_names_in_small_letters(found, backend):
+    hashes = {} if backend == "ldap" else {"Alice": "x"}
+    said = found(pillar(users={"Alice": {"grants": [ALICE]}}, backend=backend, hashes=hashes))
+    assert len(said) == (backend == "ldap")
+    assert all(
+        it.startswith(f"{TOP}:users:Alice: 'Alice' would") and it.endswith("write alice")
+        for it in said
+    )
+
+
+CROWDED = [
+    r"v?\d+\.?\d*\.?\d*\.?\d*-?\w*", r"\d+\.?\d*\.?\d*", r"(\.\d+\d+)*", "a?" * 20,
+    r"(\.(?:a\w?|\w))*", r"\w[\w.]*-?[\w.]*-?[\w.]*", r"\d+1\d+1\d+",
+    r"\d+(?:[0-9a-f]+|[0-9x]+)[0-9a-z]*",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("pattern", CROWDED)
+def test_versions_that_part_a_text_in_many_ways(found, pattern):
+    (said,) = found(pillar(apps={**APPS, "shop": {**APPS["shop"], "version": pattern}}))
+    assert said.startswith(f"{TOP}:apps:shop:version: {pattern!r} has repeats or alternatives side")
+
+
+@pytest.mark.parametrize(
+    ("pattern", "words"),
+    [
+        (r"\S+", "lets '!' into a version"),
+        (r"[!-~]+", "lets '!' into a version"),
+        (r"[^\s]{1,100}", "lets '!' into a version"),
+        (r".{1,19}", r"lets '\t' into a version"),
+        (r".{7}", r"lets '\t' into a version"),
+        (r"\d+(;|,)\d+", "lets ';' into a version"),
+        (r"[^a-z]\d", r"lets '\t' into a version"),
+        (r"\d+\W", r"lets '\t' into a version"),
+        (r"\d+ ?", "lets ' ' into a version"),
+        (r"[\w.-]+", "lets a version begin with -"),
+        (r"v?-\d", "lets a version begin with -"),
+        (r"[\w./]+", "matches '..'"),
+        (r"\w[\w./]*", "matches 'x/../../y'"),
+        (r"v\d{1,99999999999}", "is no regular expression: the repetition number is too large"),
+        ("(" * 3000 + "a" + ")" * 3000, "is no regular expression: "),
+    ],
+)
+def test_versions_that_do_harm_where_they_are_used(found, pattern, words):
+    (said,) = found(pillar(apps={**APPS, "shop": {**APPS["shop"], "version": pattern}}))
+    assert said.startswith(f"{TOP}:apps:shop:version: {pattern!r} {words}")
 
 
 @pytest.mark.parametrize("name", ["Shop", "../shop", "shop.x", "9shop", "", "shop\n"])

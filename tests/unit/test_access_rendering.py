@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from rocksalt import access
-from rocksalt.access import door, rendering
+from rocksalt.access import door, minion, rendering
 from rocksalt.access.door import conf, passwords
 
 
@@ -77,6 +77,7 @@ def test_the_door_takes_its_options(settings):
 def test_ldap(settings):
     ldap = settings(backend="ldap", hashes={})
     assert conf.read(config(ldap)).eauth == "rocksalt_ldap"
+    assert config(ldap)["token_expire"] == 3600, "nobody tells the master who was locked"
     assert rendering.users(ldap) is None
 
 
@@ -100,4 +101,5 @@ def test_the_module_renders_no_passwords(shipped, host):
     assert rendered[access_hosts.CONFIG] == it.config
     assert f"{door.NETAPI_DIR}/rocksalt_api.py" in rendered
     assert access.USERS not in rendered
-    assert access_hosts.comparison(shipped, host, net, "web1").render() == {}
+    elsewhere = access_hosts.comparison(shipped, host, net, "web1").render()
+    assert {*elsewhere} == {minion.path(access_hosts.FOLDER)}

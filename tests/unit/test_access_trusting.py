@@ -114,6 +114,7 @@ def test_a_map_of_reactions_that_is_no_yaml(host, look):
         ("uri: ldap://x\nauth.ldap.tls: true", "to ldap://x as they are"),
         ("uri: ldap://localhost.evil.x", "ldap://localhost.evil.x"),
         ("uri: ldaps://x\nauth.ldap.no_verify: true", "no_verify is yes"),
+        ("uri: ldaps://x\nauth.ldap.anonymous: true", "auth.ldap.anonymous is yes"),
         ("server: ldap.x\nauth.ldap.tls: true", ""),
         ("server: ldap.x\nauth.ldap.starttls: true", ""),
         ("uri: ldaps://ldap.x", ""),
@@ -130,6 +131,27 @@ def test_ldap(shipped, host, net, options, words):
     host.groups[CONFIG] = "salt"
     it = access_hosts.comparison(shipped, host, net, access=ldap)
     found = access_hosts.wrong(it)
+    assert ("ACL-015" in found) == bool(words)
+    assert words in found.get("ACL-015", "")
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("TLS_REQCERT never", "/etc/ldap/ldap.conf says TLS_REQCERT never, expected demand"),
+        ("tls_reqcert\tallow", "TLS_REQCERT allow"),
+        ("TLS_REQCERT demand", ""),
+        ("#TLS_REQCERT never", ""),
+    ],
+)
+def test_what_all_programs_of_the_host_take_for_a_directory(shipped, host, net, line, words):
+    ldap = {"backend": "ldap", "hashes": {}}
+    host.put(OTHER, "auth.ldap.uri: ldaps://x\n", 0o640)
+    host.groups[OTHER] = "salt"
+    host.put(CONFIG, access_hosts.comparison(shipped, host, net, access=ldap).config, 0o640)
+    host.groups[CONFIG] = "salt"
+    host.put("/etc/ldap/ldap.conf", f"URI ldaps://x\n{line}\n", 0o644)
+    found = access_hosts.wrong(access_hosts.comparison(shipped, host, net, access=ldap))
     assert ("ACL-015" in found) == bool(words)
     assert words in found.get("ACL-015", "")
 
@@ -153,6 +175,7 @@ def test_without_ldap_its_options_mean_nothing(look):
 def test_accepted_keys(host, look, minions, strange):
     for name in ("web1", "web2", "db1", access_hosts.MINION, ".key_cache"):
         host.put(f"{PKI}/minions/{name}", "key")
+    access_hosts.surveyed(host, web2="signs", db1="signs", master1="signs")
     found, seen = look(minions=minions)
     want = {"ACL-020": f"accepted, and not named by hardening:access:minions: {strange}; "
             "salt-key -d, or name it"}  # fmt: skip
@@ -162,6 +185,7 @@ def test_accepted_keys(host, look, minions, strange):
 
 def test_without_a_list_of_minions_they_are_not_compared(shipped, host, net, look):
     host.put(f"{PKI}/minions/evil", "key")
+    access_hosts.surveyed(host, evil="signs")
     found, seen = look()
     assert found == {}
     said = "not compared, as hardening:access:minions is empty"

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import datetime as dt
+import gzip
 import json
 import os
 import shutil
+import time
+import tracemalloc
 
 import pytest
 
@@ -88,6 +91,72 @@ def test_each_record_once_also_after_a_kill(opened, tmp_path):
     assert [line["flags"] for line in lines] == [[], [], []]
     assert {line["event"]["host.name"] for line in lines} == {"m1"}
     assert again.heard == "2026-11-23T08:00:00.000000Z" and again.reach == ""
+
+
+def test_a_record_that_says_otherwise_takes_no_other_ones_place(opened, tmp_path):
+    kept = opened()
+    assert kept.add(job("1")) and kept.add(back("1"))
+    true = {"success": False, "retcode": 1}
+    for is_first in (True, False):
+        assert kept.add(back("1", **true)) is is_first
+        assert not kept.add(back("1")) and not kept.add(job("1", filled=True))
+        kept = opened()
+    lines = read(tmp_path)
+    assert [line["event"].get("conflict") for line in lines] == [None, None, True]
+    assert lines[2]["event"]["success"] is False
+    assert kept.add(job("1", user="mallory")) and read(tmp_path)[3]["event"]["conflict"]
+    found = playback.play(tmp_path / "book/m1", playback.Filter())
+    assert found["story"][-1].endswith(
+        "web1: test.ping for alice failed (retcode 1) [job 1] "
+        "(CONFLICT: another record says otherwise)"
+    )
+    asked = playback.play(tmp_path / "book/m1", playback.Filter(user="mallory"))["records"]
+    assert [it["kind"] for it in asked] == ["job"]
+
+
+def test_what_was_refused_is_told_as_said(opened, tmp_path):
+    kept = opened()
+    kept.add(job("1", user="mallory", refused="no", **{"event.id": "refused/1"}))
+    kept.add(job("1"))
+    kept.add(back("1"))
+    found = playback.play(tmp_path / "book/m1", playback.Filter())["story"]
+    assert "said to be mallory's" in found[0] and "for alice done" in found[2]
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_large_lines_are_not_held(opened, tmp_path, monkeypatch, packed):
+    """After a restart, of what minions made large: no more than so many bytes."""
+    kept = opened()
+    for number in range(40):
+        kept.add(back(str(number), arg=["x" * 50_000]))
+    path = tmp_path / "book/m1/2026-11-23.jsonl"
+    if packed:
+        shutil.copy(path, tmp_path / "plain")
+        with gzip.open(f"{path}.gz", "wb") as file:
+            file.write(path.read_bytes())
+        path.unlink()
+    sizes = {"READ": 500_000, "HELD": 400_000}
+    for name, size in sizes.items():
+        monkeypatch.setattr(book, name, size)
+    tracemalloc.start()
+    numbers = [line.head.n for line in book.backwards(tmp_path / "book/m1")]
+    assert numbers == [*range(40, 33 if packed else 0, -1)]
+    monkeypatch.setattr(book, "backwards", counted := Counted(book.backwards))
+    again = opened()
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 4_000_000 and counted.lines < 12
+    assert again.reach and "return/39/web1" in again.memory.known
+
+
+class Counted:
+    def __init__(self, work):
+        self.work, self.lines = work, 0
+
+    def __call__(self, folder):
+        for line in self.work(folder):
+            self.lines += 1
+            yield line
 
 
 def test_half_a_line_is_moved_aside(opened, tmp_path):
@@ -173,13 +242,16 @@ class Cache:
         return dict(self._jobs.get(jid, ({}, {}))[0])
 
     def returns(self, jid):
-        return dict(self._jobs.get(jid, ({}, {}))[1])
+        return iter(self._jobs.get(jid, ({}, {}))[1].items())
 
     def started(self, jid):
         return "2026-11-23T07:30:00.000000Z"
 
     def ended(self, jid, minion):
         return "2026-11-23T07:30:01.000000Z"
+
+    def lost(self):
+        return []
 
 
 LOAD = {
@@ -194,7 +266,7 @@ def filled(kept, jobs, since=SINCE):
     from rocksalt.logbook import gaps
 
     cache = Cache(jobs)
-    return gaps.fill(kept, cache, since, PLAIN), cache
+    return [{}, *gaps.fill(kept, cache, since, PLAIN)][-1], cache
 
 
 def test_what_the_cache_has_is_filled_in_once(opened, tmp_path):
@@ -219,7 +291,8 @@ def test_what_the_cache_has_is_filled_in_once(opened, tmp_path):
     assert [it["time"][14:19] for it in new] == ["30:01", "30:00", "30:01"]
     assert filled(kept, jobs)[0] == {}
     # What the bus tells late is there already.
-    assert not kept.add(job("3", **{"event.id": new[1]["event.id"]}))
+    asked = {key: LOAD[key] for key in ("user", "fun", "arg", "tgt")}
+    assert not kept.add(job("3", **asked, **{"event.id": new[1]["event.id"]}))
 
 
 def test_runners_and_salt_call_in_the_cache(opened, tmp_path):
@@ -362,23 +435,69 @@ def looked(watcher):
     return [{key: it[key] for key in it if key not in ("digest", "event.id")} for it in found]
 
 
+ABOUT = {"time": None, "kind": "files", "tree": "file_roots:base"}
+
+
 def test_changes_of_trees(trees):
     folder, watcher = trees
     it = watcher()
-    about = {"time": None, "kind": "files", "tree": "file_roots:base"}
+    about = ABOUT
     assert looked(it) == [{**about, "files": 1, "first": True}]
     assert looked(it) == []
     (folder / "a.sls").write_text("b")
     (folder / ".git").mkdir()
     (folder / ".git/index").write_text("x")
     (folder / "b.sls").write_text("b")
+    (folder / "__pycache__").mkdir()
+    (folder / "__pycache__/evil.sls").write_text("x")
     (folder / "loop").symlink_to(folder)
+    names = [".git/index", "__pycache__/evil.sls", "b.sls", "loop"]
     assert looked(watcher()) == [
-        {**about, "files": 2, "added": [str(folder / "b.sls")], "changed": [str(folder / "a.sls")]}
-    ]
-    os.utime(folder / "a.sls", (1, 1))
+        {
+            **about, "files": 5, "added": [str(folder / name) for name in names],
+            "changed": [str(folder / "a.sls")],
+        }
+    ]  # fmt: skip
     (folder / "b.sls").unlink()
-    assert looked(watcher()) == [{**about, "files": 1, "removed": [str(folder / "b.sls")]}]
+    assert looked(watcher()) == [{**about, "files": 4, "removed": [str(folder / "b.sls")]}]
+
+
+def test_a_state_that_was_changed_and_changed_back(trees):
+    folder, watcher = trees
+    it = watcher()
+    looked(it)
+    (folder / "a.sls").write_text("evil")
+    (folder / "a.sls").write_text("a")
+    [found] = looked(watcher())
+    assert found["touched"] == [str(folder / "a.sls")] and "changed" not in found
+    assert looked(watcher()) == []
+
+
+def test_folders_that_link_to_each_other_are_looked_at_once(trees):
+    folder, watcher = trees
+    for number in range(8):
+        (folder / f"d{number}").mkdir()
+        (folder / f"d{number}/f").write_text("x")
+        for other in range(8):
+            (folder / f"d{number}/l{other}").symlink_to(f"../d{other}")
+    it = watcher()
+    assert looked(it) == [{**ABOUT, "files": 1 + 8 + 64, "first": True}]
+    (folder / "d0/l1").unlink()
+    (folder / "d0/l1").symlink_to("../d2")
+    assert str(folder / "d0/l1") in looked(it)[0]["changed"]
+
+
+def test_what_is_no_file_or_too_much_does_not_hold_it_up(trees, monkeypatch):
+    folder, watcher = trees
+    os.mkfifo(folder / "pipe")
+    monkeypatch.setattr(watching, "LARGEST", 5)
+    (folder / "large").write_text("123456")
+    it = watcher()
+    looked(it)
+    (folder / "large").write_text("654321")
+    assert looked(it)[0]["changed"] == [str(folder / "large")]
+    monkeypatch.setattr(watching, "FILES", 2)
+    assert looked(it)[0]["unwatched"]
 
 
 def test_a_change_that_was_not_kept_is_found_again(trees):
@@ -406,7 +525,7 @@ def test_a_file_that_cannot_be_read_is_no_file_without_a_change(trees, monkeypat
         raise PermissionError(13, "Permission denied", path)
 
     (folder / "a.sls").write_text("b")
-    monkeypatch.setattr("builtins.open", denied)
+    monkeypatch.setattr(watching.os, "open", denied)
     [record] = it.look()
     assert record["changed"] == [str(folder / "a.sls")]
 
@@ -421,11 +540,11 @@ def story(opened, tmp_path):
     }  # fmt: skip
     records = [
         job("1", kwarg={"app": "shop"}),
-        job("2", user="bob", fun="saltutil.find_job", time="2026-11-23T07:10:00.000000Z"),
+        job("2", user="sudo_bob", fun="saltutil.find_job", time="2026-11-23T07:10:00.000000Z"),
         back("1"),
         {**gap, "time": "2026-11-23T07:30:00.000000Z"},
         back("1", "web2", success=False, retcode=2),
-        job("0", user="bob", tgt="db1", minions=["db1"], filled=True,
+        job("0", user="sudo_bob", tgt="db1", minions=["db1"], filled=True,
             time="2026-11-23T06:10:00.000000Z"),
     ]  # fmt: skip
     for record in records:
@@ -439,7 +558,7 @@ def story(opened, tmp_path):
 
 def test_the_story_is_in_the_order_of_its_times(story):
     assert story()["story"] == [
-        "2026-11-23 06:10:00 bob: test.ping() on db1 [job 0] (from the job cache)",
+        "2026-11-23 06:10:00 said to be sudo_bob: test.ping() on db1 [job 0] (from the job cache)",
         "2026-11-23 07:00:00 alice: test.ping(app=shop) on web1, web2 (glob web*) [job 1]",
         "2026-11-23 07:00:01 web1: test.ping for alice done [job 1]",
         "2026-11-23 07:00:01 web2: test.ping for alice failed (retcode 2) [job 1]",
@@ -452,7 +571,8 @@ def test_the_story_is_in_the_order_of_its_times(story):
     ("asked", "jids"),
     [
         ({"user": "alice"}, ["1", "1", "1"]),
-        ({"user": "b*"}, ["0"]),
+        ({"user": "sudo_b*"}, ["0"]),
+        ({"user": "bob"}, ["0"]),
         ({"tgt": "web2"}, ["1", "1"]),
         ({"tgt": "db1"}, ["0"]),
         ({"fun": "saltutil.*"}, ["2"]),
@@ -509,7 +629,14 @@ SENTENCES = [
      "web1: state.apply done, 1 changed and 0 failed of 3 [job 1]"),
     ({"kind": "job", "user": "x\n2026-11-23 forged", "fun": "a.b", "tgt": "*", "minions": [],
       "tgt_type": "glob", "jid": "1", "refused": "no"},
-     "x\\n2026-11-23 forged: a.b() on no minion (glob *), refused: no [job 1]"),
+     "refused, said to be x\\n2026-11-23 forged's: a.b() on no minion (glob *): no [job 1]"),
+    ({"kind": "job", "user": "ann", "fun": "a.b", "tgt": "w", "jid": "1", "conflict": True},
+     "ann: a.b() on w [job 1] (CONFLICT: another record says otherwise)"),
+    ({"kind": "return", "minion": "web1", "fun": "a.b", "success": None, "jid": "1",
+      "unread": "it is empty"},
+     "web1: a.b ended, and what came of it cannot be read (it is empty) [job 1]"),
+    ({"kind": "odd", "tag": "salt/job/1/new", "why": "it is empty"},
+     "salt/job/1/new cannot be read: it is empty"),
     ({"kind": "claim", "minion": "web1", "tag": "salt/key"},
      "web1 sent what only the master says: salt/key"),
 ]  # fmt: skip
@@ -591,7 +718,7 @@ def test_a_runner_never_raises(tmp_path):
     assert found["retcode"] == 1 and "may never have run" in found["reason"]
     path = tmp_path / "logbook.json"
     path.write_text(json.dumps({**SETTINGS, "folder": str(tmp_path)}))
-    for limit in (0, "many", None):
+    for limit in (0, "many", None, 10**9):
         found = telling.plainly(lambda limit=limit: telling.played(str(path), limit))
         assert "is no number of records" in found["reason"]
     found = telling.plainly(lambda: telling.played(str(path), 5))
@@ -609,6 +736,9 @@ def test_the_status(tmp_path, change, retcode):
     assert (found["running"], found.get("retcode"), found["witness"]) == (
         True, retcode, {"error": ""},
     )  # fmt: skip
+    ahead = time.time() + 3600
+    os.utime(tmp_path / "status.json", (ahead, ahead))
+    assert (telling.status(tmp_path)["running"], telling.status(tmp_path)["retcode"]) == (False, 2)
     os.utime(tmp_path / "status.json", (1, 1))
     assert (telling.status(tmp_path)["running"], telling.status(tmp_path)["retcode"]) == (False, 2)
 
@@ -619,6 +749,8 @@ def test_what_is_installed():
     assert found["/usr/local/bin/rocksalt-logbook"].startswith(b"#!/opt/python -sE\nPK")
     assert b"rocksalt/logbook/follow.py" in found["/usr/local/bin/rocksalt-logbook"]
     assert json.loads(found["/etc/rocksalt/access/logbook.json"])["name"] == "m1"
+    rotation = found["/etc/logrotate.d/rocksalt-api"].decode()
+    assert '"/var/log/salt/rocksalt-api.jsonl" {' in rotation and "    su salt salt\n" in rotation
     unit = found["/etc/systemd/system/rocksalt-logbook.service"].decode()
     for line in ("User=salt", "Restart=always", "After=salt-master.service", "NoNewPrivileges=true",
                  'ReadWritePaths="/var/log/rocksalt-logbook"', "ProtectSystem=strict"):  # fmt: skip

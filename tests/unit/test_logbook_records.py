@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 
 import pytest
 import yaml
 
-from rocksalt.logbook import records
-from rocksalt.logbook.arguments import LONGEST, MOST, Arguments
+from rocksalt.logbook import apilog, records
+from rocksalt.logbook.arguments import LONGEST, MOST, WHOLE, Arguments
 
 ROOT = Path(__file__).resolve().parents[2]
 MASK = yaml.safe_load((ROOT / "salt/hardening/logstash/defaults.yaml").read_text())["mask"]
@@ -149,6 +150,19 @@ def test_what_a_minion_claims():
     assert kept("myco/deploy/done", said) is None
 
 
+COMMANDS = [
+    "mysql -u root -p{} app", "mysqldump --password={} app", "sshpass -p {} ssh web1",
+    "curl -u admin:{} https://x.test", "curl --proxy-user=admin:{} https://x.test",
+    "curl https://admin:{}@x.test/", "PGPASSWORD={} psql app", "useradd -m -p {} ann",
+    "usermod -p {} ann", "echo root:{} | chpasswd", "echo {} | passwd --stdin ann",
+    "printf {} | sudo -S id", "echo -n {} | cryptsetup open /dev/sdb1 x",
+    "echo {} | docker login --password-stdin", "docker login -u ann -p {} hub.test",
+    "redis-cli -h db -a {} ping", "ldapsearch -x -D cn=admin -w {} uid=ann",
+    "htpasswd -b -c file ann {}", "smbclient //x/y -U ann%{}", "openssl rsa -passin pass:{}",
+    "mysql -e IDENTIFIED BY {}", "vault token {}", "x --db-password {}", "x api_key: {}",
+]  # fmt: skip
+
+
 SECRETS = [
     ("test.arg", [{"__kwarg__": True, "password": CANARY}]),
     ("test.arg", [{"__kwarg__": True, "db": {"users": [{"name": "x", "api_key": CANARY}]}}]),
@@ -162,6 +176,11 @@ SECRETS = [
     ("cmd.run", [["x", "--password", CANARY]]),
     ("cmd.run", ["x", "--db-password", CANARY]),
     ("cmd.run", [f'curl -H "Authorization: Bearer {CANARY}" https://x.test']),
+    *(("cmd.run", [line.format(CANARY)]) for line in COMMANDS),
+    *(("cmd.run", [{"__kwarg__": True, "cmd": line.format(CANARY)}]) for line in COMMANDS),
+    *(("cmd.run", [line.format(CANARY).split(" ")]) for line in COMMANDS if "|" not in line),
+    ("cmd.run", [["mysql", "--password", "x", "--token", CANARY]]),
+    ("cmd.run", ["x", "--pin", "--password", 20261123, {"__kwarg__": True, "cmd": CANARY[:0]}]),
     ("file.write", ["/etc/x", {"__kwarg__": True, "contents": CANARY}]),
     ("shadow.set_password", ["root", CANARY]),
     ("mysql.user_create", ["app", "localhost", CANARY]),
@@ -176,6 +195,19 @@ def test_no_secret_is_kept(function, given):
     found = kept(f"salt/job/{JID}/new", {**JOB, "fun": function, "arg": given})
     assert CANARY not in json.dumps(found)
     assert "***" in json.dumps(found)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "cat /etc/passwd", "mkdir -p /srv/shop", "tar -C /srv -xf shop-1.2:3.tar", "df -h",
+        "echo hello | tee /tmp/x", "ssh -p 22 web1 uptime", "docker ps -a", "git log --author=ann",
+        "redis-cli ping", "ls -w 80", "systemctl restart shop; echo ok | logger",
+    ],
+)  # fmt: skip
+def test_commands_without_a_secret_are_kept(line):
+    assert ARGUMENTS.split("cmd.run", [line]) == ([line], {})
+    assert ARGUMENTS.split("cmd.run", [line.split()]) == ([line.split()], {})
 
 
 def test_what_is_no_secret_is_kept():
@@ -197,12 +229,72 @@ def test_arguments_have_bounds():
     placed, named = ARGUMENTS.split(
         "test.arg", ["y" * 10_000, list(range(1000)), deep, float("nan"), b"\xff", object]
     )
-    assert len(placed[0]) < LONGEST + 50 and placed[0].endswith("(10000 characters)")
+    assert len(placed[0]) < LONGEST + 120 and "... (10000 characters, sha256 " in placed[0]
     assert len(placed[1]) == MOST + 1 and placed[1][-1] == "... (1000 in all)"
     assert len(json.dumps(placed[2])) < 50
     assert placed[3:5] == ["nan", "\ufffd"]
     assert named == {}
     json.dumps(placed, allow_nan=False)
+
+
+def test_a_command_is_not_hidden_by_other_names():
+    named = {f"a{number}": 1 for number in range(105)} | {"cmd": "useradd evil"}
+    placed, found = ARGUMENTS.split("cmd.run", [{**named, "__kwarg__": True}])
+    assert (placed, found["cmd"], found["..."], len(found)) == (
+        [], "useradd evil", "5 more", MOST + 2,
+    )  # fmt: skip
+    door = json.dumps({"event": "call", "fun": "cmd.run", "kwarg": named}).encode()
+    found = apilog.record(door, "1:2", ARGUMENTS)["kwarg"]
+    assert (found["cmd"], found["..."]) == ("useradd evil", "6 more")
+    long = ["x" * LONGEST] * MOST
+    placed, found = ARGUMENTS.split("cmd.run", [*long, *long, {**named, "__kwarg__": True}])
+    assert found["cmd"] == "useradd evil" and len(json.dumps([placed, found])) < 2 * WHOLE
+    assert placed[-1] == "... (200 in all)" and found["..."] == "105 more"
+
+
+def test_a_text_that_is_cut_says_what_it_was():
+    padded = "true #" + "." * 10_000 + "\nuseradd evil"
+    digest = hashlib.sha256(padded.encode()).hexdigest()
+    assert ARGUMENTS.text(padded).endswith(f"... ({len(padded)} characters, sha256 {digest})")
+    secret = f"x password={CANARY} " + "." * 10_000
+    assert ARGUMENTS.text(secret) == f"x password=***... ({len(secret)} characters)"
+
+
+def test_functions_and_hosts_have_bounds_and_say_so():
+    some = kept(f"salt/job/{JID}/new", {**JOB, "fun": ["test.ping"] * 5000 + ["cmd.run"]})
+    assert some["fun"] == "test.ping,cmd.run"
+    many = [f"module.function_{number}" for number in range(5000)]
+    some = kept(f"salt/job/{JID}/new", {**JOB, "fun": many})["fun"]
+    assert some.startswith("module.function_0,") and "... (5000 in all, sha256 " in some
+    assert len(some) < 2 * records.FUNCTIONS
+    assert kept(f"salt/job/{JID}/new", {**JOB, "fun": "x" * 300})["fun"].endswith(
+        "(300 characters)"
+    )
+    hosts = [f"{number:0250}" for number in range(2005)]
+    some = kept(f"salt/job/{JID}/new", {**JOB, "minions": hosts, "missing": hosts})
+    for key in ("minions", "missing"):
+        assert len(some[key]) + some[f"more_{key}"] == 2005
+    assert len(json.dumps(some)) < 200_000
+
+
+@pytest.mark.parametrize(
+    ("function", "given"),
+    [
+        ("vault.write_secret", ["secret/app", {"__kwarg__": True, "value": CANARY, "db": CANARY}]),
+        ("shadow.set_password", ["alice", f"{CANARY}=x"]),
+        ("shadow.set_password", ["alice", f"db={CANARY}"]),
+        ("test.ping,shadow.set_password", [["alice", CANARY], ["alice", f"x={CANARY}"]]),
+    ],
+)
+def test_functions_that_take_a_secret_show_whose_it_is_alone(function, given):
+    placed, named = ARGUMENTS.split(function, given)
+    assert CANARY not in json.dumps([placed, named])
+    found = {"arg": given[:-1], "kwarg": {"db": CANARY}, "fun": function}
+    if "," not in function:
+        assert placed[0] == given[0]
+        assert CANARY not in json.dumps(
+            apilog.record(json.dumps(found).encode(), "1:2", ARGUMENTS)
+        )  # fmt: skip
 
 
 @pytest.mark.parametrize("given", [None, "", (), 0, "one"])

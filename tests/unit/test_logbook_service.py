@@ -13,7 +13,7 @@ from rocksalt.errors import RocksaltError
 
 pytest.importorskip("salt.minion")
 
-from rocksalt.logbook import config, follow, gaps, service
+from rocksalt.logbook import config, follow, jobcache, service
 from rocksalt.logbook.book import Book
 
 JID = "20261123080000123456"
@@ -33,13 +33,16 @@ class Cache:
         return self.known[jid]
 
     def returns(self, jid):
-        return {"web1": PING}
+        return iter([("web1", PING)])
 
     def started(self, jid):
         return "2026-11-23T08:00:00.000000Z"
 
     def ended(self, jid, minion):
         return "2026-11-23T08:00:01.000000Z"
+
+    def lost(self):
+        return []
 
 
 class Site:
@@ -54,7 +57,7 @@ class Site:
         roots = {"base": [str(folder / "states")]}
         monkeypatch.setattr(follow, "options", lambda _: {"file_roots": roots})
         monkeypatch.setattr(follow, "Bus", lambda _: self)
-        monkeypatch.setattr(gaps, "Cache", lambda _: self.cache)
+        monkeypatch.setattr(jobcache, "Cache", lambda _: self.cache)
         monkeypatch.setattr(service, "_MOMENT", 0.01)
         monkeypatch.setattr(os, "fsync", lambda _: None)
         monkeypatch.setattr(os, "fdatasync", lambda _: None)
@@ -73,7 +76,7 @@ class Site:
     def connect(self):
         return self._next() is True
 
-    def read(self):
+    def read(self, wait=1.0):
         found = self._next()
         if isinstance(found, Exception):
             raise found
@@ -146,7 +149,7 @@ def test_a_second_start_names_the_gap(site):
 def test_a_gap_that_was_not_filled_is_filled_the_next_time(site):
     """The master did not come back before the logbook ended."""
     site.run(True, [event()], follow.Lost("gone"), False)
-    since = site.records()[-2]["since"]
+    [since] = [it["since"] for it in site.records() if it["kind"] == "lost"]
     assert site.kinds()[-2:] == ["lost", "stop"]
     site.run(True)
     records = [it for it in site.records() if it["kind"] != "files"]
@@ -273,3 +276,75 @@ def test_a_master_that_comes_back_with_other_trees(site, monkeypatch):
         ("file_roots:base", 1, True),
         ("file_roots:dev", 1, True),
     ]
+
+
+def test_an_event_that_cannot_be_unpacked_is_told(site):
+    site.run(True, [(f"salt/job/{JID}/ret/web1", "9 bytes cannot be unpacked"), ("x", "y")])
+    [odd] = [it for it in site.records() if it["kind"] == "odd"]
+    assert (odd["tag"], odd["why"]) == (f"salt/job/{JID}/ret/web1", "9 bytes cannot be unpacked")
+
+
+def test_events_are_kept_while_a_gap_is_filled(site, monkeypatch):
+    monkeypatch.setattr(service, "_TURN", 0)
+    jids = [f"2026112308000000000{number}" for number in range(3)]
+    job = {"fun": "test.ping", "user": "alice", "Minions": ["web1"], "arg": []}
+    site.run(True)
+    site.cache.known = dict.fromkeys(jids, job)
+    site.run(True, [event()], *[None] * 10)
+    kinds = site.kinds()[3:]
+    assert kinds[:4] == ["start", "job", "return", "return"]
+    assert sorted(kinds[4:8]) == ["job"] * 2 + ["return"] * 2 and kinds[8:] == ["gap", "stop"]
+
+
+def test_a_disk_without_room_is_a_gap_that_is_filled(site, monkeypatch):
+    from rocksalt.logbook import bounds
+
+    monkeypatch.setattr(bounds, "_LOOK", -1)
+    problems = []
+
+    class Full(list):
+        """Events at whose moment the disk is full, or not any more."""
+
+        def __init__(self, room, events):
+            super().__init__(events)
+            self.room = room
+
+        def __iter__(self):
+            monkeypatch.setattr(bounds, "ROOM", self.room)
+            return super().__iter__()
+
+    site.cache.known = {JID: {"fun": "test.ping", "user": "alice", "Minions": ["web1"], "arg": []}}
+    monkeypatch.setattr(bounds, "SHARE", 1e9)
+    monkeypatch.setattr(bounds, "ROOM", 0)
+    real = Book.tell
+    monkeypatch.setattr(
+        Book,
+        "tell",
+        lambda self, **more: (problems.append(more.get("problem")), real(self, **more)),
+    )
+    other = "20261123080000000000"
+    site.run(
+        True, Full(1 << 60, [event(), event(other)]), Full(0, [event(other, "web2")]), True, []
+    )
+    assert site.kinds() == ["start", "gap", "return", "lost", "job", "return", "gap", "stop"]
+    assert any("no room left" in it for it in problems if it)
+    records = [it for it in site.records() if it["kind"] != "files"]
+    assert records[3]["why"].startswith("the disk had no room")
+    assert records[2]["minion"] == "web2" and records[5]["filled"] is True
+
+
+def test_lines_of_the_api_are_kept_as_they_are_read(site, monkeypatch):
+    """One that ends in the middle goes on there, and none is read twice into memory."""
+    monkeypatch.setattr(service, "_TOGETHER", 10)
+    lines = "".join(f'{{"event":"login","user":"u{number}"}}\n' for number in range(95))
+    (site.folder / "api.jsonl").write_text(lines)
+    kept = []
+    real = service.apilog.Tail.keep
+    monkeypatch.setattr(
+        service.apilog.Tail, "keep", lambda self: (kept.append(self._offset), real(self))
+    )
+    site.run(True)
+    assert [it["user"] for it in site.records() if it["kind"] == "api"] == [
+        f"u{number}" for number in range(95)
+    ]
+    assert len(kept) >= 10 and kept[-1] == len(lines)

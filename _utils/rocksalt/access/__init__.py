@@ -8,6 +8,8 @@ FAMILY = "access"
 TOP = "hardening:access"
 MASTER_CONFIG = "zz-rocksalt-access.conf"
 """In the folder ``master.d``; the last file wins."""
+MINION_CONFIG = MASTER_CONFIG
+"""In the folder ``minion.d``."""
 USERS = "/etc/salt/rocksalt-users"
 """Lines of ``name:hash``, which the door's auth module reads."""
 DOOR = "/usr/local/lib/rocksalt-api"

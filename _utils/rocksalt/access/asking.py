@@ -11,6 +11,8 @@ from typing import Any
 from rocksalt.access import compiled, wording
 from rocksalt.access.door import choosing, names
 from rocksalt.access.door.filter import ANYBODY, Rules, refusal
+from rocksalt.access.door.grants import Grants
+from rocksalt.errors import Refused
 
 Options = Mapping[str, Any]
 
@@ -47,12 +49,30 @@ class Question:
         return [*self.arg, *([{**self.kwarg, "__kwarg__": True}] if self.kwarg else [])]
 
 
-def can(opts: Options, check: Any, question: Question) -> dict[str, Any]:
+def named(user: object, groups: Iterable[str] = ()) -> None:
+    """:class:`Refused` where nobody and no group can be called so: Salt would take the text for a
+    pattern, which may take for ever.
+    """
+    if not isinstance(user, str) or len(user) > names.LONGEST or not names.USER.fullmatch(user):
+        raise Refused(
+            f"user: {ascii(user)[:60]} is no log-in name of letters, digits and . _ @ - alone, and "
+            f"at most {names.LONGEST} of them"
+        )
+    for group in groups:
+        if len(group) > names.LONGEST_GROUP or not names.GROUP.fullmatch(group):
+            raise Refused(
+                f"groups: {ascii(group)[:60]} is no name of a group of letters, digits, spaces and "
+                f". _ - alone, and at most {names.LONGEST_GROUP} of them"
+            )
+
+
+def can(opts: Options, check: Any, question: Question, now: dt.datetime) -> dict[str, Any]:
     """Whether a call would be let through: by the door, and then by the master.
 
     ``opts`` is the configuration of the master, ``check`` Salt's ``CkMinions`` of it. Returns
     ``{"allowed": bool, "rule": {compound or "@runner": [permission]} or None, "reason"}``.
     """
+    named(question.user, question.groups)
     entries = rights(opts, check, question.user, question.groups)
     if not entries:
         return _no(f"{question.user} has no rights")
@@ -61,6 +81,8 @@ def can(opts: Options, check: Any, question: Question) -> dict[str, Any]:
             f"Salt takes {question.user!r} for {wording.listed(others)} as well; nobody may log in "
             "by such a name"
         )
+    if ended := _ended(known(opts), question, now):
+        return _no(ended)
     why = refusal([question.low], Rules(frozenset(opts.get("netapi_enable_clients") or ())))
     if why:
         return _no(f"salt-api refuses it: {why}")
@@ -81,6 +103,7 @@ def explain(
     Each sentence is of a grant; what is in force without one is told as such.
     """
     groups = list(groups)
+    named(user, groups)
     data = known(opts)
     given = [
         *data["users"].get(user, ()),
@@ -131,6 +154,17 @@ def warnings(opts: Options) -> list[str]:
         for key, right in {**compiled.GROUNDS, **compiled.ALONE}.items()
         if bool(opts.get(key)) is not right
     ]
+
+
+def _ended(data: Mapping[str, Any], question: Question, now: dt.datetime) -> str:
+    """What the door says where a grant has ended that the master heeds still."""
+    user, time = question.user, now.timestamp()
+    grants = Grants(data)
+    if grants.all_over(user, question.groups, time):
+        return f"salt-api lets {user} not log in: all that {user} was granted has ended"
+    if grants.is_over(user, question.groups, question.low, time):
+        return f"salt-api refuses it: the grant that gave {user} {question.fun} has ended"
+    return ""
 
 
 def _no(reason: str) -> dict[str, Any]:

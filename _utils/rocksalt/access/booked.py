@@ -112,10 +112,11 @@ def stale(it: Facts) -> list[str]:
 
 def installed(host: Host) -> list[str]:
     """What of the logbook is on a host, without what it has written."""
-    own = [path for path in (logbook.PROGRAM, logbook.CONFIG) if host.attributes(path, False)]
+    own = (logbook.PROGRAM, logbook.CONFIG, logbook.ROTATION)
+    there = [path for path in own if host.attributes(path, False)]
     names = (logbook.UNIT, f"{logbook.HEADS_UNIT}.*", f"{logbook.VERIFY_UNIT}.*")
     found = (path for name in names for path in host.glob(f"{units.FOLDER}/{name}"))
-    return [*own, *(path for path in found if path.endswith((".service", ".timer")))]
+    return [*there, *(path for path in found if path.endswith((".service", ".timer")))]
 
 
 # Whether it is kept -------------------------------------------------------------------------------
@@ -210,8 +211,11 @@ def _checked(it: Facts) -> tuple[str, list[str]]:
     if not found:
         return "the book was never checked", []
     passed = age(it.now, found.get("time"))
-    young = passed is not None and passed <= 2 * _DAY
-    checked = _CHECKED if young else f"the book was last checked at {found.get('time')}"
+    checked = _CHECKED
+    if passed is None or passed > 2 * _DAY:
+        checked = f"the book was last checked at {found.get('time')}"
+    elif it.settings["logbook_witness"] and not found.get("witness"):
+        checked = "the book was last checked without its witness"
     return checked, list(_problems(it, found))
 
 
@@ -227,7 +231,7 @@ def _problems(it: Facts, found: Mapping[str, Any]) -> Iterator[str]:
 
 
 def is_checked(it: Facts) -> bool:
-    """Whether the last check is young and found nothing."""
+    """Whether the last check is young, asked the witness and found nothing."""
     try:
         return _checked(it) == (_CHECKED, [])
     except Refused:

@@ -12,7 +12,9 @@ from rocksalt.access import (
     controls,
     guarded,
     master,
+    minion,
     rendering,
+    required,
     reviewed,
     served,
     trusting,
@@ -31,6 +33,8 @@ CHECKS: Checks = {
     **guarded.CHECKS,
     **reviewed.CHECKS,
     **booked.CHECKS,
+    **minion.CHECKS,
+    **required.CHECKS,
 }
 _OF_THE_API = (controls.SERVICE, controls.SECURED, controls.GENUINE, controls.KEY)
 _NEED_CERTIFICATE = (controls.SERVICE, controls.SECURED)
@@ -83,6 +87,8 @@ class Access(Facts):
 
     def _inapplicable(self, identifier: str) -> str:
         """Why a control is not about this host; empty where it is."""
+        if identifier in minion.IDS:
+            return minion.inapplicable(self)
         if not self.setup.declared:
             if self._whether_declared.problem == "error":
                 return f"whether there is a Salt master cannot be told ({controls.DECLARED})"
@@ -97,6 +103,8 @@ class Access(Facts):
             return served.UNCERTIFIED
         if identifier == controls.SECURED and not self.is_active(API):
             return f"{API} does not run ({controls.SERVICE})"
+        if identifier == controls.REQUIRED and not self.settings["require_signed"]:
+            return f"{self.setup.family.where('require_signed')} is false"
         if identifier == controls.WHOLE and not self.settings["logbook"]:
             return f"{self.setup.family.where('logbook')} is false ({controls.BOOKED})"
         return ""
@@ -128,9 +136,12 @@ class Access(Facts):
 
     def render(self) -> dict[str, str]:
         """Our texts by their paths, without the passwords."""
+        signing = self.settings["minions_sign"]
+        of_minion = {minion.path(self.folder): minion.config(self.settings)} if signing else {}
         if not self.setup.declared:
-            return {}
+            return of_minion
         return {
+            **of_minion,
             self.config_path: self.config,
             **rendering.door_files(),
             **(booked.texts(self) if self.settings["logbook"] else {}),

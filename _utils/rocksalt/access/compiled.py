@@ -76,7 +76,7 @@ def described(settings: Settings) -> dict[str, Any]:
     into the master's configuration as :data:`DATA`, and holds no secret.
 
     ``{"users": {name: [grant]}, "groups": {name: [grant]}, "roles": {name: role}, "apps": {name:
-    {"version", "minions", "customer"}}}``, with the roles and apps that are granted.
+    {"version", "minions", "customer", "timeout"}}}``, with the roles and apps that are granted.
     """
     people = {
         kind: {name: _plain(one["grants"]) for name, one in sorted(settings[kind].items())}
@@ -85,7 +85,7 @@ def described(settings: Settings) -> dict[str, Any]:
     grants = [grant for kind in people.values() for given in kind.values() for grant in given]
     roles = {grant["role"] for grant in grants}
     apps = {app for grant in grants for app in grant.get("apps", ())}
-    kept = ("version", "minions", "customer")
+    kept = ("version", "minions", "customer", "timeout")
     return {
         **people,
         "roles": {n: dict(role) for n, role in sorted(settings["roles"].items()) if n in roles},

@@ -72,7 +72,7 @@ class Records:
             found = self.read(app)
         except Refused:
             return None
-        version = found and found["version" if found["status"] == OK else "previous"]
+        version = found and found.get("version" if found["status"] == OK else "previous")
         return str(version) if version else None
 
     @contextlib.contextmanager

@@ -90,7 +90,7 @@ def check(app: App, version: object, test: object) -> None:
     where = f"{access.TOP}:apps:{app.name}:version"
     try:
         matches = re.match(compiled.wholly(app.version), version)
-    except re.error as error:
+    except (re.error, OverflowError, RecursionError) as error:
         raise Refused(f"{where}: {app.version!r} is no regular expression: {error}") from None
     if not matches:
         raise Refused(

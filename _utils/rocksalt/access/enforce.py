@@ -20,8 +20,10 @@ from rocksalt.access import (
     controls,
     door,
     guarded,
+    minion,
     preflight,
     rendering,
+    required,
     served,
     starting,
     undoing,
@@ -34,11 +36,15 @@ from rocksalt.transaction import ASIDE, Transaction, each
 
 
 def enforce(host: Host, it: checks.Access, ids: Sequence[str]) -> None:
-    """Enforces the controls ``ids``: what the master reads, then what is salt-api's alone, then the
-    logbook. Raises :class:`Refused`; then either nothing was changed, or the parts that failed were
-    put back. Once the master has answered, it keeps its part: rights that were taken away stay so.
+    """Enforces the controls ``ids``: what is the minion's, what the master reads, then what is
+    salt-api's alone, then the logbook. Raises :class:`Refused`; then either nothing was changed, or
+    the parts that failed were put back. Once the master has answered, it keeps its part: rights
+    that were taken away stay so.
     """
     own = {*ids} & {*it.wanted}
+    if own & {*minion.IDS}:
+        minion.enforce(host, it, own)
+    own -= {*minion.IDS}
     if not own or not it.governed:
         return
     refuse(it, own)
@@ -114,7 +120,7 @@ def _put_door(
     """The files of the door among the chosen paths, and nothing beside them."""
     written: list[str] = []
     for path in filter(chosen, served.foreign(it)):
-        change.rename(path, path + ASIDE)
+        change.rename(path, served.aside(host, path))
         written.append(path)
     for path in filter(chosen, served.FOLDERS):
         _folder(host, change, path)
@@ -235,6 +241,7 @@ def leftovers(host: Host, folder: str) -> list[str]:
     found = [path for path in own if (host.read(path) or "").startswith(rendering.HEADER)]
     found += [path for path in rendering.door_files() if host.attributes(path, follow=False)]
     found += [answered.PATH] if host.attributes(answered.PATH, follow=False) else []
+    found += [path for path in [minion.path(folder)] if host.attributes(path, follow=False)]
     return found + booked.installed(host)
 
 
@@ -245,9 +252,11 @@ def _config(folder: str) -> str:
 def clean(host: Host, folder: str) -> None:
     """Takes it away, and starts the master anew without the rights that were in it. salt-api, which
     has no door then, is stopped. Killed at any moment, it leaves something that says that it is not
-    over: what the master answered with goes last.
+    over: what the master answered with goes last. Raises :class:`Refused` while minions sign.
     """
     found, config = leftovers(host, folder), _config(folder)
+    if config in found and (why := required.against_clean(host, folder)):
+        raise Refused(why)
     booking.remove(host)
     if any(map(_is_of_api, found)):
         host.run("systemctl", *starting.OFF, API)
@@ -265,4 +274,6 @@ def clean(host: Host, folder: str) -> None:
             host.rename(path, path.removesuffix(ASIDE))
         with contextlib.suppress(OSError):
             host.path(folder_of_door).rmdir()
+    if minion.path(folder) in found:
+        minion.clean(host, folder)
     host.remove(answered.PATH)

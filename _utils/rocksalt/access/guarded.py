@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 from rocksalt import permissions
-from rocksalt.access import controls, unasked, writers
+from rocksalt.access import controls, trees, unasked, writers
 from rocksalt.access.door import conf
 from rocksalt.access.facts import ROOT, Checks, Facts
 from rocksalt.errors import Refused
@@ -135,51 +135,17 @@ def _trees_seen(it: Facts) -> Seen:
     return _listed(found)
 
 
-def walked(it: Facts, folders: Iterable[str]) -> Iterator[str]:
-    """The folders, all that is below them and above them, and what links among it lead to, each
-    once. Raises :class:`Refused` where that is too much.
+def walked(it: Facts, folders: list[str]) -> Iterator[str]:
+    """All that decides about the content of folders, see :func:`trees.walked`. Raises
+    :class:`Refused` where that is too much.
     """
-    waiting, known, count = list(folders), set[str](), 0
-    while waiting:
-        top = waiting.pop(0)
-        for path in (*_above(top), *_below(it, top)):
-            if path in known:
-                continue
-            known.add(path)
-            count += 1
-            if count > MOST:
-                raise Refused(
-                    f"the trees of states, pillar and keys have more than {MOST} files ({top} and "
-                    "others), which is too many to look at: have fewer, or excuse this control"
-                )
-            link = it.host.path(path)
-            if link.is_symlink():
-                target = os.path.realpath(link)[len(it.host.root) :]
-                if target not in known and os.path.exists(link):
-                    waiting.append(target)
-            yield path
-
-
-def _above(path: str) -> list[str]:
-    """The folders above one, from the root on: who can rename one of them changes all below."""
-    parts = path.strip("/").split("/")[:-1]
-    return ["/" + "/".join(parts[:depth]) for depth in range(len(parts) + 1)]
-
-
-def _below(it: Facts, top: str) -> Iterator[str]:
-    yield top
-    start = str(it.host.path(top))
-
-    def stop(error: OSError) -> None:
-        if not isinstance(error, FileNotFoundError):  # which is one that has just gone
-            raise error
-
-    if os.path.islink(start) or not os.path.isdir(start):
-        return
-    for folder, folders, files in os.walk(start, onerror=stop):
-        folders.sort()
-        at = folder[len(it.host.root) :]
-        yield from (f"{at}/{name}" for name in (*folders, *sorted(files)))
+    for number, path in enumerate(trees.walked(folders, it.host.root)):
+        if number >= MOST:
+            raise Refused(
+                f"the trees of states, pillar and keys have more than {MOST} files ({path} and "
+                "others), which is too many to look at: have fewer, or excuse this control"
+            )
+        yield path
 
 
 def _writable(it: Facts, path: str, at: Attributes) -> str:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import os
 import time
 from collections.abc import Iterable
 from typing import Any
 
-from rocksalt.access import controls, door, rendering, versions
+from rocksalt.access import controls, door, rendering, sources, versions
 from rocksalt.access.facts import API, MASTER, ROOT, Checks, Facts
 from rocksalt.findings import AS_RENDERED, Seen, compared, show, some
 from rocksalt.host import Host, unit_properties
@@ -78,7 +79,9 @@ def config_files(it: Facts) -> list[str]:
     """What the master reads when it starts: its configuration, and how it checks passwords."""
     folder = os.path.dirname(it.config_path)
     door = [path for path in rendering.door_files() if not path.startswith(_NOT_THE_MASTERS)]
-    return [*(source.path for source in it.sources), folder, *door]
+    included = sources.folders(it.host, it.main, it.sources)
+    found = [*(source.path for source in it.sources), folder, *included, *door]
+    return [*dict.fromkeys(found)]
 
 
 _NOT_THE_MASTERS = f"{door.NETAPI_DIR}/"
@@ -88,16 +91,29 @@ def started(host: Host, unit: str) -> float | None:
     """When the process of a unit started, in seconds since 1970; None while it is not active. What
     changed from then on it may not have read: it reads its files before it says that it is ready.
     """
-    shown = host.run("systemctl", "show", unit, "-p", f"ActiveState,{','.join(_STAMPS)}")
+    wanted = [*_STAMPS, *(f"{name}Monotonic" for name in _STAMPS)]
+    shown = host.run(
+        "systemctl", "show", unit, "--timestamp=us+utc", "-p", f"ActiveState,{','.join(wanted)}"
+    )
     found, *_ = unit_properties(shown.out) or [{}]
-    stamps = [int(found.get(name) or 0) for name in _STAMPS]
-    stamp = next(filter(None, stamps), None)
-    if found.get("ActiveState") != "active" or stamp is None:
+    name = next((it for it in _STAMPS if int(found.get(f"{it}Monotonic") or 0)), "")
+    if found.get("ActiveState") != "active" or not name:
         return None
-    return time.time() - time.monotonic() + stamp / 1e6
+    since = time.time() - time.monotonic() + int(found[f"{name}Monotonic"]) / 1e6
+    # The one stands still while the host does, the other one goes wrong with the clock.
+    return min(since, _moment(found.get(name, ""), since))
 
 
-_STAMPS = ("ExecMainStartTimestampMonotonic", "ActiveEnterTimestampMonotonic")
+def _moment(text: str, otherwise: float) -> float:
+    """``Mon 2026-11-23 08:15:30.123456 UTC`` in seconds since 1970."""
+    try:
+        found = dt.datetime.strptime(" ".join(text.split()[1:]), "%Y-%m-%d %H:%M:%S.%f UTC")
+    except ValueError:
+        return otherwise
+    return found.replace(tzinfo=dt.timezone.utc).timestamp()
+
+
+_STAMPS = ("ExecMainStartTimestamp", "ActiveEnterTimestamp")
 
 
 def changed(host: Host, path: str) -> float | None:
@@ -181,12 +197,12 @@ def _differing(it: Facts, actual: dict[str, Any], wanted: dict[str, Any]) -> str
 
 
 def _tokens_expected(it: Facts) -> dict[str, Any]:
-    hours = it.settings["token_hours"]
+    hours = rendering.hours(it.settings)
     return {"token_expire": f"{hours} h or less", "token_expire_user_override": False}
 
 
 def _tokens_seen(it: Facts) -> Seen:
-    wanted, hours = _tokens_expected(it), it.settings["token_hours"]
+    wanted, hours = _tokens_expected(it), rendering.hours(it.settings)
     actual = {key: it.option(key) for key in wanted}
     seconds = actual["token_expire"]
     if isinstance(seconds, (int, float)):

@@ -1,12 +1,13 @@
-"""Patterns of versions that take for ever. The master matches what a caller sent, and while it does
-so it answers nobody: a repeat within a repeat tries every way to part a text among the two.
+"""Patterns of versions that take for ever, and what they let in. The master matches what a caller
+sent, and while it does so it answers nobody: a repeat within a repeat, or beside another one, tries
+every way to part a text among the two.
 """
 
 from __future__ import annotations
 
 import string
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 if sys.version_info >= (3, 11):
@@ -23,6 +24,21 @@ _REPEATS = {
 }
 _SIGNS = frozenset(string.punctuation) - {"_"}
 """What is no word, digit or space to a pattern, and has no other case."""
+_ALL = frozenset(map(chr, range(128))) | frozenset("\xe9\u0663\u2003\u2603")
+"""ASCII, and one of each other kind: a letter, a digit, a space and what is none."""
+_LONG = 65
+"""Ways to end a repeat without an end, in a version."""
+_MOST_WAYS = 5000
+_AHEAD = {sre.ASSERT, sre.ASSERT_NOT}
+_REFERENCES = {sre.GROUPREF, sre.GROUPREF_EXISTS}
+_CATEGORIES: dict[Any, Callable[[str], bool]] = {
+    sre.CATEGORY_DIGIT: str.isdecimal,
+    sre.CATEGORY_NOT_DIGIT: lambda sign: not sign.isdecimal(),
+    sre.CATEGORY_SPACE: str.isspace,
+    sre.CATEGORY_NOT_SPACE: lambda sign: not sign.isspace(),
+    sre.CATEGORY_WORD: lambda sign: sign.isalnum() or sign == "_",
+    sre.CATEGORY_NOT_WORD: lambda sign: not (sign.isalnum() or sign == "_"),
+}
 _OF_WORDS = {sre.CATEGORY_DIGIT, sre.CATEGORY_WORD, sre.CATEGORY_SPACE}
 
 
@@ -32,6 +48,146 @@ def slow(pattern: str) -> bool:
     ``(\.\d+)*`` and ``(\d+-)+`` are not.
     """
     return any(_is_slow(body) for body in _repeated(parser.parse(pattern)))
+
+
+def crowded(pattern: str) -> bool:
+    r"""Whether a good pattern can part a version among its repeats in too many ways, as
+    ``\d+\.?\d*\.?\d*`` does, and ``\d+(\.\d+)*`` does not.
+    """
+    found = parser.parse(pattern)
+    if _ways(_flat(found)) > _MOST_WAYS:
+        return True
+    return not all(_is_plain(body) for body in _repeated(found))
+
+
+def signs(pattern: str) -> frozenset[str]:
+    """What may be in a text that matches, of ASCII and some of the rest."""
+    return _signs(_flat(parser.parse(pattern)), ahead=False)
+
+
+def begins(pattern: str) -> frozenset[str]:
+    """What a text that matches may begin with, of ASCII and some of the rest."""
+    return _first(_flat(parser.parse(pattern)))
+
+
+def _ways(items: list[Any]) -> int:
+    """In how many ways a version may be parted among neighbours, at most."""
+    return max((ways for ways, _ in _chains(items)), default=1)
+
+
+def _chains(items: list[Any]) -> Iterator[tuple[int, int]]:
+    """Ways of neighbours of which one can take what the next one begins with, and how many of them
+    have a choice.
+    """
+    for place, item in enumerate(items):
+        ways, count, taken = _choices(item), 1, _signs([item])
+        if ways == 1:
+            continue
+        for other in items[place + 1 :]:
+            if _first([other]) & taken:
+                more = _choices(other)
+                ways, count = ways * more, count + (more > 1)
+                taken |= _signs([other])
+            elif not _may_be_empty(other):
+                break
+        yield ways, count
+
+
+def _choices(item: Any) -> int:
+    """In how many ways one item may take a part of a version, at most."""
+    kind, value = item
+    if kind in _REPEATS:
+        least, most, body = value
+        inner = _ways(_flat(body))
+        return inner + 1 if most == 1 and least == 0 else max(inner, _ends(least, most))
+    if kind is sre.BRANCH:
+        found = [_ways(_flat(part)) for part in value[1]]
+        return max(found) if _are_apart(value[1]) else sum(found)
+    if kind in _REFERENCES:
+        return _LONG
+    return max((_ways(_flat(part)) for part in _parts_of(value)), default=1)
+
+
+def _ends(least: int, most: int) -> int:
+    return min(int(most) - int(least) + 1, _LONG)
+
+
+def _is_plain(body: list[Any]) -> bool:
+    """Whether what is repeated can take each of its texts in one way."""
+    if any(count > 1 for _, count in _chains(body)):
+        return False
+    for kind, value in body:
+        if kind is sre.BRANCH and not _are_apart(value[1]):
+            return False
+        if not all(_is_plain(_flat(part)) for part in _parts_of(value)):
+            return False
+    return True
+
+
+def _are_apart(parts: list[Any]) -> bool:
+    """Whether what alternatives begin with tells them apart."""
+    found = [_first(_flat(part)) for part in parts]
+    return sum(map(len, found)) == len(frozenset().union(*found))
+
+
+def _first(items: Iterable[Any]) -> frozenset[str]:
+    """What a text may begin with."""
+    found: frozenset[str] = frozenset()
+    for item in items:
+        parts = _parts_of(item[1])
+        found |= (
+            frozenset().union(*(_first(_flat(part)) for part in parts)) if parts else _signs([item])
+        )
+        if not _may_be_empty(item):
+            break
+    return found
+
+
+def _may_be_empty(item: Any) -> bool:
+    kind, value = item
+    if kind in _REPEATS:
+        return bool(value[0] == 0 or value[2].getwidth()[0] == 0)
+    if kind in _AHEAD or kind is sre.AT or kind in _REFERENCES:
+        return True
+    parts = _parts_of(value)
+    return bool(parts) and any(part.getwidth()[0] == 0 for part in parts)
+
+
+def _parts_of(value: Any) -> list[Any]:
+    return [part for part in _within(value) if isinstance(part, parser.SubPattern)]
+
+
+def _signs(items: Iterable[Any], ahead: bool = True) -> frozenset[str]:
+    """What items may take, also what they only look at where it is to be ``ahead``."""
+    found: frozenset[str] = frozenset()
+    for kind, value in items:
+        if kind is sre.LITERAL:
+            found |= {chr(value).lower(), chr(value).upper()}
+        elif kind is sre.NOT_LITERAL:
+            found |= _ALL - {chr(value)}
+        elif kind is sre.IN:
+            found |= frozenset(sign for sign in _ALL if _is_in(sign, value))
+        elif kind is sre.ANY or (kind in _REFERENCES and ahead):
+            found |= _ALL
+        elif kind not in _AHEAD or ahead:
+            for part in _parts_of(value):
+                found |= _signs(_flat(part), ahead)
+    return found
+
+
+def _is_in(sign: str, members: list[Any]) -> bool:
+    """Whether a class has a sign, in one of its cases."""
+    negated = bool(members[0][0] is sre.NEGATE)
+    cases = (sign,) if negated else (sign.lower(), sign.upper())
+    return any(_is_one(case, *it) for it in members for case in cases) is not negated
+
+
+def _is_one(sign: str, kind: Any, value: Any) -> bool:
+    if kind is sre.LITERAL:
+        return bool(ord(sign) == value)
+    if kind is sre.RANGE:
+        return bool(value[0] <= ord(sign) <= value[1])
+    return bool(kind is sre.CATEGORY and _CATEGORIES[value](sign))
 
 
 def _repeated(node: Any) -> Iterator[list[Any]]:

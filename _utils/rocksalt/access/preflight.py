@@ -14,7 +14,7 @@ from collections.abc import Collection, Iterator, Mapping
 from functools import cached_property
 from typing import Any
 
-from rocksalt.access import checks, controls, master, served
+from rocksalt.access import checks, controls, master, required, served
 from rocksalt.access.door import tls
 from rocksalt.access.facts import API, MASTER, ROOT
 from rocksalt.errors import Refused, RocksaltError
@@ -40,6 +40,8 @@ def refuse(it: checks.Access, own: Collection[str]) -> None:
     would come into force, by enforcing the controls ``own``.
     """
     why = [_another_user(it)]
+    if {*own} & {controls.OURS, controls.CURRENT}:
+        why.append(required.against(it))
     if {*own} & {*_RESTART_MASTER}:
         why.append(widened(it, MASTER, own))
     if any(why):

@@ -5,20 +5,16 @@ from __future__ import annotations
 import datetime as dt
 import ipaddress
 import re
-import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
 from rocksalt import access
-from rocksalt.access import booked, compiled, deploys, patterns, rooted, targets, widening
+from rocksalt.access import booked, compiled, deploys, judging, rooted, targets, widening
 from rocksalt.access.door import names
 from rocksalt.schema import nearest
 from rocksalt.settings import SECRET, Baseline, as_date
 
 FUNCTION = re.compile(r"[a-z_][a-z0-9_]*\.[a-z_][a-z0-9_]*")
-GROUP = re.compile(r"[A-Za-z0-9_][A-Za-z0-9 ._-]*")
-ANYTHING = ("any thing; $(reboot)", "../../x\ny")
-"""No version is like these."""
 Grant = Mapping[str, Any]
 Where = Callable[..., str]
 
@@ -45,6 +41,7 @@ def problems(
         *widening.problems(settings, where, today),
         *(_passwords(settings, where) if minion in settings["masters"] else ()),
         *_door(settings, where),
+        *_signing(settings, where),
         *booked.problems(settings, where),
     ]
 
@@ -56,6 +53,11 @@ def _people(settings: Mapping[str, Any], where: Where) -> Iterator[str]:
                 f"{where('users', name)}: {name!r} is no log-in name of letters, digits and . _ @ "
                 "- alone; Salt takes other characters for a pattern of many names"
             )
+        elif settings["backend"] == "ldap" and name != names.folded(name):
+            yield (
+                f"{where('users', name)}: {name!r} would have no rights, as directories take Alice "
+                f"for alice and the door makes small letters of both; write {names.folded(name)}"
+            )
         elif others := names.taken_for(name, settings["users"]):
             yield (
                 f"{where('users', name)}: Salt would give {name} the rights of "
@@ -63,7 +65,7 @@ def _people(settings: Mapping[str, Any], where: Where) -> Iterator[str]:
                 "them needs another name"
             )
     for name in sorted(settings["groups"]):
-        if not GROUP.fullmatch(name):
+        if not names.GROUP.fullmatch(name):
             yield (
                 f"{where('groups', name)}: {name!r} is no name of a group of letters, digits, "
                 "spaces and . _ - alone"
@@ -114,32 +116,12 @@ def _apps(settings: Mapping[str, Any], where: Where) -> Iterator[str]:
                 f"{where('apps', name)}: {name!r} is no name of an app, which begins with a small "
                 "letter and has small letters, digits, _ and - alone; nobody can deploy it"
             )
-        why = _version(app["version"])
+        why = judging.problem(app["version"])
         if why:
             yield f"{where('apps', name, 'version')}: {app['version']!r} {why}"
         for target in app["minions"]:
             if targets.problem(target):
                 yield f"{where('apps', name, 'minions')}: {target!r} {targets.problem(target)}"
-
-
-def _version(pattern: str) -> str:
-    """What is wrong with the pattern of an app's versions, or nothing."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")
-            # Alone as well: with a bracket too many it would be another one among ours.
-            re.compile(pattern)
-            whole = re.compile(compiled.wholly(pattern), re.ASCII)
-    except (re.error, Warning) as error:
-        return f"is no regular expression: {error}"
-    if patterns.slow(pattern):
-        return (
-            "has a repeat within a repeat, with which one call can keep the master busy for years; "
-            r"begin what is repeated with a sign that it has nowhere else, such as \d+(\.\d+)*"
-        )
-    if any(whole.match(text) for text in ANYTHING):
-        return r"matches everything; say what a version looks like, such as \d+\.\d+\.\d+"
-    return ""
 
 
 def _grants(settings: Mapping[str, Any], where: Where, today: dt.date) -> Iterator[str]:
@@ -270,4 +252,12 @@ def _door(settings: Mapping[str, Any], where: Where) -> Iterator[str]:
         yield (
             f"{where('tls_key')}: {settings['tls_key']!r} is the file of a certificate as well; "
             "the key is a file of its own, as nobody else may read it"
+        )
+
+
+def _signing(settings: Mapping[str, Any], where: Where) -> Iterator[str]:
+    if settings["require_signed"] and not settings["minions_sign"]:
+        yield (
+            f"{where('require_signed')}: is true, and {where('minions_sign')} is false: no minion "
+            "could answer; have them all sign first"
         )

@@ -28,6 +28,11 @@ REFUSING: Mapping[str, Any] = {
 """Options by which a master trusts nobody unasked."""
 NO_WAY_ROUND: Mapping[str, Any] = {"netapi_allow_raw_shell": False, "enable_ssh_minions": False}
 """Options without which a client of salt-api does what no role may."""
+SIGNED: Mapping[str, Any] = {
+    "require_minion_sign_messages": True,
+    "drop_messages_signature_fail": True,
+}
+"""Options by which a master drops answers without a signature, and with one that is wrong."""
 
 
 def config(settings: Mapping[str, Any], now: dt.datetime) -> str:
@@ -46,20 +51,31 @@ def options(settings: Mapping[str, Any], now: dt.datetime) -> dict[str, Any]:
         "netapi_enable_clients": compiled.clients(settings, now),
         **NO_WAY_ROUND,
         **REFUSING,
-        "token_expire": settings["token_hours"] * _HOUR,
+        "token_expire": hours(settings) * _HOUR,
         "token_expire_user_override": False,
         **algorithms(settings),
+        **(SIGNED if settings["require_signed"] else {}),
         "netapi_dirs": [door.NETAPI_DIR],
         "auth_dirs": [door.AUTH_DIR],
     }
     return {**found, conf.SECTION: api(settings)} if settings["address"] else found
 
 
+def hours(settings: Mapping[str, Any]) -> int:
+    """After how many a log-in ends. Nobody tells a master that a directory has locked or removed
+    somebody, or knows another password by now, so that they are asked for it again each hour.
+    """
+    longest: int = settings["token_hours"]
+    return min(longest, 1) if settings["backend"] == "ldap" else longest
+
+
 def algorithms(settings: Mapping[str, Any]) -> dict[str, str]:
-    """The master's options that say how it signs jobs, and how masters of a cluster encrypt for
-    each other. How it answers one minion, that minion says.
+    """The master's options that say how it signs jobs, how masters of a cluster encrypt for each
+    other, and how it verifies what minions sign: without that one it loses those answers. How it
+    answers one minion, that minion says.
     """
     return {
+        "signing_algorithm": settings["signing_algorithm"],
         "publish_signing_algorithm": settings["signing_algorithm"],
         "cluster_encryption_algorithm": settings["encryption_algorithm"],
     }

@@ -122,12 +122,14 @@ def personal(host: Host, home: str, unit: Unit) -> list[str]:
 
 def strays(host: Host, unit: str) -> Iterator[str]:
     """Processes with the program of a service that systemd did not start as that service, each as
-    ``process 17``. One that ends meanwhile is none.
+    ``process 17``. One that ends meanwhile is none, nor is one that only says its version, as it
+    does for another report at the same time.
     """
     program = unit.removesuffix(".service")
     for path in host.glob("/proc/[0-9]*/cmdline"):
         pid = path.split("/")[2]
-        if _program(_words(host, pid)) != program or not _is_of_this_host(host, pid):
+        words = _words(host, pid)
+        if _program(words) != program or "--version" in words or not _is_of_this_host(host, pid):
             continue
         other = not is_in(unit, of_process(host, pid, "cgroup"))
         if other and host.attributes(f"/proc/{pid}"):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import re
+from collections.abc import Iterator
 from typing import Any
 
 from rocksalt import access, systemd
@@ -11,6 +13,7 @@ from rocksalt.access.door import conf
 from rocksalt.access.facts import API, ROOT, Checks, Facts
 from rocksalt.findings import AS_RENDERED, Seen, compared, show, some
 from rocksalt.firewall import sockets
+from rocksalt.host import Host
 from rocksalt.nrpe.tls import REFUSED, SERVED, SILENT, UNTOLD
 from rocksalt.pki import certificates
 from rocksalt.transaction import ASIDE
@@ -81,7 +84,7 @@ def _other_options(it: Facts) -> list[str]:
                  if (wanted or {}).get(key) != (have or {}).get(key)]  # fmt: skip
     found = [
         f"{conf.SECTION}:{key} is {show((have or {}).get(key))}, "
-        f"expected {show((wanted or {}).get(key))}{it.said_by(conf.SECTION, key)}"
+        f"expected {show((wanted or {}).get(key)) or 'nothing'}{it.said_by(conf.SECTION, key)}"
         for key in sorted(differing)
     ]
     folders = {"netapi_dirs": door.NETAPI_DIR, "auth_dirs": door.AUTH_DIR}
@@ -139,6 +142,17 @@ def foreign(it: Facts) -> list[str]:
         for path in found
         if path not in known and not path.endswith(ASIDE) and path.rpartition("/")[2] != made
     ]
+
+
+def aside(host: Host, path: str) -> str:
+    """A name that nothing has yet, for what is put aside: it may be there for the second time."""
+    names = (f"{path}{number}{ASIDE}" for number in _numbers())
+    return next(name for name in names if host.attributes(name, follow=False) is None)
+
+
+def _numbers() -> Iterator[str]:
+    yield ""
+    yield from (f".{number}" for number in itertools.count(2))
 
 
 def shadowing(it: Facts) -> list[str]:

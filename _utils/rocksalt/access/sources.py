@@ -8,6 +8,7 @@ file says, the files of ``master.d`` are merged with one another to the last lis
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,10 +17,29 @@ import yaml
 
 from rocksalt.host import Host
 
-DEFAULT_INCLUDE = "master.d/*.conf"
+_DEFAULT_INCLUDE = "{}.d/*.conf"
+"""By the name of the main file."""
 _DEEPEST = 8
 """Files that include files that include files."""
-_Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_MAGIC = re.compile(r"[*?\[]")
+_NOT_PLAIN = ("tag:yaml.org,2002:merge", "tag:yaml.org,2002:value")
+"""Keys that mean something else: ``<<`` and ``=``."""
+
+
+class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
+    """YAML as Salt takes it: no mapping has a key twice."""
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+        """The mapping of a node."""
+        keys: list[Any] = []
+        for key_node in (key for key, _ in node.value if key.tag not in _NOT_PLAIN):
+            key = self.construct_object(key_node, deep=True)
+            if key in keys:
+                problem = f"has the key {key} twice"
+                raise yaml.constructor.ConstructorError(None, None, problem, key_node.start_mark)
+            keys.append(key)
+        found: dict[Any, Any] = super().construct_mapping(node, deep)
+        return found
 
 
 @dataclass(frozen=True)
@@ -36,12 +56,9 @@ def read(host: Host, main: str) -> list[Source]:
     of them.
     """
     text = host.read(main)
-    if text is None:
-        return [*_included(host, main, DEFAULT_INCLUDE)]
-    first = parse(main, text)
-    default = first.data.get("default_include") or DEFAULT_INCLUDE
-    more = first.data.get("include") or ()
-    return [first, *_included(host, main, default), *_included(host, main, more)]
+    first = parse(main, text or "")
+    found = [] if text is None else [first]
+    return [*found, *(source for more in _named(first) for source in _included(host, main, more))]
 
 
 def parse(path: str, text: str) -> Source:
@@ -51,19 +68,56 @@ def parse(path: str, text: str) -> Source:
     except yaml.YAMLError as error:
         where = getattr(error, "problem_mark", None)
         line = f" (line {where.line + 1})" if where else ""
-        return Source(path, problem=f"{path} is no YAML{line}")
+        twice = isinstance(error, yaml.constructor.ConstructorError) and error.problem
+        problem = twice if twice and twice.endswith("twice") else "is no YAML"
+        return Source(path, problem=f"{path} {problem}{line}, so that Salt takes nothing of it")
     if data is None:
         return Source(path)
     if not isinstance(data, Mapping):
-        return Source(path, problem=f"{path} is no mapping of options")
+        problem = f"{path} is no mapping of options, so that Salt takes nothing of it"
+        return Source(path, problem=problem)
     return Source(path, data)
+
+
+def _named(main: Source) -> tuple[Any, Any]:
+    """What the main file includes, as it says or not, and what it names itself."""
+    default = _DEFAULT_INCLUDE.format(os.path.basename(main.path))
+    return main.data.get("default_include") or default, main.data.get("include") or ()
+
+
+def _patterns(by: str, given: str | Iterable[str]) -> Iterator[str]:
+    for pattern in [given] if isinstance(given, str) else given:
+        yield os.path.join(os.path.dirname(by), os.path.expanduser(str(pattern)))
+
+
+def folders(host: Host, main: str, found: Iterable[Source]) -> list[str]:
+    """The folders that change when a file goes that one of ``found`` included."""
+    known = {source.path: source for source in found}
+    named = [(main, given) for given in _named(known.get(main, Source(main)))]
+    named += [(p, s.data.get("include") or ()) for p, s in known.items() if p != main]
+    patterns = dict.fromkeys(path for by, given in named for path in _patterns(by, given))
+    return [*dict.fromkeys(place for path in patterns for place in _places(host, path))]
+
+
+def _places(host: Host, pattern: str) -> Iterator[str]:
+    """Of a name that is there, none: the file itself tells when it changed."""
+    path = pattern
+    if _MAGIC.search(pattern):
+        yield from host.glob(os.path.dirname(pattern))
+        while _MAGIC.search(path):
+            path = os.path.dirname(path)
+    elif host.attributes(path):
+        return
+    while path != "/" and not host.path(path).is_dir():
+        path = os.path.dirname(path)
+    yield path
 
 
 def _included(
     host: Host, by: str, patterns: str | Iterable[str], depth: int = 0
 ) -> Iterator[Source]:
-    for pattern in [patterns] if isinstance(patterns, str) else patterns:
-        for path in host.glob(os.path.join(os.path.dirname(by), os.path.expanduser(pattern))):
+    for pattern in _patterns(by, patterns):
+        for path in host.glob(pattern):
             text = host.read(path)
             if text is None:
                 continue

@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from rocksalt.access import compiled, controls
+from rocksalt.access import compiled, controls, unrecorded
 from rocksalt.access.facts import Checks, Facts
 from rocksalt.errors import Refused
 from rocksalt.findings import Seen, show, some
@@ -26,6 +26,7 @@ _TOKENS = "eauth_tokens.cache_driver"
 """The same of Salt 3008, where it is that of ``cache`` unless it is set."""
 _IN_FILES = "localfs_key"
 _WAITING, _STRANGE = "waiting", "accepted, not declared"
+_UNRECORDED = "accepted, not recorded"
 Right = tuple[str, str, str]
 """Who says who somebody is, who it is, and one entry of their rights as JSON."""
 
@@ -106,7 +107,8 @@ def _emergency_seen(it: Facts) -> Seen:
 
 
 def _keys_expected(it: Facts) -> dict[str, Any]:
-    return {_WAITING: [], _STRANGE: [] if it.settings["minions"] else _not_compared(it)}
+    strange = [] if it.settings["minions"] else _not_compared(it)
+    return {_WAITING: [], _STRANGE: strange, _UNRECORDED: []}
 
 
 def _not_compared(it: Facts) -> str:
@@ -115,18 +117,26 @@ def _not_compared(it: Facts) -> str:
 
 def _keys_seen(it: Facts) -> Seen:
     """Keys that nobody accepted, rejected or removed since longer than is allowed, and accepted
-    ones of minions that are not declared.
+    ones of minions that are not declared, or of which nobody knows who accepted them.
     """
-    driver = it.option("keys.cache_driver") or _IN_FILES
-    if driver != _IN_FILES:
-        raise Refused(f"keys are where keys.cache_driver {driver} has them, not in files")
+    in_files(it)
     waiting, strange = [*_waiting(it)], [*_strange(it)]
     why = [f"{some(waiting)}; see salt-key"] if waiting else []
     if strange:
         where = it.setup.family.where("minions")
         why.append(f"accepted, and not named by {where}: {some(strange)}; salt-key -d, or name it")
     compared = strange if it.settings["minions"] else _not_compared(it)
-    return Seen({_WAITING: waiting, _STRANGE: compared}, "; ".join(why))
+    found = [name for name in unrecorded.keys(it) if name not in strange]
+    why += [f"{some(found)} accepted with nobody's word in the logbook: see whose key it is, then "
+            "salt-key -d, and -a where it is right"] if found else []  # fmt: skip
+    return Seen({_WAITING: waiting, _STRANGE: compared, _UNRECORDED: found}, "; ".join(why))
+
+
+def in_files(it: Facts) -> None:
+    """Raises :class:`Refused` where the master has its keys elsewhere than in files."""
+    driver = it.option("keys.cache_driver") or _IN_FILES
+    if driver != _IN_FILES:
+        raise Refused(f"keys are where keys.cache_driver {driver} has them, not in files")
 
 
 def _waiting(it: Facts) -> Iterator[str]:

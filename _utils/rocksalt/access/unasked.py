@@ -17,9 +17,11 @@ from rocksalt.findings import Seen, show, some
 
 _ACCEPTS = re.compile(r"\bkey\.(?:accept|accept_dict|gen_accept)\b")
 _KEYS, _ITSELF, _LDAP = "accepts keys by", "does by itself", "passwords for LDAP"
-_SECURED, _PLAIN = "encrypted, for a server that is known", "open, or for any server"
+_SECURED, _PLAIN = "encrypted, for a server that is known", "open, or for any server, or not asked"
 _COMMANDS = re.compile(r"cmd_.*|ext_nodes")
 """Sources of pillar and tops that run a command on the master."""
+_LDAP_CONF = "/etc/ldap/ldap.conf"
+_UNVERIFIED = re.compile(r"^TLS_REQCERT\s+(never|allow|try)\b", re.M | re.I)
 _THIS_HOST = re.compile(r"ldapi://.*|ldap://(?:localhost|127\.[0-9.]+|\[::1\])(?::\d+)?/?")
 
 
@@ -146,7 +148,10 @@ def _open_ldap(it: Facts) -> list[str]:
     ]
     if it.option("auth.ldap.no_verify"):
         open_ways.append(f"auth.ldap.no_verify is yes{it.said_by('auth.ldap.no_verify')}")
-    return open_ways
+    if it.option("auth.ldap.anonymous"):
+        open_ways.append(f"auth.ldap.anonymous is yes{it.said_by('auth.ldap.anonymous')}")
+    found = _UNVERIFIED.findall(it.host.read(_LDAP_CONF) or "")
+    return open_ways + [f"{_LDAP_CONF} says TLS_REQCERT {how}, expected demand" for how in found]
 
 
 CHECKS: Checks = {controls.UNASKED: (_expected, _seen)}

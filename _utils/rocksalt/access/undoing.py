@@ -85,13 +85,22 @@ def api(host: Host, before: Mapping[str, str], restarted: Collection[str]) -> Ou
     state = before.get("ActiveState")
     if not restarted:
         return _OLD_API, []
+    failed = []
     if before.get("UnitFileState") == "disabled":
-        host.run("systemctl", "disable", "--quiet", API)
-    if state == "inactive":
-        host.run("systemctl", "stop", API, timeout=starting.PATIENCE)
-    elif state in ("active", "activating", "reloading"):
+        failed += _systemctl(host, "disable", "--quiet")
+    if state in ("active", "activating", "reloading"):
         try:
             starting.restart(host, API)
         except Refused as refused:
-            return _OLD_API, [str(refused)]
-    return _OLD_API, []
+            failed.append(str(refused))
+    elif state:
+        # Also where it had failed or was about to stop: the new one has not proved itself.
+        failed += _systemctl(host, "stop")
+    return _OLD_API, failed
+
+
+def _systemctl(host: Host, *command: str) -> list[str]:
+    """Why something about salt-api could not be done, if so."""
+    ran = host.run("systemctl", *command, API, timeout=starting.PATIENCE)
+    why = " ".join((ran.err or ran.out).split())
+    return [f"systemctl {' '.join(command)} {API}: {why}"] if ran.status else []

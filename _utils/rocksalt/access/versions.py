@@ -42,6 +42,10 @@ LINES = {
     ),
     3008: Line(2, None, ((2, "salt issue 69069: secrets of the pillar that every user reads"),)),
 }
+SIGNING = {3006: 26, 3008: 3}
+"""By line, the first release that is known to sign the very bytes that masters verify: salt issue
+68181, closed by 3006.26. What those before signed, no master takes.
+"""
 _VERSION = re.compile(r"\b(\d{4})(?:\.(\d+))?")
 
 
@@ -74,3 +78,16 @@ def hole(version: tuple[int, int], today: dt.date) -> str:
         return ""
     found = "; ".join(what for fixed, what in known.closed if release < fixed)
     return f"{name} has known holes, install {line}.{known.least} or later: {found}"
+
+
+def unverifiable(text: str) -> str:
+    """Why no master can verify what a release signs; empty where it can, as in lines to come."""
+    found = number(text)
+    if found is None:
+        return f"is of a release that nobody knows: {text[:40]!r}"
+    line, release = found
+    if line > max(SIGNING) or (line in SIGNING and release >= SIGNING[line]):
+        return ""
+    least = SIGNING.get(line, SIGNING[max(SIGNING)])
+    newest = f"{line if line in SIGNING else max(SIGNING)}.{least}"
+    return f"is of Salt {line}.{release}, which signs what no master verifies: install {newest}"

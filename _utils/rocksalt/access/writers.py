@@ -15,6 +15,7 @@ from os import lstat
 from typing import Any
 
 from rocksalt import access
+from rocksalt.access import trees
 
 EVERYBODY = "everybody"
 _ROOTS = ("file_roots", "pillar_roots", "thorium_roots", "master_roots")
@@ -107,10 +108,12 @@ def writers(opts: Mapping[str, Any]) -> tuple[dict[str, list[str]], list[str]]:
 def _of_tree(top: str, problems: list[str]) -> Iterator[tuple[str, str]]:
     """Those who can write a folder, anything in it, or what it is in."""
     seen, told, real = set(), set(), os.path.realpath(top)
-    for path in _all(top, problems):
+    for path in trees.walked([top], failed=lambda error: problems.append(_said(error))):
         try:
             found = lstat(path)
             listed = any(name.startswith("system.posix_acl") for name in _attributes(path))
+        except FileNotFoundError:
+            continue
         except OSError as error:
             problems.append(f"{path}: {error.strerror}")
             continue
@@ -130,44 +133,6 @@ def _of_tree(top: str, problems: list[str]) -> Iterator[tuple[str, str]]:
             if who not in told:
                 told.add(who)
                 yield who, f"{why} {path}"
-
-
-def _all(top: str, problems: list[str]) -> Iterator[str]:
-    """A folder, the folders it is in, and all below it, with what links lead to."""
-    waiting, known = [top], set()
-    while waiting:
-        start = waiting.pop()
-        real = os.path.realpath(start)
-        for path in sorted(_above(start) | _above(real)):
-            if path not in known:
-                known.add(path)
-                yield path
-        if real in known:
-            continue
-        known.add(real)
-        if not os.path.lexists(real):
-            continue
-        yield real
-        if not os.path.isdir(real):
-            continue
-        for folder, folders, files in os.walk(real, onerror=lambda e: problems.append(_said(e))):
-            folders.sort()
-            for name in (*folders, *sorted(files)):
-                path = os.path.join(folder, name)
-                yield path
-                if os.path.islink(path):
-                    waiting.append(path)
-
-
-def _above(path: str) -> set[str]:
-    """The folders that a path is in, of those that are there."""
-    path = os.path.abspath(path)
-    found = set()
-    while path != "/":
-        path = os.path.dirname(path)
-        if os.path.lexists(path):
-            found.add(path)
-    return found
 
 
 def _able(owner: int, group: int, others: int) -> Iterable[tuple[str, str]]:

@@ -52,8 +52,13 @@ def _parser() -> argparse.ArgumentParser:
     check = commands.choices["verify"]
     check.add_argument("--json", action="store_true", help="print JSON")
     check.add_argument(
-        "--witness-entries", metavar="FILE", help="what the witness has, brought by hand"
+        "--witness-entries",
+        metavar="PATH",
+        help="what the witness has, brought by hand: a copy of its folder, or a file of entries",
     )
+    for option, (metavar, words) in _ELSEWHERE.items():
+        check.add_argument(option, metavar=metavar, help=words)
+    check.add_argument("--days", type=int, help="for how many days lines are kept")
     check.add_argument(
         "--daily", action="store_true",
         help="note the outcome, then compress and remove what is old enough",
@@ -61,6 +66,13 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+_ELSEWHERE = {
+    "--signer": ("KEY", "on another host: the public key that signs how far the book is"),
+    "--witness-key": ("KEY", "on another host: the public key of the witness"),
+    "--folder": ("FOLDER", "on another host: the copy of the book"),
+    "--name": ("HOST", "on another host: whose book it is"),
+    "--client": ("NAME", "on another host: what the witness calls it (default: HOST-logbook)"),
+}
 _HELP = {
     "--config": "(default: %(default)s)",
     "--state": "(default: %(default)s)",
@@ -102,6 +114,35 @@ def _heads(options: Options) -> int:
 
 
 def _verify(options: Options) -> int:
+    found = _elsewhere(options) if options.signer else _here(options)
+    print(_json(found) if options.json else verify.text(found))
+    return OK if found["ok"] else FAILED
+
+
+def _elsewhere(options: Options) -> dict[str, Any]:
+    """By what is said here alone, and no private key."""
+    needed = ("signer", "witness_key", "folder", "name", "witness_entries")
+    if missing := [f"--{it.replace('_', '-')}" for it in needed if not getattr(options, it)]:
+        raise RocksaltError(f"a check with --signer needs {', '.join(missing)} as well")
+    if options.daily:
+        raise RocksaltError("a check with --signer has no key to tidy up with: leave out --daily")
+    return checking.elsewhere(
+        options.folder, options.name, options.client or "", _public(options.witness_key),
+        options.days, checking.brought(options.witness_entries), _public(options.signer),
+    )  # fmt: skip
+
+
+def _public(given: str) -> str:
+    """A public key, or that in a file."""
+    is_key = given.startswith(f"{sshsig.KIND} ")
+    return sshsig.bare(given if is_key else Path(given).read_text("ascii"))
+
+
+def _here(options: Options) -> dict[str, Any]:
+    if strange := [
+        it for it in (*_ELSEWHERE, "--days") if getattr(options, it[2:].replace("-", "_"))
+    ]:
+        raise RocksaltError(f"{', '.join(strange)}: means nothing without --signer")
     settings = config.load(options.config)
     signer = _signer(options)
     given = options.witness_entries
@@ -116,8 +157,7 @@ def _verify(options: Options) -> int:
         _note(options, found)
         found = checking.daily(settings, signer, found, evidence)
         _note(options, found)
-    print(_json(found) if options.json else verify.text(found))
-    return OK if found["ok"] else FAILED
+    return found
 
 
 def _note(options: Options, found: dict[str, Any]) -> None:

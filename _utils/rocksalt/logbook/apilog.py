@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from rocksalt.backup.manifest import canonical
-from rocksalt.logbook.arguments import Arguments
+from rocksalt.errors import RocksaltError
+from rocksalt.logbook.arguments import Arguments, is_hidden
 from rocksalt.logbook.records import Record, moment, short
 from rocksalt.logstash.receiving import files
 from rocksalt.logstash.shipping.rotation import rotated
@@ -34,6 +35,13 @@ def record(line: bytes, identity: str, arguments: Arguments) -> Record:
     if not isinstance(said, dict):
         said = {"text": line.decode(errors="replace")}
     time = moment(said.pop("time", None))
+    arg, kwarg = said.get("arg"), said.get("kwarg")
+    if is_hidden(str(said.get("fun"))):
+        given = kwarg if isinstance(kwarg, dict) else {}
+        arg, kwarg = arguments.call(
+            str(said["fun"]), arg if isinstance(arg, list) else [arg] if arg else [], given
+        )
+        said |= {"arg": arg, "kwarg": kwarg}
     return {
         "time": time, "kind": "api", **arguments.named(_apart(said)),
         "event.id": f"api/{identity}/{short(line.decode(errors='replace'))}",
@@ -42,8 +50,12 @@ def record(line: bytes, identity: str, arguments: Arguments) -> Record:
 
 def _apart(said: dict[str, Any]) -> dict[str, Any]:
     """Without names that mean something else in a record."""
-    taken = ("kind", "event.id", "host.name", "filled")
+    taken = ("kind", "event.id", "event.said", "host.name", "filled", "conflict")
     return {f"api_{key}" if key in taken else str(key): value for key, value in said.items()}
+
+
+class Unreadable(RocksaltError):
+    """The file, not the book."""
 
 
 class Tail:
@@ -59,7 +71,20 @@ class Tail:
         self.missed = ""
 
     def lines(self) -> Iterator[tuple[bytes, str]]:
-        """All whole lines that were added, and what each is known by."""
+        """All whole lines that were added, and what each is known by; :class:`Unreadable` where
+        they cannot be read.
+        """
+        lines = self._lines()
+        while True:
+            try:
+                found = next(lines)
+            except StopIteration:
+                return
+            except OSError as error:
+                raise Unreadable(str(error)) from None
+            yield found
+
+    def _lines(self) -> Iterator[tuple[bytes, str]]:
         if self._file < 0:
             yield from self._resume()
         while self._file >= 0:

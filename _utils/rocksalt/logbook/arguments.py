@@ -7,30 +7,36 @@ contents is hidden whole.
 
 from __future__ import annotations
 
+import hashlib
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rocksalt.logstash.shipping.mask import MASKED, Masker
+from rocksalt.access.door import masking
+from rocksalt.access.door.masking import MASKED
+from rocksalt.logstash.shipping.mask import Masker
 
 LONGEST = 2000
 """Characters of one text."""
 MOST = 100
 """Items of a list or a mapping."""
 DEEPEST = 6
-_SECRET = re.compile(
-    r"(?i)pass(?:w|phrase|_|$)|pwd|secret|token|credential|cookie|psk|(?:^|_)pin$"
-    r"|(?:private|api|access|account|auth|encryption|signing|master|shared)[_-]?key"
-)
+WHOLE, _EACH = 32_000, 8
+"""Characters of all arguments of a call, and what one costs at least."""
+TELLING = (
+    "fun", "cmd", "cmds", "command", "commands", "code", "script", "source", "name", "mods", "sls",
+    "arg", "kwarg", "args", "kwargs", "tgt", "user", "runas", "app", "version",
+)  # fmt: skip
+"""Names that tell most of what a call does: they are kept first."""
 _HIDDEN = {"pillar", "stdin", "env", "contents", "context", "defaults", "header_dict", "params"}
 _FUNCTION = re.compile(
     r"(?:shadow|pass|vault|gpg|nacl|htpasswd|webutil|ldap3|keyring)\."
     r"|.*(?:passw|passphrase|secret|token|credential|crypt"
     r"|user_(?:create|add|exists|chpass)|(?:add|create)_user)"
 )
+_NO_WORDS = (Mapping, list, tuple, set, bool, type(None))
 _KEYWORD = re.compile(r"(?P<name>[A-Za-z_]\w*)=(?P<value>.*)", re.DOTALL)
-_OPTION = re.compile(r"--?[\w-]+")
 
 
 class Arguments:
@@ -52,70 +58,128 @@ class Arguments:
             else:
                 placed.append(item)
         named.pop("__kwarg__", None)
-        hidden = _FUNCTION.match(function) is not None
-        return self._placed(placed, hidden), self.named(named)
+        return self.call(function, placed, named)
+
+    def call(
+        self, function: str, placed: Sequence[Any], named: Mapping[str, Any]
+    ) -> tuple[list[Any], dict[str, Any]]:  # fmt: skip
+        """The same of both."""
+        hidden, one = is_hidden(function), _Call(self._masker)
+        # What is said last is cut first.
+        telling = one.named({key: named[key] for key in TELLING if key in named}, 0, hidden)
+        found = one.placed(list(placed), hidden)
+        rest = {key: value for key, value in named.items() if key not in telling}
+        return found, _ordered(named, {**telling, **one.named(rest, 0, hidden)})
 
     def named(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """A mapping without its secrets."""
-        return {
-            self.text(str(key)): self._named(str(key), value, 0) for key, value in _first(given)
-        }
+        return _Call(self._masker).named(given, 0)
 
     def text(self, value: str) -> str:
         """A text without its secrets."""
-        found = self._masker.mask(value[: 2 * LONGEST])
-        return found if len(found) <= LONGEST else f"{found[:LONGEST]}... ({len(value)} characters)"
+        return _Call(self._masker).text(value)
+
+    def clean(self, value: object) -> Any:
+        """Any value without its secrets, as JSON has it."""
+        return _Call(self._masker).clean(value)
+
+
+class _Call:
+    """One call, of which no more than :data:`WHOLE` characters are kept."""
+
+    def __init__(self, masker: Masker):
+        self._masker, self._left = masker, WHOLE
+
+    def text(self, value: str) -> str:
+        """A text without its secrets. One that is cut says so, and what it was: its digest, unless
+        that could tell a secret.
+        """
+        looked = value[: 2 * LONGEST]
+        masked = masking.text(self._masker.mask(looked))
+        most = min(LONGEST, max(self._left, 0))
+        self._left -= min(len(masked), most) + _EACH
+        if len(masked) <= most and len(looked) == len(value):
+            return masked
+        own = f", sha256 {_digest(value)}" if masked == looked else ""
+        return f"{masked[:most]}... ({len(value)} characters{own})"
 
     def clean(self, value: object, depth: int = 0) -> Any:
         """Any value without its secrets, as JSON has it."""
         if value is None or isinstance(value, (bool, int)):
+            self._left -= _EACH
             return value
         if isinstance(value, float):
+            self._left -= _EACH
             return value if math.isfinite(value) else str(value)
         if depth >= DEEPEST:
             return "..."
         if isinstance(value, Mapping):
-            pairs = [(str(key), it) for key, it in _first(value)]
-            return {self.text(key): self._named(key, it, depth) for key, it in pairs}
+            return self.named({str(key): it for key, it in value.items()}, depth)
         if isinstance(value, (list, tuple, set)):
-            return self._placed(list(value), False, depth + 1)
+            return self.placed(list(value), False, depth + 1)
         return self.text(value.decode(errors="replace") if isinstance(value, bytes) else str(value))
 
-    def _placed(self, values: list[Any], hidden: bool, depth: int = 0) -> list[Any]:
-        """By place: after the name of a secret option comes a secret. Of a function that takes
-        one, all but the first are hidden, which is whose it is.
+    def placed(self, values: list[Any], hidden: bool, depth: int = 0) -> list[Any]:
+        """By place: they may be the words of a command line. Of a function that takes a secret,
+        all but the first are hidden, which is whose it is.
         """
         found: list[Any] = []
         for index, value in enumerate(values[:MOST]):
-            before = values[index - 1] if index else None
-            follows = isinstance(before, str) and _OPTION.fullmatch(before) and _is_secret(before)
+            if self._left <= 0:
+                break
             word = _KEYWORD.fullmatch(value) if isinstance(value, str) else None
-            if (hidden and index and not word) or follows:
+            if hidden and (index or isinstance(value, Mapping)):
                 found.append(_hide(value))
+            elif hidden and isinstance(value, (list, tuple)) and depth < DEEPEST:
+                found.append(self.placed(list(value), True, depth + 1))
             elif word and _is_hidden(word["name"]):
                 found.append(f"{word['name']}={MASKED}")
-            else:
+            elif isinstance(value, (Mapping, list, tuple, set, bool, type(None))):
                 found.append(self.clean(value, depth))
-        return found + [f"... ({len(values)} in all)"] * (len(values) > MOST)
+            else:
+                found.append(self._word(values, index, depth))
+        return found + [f"... ({len(values)} in all)"] * (len(values) > len(found))
 
-    def _named(self, name: str, value: object, depth: int) -> Any:
-        return _hide(value) if _is_hidden(name) else self.clean(value, depth + 1)
+    def named(self, given: Mapping[str, Any], depth: int, hidden: bool = False) -> dict[str, Any]:
+        """By name, in the order given. Where there are too many, the telling ones stay."""
+        found = dict[str, Any]()
+        names = [*(key for key in TELLING if key in given), *given]
+        for name in dict.fromkeys(names):
+            if len(found) >= MOST or self._left <= 0:
+                break
+            hides = hidden or _is_hidden(name)
+            found[name] = _hide(given[name]) if hides else self.clean(given[name], depth + 1)
+        kept = {self.text(name): value for name, value in _ordered(given, found).items()}
+        left = len(given) - len(found)
+        return {**kept, "...": f"{left} more"} if left else kept
+
+    def _word(self, values: list[Any], index: int, depth: int) -> Any:
+        value = self.clean(values[index], depth)
+        near = [*values[max(index - masking.NEAR, 0) : index], value]
+        said = masking.word(near, len(near) - 1, 2 * LONGEST)
+        return value if said == str(value) else said
 
 
-def _first(given: Mapping[Any, Any]) -> Iterable[tuple[Any, Any]]:
-    return list(given.items())[:MOST]
+def is_hidden(function: str) -> bool:
+    """Whether a function takes a secret at a place, or by a name, that does not tell it."""
+    return any(_FUNCTION.match(name) for name in function.split(","))
 
 
-def _is_secret(name: str) -> bool:
-    return _SECRET.search(name) is not None
+def _ordered(given: Mapping[str, Any], found: Mapping[str, Any]) -> dict[str, Any]:
+    """What was found, in the order of what was given."""
+    return {**{key: found[key] for key in given if key in found}, **found}
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()
 
 
 def _is_hidden(name: str) -> bool:
-    return name in _HIDDEN or _is_secret(name)
+    return name in _HIDDEN or masking.is_secret(name)
 
 
 def _hide(value: object, depth: int = 0) -> Any:
     """The shape of a value, with the names in it."""
     if isinstance(value, Mapping) and depth < DEEPEST:
-        return {str(key)[:100]: _hide(it, depth + 1) for key, it in _first(value)}
+        return {str(key)[:100]: _hide(it, depth + 1) for key, it in list(value.items())[:MOST]}
     return None if value is None else MASKED

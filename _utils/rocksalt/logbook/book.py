@@ -4,23 +4,25 @@ from __future__ import annotations
 
 import contextlib
 import json
-import mmap
 import os
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from rocksalt.backup.manifest import canonical
 from rocksalt.errors import RocksaltError
-from rocksalt.logbook.memory import Memory
-from rocksalt.logbook.records import Record, told
+from rocksalt.logbook.memory import Memory, needed, said
+from rocksalt.logbook.records import Record, short, told
 from rocksalt.logstash.receiving import chain, files
 from rocksalt.logstash.receiving.store import Clock, Store, Unsynced, now
 
-LEARNED = 50_000
-"""Records at the end of the book that are read when it is opened."""
+LEARNED, READ, HELD = 50_000, 256 << 20, 32 << 20
+"""Records at the end of the book that are read when it is opened, their bytes, and the bytes of
+what has to be known of them.
+"""
 EVERY = 1.0
 """Seconds after which what was kept is on the disk."""
 ALIVE = 10.0
@@ -49,6 +51,10 @@ class Book:
             raise RocksaltError(f"the book cannot be opened: {failed[name]}")
         self.memory = Memory()
         self.reach, written = self._learn(folder / name)
+        if not self.memory.named and not self.memory.gap:
+            # It was opened before what was read of the book.
+            gap = before.get("gap")
+            self.memory.gap = gap if isinstance(gap, dict) else {}
         self.heard = str(before.get("heard") or written) if written else ""
         self.count = 0
         self._more: dict[str, Any] = {}
@@ -59,11 +65,17 @@ class Book:
         self._keeper.start()
 
     def add(self, record: Record) -> bool:
-        """Keeps a record, unless it is there; whether it was not. OSError where it cannot be kept,
-        and then it is not.
+        """Keeps a record, unless it is there; whether it was not. One that says something else than
+        the one that is there is kept as a ``conflict``. OSError where it cannot be kept, and then
+        it is not.
         """
         with self._writing:
-            if str(record["event.id"]) in self.memory.known:
+            identity, told_by = str(record["event.id"]), short(said(record))
+            if self.memory.known.contradicts(identity, told_by):
+                # Nobody can tell which of them is true.
+                identity = f"{identity}/{told_by}"
+                record = {**record, "conflict": True, "event.id": identity}
+            if identity in self.memory.known:
                 return False
             when = record.get("time") or told(self._clock())
             whole = {**record, "time": when, "host.name": self._name}
@@ -72,7 +84,7 @@ class Book:
             except Unsynced as error:
                 self._fatal(str(error))
                 raise
-            self.memory.note(whole)
+            self.memory.note(whole, told_by)
             self.count += 1
         return True
 
@@ -107,24 +119,30 @@ class Book:
     def _tell(self) -> None:
         self._told = time.monotonic()
         with contextlib.suppress(OSError):
-            status = {**self._store.status(), **self._more, "kept": self.count}
+            gap = {key: self.memory.gap[key] for key in ("since", "why") if key in self.memory.gap}
+            known = {"kept": self.count, "gap": gap}
+            status = {**self._store.status(), **self._more, **known}
             files.replace(self._status, canonical(status))
 
     def _learn(self, folder: Path) -> tuple[str, str]:
         """Reads the end of the book; when the first line was kept that was read, empty if that is
         the first one of all, and the last.
         """
-        found: list[chain.Line] = []
+        found: list[tuple[str, bytes]] = []
+        size = held = number = 0
         for line in backwards(folder):
-            found.append(line)
-            if len(found) >= LEARNED:
+            number = line.head.n
+            small = canonical(needed(read(line.data)))
+            found.append((line.head.received, small))
+            size, held = size + len(line.data), held + len(small)
+            if len(found) >= LEARNED or size >= READ or held >= HELD:
                 break
-        for line in reversed(found):
-            self.memory.note(read(line.data))
+        for _, small in reversed(found):
+            self.memory.note(json.loads(small))
         if not found:
             return "", ""
-        first, last = found[-1].head, found[0].head
-        return first.received if len(found) >= LEARNED else "", last.received
+        first, last = found[-1][0], found[0][0]
+        return (first if number > _first(folder) else ""), last
 
     def _keep(self) -> None:
         while not self._ended.wait(EVERY):
@@ -133,23 +151,38 @@ class Book:
 
 
 def backwards(folder: Path) -> Iterator[chain.Line]:
-    """The lines of a chain, the last one first; what is no line is passed over."""
+    """The lines of a chain, the last one first; what is no line is passed over. Of a file that is
+    compressed, the last ones, as it can only be read forwards.
+    """
     for path in reversed(files.days(folder)):
         with files.opened(path) as file:
-            if path.name.endswith(".gz"):
-                yield from _backwards(file.read())
-            elif os.fstat(file.fileno()).st_size:
-                with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as view:
-                    yield from _backwards(view)
+            if not path.name.endswith(".gz"):
+                yield from filter(None, map(chain.read, files.backwards(file)))
+                continue
+            lines, whole = _last(file)
+            yield from filter(None, map(chain.read, reversed(lines)))
+            if not whole:
+                return
 
 
-def _backwards(data: bytes | mmap.mmap) -> Iterator[chain.Line]:
-    end = len(data)
-    while end > 0:
-        start = data.rfind(b"\n", 0, end - 1) + 1
-        if line := chain.read(data[start:end].rstrip(b"\n")):
-            yield line
-        end = start
+def _last(file: BinaryIO) -> tuple[deque[bytes], bool]:
+    """The last lines of a file, as many as are looked at, and whether these are all."""
+    found: deque[bytes] = deque()
+    size, whole = 0, True
+    for data in file:
+        found.append(data.rstrip(b"\n"))
+        size += len(data)
+        while size > HELD or len(found) > LEARNED:
+            size, whole = size - len(found.popleft()) - 1, False
+    return found, whole
+
+
+def _first(folder: Path) -> int:
+    """The number of the first line of a chain, 0 where that cannot be told."""
+    with contextlib.suppress(OSError, IndexError), files.opened(files.days(folder)[0]) as file:
+        line = chain.read(file.readline().rstrip(b"\n"))
+        return line.head.n if line else 0
+    return 0
 
 
 def read(data: bytes) -> Record:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import logging
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import salt._logging
@@ -20,14 +21,17 @@ except ImportError:
     from tornado.ioloop import IOLoop
 
 from rocksalt.errors import RocksaltError
+from rocksalt.logbook import packed
 
-Event = tuple[str, Mapping[str, Any]]
+Event = tuple[str, Mapping[str, Any] | str]
+"""A tag and what came with it, or why that cannot be read."""
 WAIT = 1.0
 """Seconds to wait for events, and for a master that starts."""
+_END = salt.utils.event.TAGEND.encode()
 TOGETHER = 0.05
 """Seconds in which events are collected: to wake up for each costs more than all that is done."""
-_MOST = 2000
-"""Events that are collected."""
+_MOST, _LARGEST = 2000, 8 << 20
+"""Events that are collected, and their bytes."""
 
 
 class Lost(RocksaltError):
@@ -58,6 +62,7 @@ class Bus:
         self._bus: Any = None
         self._stream: Any = None
         self._events: list[bytes] = []
+        self._size = 0
         self._ended = False
 
     def connect(self) -> bool:
@@ -77,16 +82,17 @@ class Bus:
         self.close()
         return False
 
-    def read(self) -> list[Event]:
-        """The next events; none where there are none for a moment. :class:`Lost` when the
+    def read(self, wait: float = WAIT) -> Iterator[Event]:
+        """The next events; none where there are none for so many seconds. :class:`Lost` when the
         connection ended, after all that came before.
         """
         if not self._events:
             if self._ended or _stream(self._bus) is not self._stream:
                 raise Lost("the event bus of the master ended")
-            self._run(WAIT)
-        raw, self._events = self._events, []
-        return [event for it in raw if (event := self._unpacked(it))]
+            self._run(max(wait, TOGETHER))
+        raw, self._events, self._size = self._events, [], 0
+        # One by one: unpacked they are many times as large.
+        return map(unpacked, raw)
 
     def close(self) -> None:
         """Leaves the bus."""
@@ -103,9 +109,10 @@ class Bus:
 
     async def _take(self, raw: bytes) -> None:
         self._events.append(raw)
+        self._size += len(raw)
         if len(self._events) == 1:
             self._loop.call_later(TOGETHER, self._loop.stop)
-        elif len(self._events) >= _MOST:
+        elif len(self._events) >= _MOST or self._size >= _LARGEST:
             self._loop.stop()
 
     async def _end(self, *_: object) -> None:
@@ -117,13 +124,16 @@ class Bus:
         self._loop.start()
         self._loop.remove_timeout(timeout)
 
-    def _unpacked(self, raw: bytes) -> Event | None:
-        try:
-            tag, data = self._bus.unpack(raw)
-        except Exception:
-            # Half an event is none; Salt's own listeners pass it over as well.
-            return None
-        return str(tag), data if isinstance(data, Mapping) else {}
+
+def unpacked(raw: bytes) -> Event:
+    """The event in what came from the bus. Its tag is plain text, whatever follows it."""
+    tag, _, body = raw.partition(_END)
+    name = tag.decode(errors="replace")
+    try:
+        data = packed.unpack(body)
+    except packed.Unread as error:
+        return name, f"{error}, sha256 {hashlib.sha256(body).hexdigest()}"
+    return name, data if isinstance(data, Mapping) else {}
 
 
 def _stream(bus: Any) -> Any:

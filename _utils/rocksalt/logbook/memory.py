@@ -2,59 +2,91 @@
 
 from __future__ import annotations
 
+import json
 from collections import OrderedDict, deque
-from collections.abc import Iterator
-from typing import TypeVar
+from collections.abc import Iterator, Mapping
+from typing import Any, TypeVar
 
-from rocksalt.logbook.records import Record
+from rocksalt.logbook.records import Record, short
 
 Value = TypeVar("Value")
 KNOWN = 100_000
 """Last records among which one is found again."""
-_PENDING, _ADMITTED = 10_000, 20_000
+_PENDING, _NAMES, _LEFT, _ADMITTED, _DECIDED = 10_000, 500_000, 100_000, 20_000, 20_000
 _OPEN = ("start", "lost")
-"""From these on something may be missing, up to the next ``gap``."""
+"""From these on something may be missing, up to the next ``gap`` that could be filled."""
+_TOLD = "event.said"
+_SAID = ("user", "fun", "arg", "kwarg", "tgt", "refused", "success", "retcode")
+_NEEDED = (
+    "event.id", "kind", "jid", "minions", "minion", "act", "key", "success", "time", "since",
+    "why", "refused", "conflict", "error",
+)  # fmt: skip
 
 
 class Known:
-    """Ids of the last records."""
+    """Ids of the last records, and what each said."""
 
     def __init__(self, most: int = KNOWN):
-        self._order: deque[int] = deque()
-        self._all: set[int] = set()
+        self._all: dict[int, int] = {}
         self._most = most
 
     def __contains__(self, identity: str) -> bool:
         return hash(identity) in self._all
 
-    def add(self, identity: str) -> None:
-        """Notes one."""
-        number = hash(identity)
-        if number in self._all:
+    def contradicts(self, identity: str, said: str) -> bool:
+        """Whether a known one said something else."""
+        return self._all.get(hash(identity), hash(said)) != hash(said)
+
+    def add(self, identity: str, said: str = "") -> None:
+        """Notes one; what it said first stays."""
+        if hash(identity) in self._all:
             return
-        self._all.add(number)
-        self._order.append(number)
-        if len(self._order) > self._most:
-            self._all.discard(self._order.popleft())
+        self._all[hash(identity)] = hash(said)
+        if len(self._all) > self._most:
+            del self._all[next(iter(self._all))]
+
+
+def said(record: Mapping[str, Any]) -> str:
+    """What tells two records of the same thing apart; the job cache has less than the bus."""
+    kind = record.get("kind")
+    if kind not in ("job", "return", "runner", "runner-return"):
+        return ""
+    keys = ("fun", "success", "retcode") if str(kind).endswith("return") else _SAID
+    return json.dumps([record.get(key) for key in keys])
+
+
+def needed(record: Mapping[str, Any]) -> Record:
+    """What has to be known of a record after a restart."""
+    return {**{key: record[key] for key in _NEEDED if key in record}, _TOLD: short(said(record))}
 
 
 class Memory:
     """``known`` are ids, ``gap`` is the record since which something may be missing, if any; empty
-    after it was filled. ``last`` is the last record.
+    after it was filled. ``last`` is the last record, ``decided`` are those about keys.
     """
 
     def __init__(self) -> None:
         self.known = Known()
         self.gap: Record = {}
         self.last: Record = {}
+        self.decided: deque[Record] = deque(maxlen=_DECIDED)
+        self.named = False
+        """Whether any gap was named."""
         self._pending: OrderedDict[str, set[str]] = OrderedDict()
+        self._names = 0
+        self._left: OrderedDict[str, None] = OrderedDict()
+        """Jobs that were pending when there were too many."""
         self._admitted: OrderedDict[str, tuple[object, ...]] = OrderedDict()
 
-    def note(self, record: Record) -> None:
-        """Learns of a record that is in the book, in the order of the book."""
+    def note(self, record: Record, told: str = "") -> None:
+        """Learns of a record that is in the book, in the order of the book; ``told`` is the digest
+        of what it :func:`said`, where that is known.
+        """
         identity, kind = str(record.get("event.id")), record.get("kind")
-        self.known.add(identity)
+        self.known.add(identity, told or record.get(_TOLD) or short(said(record)))
         self.last = record
+        if record.get("conflict"):
+            return
         if kind == "job" and "refused" not in record:
             # By its number alone, for the job cache has all minions of a job in one.
             self.known.add(f"job/{record.get('jid')}")
@@ -67,32 +99,45 @@ class Memory:
             self._answered(str(record.get("jid")), "")
         elif kind == "auth":
             _put(self._admitted, str(record.get("minion")), _admission(record), _ADMITTED)
+        elif kind == "key":
+            self.decided.append(record)
         elif kind in _OPEN and not self.gap:
             self.gap = record
-        elif kind == "gap":
-            self.gap = {}
+        elif kind == "gap" and not record.get("error"):
+            self.gap, self.named = {}, True
 
     def is_news(self, record: Record) -> bool:
         """Whether a minion that asks to be let in gets another answer than the last time."""
         return self._admitted.get(str(record.get("minion"))) != _admission(record)
 
+    def awaits(self, jid: str, minion: str) -> bool:
+        """Whether a return is one of a job that was published for that minion, and the first."""
+        return minion in self._pending.get(jid, ())
+
     def is_complete(self, jid: str) -> bool:
         """Whether a job and all its returns are in the book."""
         known = f"job/{jid}" in self.known or f"runner/{jid}" in self.known
-        return known and jid not in self._pending
+        return known and jid not in self._pending and jid not in self._left
 
     def pending(self) -> Iterator[str]:
         """Jobs of which returns are missing, the oldest first."""
-        return iter(list(self._pending))
+        return iter([*self._left, *self._pending])
 
     def _awaits(self, jid: str, minions: set[str]) -> None:
         left = {it for it in minions if f"return/{jid}/{it}" not in self.known}
         if left and f"runner-return/{jid}" not in self.known:
-            _put(self._pending, jid, self._pending.get(jid, set()) | left, _PENDING)
+            before = self._pending.get(jid, set())
+            _put(self._pending, jid, before | left, _PENDING + 1)
+            self._names += len(self._pending[jid]) - len(before)
+        while len(self._pending) > _PENDING or self._names > _NAMES:
+            gone, names = self._pending.popitem(last=False)
+            self._names -= len(names)
+            _put(self._left, gone, None, _LEFT)
 
     def _answered(self, jid: str, minion: str) -> None:
-        if jid in self._pending:
+        if minion in self._pending.get(jid, ()):
             self._pending[jid].discard(minion)
+            self._names -= 1
             if not self._pending[jid]:
                 del self._pending[jid]
 

@@ -18,7 +18,8 @@ from rocksalt.logbook.records import Record, told
 from rocksalt.logbook.sentences import sentence
 from rocksalt.logstash.receiving import files
 
-LIMIT = 1000
+LIMIT, MOST = 1000, 100_000
+"""Records that are told, unless more are asked for, and the most that can be."""
 _AGO = re.compile(r"(?P<count>\d+)(?P<unit>[smhdw])")
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 _BEFORE = dt.timedelta(days=1)
@@ -50,7 +51,7 @@ class Filter:
         if function == _NOISE and not self.fun:
             return False
         return (
-            (not self.user or fnmatch.fnmatchcase(user, self.user))
+            (not self.user or any(fnmatch.fnmatchcase(it, self.user) for it in _people(user)))
             and (not self.fun or _named(function, self.fun))
             and (not self.tgt or any(fnmatch.fnmatchcase(it, self.tgt) for it in _hosts(record)))
         )
@@ -83,7 +84,7 @@ def play(folder: Path, asked: Filter, limit: int = LIMIT) -> dict[str, Any]:
     jobs: OrderedDict[str, Record] = OrderedDict()
     for number, record in enumerate(_records(folder, asked.since)):
         jid = str(record.get("jid") or "")
-        if record.get("kind") in ("job", "runner", "wheel"):
+        if _is_call(record) and jid not in jobs:
             jobs[jid] = {"user": record.get("user")}
             if len(jobs) > _JOBS:
                 jobs.popitem(last=False)
@@ -118,9 +119,20 @@ def _records(folder: Path, since: str) -> Iterator[Record]:
                     yield record
 
 
+def _is_call(record: Mapping[str, Any]) -> bool:
+    """Whether it says whose a job is. What was refused is nobody's: any minion can say so."""
+    kind, is_other = record.get("kind"), "refused" in record or record.get("conflict")
+    return kind in ("job", "runner", "wheel") and not is_other
+
+
 def _named(function: str, pattern: str) -> bool:
     names = {function, *function.split(","), function.partition(".")[2]}
     return any(fnmatch.fnmatchcase(name, pattern) for name in names)
+
+
+def _people(user: str) -> list[str]:
+    """Who that is: with sudo, Salt says so before the name."""
+    return [user, user.removeprefix("sudo_")]
 
 
 def _hosts(record: Mapping[str, Any]) -> list[str]:

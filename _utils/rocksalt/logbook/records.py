@@ -20,6 +20,7 @@ import datetime as dt
 import hashlib
 import re
 from collections.abc import Mapping, Sequence
+from itertools import accumulate
 from typing import Any
 
 from rocksalt.logbook.arguments import Arguments
@@ -28,6 +29,8 @@ Record = dict[str, Any]
 TIME = "%Y-%m-%dT%H:%M:%S.%fZ"
 MINIONS = 2000
 """Names of minions in one record; there may be more, which are counted."""
+FUNCTIONS, _FEW = 32_000, 100
+"""Characters of the names of all functions in one job, and how many may be there again."""
 _NAME = 256
 _JOB = re.compile(r"salt/job/(?P<jid>[^/]+)/(?P<what>new|error|ret)(?:/(?P<minion>.+))?")
 _CALL = re.compile(r"salt/(?P<client>run|wheel)/(?P<jid>[^/]+)/(?P<what>new|ret)")
@@ -55,23 +58,27 @@ def record(tag: str, data: Mapping[str, Any], arguments: Arguments) -> Record | 
 def odd(tag: str, data: Mapping[str, Any], why: str) -> Record:
     """The record of an event of which no other can be made."""
     when = moment(data.get("_stamp"))
-    identity = f"odd/{short(tag)}/{when}"
+    identity = f"odd/{short(tag, why)}/{when}"
     return {"time": when, "kind": "odd", "tag": _name(tag), "why": why, "event.id": identity}
+
+
+def unread(tag: str, why: str) -> Record | None:
+    """The record of an event that cannot be unpacked; its tag can always be read."""
+    return odd(tag, {}, why) if tag.startswith(_MASTERS) else None
 
 
 def job(jid: str, data: Mapping[str, Any], arguments: Arguments) -> Record:
     """A job that was published."""
-    minions, missing = (_names(data.get(key)) for key in ("minions", "missing"))
+    minions = _names(data.get("minions"))
     found = {
         **_asked("job", jid, data, data.get("arg"), arguments),
         "tgt": arguments.clean(data.get("tgt")),
         "tgt_type": _name(data.get("tgt_type")),
-        "minions": minions[:MINIONS],
+        **_some("minions", minions),
         "event.id": f"job/{jid}/{short(*sorted(minions))}",
     }
-    if len(minions) > MINIONS:
-        found["more_minions"] = len(minions) - MINIONS
-    return {**found, "missing": missing[:MINIONS]} if missing else found
+    missing = _names(data.get("missing"))
+    return {**found, **_some("missing", missing)} if missing else found
 
 
 def returned(jid: str, minion: str, data: Mapping[str, Any], arguments: Arguments) -> Record:
@@ -130,7 +137,14 @@ def told(time: dt.datetime) -> str:
 
 def function(value: object) -> str:
     """The name of a function, or of several in one job."""
-    return ",".join(map(_name, value)) if isinstance(value, (list, tuple)) else _name(value)
+    if not isinstance(value, (list, tuple)):
+        return _name(value)
+    names = [_name(it) for it in value]
+    # One that is there again hides none.
+    names = list(dict.fromkeys(names)) if len(names) > _FEW else names
+    kept = _within(names, FUNCTIONS)
+    mark = f"... ({len(value)} in all, sha256 {short(*names)})"
+    return ",".join(kept if len(kept) == len(names) else [*kept, mark])
 
 
 def short(*parts: str) -> str:
@@ -184,7 +198,21 @@ def _asked(
 
 
 def _name(value: object) -> str:
-    return str(value)[:_NAME] if value is not None else ""
+    text = str(value) if value is not None else ""
+    return text if len(text) <= _NAME else f"{text[:_NAME]}... ({len(text)} characters)"
+
+
+def _some(key: str, names: list[str]) -> Record:
+    """The first names, and how many more there are."""
+    kept = _within(names[:MINIONS], MINIONS * 32)
+    more = len(names) - len(kept)
+    return {key: kept, f"more_{key}": more} if more else {key: kept}
+
+
+def _within(names: list[str], most: int) -> list[str]:
+    """The first names that have no more characters together."""
+    sizes = accumulate(map(len, names))
+    return [name for name, size in zip(names, sizes, strict=True) if size <= most]
 
 
 def _names(value: object) -> list[str]:

@@ -14,6 +14,7 @@ _WORDS = {
     "login-refused": "was refused a log-in at the API",
     "refused": "was refused by the API",
     "limited": "was held off by the API",
+    "asked": "asked the API for",
     "call": "called by the API",
 }
 
@@ -24,16 +25,19 @@ def sentence(record: Mapping[str, Any], job: Mapping[str, Any]) -> str:
     """
     tell = _KINDS.get(str(record.get("kind")), _other)
     late = " (from the job cache)" if record.get("filled") is True else ""
+    other = " (CONFLICT: another record says otherwise)" if record.get("conflict") else ""
     time = str(record.get("time", ""))[:19].replace("T", " ")
-    return _plain(f"{time} {tell(record, job)}{late}")
+    return _plain(f"{time} {tell(record, job)}{late}{other}")
 
 
 def _job(it: Mapping[str, Any], _: Mapping[str, Any]) -> str:
-    said = f"{_who(it)}: {_call(it)} on {_on(it)}"
-    if it.get("missing"):
-        said += f", which {_list(it['missing'])} could not hear"
-    refused = f", refused: {it['refused']}" if "refused" in it else ""
-    return f"{said}{refused} [job {it.get('jid')}]"
+    call = f"{_call(it)} on {_on(it)}"
+    if "refused" in it:
+        # Any minion can say so of anybody.
+        return f"refused, said to be {_who(it)}'s: {call}: {it['refused']} [job {it.get('jid')}]"
+    missing = _list(it.get("missing") or (), it.get("more_missing", 0))
+    deaf = f", which {missing} could not hear" if missing else ""
+    return f"{_who(it)}: {call}{deaf} [job {it.get('jid')}]"
 
 
 def _return(it: Mapping[str, Any], job: Mapping[str, Any]) -> str:
@@ -62,6 +66,8 @@ def _auth(it: Mapping[str, Any], _: Mapping[str, Any]) -> str:
 
 
 def _key(it: Mapping[str, Any], _: Mapping[str, Any]) -> str:
+    if it.get("act") == "found":
+        return f"the key {it.get('key')} of {it.get('minion')} is accepted with nobody's word"
     done = "" if it.get("success") else ", which failed"
     return f"somebody on the master: {it.get('act')} the key of {it.get('minion')}{done}"
 
@@ -78,9 +84,10 @@ def _files(it: Mapping[str, Any], _: Mapping[str, Any]) -> str:
         return f"{it.get('tree')} is watched from now on, {it.get('files')} files"
     parts = [
         f"{kind} {_list(it[kind], it.get(f'more_{kind}', 0))}"
-        for kind in ("added", "changed", "removed") if it.get(kind)
+        for kind in ("added", "changed", "removed", "touched") if it.get(kind)
     ]  # fmt: skip
-    return f"{it.get('tree')}: {'; '.join(parts)}"
+    left = ["it has too many files to look at all"] if it.get("unwatched") else []
+    return f"{it.get('tree')}: {'; '.join([*parts, *left])}"
 
 
 def _start(it: Mapping[str, Any], _: Mapping[str, Any]) -> str:
@@ -97,6 +104,12 @@ def _gap(it: Mapping[str, Any], _: Mapping[str, Any]) -> str:
     return f"{said}; {it.get('error') or f'{count} records were filled in from the job cache'}"
 
 
+def _limited(it: Mapping[str, Any], _: Mapping[str, Any]) -> str:
+    left = it.get("left") or {}
+    said = _list([f"{count} of {name or 'nobody known'}" for name, count in left.items()])
+    return f"left out: {said}: {it.get('why')}"
+
+
 def _other(it: Mapping[str, Any], _: Mapping[str, Any]) -> str:
     rest = {key: value for key, value in it.items() if key not in ("time", "event.id", "host.name")}
     return json.dumps(rest)
@@ -105,16 +118,25 @@ def _other(it: Mapping[str, Any], _: Mapping[str, Any]) -> str:
 _KINDS: dict[str, Callable[[Mapping[str, Any], Mapping[str, Any]], str]] = {
     "job": _job, "return": _return, "runner": _called, "runner-return": _ended, "wheel": _called,
     "wheel-return": _ended, "auth": _auth, "key": _key, "api": _api, "files": _files,
-    "start": _start, "gap": _gap,
+    "start": _start, "gap": _gap, "limited": _limited,
     "claim": lambda it, _: f"{it.get('minion')} sent what only the master says: {it.get('tag')}",
+    "odd": lambda it, _: f"{it.get('tag')} cannot be read: {it.get('why')}",
     "missed": lambda it, _: str(it.get("why")),
+    "unwitnessed": lambda it, _: (
+        f"the witness saw nothing of the logbook since {it.get('since')}: {it.get('why')}"
+    ),
+    "witnessed": lambda it, _: (
+        f"the witness sees the logbook again, and saw nothing since {it.get('since')}"
+    ),
     "stop": lambda *_: "the logbook was stopped",
     "lost": lambda it, _: f"{it.get('why')}; heard last at {it.get('since')}",
 }  # fmt: skip
 
 
 def _who(it: Mapping[str, Any]) -> str:
-    return str(it.get("user") or "somebody")
+    name = str(it.get("user") or "somebody")
+    # Minions can write into the job cache.
+    return f"said to be {name}" if it.get("filled") is True else name
 
 
 def _call(it: Mapping[str, Any]) -> str:
@@ -140,6 +162,8 @@ def _on(it: Mapping[str, Any]) -> str:
 
 def _outcome(it: Mapping[str, Any]) -> str:
     code = it.get("retcode")
+    if "unread" in it:
+        return f"ended, and what came of it cannot be read ({it['unread']})"
     if it.get("success") is False or code:
         return f"failed (retcode {code})" if code is not None else "failed"
     return "done" if it.get("success") else "ended"

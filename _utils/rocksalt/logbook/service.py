@@ -5,19 +5,26 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from rocksalt import __version__
 from rocksalt.errors import RocksaltError
-from rocksalt.logbook import apilog, follow, gaps, records, watching
+from rocksalt.logbook import accepted, apilog, follow, gaps, jobcache, records, watching, witnessing
 from rocksalt.logbook.arguments import Arguments
 from rocksalt.logbook.book import Book
-from rocksalt.logbook.telling import STATUS
+from rocksalt.logbook.bounds import Bounds
+from rocksalt.logbook.telling import HEADS, STATUS
+from rocksalt.logstash.receiving import store
 from rocksalt.logstash.shipping.notify import tell
 
 _MOMENT = 1.0
+_TURN = 1.0
+"""Seconds for which a gap is filled before the next events."""
+_DONE = object()
+_TOGETHER = 1000
+"""Lines of the API after which it is kept how far they were read."""
 
 
 class Service:
@@ -31,10 +38,16 @@ class Service:
         self._arguments = Arguments(settings["mask"])
         folder = Path(settings["folder"])
         self._book = Book(folder, settings["name"], state / STATUS, self._fail)
+        self._bounds = Bounds(folder, self._book.time)
+        self._problems: dict[str, str] = {}
         self._kept = state / "trees.json"
         self._trees = watching.Watcher(self._roots(), self._kept)
         self._api = apilog.Tail(settings["api_log"], state / "api.json")
-        self._cache: gaps.Cache | None = None
+        keys = accepted.folder(self._opts)
+        self._keys = accepted.Keys(keys, state / accepted.KEPT, store.now)
+        self._keys.replay(self._book.memory.decided)
+        self._watch = witnessing.Watch(state / HEADS, store.now) if settings["witness"] else None
+        self._cache: jobcache.Cache | None = None
 
     def run(self) -> None:
         """Until :meth:`stop`. :class:`RocksaltError` if it has to end before."""
@@ -101,13 +114,15 @@ class Service:
             heard = self._book.time()
             self._book.tell(connected=True, heard=heard)
             self._renew()
-            self._fill()
+            filling = self._fill()
             try:
                 while not self._stop.is_set():
-                    heard = self._read(bus)
+                    wait = 0.0 if _goes_on(filling) else follow.WAIT
+                    heard = self._read(bus, wait)
                     self._book.tell(heard=heard)
             except follow.Lost as error:
-                self._own("lost", since=heard, why=str(error))
+                self._own("lost", since=self._bounds.since or heard, why=str(error))
+                self._bounds.since = ""
         bus.close()
 
     def _roots(self) -> dict[str, list[str]]:
@@ -120,65 +135,102 @@ class Service:
         if self._roots() != before:
             self._trees = watching.Watcher(self._roots(), self._kept)
 
-    def _read(self, bus: follow.Bus) -> str:
+    def _read(self, bus: follow.Bus, wait: float = follow.WAIT) -> str:
         """Keeps the next events; up to when all of them were heard, which is not now where they
         waited.
         """
         now = self._book.time()
-        events = bus.read()
-        for tag, data in events:
+        stamp: object = None
+        for tag, data in bus.read(wait):
+            stamp = stamp if isinstance(data, str) else data.get("_stamp")
             self._keep(tag, data)
-        return (records.moment(events[-1][1].get("_stamp")) if events else None) or now
+        for record in self._bounds.told():
+            self._book.add(record)
+        problem = self._bounds.problem()
+        self._tell_problem("room", problem)
+        if self._bounds.since and not problem:
+            raise follow.Lost("the disk had no room left for the logbook")
+        return records.moment(stamp) or now
 
-    def _keep(self, tag: str, data: Mapping[str, Any]) -> None:
+    def _tell_problem(self, about: str, problem: str) -> None:
+        """Has the status tell it, with those about other things."""
+        self._problems[about] = problem
+        self._book.tell(problem="; ".join(filter(None, self._problems.copy().values())))
+
+    def _keep(self, tag: str, data: Mapping[str, Any] | str) -> None:
+        """``data`` is a text where it cannot be read: why."""
         try:
-            found = records.record(tag, data, self._arguments)
+            found = (
+                records.unread(tag, data) if isinstance(data, str)
+                else records.record(tag, data, self._arguments)
+            )  # fmt: skip
         except Exception as error:
             # Minions send events: none of them may end the logbook.
-            found = records.odd(tag, data, f"{type(error).__name__}: {error}"[:500])
+            found = records.odd(tag, {}, f"{type(error).__name__}: {error}"[:500])
         if found is None or (found["kind"] == "auth" and not self._book.memory.is_news(found)):
             return
-        self._book.add(found)
+        if self._bounds.admits(found, self._book.memory):
+            self._book.add(found)
+            self._keys.note(found)
 
-    def _fill(self) -> None:
-        """Names the gap that ends now, after what the cache has of it."""
+    def _fill(self) -> Iterator[None]:
+        """Names the gap that ends now, after what the cache has of it. It goes on between events,
+        which would be lost if they had to wait.
+        """
         opened = self._book.memory.gap
         since = str(opened.get("since") or "")
         if not opened:
             return
-        counts, error, began = {}, {}, time.monotonic()
+        until, began = self._book.time(), time.monotonic()
+        counts, error = dict[str, int](), {}
         try:
             if since:
-                self._cache = self._cache or gaps.Cache(self._opts)
-                counts = gaps.fill(self._book, self._cache, since, self._arguments)
+                self._cache = self._cache or jobcache.Cache(self._opts)
+                for found in gaps.fill(self._book, self._cache, since, self._arguments):
+                    counts = found
+                    yield
         except Exception as failed:
             # Whatever a returner raises, what comes now has to be kept.
             error = {"error": f"the job cache cannot be read: {type(failed).__name__}: {failed}"}
         why = str(opened.get("why") or "the logbook was not running")
         self._own(
-            "gap", since=since, until=self._book.time(), why=why, filled=counts,
+            "gap", since=since, until=until, why=why, filled=counts,
             seconds=round(time.monotonic() - began, 3), **error,
         )  # fmt: skip
 
     def _look(self) -> None:
         trees = self._trees
-        for found in trees.look():
+        late = self._watch.look() if self._watch else ()
+        for found in (*trees.look(), *self._keys.look(), *late):
             self._book.add(found)
         self._book.sync()
         trees.keep()
+        self._tell_problem("trees", trees.problem())
+        self._keys.keep()
 
     def _read_api(self) -> None:
+        # Jobs are kept all the same; the status says it.
+        problem = ""
         try:
-            lines = list(self._api.lines())
-        except OSError as error:
-            # Jobs are kept all the same; the status says it.
-            self._book.tell(problem=f"the log of the API cannot be read: {error}")
-            return
-        for line, identity in lines:
-            self._book.add(apilog.record(line, identity, self._arguments))
+            for number, (line, identity) in enumerate(self._api.lines(), 1):
+                self._book.add(apilog.record(line, identity, self._arguments))
+                if number % _TOGETHER == 0:
+                    self._book.sync()
+                    self._api.keep()
+        except apilog.Unreadable as error:
+            problem = f"the log of the API cannot be read: {error}"
         if self._api.missed:
             self._own("missed", why=self._api.missed)
             self._api.missed = ""
-        self._book.tell(problem="")
+        self._tell_problem("api", problem)
         self._book.sync()
         self._api.keep()
+
+
+def _goes_on(filling: Iterator[object]) -> bool:
+    """Fills a gap for a moment; whether there is more to do."""
+    end = time.monotonic() + _TURN
+    while next(filling, _DONE) is not _DONE:
+        if time.monotonic() >= end:
+            return True
+    return False

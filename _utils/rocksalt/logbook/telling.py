@@ -37,8 +37,8 @@ def played(path: str, limit: object, **asked: object) -> dict[str, Any]:
         most = int(str(limit))
     except ValueError:
         most = 0
-    if most < 1:
-        raise Refused(f"limit: {limit!r} is no number of records")
+    if not 1 <= most <= playback.MOST:
+        raise Refused(f"limit: {limit!r} is no number of records from 1 to {playback.MOST}")
     words = {key: str(value or "") for key, value in asked.items()}
     moments = {key: playback.moment(words.get(key), now()) for key in ("since", "until")}
     fit = playback.Filter(**{**words, **moments})
@@ -65,7 +65,8 @@ def status(state: Path) -> dict[str, Any]:
     """
     found = _read(state / STATUS)
     age = time.time() - (state / STATUS).stat().st_mtime
-    running = age < QUIET
+    # One of a time to come is of a clock that was wrong, and tells nothing.
+    running = -QUIET < age < QUIET
     whole = {**found, "age": round(age, 1), "running": running}
     if (state / HEADS).exists():
         whole["witness"] = _read(state / HEADS)

@@ -51,7 +51,7 @@ def files(
     interpreter: str = "", library: Mapping[str, bytes] | None = None,
 ) -> dict[str, bytes]:  # fmt: skip
     """All that is installed: path -> content. The program and units are root's, the program 0755,
-    units 0644; logbook.json is 0640 and the group's of the master. ``settings`` are what
+    the others 0644; logbook.json is 0640 and the group's of the master. ``settings`` are what
     :func:`config.load` reads, ``user`` is the master's. Before the service starts its ``folder``
     has to be there, 0750 and the user's, and for a witness the keys in the state folder.
     """
@@ -61,6 +61,7 @@ def files(
     return {
         logbook.PROGRAM: built,
         logbook.CONFIG: told.encode("ascii"),
+        logbook.ROTATION: _rotation(settings, user, group or user).encode(),
         **{path: text.encode() for path, text in texts(settings, user, group).items()},
     }
 
@@ -136,6 +137,25 @@ Persistent={str(persistent).lower()}
 
 [Install]
 WantedBy=timers.target
+"""
+
+
+def _rotation(settings: Mapping[str, Any], user: str, group: str) -> str:
+    """Renamed and not copied, so that whoever follows it loses nothing. The last one is as it was
+    written, as the logbook may be behind; reviews look for the use of rights in all of them.
+    """
+    return f"""{_HEADER}
+"{settings.get("api_log") or logbook.API_LOG}" {{
+    su {user} {group}
+    weekly
+    maxsize 200M
+    rotate 30
+    compress
+    delaycompress
+    missingok
+    notifempty
+    nocreate
+}}
 """
 
 

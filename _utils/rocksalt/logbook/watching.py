@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import stat
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,10 @@ from rocksalt.logstash.receiving import files
 
 SHOWN = 100
 """Names of one kind in a record; there may be more, which are counted."""
-_PASSED = {".git", "__pycache__"}
+FILES, LARGEST = 100_000, 256 << 20
+"""Files of a tree that are looked at, and bytes of one that is read; of a larger one it is seen
+that it was changed.
+"""
 _BLOCK = 1 << 20
 
 Tree = dict[str, list[Any]]
@@ -47,6 +52,11 @@ class Watcher:
         pairs = ((name, self._seen.get(name), new) for name, new in self._found.items())
         return [record for name, old, new in pairs if (record := _compared(name, old, new))]
 
+    def problem(self) -> str:
+        """Of which trees not all files are looked at, or nothing."""
+        many = [name for name, it in self._found.items() if len(it["tree"]) >= FILES]
+        return f"{', '.join(many)}: more than {FILES} files, not all are watched" if many else ""
+
     def keep(self) -> None:
         """Goes on from what was found, when the records are kept."""
         if self._found != self._seen:
@@ -57,8 +67,9 @@ class Watcher:
         before = self._seen.get(name) or {"number": 0, "tree": {}}
         tree: Tree = {}
         for path in paths:
-            tree.update(_tree(path, before["tree"]))
-        same = _digests(tree) == _digests(before["tree"]) and name in self._seen
+            tree.update(files_of(path, before["tree"]))
+        # A state that was changed and changed back has other times.
+        same = tree == before["tree"] and name in self._seen
         return {"number": before["number"] + (not same), "tree": tree}
 
 
@@ -75,6 +86,8 @@ def _compared(name: str, old: Mapping[str, Any] | None, new: Mapping[str, Any]) 
         "time": None, "kind": "files", "tree": name, "files": len(tree), "digest": digest(tree),
         "event.id": f"files/{short(name)}/{new['number']}/{digest(tree)[:16]}",
     }  # fmt: skip
+    if len(tree) >= FILES:
+        found["unwatched"] = True
     if old is None:
         return {**found, "first": True}
     before, after = _digests(old["tree"]), _digests(tree)
@@ -82,7 +95,9 @@ def _compared(name: str, old: Mapping[str, Any] | None, new: Mapping[str, Any]) 
         "added": after.keys() - before.keys(),
         "removed": before.keys() - after.keys(),
         "changed": {it for it in after.keys() & before.keys() if after[it] != before[it]},
-    }
+        "touched": {it for it in after.keys() & before.keys()
+                    if after[it] == before[it] and tree[it] != old["tree"][it]},
+    }  # fmt: skip
     for kind, names in kinds.items():
         if names:
             found[kind] = sorted(names)[:SHOWN]
@@ -95,47 +110,59 @@ def _digests(tree: Tree) -> dict[str, str]:
     return {path: str(it[-1]) for path, it in tree.items()}
 
 
-def _tree(top: str, before: Tree) -> Tree:
+def files_of(top: str, before: Tree) -> Tree:
+    """All files of a folder as they are, no more than :data:`FILES`; ``before`` are those of the
+    last look.
+    """
     found: Tree = {}
-    for path in _paths(top, set()):
+    for path in islice(_paths(top, set()), FILES):
+        is_folder = os.path.isdir(path)
         try:
-            state = os.stat(path)
+            # Of a link to a folder, which is told of by itself, where it leads.
+            state = os.lstat(path) if is_folder else os.stat(path)
         except OSError:
             continue
         seen = [state.st_mtime_ns, state.st_ctime_ns, state.st_size, state.st_ino]
         known = before.get(path)
-        same = known is not None and known[:-1] == seen
-        found[path] = known if same and known else [*seen, _content(path)]
+        same = known is not None and known[:-1] == seen and not is_folder
+        own = f"-> {os.path.realpath(path)}" if is_folder else ""
+        found[path] = known if same and known else [*seen, own or _content(path, state)]
     return found
 
 
-def _paths(top: str, inside: set[str]) -> Iterator[str]:
-    """All files, also behind links, which the master follows as well."""
-    if os.path.isfile(top):
+def _paths(top: str, seen: set[str]) -> Iterator[str]:
+    """All files, also behind links, which the master follows as well: each folder once."""
+    if not os.path.isdir(top):
         yield top
         return
+    if os.path.islink(top):
+        yield top
     real = os.path.realpath(top)
-    if real in inside:
+    if real in seen:
         return
+    seen.add(real)
     try:
         names = sorted(os.listdir(top))
-    except FileNotFoundError:
-        return
     except OSError:
         # It is told as a file that cannot be read.
         yield top
         return
     for name in names:
-        if name not in _PASSED:
-            yield from _paths(os.path.join(top, name), {*inside, real})
+        yield from _paths(os.path.join(top, name), seen)
 
 
-def _content(path: str) -> str:
+def _content(path: str, state: os.stat_result) -> str:
+    if not stat.S_ISREG(state.st_mode):
+        return "no file"
+    if state.st_size > LARGEST:
+        return f"large: {state.st_size} {state.st_mtime_ns} {state.st_ctime_ns}"
     found = hashlib.sha256()
     try:
-        with open(path, "rb") as file:
-            while data := file.read(_BLOCK):
+        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+            left = LARGEST
+            while left > 0 and (data := file.read(_BLOCK)):
                 found.update(data)
+                left -= len(data)
     except OSError as error:
         return f"unreadable: {error.strerror}"
     return found.hexdigest()

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import logging
 import math
-import re
 import threading
 from collections.abc import Callable, Iterable
 from http import HTTPStatus
@@ -22,6 +21,7 @@ from .filter import Rules, refusal
 from .grants import Grants
 from .limits import Attempts, Busy, Window, network
 from .records import Records
+from .request import Request
 from .sessions import Session, Sessions
 
 log = logging.getLogger("rocksalt.api")
@@ -30,6 +30,10 @@ _STRANGE_LINES = 60
 """Lines in a minute of one kind about one address that is not logged in; the file shall not be
 filled.
 """
+_RUNNERS = 60
+"""Runners that nobody waits for, of one user in a minute."""
+_EVENTS = {401: "refused", 403: "refused", 429: "limited"}
+_LDAP = "rocksalt_ldap"
 _FAILED = "this failed; the log of salt-api says why"
 _HEADERS = [
     ("Content-Type", "application/json"),
@@ -50,33 +54,6 @@ class Master(Protocol):
     def call(self, call: dict[str, Any], token: str) -> Any: ...
 
 
-class Request:
-    """What the application looks at of a request."""
-
-    def __init__(self, environ: dict[str, Any]):
-        self._environ = environ
-        self.method: str = environ["REQUEST_METHOD"]
-        self.path: str = environ.get("PATH_INFO", "")
-        self.source: str = environ.get("REMOTE_ADDR", "")
-        self.certificate: str = environ.get("rocksalt.certificate", "")
-        self.id: str = environ.get("HTTP_X_AUTH_TOKEN", "")
-        self.kind: str = environ.get("CONTENT_TYPE", "")
-
-    def body(self, most: int) -> bytes:
-        """The whole body, whose length has to be told beforehand."""
-        length = self._environ.get("CONTENT_LENGTH", "")
-        if "HTTP_TRANSFER_ENCODING" in self._environ or not length:
-            raise Refused(411, "the request has to say how long its body is")
-        if not re.fullmatch(r"[0-9]{1,9}", length):
-            raise Refused(400, "the Content-Length is no number")
-        if int(length) > most:
-            raise Refused(413, f"the body is longer than {most} bytes")
-        body: bytes = self._environ["wsgi.input"].read(int(length))
-        if len(body) != int(length):
-            raise Refused(400, "the body ended early")
-        return body
-
-
 class Door:
     """The application. ``clock`` tells seconds since the epoch."""
 
@@ -94,8 +71,10 @@ class Door:
         self._sessions = Sessions(clock)
         self._attempts = Attempts(options.login_failures, options.login_window, clock)
         self._strange = Window(_STRANGE_LINES, 60, clock)
+        self._started = Window(_RUNNERS, 60, clock)
         self._noting = threading.Lock()
         self._busy = Busy(max(2, options.thread_pool // 4))
+        self._entering = Busy(max(2, options.thread_pool // 2))
         self._addresses: dict[str, dict[str, Callable[[Request], Answer]]] = {
             "/": {"GET": self._welcome, "POST": self._call},
             "/login": {"POST": self._log_in},
@@ -136,7 +115,15 @@ class Door:
     def _log_in(self, request: Request) -> Answer:
         user, password = self._credentials(request)
         who = {"user": user, "source": request.source, "certificate": request.certificate}
-        if wait := self._attempts.begin(user, request.source):
+        with self._entering.one("anybody") as may:
+            if not may:
+                self._note("limited", "too many log-ins at a time", **who)
+                raise Refused(503, "too many others log in now", wait=5)
+            return self._enter(user, password, who)
+
+    def _enter(self, user: str, password: str, who: dict[str, str]) -> Answer:
+        source = who["source"]
+        if wait := self._attempts.begin(user, source):
             self._note("limited", "too many log-ins failed", **who)
             raise Refused(429, "too many log-ins failed; try again later", wait=wait)
         found, failed = None, False
@@ -148,7 +135,7 @@ class Door:
             self._note("login-refused", refused.sentence, **who)
             raise
         finally:
-            self._attempts.end(user, request.source, failed)
+            self._attempts.end(user, source, failed)
         if found is None:
             # Never left out: guesses are few, and somebody may have sent much else before.
             self._records.write("login-refused", "wrong name or password", **who)
@@ -186,7 +173,8 @@ class Door:
             # Nobody can be called so, which is known without asking; it is a guess all the same.
             self._note("login-refused", "no name of a user", "", request.source)
             raise Refused(401, "the name or the password is wrong")
-        return user, password
+        # One person is one, whose limits and whose story are one.
+        return names.folded(user) if self._options.eauth == _LDAP else user, password
 
     def _log_out(self, request: Request) -> Answer:
         session = self._session(request)
@@ -235,9 +223,13 @@ class Door:
         try:
             if self._grants.is_over(session.user, session.groups, call, self._clock()):
                 raise Refused(403, "the grant that gave you this has ended")
+            if call["client"] == "runner_async":
+                self._limit(session.user)
+            # Whoever ends this process meanwhile is known as well.
+            self._records.write("asked", "begun", call=call, **who)
             done = self._master.call(call, session.token)
         except Refused as refused:
-            event = "refused" if refused.status in (401, 403) else "call"
+            event = _EVENTS.get(refused.status, "call")
             self._records.write(event, refused.sentence, call=call, **who)
             if refused.status == 401:
                 self._sessions.close(request.id)
@@ -245,8 +237,20 @@ class Door:
         except Exception:
             self._records.write("call", "failed in salt-api", call=call, **who)
             raise
+        if call["client"] == "runner_async":
+            self._count(session.user)
         self._records.write("call", done.outcome, call=call, jid=done.jid, **who)
         return done.value
+
+    def _limit(self, user: str) -> None:
+        """Nobody waits for these runners, so that only their number limits them."""
+        with self._noting:
+            if wait := self._started.wait(user):
+                raise Refused(429, "you started too many runners within a minute", wait=wait)
+
+    def _count(self, user: str) -> None:
+        with self._noting:
+            self._started.add(user)
 
     def _session(self, request: Request) -> Session:
         found = self._sessions.find(request.id)

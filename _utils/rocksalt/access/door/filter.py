@@ -43,11 +43,15 @@ ASKED = frozenset({"arg", "kwarg", "tgt_type"})
 """
 ANYBODY = frozenset({"saltutil.find_job"})
 """Functions that a master lets everybody call on every minion who has any right at all."""
+COMMANDS = frozenset({"cmd.run"})
+"""Functions whose arguments are a command line anyway."""
 LONGEST = 7200
 """Seconds that a call may wait."""
-LONGEST_VERSION = 200
+LONGEST_VERSION = 64
 """Letters; the master matches a version with a pattern, whatever that takes."""
 
+_OURS = ("access.", "logbook.")
+"""Runners of ours, which match no text of a caller as an expression."""
 _FUNCTION = re.compile(r"[a-z_][a-z0-9_]{0,63}\.[a-z_][a-z0-9_]{0,63}")
 _ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,253}")
 _GLOB = re.compile(r"[A-Za-z0-9._*?\[\]!-]{1,254}")
@@ -95,7 +99,7 @@ def _of_call(call: object, rules: Rules) -> str:
         return f"client {_shown(client)} is not served here; those are: {enabled}"
     if more := sorted(set(call) - KEYS[client]):
         return f"{_shown(more[0])} may not be given with client {client}"
-    if why := _of_function(call.get("fun")) or _of_arguments(call) or _of_rest(call):
+    if why := _of_function(call.get("fun")) or _of_arguments(call, rules) or _of_rest(call):
         return why
     if client.startswith("local"):
         return _of_target(call.get("tgt"), call.get("tgt_type", "glob"), rules)
@@ -124,12 +128,12 @@ def _of_target(tgt: object, tgt_type: object, rules: Rules) -> str:
     return f"tgt {_shown(wrong[0])} is no minion id" if wrong else ""
 
 
-def _of_arguments(call: dict[str, Any]) -> str:
+def _of_arguments(call: dict[str, Any], rules: Rules) -> str:
     arg, kwarg = call.get("arg", []), call.get("kwarg", {})
     runs = call["client"].startswith("runner")
     if not isinstance(arg, list):
         return "arg has to be a list"
-    if arg and not runs:
+    if arg and not call["fun"].startswith(_OURS if runs else ()):
         # The rights look at names alone, and so does what may never be given.
         return "arg may not be given; put each argument into kwarg by its name"
     for one in arg:
@@ -140,8 +144,33 @@ def _of_arguments(call: dict[str, Any]) -> str:
     for key in kwarg:
         if not _KEYWORD.fullmatch(key) or key in (NEVER - ASKED if runs else NEVER):
             return f"{_shown(key)} may not be given in kwarg"
-    version = kwarg.get("version", "")
-    if call["fun"] == DEPLOY and isinstance(version, str) and len(version) > LONGEST_VERSION:
+    if not runs and call["fun"] not in COMMANDS:
+        for key, value in kwarg.items():
+            if any(text.lstrip().startswith("-") for text in _texts(value)):
+                return f"{_shown(key)} may not begin with -, which a program takes for an option"
+    if call["fun"] == DEPLOY and "version" in kwarg:
+        return _of_version(kwarg["version"])
+    if runs and not call["fun"].startswith(_OURS) and {"tgt", "tgt_type"} & {*kwarg}:
+        # Salt would match expressions of its callers with the ids of minions.
+        return _of_target(kwarg.get("tgt", "*"), kwarg.get("tgt_type", "glob"), rules)
+    return ""
+
+
+def _texts(value: object) -> Iterator[str]:
+    """Every text in a value."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, (list, dict)):
+        for one in value:
+            yield from _texts(one)
+        for one in value.values() if isinstance(value, dict) else ():
+            yield from _texts(one)
+
+
+def _of_version(version: object) -> str:
+    if not isinstance(version, str):
+        return f"version {_shown(version)} is no text; as JSON it has quotes"
+    if len(version) > LONGEST_VERSION:
         return f"version {_shown(version)} is longer than {LONGEST_VERSION} letters"
     return ""
 

@@ -4,6 +4,7 @@ passwords that came through the door.
 
 from __future__ import annotations
 
+import logging
 import sys
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,13 @@ _HERE = str(Path(__file__).resolve().parent.parent)
 if _HERE not in sys.path:
     sys.path.append(_HERE)
 
-from rocksalt_door import conf, sealing  # type: ignore[import-not-found]  # noqa: E402
+from rocksalt_door import (  # type: ignore[import-not-found]  # noqa: E402
+    conf,
+    directory,
+    sealing,
+)
 
+log = logging.getLogger("rocksalt.api")
 __virtualname__ = "rocksalt_ldap"
 __opts__: dict[str, Any]
 
@@ -29,14 +35,21 @@ def __virtual__() -> Any:
 
 def auth(username: str, password: str) -> bool:
     """Whether the directory knows the user by this password, and it came through the door."""
+    if directory.lets_anybody_in(__opts__):
+        log.error("nobody can log in: auth.ldap.anonymous asks for no passwords")
+        return False
     word = sealing.opened(__opts__, username, password)
-    return word is not None and bool(_directory().auth(username, word))
+    if word is None:
+        return False
+    return bool(directory.in_time(lambda: bool(_directory().auth(username, word))))
 
 
 def groups(username: str, **kwargs: Any) -> list[str]:
     """The groups of a user whose password came through the door."""
     word = sealing.opened(__opts__, username, kwargs.get("password"))
-    return [] if word is None else list(_directory().groups(username, password=word))
+    if word is None:
+        return []
+    return list(directory.in_time(lambda: _directory().groups(username, password=word)))
 
 
 def process_acl(auth_list: list[Any], opts: dict[str, Any] | None = None) -> Any:

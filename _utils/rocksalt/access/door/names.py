@@ -9,6 +9,13 @@ from collections.abc import Iterable
 USER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._@-]*")
 LONGEST = 64
 """Letters of a name at log-in."""
+GROUP = re.compile(r"[A-Za-z0-9_][A-Za-z0-9 ._-]*")
+LONGEST_GROUP = 255
+
+
+def folded(name: str) -> str:
+    """The one spelling of a name that a directory knows in several."""
+    return name.lower()
 
 
 def taken_for(name: str, people: Iterable[str]) -> list[str]:

@@ -7,6 +7,7 @@ import binascii
 import hashlib
 import hmac
 import secrets
+from collections.abc import Iterator
 from typing import NamedTuple
 
 N, R, P = 2**15, 8, 1
@@ -59,18 +60,32 @@ def is_password(text: str, password: str) -> bool:
 def may_enter(users: str, user: str, password: str) -> bool:
     """Whether the lines ``name:hash`` know this user by this password.
 
-    An unknown user takes the same time. A name that is there twice is nobody's.
+    An unknown user takes the time of one of those that are known, always the same one, which
+    nobody can foretell without the lines. A name that is there twice is nobody's.
     """
-    hashed = hash_of(users, user)
-    known = bool(user) and _parsed(hashed) is not None
-    return is_password(hashed if known else _NOBODY, password) and known
+    found = _parsed(hash_of(users, user)) if user else None
+    asked = found or _stand_in(users, user)
+    return hmac.compare_digest(asked.of(password), asked.hash) and found is not None
+
+
+def _stand_in(users: str, user: str) -> _Hash:
+    """The hash that the password of an unknown user is compared with."""
+    hashes = [found for _, text in _lines(users) if (found := _parsed(text.strip()))]
+    chance = hashlib.sha256(f"{users}:{user}".encode("utf-8", "surrogatepass")).digest()
+    return hashes[int.from_bytes(chance[:8], "big") % len(hashes)] if hashes else _NOBODY
 
 
 def hash_of(users: str, user: str) -> str:
     """What the lines have for a user, empty where there is none or more than one."""
-    lines = [line.partition(":") for line in users.splitlines() if not line.startswith("#")]
-    hashes = [text.strip() for name, colon, text in lines if colon and name == user]
+    hashes = [text.strip() for name, text in _lines(users) if name == user]
     return hashes[0] if len(hashes) == 1 else ""
+
+
+def _lines(users: str) -> Iterator[tuple[str, str]]:
+    for line in users.splitlines():
+        name, colon, text = line.partition(":")
+        if colon and not line.startswith("#"):
+            yield name, text
 
 
 def _parsed(text: str) -> _Hash | None:
@@ -86,4 +101,4 @@ def _parsed(text: str) -> _Hash | None:
     return _Hash(n, r, p, salt, hashed) if fits and salt and 16 <= len(hashed) <= 128 else None
 
 
-_NOBODY = ":".join(["scrypt", str(N), str(R), str(P), "bm9ib2R5J3Mgc2FsdCEhIQ==", "A" * 43 + "="])
+_NOBODY = _Hash(N, R, P, b"nobody's salt!!!", b"\0" * _HASH)

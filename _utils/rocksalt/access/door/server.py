@@ -30,6 +30,8 @@ READING, WRITING, IDLE, LINGERING = 10, 60, 10, 2
 """Seconds for a handshake and a whole request, for a whole answer, between two requests, and for
 what still comes from somebody who was refused before the end.
 """
+CROWDED = 2
+"""Seconds for a handshake and a whole request while others wait for a thread."""
 MAX_HEADERS = 16384
 """Bytes of the first line and all headers."""
 
@@ -37,24 +39,33 @@ MAX_HEADERS = 16384
 class _Socket(ssl.SSLSocket):
     """A connection whose handshake is part of its first request, and both have one deadline."""
 
-    _reading = _writing = 0.0
+    _began = _reading = _writing = 0.0
     leave: Callable[[], None] | None = None
+    crowded: Callable[[], bool] = staticmethod(lambda: False)
 
     def begin(self, seconds: float) -> None:
         """From now on so many seconds are for reading."""
-        self._reading, self._writing = time.monotonic() + seconds, 0.0
+        self._began = time.monotonic()
+        self._reading, self._writing = self._began + seconds, 0.0
 
     def recv_into(self, *args: Any, **kwargs: Any) -> int:
         """Read; what comes too late or is no TLS is the end of what comes."""
-        left = (self._reading or time.monotonic() + READING) - time.monotonic()
-        if left <= 0:
-            return 0
-        self.settimeout(left)
-        try:
-            return super().recv_into(*args, **kwargs)
-        except (ssl.SSLError, TimeoutError) as error:
-            log.debug("a connection ended: %s", error)
-            return 0
+        while (left := self._left()) > 0:
+            self.settimeout(min(left, CROWDED))
+            try:
+                return super().recv_into(*args, **kwargs)
+            except TimeoutError:
+                continue
+            except ssl.SSLError as error:
+                log.debug("a connection ended: %s", error)
+                break
+        return 0
+
+    def _left(self) -> float:
+        """Seconds for reading."""
+        now = time.monotonic()
+        end = self._reading or now + READING
+        return (min(end, self._began + CROWDED) if self.crowded() else end) - now
 
     def send(self, *args: Any, **kwargs: Any) -> int:
         """Write, as long as the whole answer is within its time."""
@@ -78,9 +89,9 @@ class _Socket(ssl.SSLSocket):
 class _Adapter(Adapter):
     """Gives new connections TLS, and lets no address have more than its part of them."""
 
-    def __init__(self, context: ssl.SSLContext, most: int):
+    def __init__(self, context: ssl.SSLContext, most: int, crowded: Callable[[], bool]):
         context.sslsocket_class = _Socket
-        self.context, self._most = context, most
+        self.context, self._most, self._crowded = context, most, crowded
         self._lock = threading.Lock()
         self._open: Counter[str] = Counter()
 
@@ -103,7 +114,7 @@ class _Adapter(Adapter):
         with self._lock:
             self._open[address] += 1
         assert isinstance(found, _Socket)
-        found.leave = lambda: self._left(address)
+        found.leave, found.crowded = lambda: self._left(address), self._crowded
         return found, self.get_environ()
 
     def _left(self, address: str) -> None:
@@ -152,6 +163,7 @@ class _Request(HTTPRequest):
 
 class _Connection(HTTPConnection):
     RequestHandlerClass = _Request
+    came = False
 
     def communicate(self) -> Any:
         self.socket.begin(READING)
@@ -171,6 +183,14 @@ class _Gateway(wsgi.Gateway_10):
 class _Server(wsgi.Server):
     ConnectionClass = _Connection
 
+    def process_conn(self, conn: Any) -> None:
+        """Give a connection to a thread, a new one not before something came."""
+        if conn.came:
+            super().process_conn(conn)
+        else:
+            conn.came = True
+            self._connections.put(conn)  # type: ignore[attr-defined]
+
     def error_log(self, msg: str = "", level: int = 20, traceback: bool = False) -> None:
         log.log(logging.ERROR if level >= logging.ERROR else logging.DEBUG, "%s", msg)
 
@@ -185,7 +205,7 @@ def server(
         accepted_queue_timeout=1,
     )  # fmt: skip
     made.gateway = _Gateway
-    made.ssl_adapter = _Adapter(context, max(2, threads // 2))
+    made.ssl_adapter = _Adapter(context, max(2, threads // 2), lambda: made.requests.qsize > 0)
     made.max_request_header_size, made.max_request_body_size = MAX_HEADERS, max_body
     made.keep_alive_conn_limit = 4 * threads
     return made

@@ -61,7 +61,7 @@ class Seen:
 @dataclass
 class Evidence:
     """All that a witness has of a log server; ``times`` are those of its receipts, ``gaps`` those
-    from and to which it saw nothing for longer than :data:`GAP`, or only what it was told too late.
+    from and to which it saw nothing for longer than ``gap``, or only what it was told too late.
     ``problems`` are sentences. ``error`` says why it could not be asked, or nothing.
 
     ``stated`` is the index of the first entry that says where chains begin, None for none; ``days``
@@ -75,6 +75,7 @@ class Evidence:
     error: str = ""
     stated: int | None = None
     days: list[tuple[int, int]] = field(default_factory=list)
+    gap: dt.timedelta = GAP
 
     @property
     def until(self) -> str | None:
@@ -130,7 +131,7 @@ class Evidence:
     def took(self, time: str, received: str) -> None:
         """Notes when an entry was received, and what time it says it is of."""
         for since in (*self.times[-1:], time):
-            if names.parsed(received) - names.parsed(since) > GAP:
+            if names.parsed(received) - names.parsed(since) > self.gap:
                 if self.gaps and self.gaps[-1][1] >= since:
                     since = min(since, self.gaps.pop()[0])
                 self.gaps.append((since, received))
@@ -139,13 +140,13 @@ class Evidence:
 
 def gather(
     records: Iterable[Mapping[str, str]], server: str, signer: str, key: str,
-    begins: Mapping[str, int] | None = None,
+    begins: Mapping[str, int] | None = None, gap: dt.timedelta = GAP,
 ) -> Evidence:  # fmt: skip
     """The records of a witness, oldest first; ``signer`` is the public key of the log server,
     ``key`` that of the witness. What one of them did not sign counts for nothing. ``begins`` has
-    the last line that was removed of a host.
+    the last line that was removed of a host; ``gap`` is how long lines may be without a witness.
     """
-    found = Evidence()
+    found = Evidence(gap=gap)
     number, previous, receipt = 0, "", ""
     for record in records:
         if "oldest" in record and not number:

@@ -89,7 +89,7 @@ def last(path: Path) -> chain.Line | None:
                 found = chain.read(data.rstrip(b"\n")) or found
         return found
     with opened(path) as file:
-        return next(filter(None, map(chain.read, _backwards(file))), None)
+        return next(filter(None, map(chain.read, backwards(file))), None)
 
 
 def head(folder: Path) -> chain.Head | None:
@@ -102,7 +102,7 @@ def head(folder: Path) -> chain.Head | None:
     return None
 
 
-def _backwards(file: BinaryIO) -> Iterator[bytes]:
+def backwards(file: BinaryIO) -> Iterator[bytes]:
     """The lines of a file, from the last one on; what follows the last end of line is none."""
     position, rest, ended = file.seek(0, os.SEEK_END), b"", False
     while position:

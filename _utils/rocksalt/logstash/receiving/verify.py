@@ -13,7 +13,7 @@ from typing import Any
 from rocksalt.backup import names
 from rocksalt.errors import RocksaltError
 from rocksalt.logstash.receiving import files
-from rocksalt.logstash.receiving.evidence import GAP, Evidence
+from rocksalt.logstash.receiving.evidence import Evidence
 from rocksalt.logstash.receiving.store import Clock, now
 from rocksalt.logstash.receiving.walk import MOST, Walk
 
@@ -92,7 +92,7 @@ def _gaps(evidence: Evidence | None, started: dt.datetime) -> list[str]:
     if evidence is None:
         return []
     gaps = list(evidence.gaps)
-    if evidence.until and started - names.parsed(evidence.until) > GAP:
+    if evidence.until and started - names.parsed(evidence.until) > evidence.gap:
         gaps.append((evidence.until, names.utc(started)))
     notes = [
         f"not witnessed from {since} to {to}: what arrived then could be changed until then"

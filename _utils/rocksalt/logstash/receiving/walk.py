@@ -13,7 +13,7 @@ from typing import Any, BinaryIO
 
 from rocksalt.backup.errors import Unverified
 from rocksalt.logstash.receiving import begins, chain, files, removals
-from rocksalt.logstash.receiving.evidence import GAP, Evidence, Seen
+from rocksalt.logstash.receiving.evidence import Evidence, Seen
 from rocksalt.logstash.receiving.store import TIME, Clock, now
 
 MOST = 50
@@ -254,7 +254,7 @@ class Walk:
             when = self._evidence.time(seen, len(seen.numbers) - 1)
             self.notes.append(f"witnessed up to line {self._until}, at {when}")
         # A clock that was wrong for a moment counts as right before it.
-        if self._beyond and self._arrived < (self._started - GAP).strftime(TIME):
+        if self._beyond and self._arrived < (self._started - self._evidence.gap).strftime(TIME):
             self._wrong(
                 f"the lines after {self._until} are not witnessed, and the first of them arrived "
                 f"at {self._beyond}{', which is to come' * (self._beyond > self._limit)}"

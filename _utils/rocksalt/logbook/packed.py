@@ -1,0 +1,52 @@
+"""What minions sent, unpacked by msgpack alone: Salt's own reading makes times and other objects of
+it, which some bytes end, and of a file in the job cache it tries that again for ever.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from typing import Any
+
+import msgpack  # type: ignore[import-untyped]
+
+LARGEST = 4 << 20
+"""Bytes of one file that are unpacked: in memory they may become a hundred times as many."""
+
+
+class Unread(ValueError):
+    """It cannot be unpacked; says why."""
+
+
+def unpack(data: bytes) -> Any:
+    """What is packed in it; what is of no plain type is the text of its bytes."""
+    try:
+        return msgpack.unpackb(
+            data, raw=False, strict_map_key=False, unicode_errors="replace",
+            ext_hook=lambda _, own: own.decode(errors="replace"),
+        )  # fmt: skip
+    except Exception as error:
+        # Its own errors, and what bytes make of types.
+        why = str(error) or type(error).__name__
+        raise Unread(f"{len(data)} bytes cannot be unpacked: {why}"[:300]) from None
+
+
+def load(path: str) -> Any:
+    """What is in a file; OSError where that cannot be read."""
+    data = content(path, LARGEST + 1)
+    if len(data) > LARGEST:
+        raise Unread(f"{path} has more than {LARGEST} bytes")
+    if not data:
+        raise Unread(f"{path} is empty")
+    return unpack(data)
+
+
+def content(path: str, most: int) -> bytes:
+    """The first bytes of a file."""
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    with open(os.open(path, flags), "rb") as file:
+        state = os.fstat(file.fileno())
+        if not stat.S_ISREG(state.st_mode):
+            raise OSError(errno.EINVAL, "it is no file", path)
+        return file.read(min(most, state.st_size + 1))
