@@ -91,7 +91,7 @@ def seen(
     if reason := getattr(module, "beside_the_point", lambda wanted: "")(wanted):
         pytest.skip(reason)
     look = module.look(wanted)
-    answers = once(request, (host.backend, module.FAMILY), lambda: ask(host, look))
+    answers = once(request, (host.backend, module.__name__), lambda: ask(host, look))
     if reason := getattr(module, "not_here", lambda answers: "")(answers):
         pytest.skip(reason)
     return answers
