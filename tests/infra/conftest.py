@@ -109,7 +109,6 @@ def judged(request: pytest.FixtureRequest) -> set[str]:
     left = [i for i in marker.args if i not in excused]
     if not left:
         pytest.skip("; ".join(f"{i} is {excused[i][1]}" for i in marker.args))
-    request.getfixturevalue("seen")
     weak = filter(None, (family.below_floor(family.controls[i]) for i in left))
     request.node.stash[WEAK] = "; ".join(weak)
     return set(left)

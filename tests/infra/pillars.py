@@ -97,7 +97,9 @@ def expected(host: Host, file: str | None) -> Expected:
             facts.get("roles") or (),
         )
     except InvalidSettings as error:
-        raise NoPillar(f"the pillar for {name} is not valid: " + "; ".join(error.problems)) from None
+        raise NoPillar(
+            f"the pillar for {name} is not valid: " + "; ".join(error.problems)
+        ) from None
     return Expected(facts["id"], baseline, facts["digests"])
 
 

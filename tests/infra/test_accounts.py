@@ -256,7 +256,9 @@ def test_home_folders(seen: Look) -> None:
     owners["/root"] = "root"
     homes = named(seen["homes"])
     assert "/root" in homes
-    wrong = [found for path, it in homes.items() for found in loose({path: it}, 0o022, owners[path])]
+    wrong = [
+        found for path, it in homes.items() for found in loose({path: it}, 0o022, owners[path])
+    ]
     assert wrong == []
 
 

@@ -11,7 +11,9 @@ from .asking import Answer, Look
 from .pillars import Expected
 
 FAMILY = "accounts"
-AGES = """awk -F: '{print $1 ":" $5 ":" (($2 ~ /^[!*]/ || $2 == "") ? "none" : "some")}' /etc/shadow"""
+AGES = (
+    """awk -F: '{print $1 ":" $5 ":" (($2 ~ /^[!*]/ || $2 == "") ? "none" : "some")}' /etc/shadow"""
+)
 QUALITY = "cat /etc/security/pwquality.conf.d/*.conf /etc/security/pwquality.conf 2>/dev/null"
 NEVER = ("", "99999", "-1")
 

@@ -139,9 +139,7 @@ def test_no_rule_records_what_is_typed(seen: Look, settings: dict[str, Any]) -> 
 
 
 @pytest.mark.controls("ACC-027", "ACC-029")
-def test_nobody_else_becomes_root(
-    seen: Look, settings: dict[str, Any], judged: set[str]
-) -> None:
+def test_nobody_else_becomes_root(seen: Look, settings: dict[str, Any], judged: set[str]) -> None:
     group = f"%{settings['administrators_group']}"
     declared = {"root", group, *settings["administrators"], *settings["sudo_grants"]}
     strangers = set().union(*(who for who, _ in specs(seen))) - declared

@@ -203,9 +203,7 @@ def test_nobody_else_is_never_banned(wanted: Expected, said: dict[str, str]) -> 
 
 
 @pytest.mark.controls("F2B-010")
-def test_bans_are_made_where_they_count(
-    seen: Look, wanted: Expected, said: dict[str, str]
-) -> None:
+def test_bans_are_made_where_they_count(seen: Look, wanted: Expected, said: dict[str, str]) -> None:
     chain = "rocksalt-bans" if "rocksalt-bans" in seen["live4"].text else "INPUT"
     for name, jail in jails(wanted).items():
         assert items("`- " + said[f"get {name} actions"].splitlines()[-1]) == [action(jail)]

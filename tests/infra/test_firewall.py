@@ -23,7 +23,9 @@ Permission = tuple[str, str, int]  # from where, tcp or udp, which port
 
 
 def look(wanted: Expected) -> dict[str, str]:
-    show = "systemctl show -p Id,ActiveState,UnitFileState,ExecStart,DropInPaths,FragmentPath,Before"
+    show = (
+        "systemctl show -p Id,ActiveState,UnitFileState,ExecStart,DropInPaths,FragmentPath,Before"
+    )
     return {
         "live4": "iptables-save",
         "live6": "ip6tables-save",
@@ -54,11 +56,15 @@ def permissions(wanted: Expected, setting: str, version: int) -> set[Permission]
         ports = own["services"].get(service, {})
         ports = ports if ports or service != "ssh" else {"tcp": ssh}
         for group in groups:
-            nets = [EVERYBODY[version]] if group == "public" else wanted.baseline.networks.get(group)
+            nets = (
+                [EVERYBODY[version]] if group == "public" else wanted.baseline.networks.get(group)
+            )
             for net in map(ipaddress.ip_network, nets or []):
                 if net.version == version:
                     found |= {
-                        (str(net), kind, port) for kind in ("tcp", "udp") for port in ports.get(kind, ())
+                        (str(net), kind, port)
+                        for kind in ("tcp", "udp")
+                        for port in ports.get(kind, ())
                     }
     return found
 
@@ -201,7 +207,9 @@ def test_no_other_rule_set_decides(seen: Look) -> None:
     assert not seen["nft"].code, seen["nft"].text
     chains = [it["chain"] for it in json.loads(seen["nft"].text)["nftables"] if "chain" in it]
     hooked = [it for it in chains if "hook" in it]
-    strange = [it for it in hooked if it["family"] not in ("ip", "ip6") or it["table"] not in TABLES]
+    strange = [
+        it for it in hooked if it["family"] not in ("ip", "ip6") or it["table"] not in TABLES
+    ]
     assert strange == []
     loads = {
         name

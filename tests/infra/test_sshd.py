@@ -84,7 +84,9 @@ def look(wanted: Expected) -> dict[str, str]:
         "main": "cat /etc/ssh/sshd_config",
         "ours": f"cat {DROP_IN}",
         "all": "cat /etc/ssh/sshd_config /etc/ssh/sshd_config.d/*.conf",
-        "stat": stat("/etc/ssh /etc/ssh/sshd_config /etc/ssh/sshd_config.d{,/*} /etc/ssh/ssh_host_*"),
+        "stat": stat(
+            "/etc/ssh /etc/ssh/sshd_config /etc/ssh/sshd_config.d{,/*} /etc/ssh/ssh_host_*"
+        ),
         "units": "systemctl show --timestamp=us+utc ssh.service ssh.socket -p Id,ActiveState,"
         "UnitFileState,StateChangeTimestamp,MainPID",
         "listening": "ss -Hltnp",
@@ -249,9 +251,7 @@ def test_only_declared_host_keys_are_served(seen: Look, settings: dict[str, Any]
 
 
 @pytest.mark.controls("SSHD-160", "SSHD-161")
-def test_it_listens_where_it_should(
-    seen: Look, settings: dict[str, Any], judged: set[str]
-) -> None:
+def test_it_listens_where_it_should(seen: Look, settings: dict[str, Any], judged: set[str]) -> None:
     lines = [line for line in seen["listening"].lines if '"sshd"' in line]
     found = {tuple(line.split()[3].rsplit(":", 1)) for line in lines}
     if "SSHD-160" in judged:

@@ -14,7 +14,7 @@ def names(wanted: Expected) -> list[str]:
 def look(wanted: Expected) -> dict[str, str]:
     """What is asked about them."""
     people = " ".join(names(wanted)) or "root"
-    each = f"for who in {people}; do echo \"== $who\"; %s; done; :"
+    each = f'for who in {people}; do echo "== $who"; %s; done; :'
     keys = "for file in .ssh/authorized_keys .ssh/authorized_keys2; do"
     home = "$(getent passwd $who | cut -d: -f6)"
     return {

@@ -1,0 +1,69 @@
+"""The suite that users run against their hosts (tests/infra) sees what a host is, good or bad."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+import outside
+import runs
+from rocksalt_lab import Host
+
+ACCOUNTS = {"remove": ["accounts", "authorized_keys", "crontabs", "members", "sudoers"]}
+
+
+@pytest.fixture(scope="module")
+def host(master: Host, web1: Host) -> Iterator[Host]:
+    """A host that conforms, on which one run takes away what strangers left."""
+    before = master.read(runs.PILLAR)
+    runs.set_pillar(master, {"accounts": ACCOUNTS})
+    runs.conform(web1)
+    yield web1
+    master.write(runs.PILLAR, before)
+
+
+@pytest.fixture(scope="module")
+def salt(host: Host) -> Iterator[runs.Asker]:
+    asker = runs.Asker(host)
+    yield asker
+    asker.close()
+
+
+def test_a_host_that_conforms_passes(host: Host) -> None:
+    outcomes = outside.judged(host)
+    assert not outside.failed(outcomes)
+    passed = [name.split()[0] for name, outcome in outcomes.items() if outcome == "passed"]
+    assert {"sshd", "firewall", "fail2ban", "accounts", "drift"} <= set(passed)
+    assert passed.count("sshd") > 40
+
+
+@pytest.mark.parametrize("family", ["accounts", "drift", "fail2ban", "firewall", "sshd"])
+def test_a_broken_host_fails_where_it_is_broken(host: Host, salt: runs.Asker, family: str) -> None:
+    for case in outside.cases(family):
+        runs.shell(host, case.command)
+    found = outside.failed(outside.judged(host, [family]))
+    assert {*found} == {test for tests in outside.said(family).values() for test in tests}, found
+    assert not runs.apply(salt).failed
+    assert not outside.failed(outside.judged(host, [family]))
+
+
+def test_what_is_waived_or_off_is_not_judged(master: Host, pillar: Host, host: Host) -> None:
+    off = {"controls": {"SSHD-131": {"off": "a test"}}, "max_auth_tries": 3}
+    runs.set_pillar(master, {"accounts": ACCOUNTS, "sshd": off, "drift": {"enabled": False}})
+    outcomes = outside.judged(host, ["sshd", "drift"])
+    assert not outside.failed(outcomes)
+    assert "SSHD-131 is switched off: a test" in outcomes["sshd test_directive[maxauthtries]"]
+    assert "hardening:drift:enabled" in outcomes["drift test_the_timer_runs"]
+
+
+def test_a_pillar_below_the_floor_fails(master: Host, pillar: Host, host: Host) -> None:
+    runs.set_pillar(master, {"accounts": ACCOUNTS, "sshd": {"max_auth_tries": 20}})
+    found = outside.failed(outside.judged(host, ["sshd"]))
+    assert "the greatest acceptable value is 6" in found["sshd test_directive[maxauthtries]"]
+
+
+def test_a_pillar_that_is_not_valid_is_one_error(master: Host, pillar: Host, host: Host) -> None:
+    runs.set_pillar(master, {"accounts": ACCOUNTS, "sshd": {"max_auth_trys": 3}})
+    (said,) = outside.failed(outside.judged(host, ["sshd", "drift"])).values()
+    assert said.startswith("error") and "max_auth_tries" in said
