@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-pytest.register_assert_rewrite("runs")  # a failed assertion there shows its values, too
+pytest.register_assert_rewrite("outside", "runs")  # a failed assertion there shows its values, too
 
 import runs  # noqa: E402
 from rocksalt_lab import Host, Lab, Machine, vm  # noqa: E402
