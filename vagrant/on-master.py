@@ -27,7 +27,7 @@ class Failed(Exception):
 
 def salt(function: str, *arguments: str) -> dict[str, Any]:
     """What each machine returned; one that did not answer is a failure."""
-    command = ["salt", "--static", "--out=json", "--timeout=120", "*", function, *arguments]
+    command = ["salt", "--static", "--out=json", "--timeout=60", "*", function, *arguments]
     done = subprocess.run(command, capture_output=True, text=True)
     answers = json.loads(done.stdout or "{}")
     silent = sorted(set(names()) - {name for name, said in answers.items() if said is not False})
@@ -54,16 +54,14 @@ def names() -> list[str]:
 
 
 def wait() -> None:
-    """Until all machines answer."""
+    """Until all machines have subscribed: what is published before, they would never hear."""
     deadline = time.monotonic() + PATIENCE
-    while True:
-        try:
-            salt("test.ping")
-            return
-        except (Failed, ValueError):
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(1)
+    peers = ["ss", "-Htn", "state", "established", "sport = :4505"]
+    while len(subprocess.run(peers, capture_output=True, text=True).stdout.splitlines()) < len(names()):
+        if time.monotonic() > deadline:
+            raise Failed(f"not all of {', '.join(names())} have found the master in {PATIENCE} s")
+        time.sleep(0.5)
+    salt("test.ping")
 
 
 def highstate() -> dict[str, list[str]]:

@@ -1,14 +1,18 @@
 # What the machines of the Vagrantfile want of the baseline. A site's own pillar looks like this, with its addresses
 # and people; fleet.yaml is written by vagrant/prepare.sh, for keys and addresses differ from one desk to the next.
 {% import_yaml "fleet.yaml" as fleet %}
+{% set name = opts.id | regex_replace("[0-9]+$", "") %}
 {% set debts = {
-  "ACL-001": "nobody uses salt-api here",
-  "BKP-001": "this master is made anew, not restored",
-  "LOG-107": "there is one log server, and nobody to witness what it keeps",
   "LUKS-001": "the box's disk is not encrypted",
   "LUKS-002": "the box's swap is not encrypted",
   "LUKS-003": "the box's volume group is not encrypted",
 } %}
+{% do debts.update({
+  "master": {"ACL-001": "nobody uses salt-api here", "BKP-001": "this master is made anew, not restored"},
+  "web": {"FW-012": "no web server is deployed yet"},
+  "db": {"FW-012": "no database is deployed yet"},
+  "log": {"LOG-107": "there is one log server, and nobody to witness what it keeps"},
+}.get(name, {})) %}
 
 hardening:
   schema: 1

@@ -9,7 +9,6 @@ from typing import Any
 from testinfra.backend.base import BaseBackend, CommandResult
 from testinfra.host import Host as TestinfraHost
 
-
 Execute = Callable[[list[str]], subprocess.CompletedProcess[bytes]]
 
 

@@ -1,32 +1,22 @@
-"""The lab host on which Vagrant and Docker run: an image of its own, with what `make` needs."""
+"""The lab host on which Vagrant and Docker run, and the Debian that Docker has there."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from . import image
-from .system import REPO, step
+from . import vagrant_image
+from .system import REPO
 
 if TYPE_CHECKING:
     from .container import Container
     from .lab import Lab
 
-HERE = Path(__file__).parent
-PACKAGES = HERE / "vagrant-packages.txt"
-SETUP = REPO / "requirements/debian.txt"
-PYTHON = tuple(REPO / "requirements" / name for name in ("salt-3008.txt", "test.txt", "lint.txt"))
-
-
-def ensure_image(release: str = "debian-12") -> Path:
-    """The root of the image, built if it is not there yet: Vagrant and Docker as Debian has them,
-    and in /opt/salt what `scripts/setup 3008` would install.
-    """
-    files = [Path(__file__), Path(image.__file__), image.INSTALL_SALT, image.PACKAGES, PACKAGES]
-    version = image.digest(release, [*files, SETUP, *PYTHON])
-    return image.cached(
-        f"vagrant-{release}", version, lambda folder, work: _build(folder, work, release)
-    )
+# What the lab adds to its hosts, and a published image has not.
+AS_PUBLISHED = """
+FROM lab
+RUN userdel --remove ops && rm /etc/sudoers.d/ops /etc/systemd/system/salt-*.service
+RUN apt-get purge -qq cloud-init
+"""
 
 
 def boot(lab: Lab, name: str, ip: str) -> Container:
@@ -39,17 +29,18 @@ def boot(lab: Lab, name: str, ip: str) -> Container:
         "--capability=all",
         "--system-call-filter=add_key keyctl bpf",
     )
-    return lab.host(name, ip, ensure_image(lab.release), options)
+    return lab.host(name, ip, vagrant_image.ensure(), options)
 
 
-def _build(root: Path, work: Path, release: str) -> None:
-    lines = SETUP.read_text().splitlines()
-    setup = [line.split()[0] for line in lines if line.split()[1:] == ["all"]]
-    packages = [*image.words(image.PACKAGES), *image.words(PACKAGES), *setup]
-    with step(f"{release} image for Vagrant 1/2: installing Debian, Vagrant and Docker"):
-        image.debian(root, image.RELEASES[release], packages, offered=[])
-    with step(f"{release} image for Vagrant 2/2: installing what make needs"):
-        needed = work / "requirements.txt"
-        needed.write_text("\n".join(path.read_text() for path in PYTHON))
-        image.python(root, work, needed)
-        image.finish(root)
+def import_debian(host: Container) -> None:
+    """Give Docker the lab's own Debian in the place of debian:12, which is out of reach."""
+    host.run("tar --one-file-system -C /srv/debian-12 -c . | docker import - lab", timeout=300)
+    host.run("docker build --quiet --tag=debian:12 -", input=AS_PUBLISHED, timeout=300)
+
+
+def clone(host: Container, target: str) -> None:
+    """Replace the clone by the repository as it is now, set up as by `scripts/setup 3008`."""
+    host.copy_repo(target)
+    names = " ".join(str(path.relative_to(REPO)) for path in vagrant_image.PYTHON)
+    made_of = f"{{ /usr/bin/python3 --version; sha256sum {names}; }} >/opt/salt/made-of"
+    host.run(f"cd {target} && {made_of} && ln -s /opt/salt .venv-3008")
