@@ -1,4 +1,4 @@
-"""``pytest tests/infra --hosts=ssh://web1,ssh://web2``: fixtures of the suite; see docs/infra.md."""
+"""Fixtures of the suite, which ``pytest tests/infra --hosts=ssh://web1`` runs: docs/infra.md."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .pillars import Expected, NoPillar, expected
 
 T = TypeVar("T")
 NO_HOSTS = (
-    "tests/infra looks at hosts and none is named: pytest tests/infra --hosts=ssh://web1,ssh://web2 "
+    "tests/infra looks at hosts and none is named: pytest tests/infra --hosts=ssh://web1 "
     "(or salt://web1, docker://name, local://; see docs/infra.md)"
 )
 WEAK = pytest.StashKey[str]()

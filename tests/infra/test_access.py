@@ -11,7 +11,7 @@ from testinfra.host import Host
 
 from . import units
 from .asking import Look, ask
-from .files import loose, named, stat
+from .files import named, stat
 from .pillars import Expected
 
 FAMILY = "access"

@@ -43,8 +43,9 @@ def look(wanted: Expected) -> dict[str, str]:
         "units": f"{show} console-getty.service getty@tty1.service serial-getty@ttyS0.service"
         " rescue.service emergency.service",
         "crontabs": "ls /var/spool/cron/crontabs",
-        "homes": f"for home in $({HOMES}); do stat -c '%a %U %G %.Z %n|%F' $home; done 2>/dev/null",
-        "dotted": f"for home in $({HOMES}); do find $home -maxdepth 1 -name '.*' -type f -perm /022;"
+        "homes": stat(f"$({HOMES})"),
+        "dotted": f"for home in $({HOMES}); do"
+        " find $home -maxdepth 1 -name '.*' -type f -perm /022;"
         " ls $home/.rhosts $home/.shosts; find $home/.ssh -name 'id_*' ! -name '*.pub' -perm /077;"
         " done 2>/dev/null",
         "keys": "getent passwd | while IFS=: read -r who x x x x home x; do"

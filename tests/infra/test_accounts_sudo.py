@@ -91,7 +91,8 @@ def _list(value: Any) -> list[Any]:
 )
 def test_option(seen: Look, settings: dict[str, Any], option: str, template: Any) -> None:
     expected = value_of(template, settings)
-    everybody, some = [SUDO_DEFAULTS.get(option, False)], []
+    everybody: list[Any] = [SUDO_DEFAULTS.get(option, False)]
+    some: list[Any] = []
     for entry in sudoers(seen)["Defaults"]:
         for options in entry["Options"]:
             if option in options:

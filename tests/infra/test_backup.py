@@ -42,7 +42,7 @@ def look(wanted: Expected) -> dict[str, str]:
         "now": "date +%s",
         "stat": stat(f"{FOLDER} {FOLDER}/* {PROGRAM} {own['spool']} {identity}"),
         "program": f"wc -c < {PROGRAM}",
-        "identities": "grep -rlIs --exclude-dir=.git AGE-SECRET-KEY-1 /root /home /etc /srv /opt/age",
+        "identities": "grep -rlIs --exclude-dir=.git AGE-SECRET-KEY-1 /root /home /etc /srv",
         "let_in": f"cat {HOME}/.ssh/authorized_keys",
         "store": stat(f"{store}{{,/*}}"),
         "newest": f"for it in {store}/*/; do echo $it $(stat -c %Y $it* | sort -n | tail -1); done",

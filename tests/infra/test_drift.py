@@ -1,4 +1,4 @@
-"""That the host compares itself with the baseline, by what systemd and the file of the report say."""
+"""That the host compares itself with the baseline, by what systemd and its report say."""
 
 from __future__ import annotations
 

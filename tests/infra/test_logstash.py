@@ -18,6 +18,7 @@ FAMILY = "logstash"
 FOLDER, STATE = "/etc/rocksalt/logstash", "/var/lib/rocksalt/logstash"
 SHIPPER, RECEIVER = "rocksalt-ship.service", "rocksalt-logs.service"
 TIMERS = ["rocksalt-logs-heads.timer", "rocksalt-logs-verify.timer"]
+PROGRAMS = "/usr/local/sbin/rocksalt-ship /usr/local/sbin/rocksalt-logs"
 WITNESS_HOME = "/var/lib/rocksalt-witness"
 HEARD = 120  # seconds in which a shipper says something of itself
 
@@ -60,10 +61,8 @@ def look(wanted: Expected) -> dict[str, str]:
         "config": f"cat {FOLDER}/shipper.json",
         "status": f"cat {STATE}/status.json",
         "accepted": f"cat {STATE}/accepted.json",
-        "stat": stat(
-            f"{FOLDER} {FOLDER}/* {STATE} /usr/local/sbin/rocksalt-ship /usr/local/sbin/rocksalt-logs"
-        ),
-        "programs": "wc -c /usr/local/sbin/rocksalt-ship /usr/local/sbin/rocksalt-logs",
+        "stat": stat(f"{FOLDER} {FOLDER}/* {STATE} {PROGRAMS}"),
+        "programs": f"wc -c {PROGRAMS}",
         "connected": "ss -Htnp state established",
         "listening": "ss -Hltn",
         "now": "date +%s",

@@ -17,7 +17,9 @@ from .pillars import Expected
 FAMILY = "luks"
 IN_MEMORY = ("tmpfs", "ramfs")
 DUMPS = """lsblk -nrpo NAME,FSTYPE | awk '$2 == "crypto_LUKS" {print $1}' | sort -u |
-while read -r it; do echo "== $it"; cryptsetup luksDump --dump-json-metadata $it 2>/dev/null; done"""
+while read -r it; do
+  echo "== $it"; cryptsetup luksDump --dump-json-metadata $it 2>/dev/null
+done"""
 KEY_FILES = """awk '!/^#/ && $3 ~ "^/" {print $3}' /etc/crypttab | while read -r it; do
 stat -c '%a %U %G %.Z %n|%F' $it; done 2>/dev/null"""
 

@@ -45,7 +45,7 @@ def look(wanted: Expected) -> dict[str, str]:
     own = wanted.baseline.families[FAMILY].settings
     plugins = {it["plugin"] for it in own["commands"].values()}
     paths = " ".join(it if it.startswith("/") else f"{PLUGINS}/{it}" for it in plugins)
-    keys = f"ActiveState,UnitFileState,DropInPaths,User,ExecStart,AmbientCapabilities,{','.join(SANDBOX)}"
+    keys = ",".join(("ActiveState,UnitFileState,DropInPaths,User,AmbientCapabilities", *SANDBOX))
     knock = f"a=$(sed -n 's/^server_address=//p' {CONFIG}); timeout 10 openssl s_client -connect"
     return {
         "unit": f"systemctl show --timestamp=us+utc {UNIT} -p {keys},ExecMainStartTimestamp",

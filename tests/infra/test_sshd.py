@@ -102,7 +102,7 @@ def look(wanted: Expected) -> dict[str, str]:
 def effective(seen: Look) -> dict[str, list[str]]:
     """The words of every keyword that sshd would obey."""
     assert not seen["effective"].code, seen["effective"].text
-    found = defaultdict(list)
+    found: dict[str, list[str]] = defaultdict(list)
     for line in seen["effective"].lines:
         keyword, _, value = line.partition(" ")
         found[keyword] += value.split() or [""]

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+import outside
 import runs
 import tampers
 from logs import becomes
@@ -94,6 +95,7 @@ def test_test_mode_says_all_of_it_and_changes_nothing(site: Site) -> None:
 
 def test_a_run_leaves_no_drift_and_a_second_changes_and_restarts_nothing(hardened: Site) -> None:
     assert not hardened.differing("access") and not hardened.differing("firewall")
+    outside.conforms(hardened.master, "access", "firewall")
     hardened.web1_answers()
     before = shown(hardened)
     assert not hardened.apply(FAMILIES).changes

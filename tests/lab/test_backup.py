@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+import outside
 import runs
 import tampers
 from rocksalt_lab import Host, Lab
@@ -206,6 +207,7 @@ def test_a_highstate_of_vault_and_master_is_a_working_backup(site: Site) -> None
     site.master.run("systemctl start rocksalt-backup-verify.service")
     for host in (site.vault, site.master):
         assert not runs.differing(host)
+        outside.conforms(host)
         before = runs.fingerprint(host)
         assert not runs.apply(host).changes
         assert runs.fingerprint(host) == before

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+import outside
 import runs
 import tampers
 from logs import (
@@ -95,6 +96,7 @@ def test_a_second_run_changes_nothing_and_restarts_nothing(shipping: Site) -> No
     started = f"systemctl show -P MainPID {units}"
     for host in (shipping.web1, shipping.logs1):
         assert not shipping.differing(host)
+        outside.conforms(host, "logstash", "firewall")
         before = host.run(started).stdout
         assert not shipping.apply(host).changes
         assert host.run(started).stdout == before

@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 
+import outside
 import runs
 import tampers
 from rocksalt_lab import Host, Lab, ossec_standin
@@ -213,6 +214,7 @@ def test_one_run_makes_it_a_watched_host_and_tells_nobody_the_secret(site: Site)
     assert site.main.agents() == ["1024 web2"]
     assert site.connected()
     assert not site.differing()
+    outside.conforms(host, "ossec", "firewall")
 
     jobs = site.master.run("salt-run --out=json jobs.list_jobs search_function=state.apply").stdout
     job = max(json.loads(jobs))
