@@ -3,7 +3,7 @@
 
 on-master.py harden      highstate, bring certificates, highstate; fails where one fails
 on-master.py unchanged   one more highstate; fails where it changes something
-on-master.py report      drift reports; fails where there is drift, or something could not be looked at
+on-master.py report      drift reports; fails where there is drift or an error
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 MINIONS = Path("/etc/salt/pki/master/minions")
-AUTHORITIES = {"monitoring": Path("/etc/rocksalt/monitoring-ca"), "logs": Path("/etc/rocksalt/logs-ca")}
 PATIENCE = 300  # seconds until all machines have found the master
 
 
@@ -57,7 +56,9 @@ def wait() -> None:
     """Until all machines have subscribed: what is published before, they would never hear."""
     deadline = time.monotonic() + PATIENCE
     peers = ["ss", "-Htn", "state", "established", "sport = :4505"]
-    while len(subprocess.run(peers, capture_output=True, text=True).stdout.splitlines()) < len(names()):
+    while len(subprocess.run(peers, capture_output=True, text=True).stdout.splitlines()) < len(
+        names()
+    ):
         if time.monotonic() > deadline:
             raise Failed(f"not all of {', '.join(names())} have found the master in {PATIENCE} s")
         time.sleep(0.5)
@@ -74,29 +75,38 @@ def highstate() -> dict[str, list[str]]:
         bad = [s for s in states.values() if s["result"] is False]
         failed += [f"{name}: {state['__id__']}: {state['comment']}" for state in bad]
         changed[name] = [key for state in states.values() for key in state["changes"]]
-        print(f"{name}: {len(states)} states, {len(changed[name])} changes, {len(bad)} failed")
+        print(
+            f"{name}: {len(states)} states, {len(changed[name])} changes, {len(bad)} failed",
+            flush=True,
+        )
     if failed:
         raise Failed("\n".join(failed))
     return changed
 
 
 def certificates() -> None:
-    """The authorities of monitoring and logs, and certificates of theirs where they are needed."""
+    """Authorities for monitoring and logs, and certificates of theirs where they are needed."""
     machines = names()
-    for runner, folder in AUTHORITIES.items():
-        if {"monitoring": "monitor", "logs": "log"}[runner] not in machines:
-            continue
-        if not folder.exists():
-            folder.mkdir(parents=True, mode=0o700)
-            run(f"{runner}.authority")
-        if runner == "monitoring":
-            run("monitoring.client", "monitor")
-        else:
-            run("logs.enrol", "log")
-        run(f"{runner}.enrol", "*")
+    if "monitor" in machines:
+        authority("monitoring")
+        run("monitoring.client", "monitor")
+        run("monitoring.enrol", "*")
+    if "log" in machines:
+        authority("logs")
+        run("logs.enrol", "log")
+        run("logs.enrol", "*")
+
+
+def authority(runner: str) -> None:
+    """The authority of a runner, made once."""
+    folder = Path(f"/etc/rocksalt/{runner}-ca")
+    if not folder.exists():
+        folder.mkdir(parents=True, mode=0o700)
+        run(f"{runner}.authority")
 
 
 def harden() -> None:
+    """All machines conform, those included that need certificates for it."""
     wait()
     run("saltutil.sync_all")
     salt("saltutil.sync_all")
@@ -109,12 +119,14 @@ def harden() -> None:
 
 
 def unchanged() -> None:
+    """Another highstate finds nothing to do."""
     wait()
     if again := {name: changed for name, changed in highstate().items() if changed}:
         raise Failed(f"This highstate should have changed nothing: {json.dumps(again, indent=2)}")
 
 
 def report() -> None:
+    """Nothing has drifted, and everything could be looked at."""
     drifted = []
     for name, said in sorted(salt("drift.report").items()):
         if not isinstance(said, dict):
@@ -139,6 +151,7 @@ COMMANDS: dict[str, Callable[[], None]] = {
 
 
 def main(arguments: list[str]) -> int:
+    """Run one command; 0, or 1 where it failed, or 2 where there is no such command."""
     if len(arguments) != 1 or arguments[0] not in COMMANDS:
         print(__doc__, file=sys.stderr)
         return 2

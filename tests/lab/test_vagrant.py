@@ -1,4 +1,4 @@
-"""The Vagrantfile, for real: Vagrant and Docker in a lab host, with the lab's Debian as debian:12."""
+"""The Vagrantfile, for real: Vagrant and Docker in a host of the lab."""
 
 from __future__ import annotations
 
@@ -59,7 +59,8 @@ def test_the_vagrantfile_is_valid(desk: Host, provider: str) -> None:
 
 @pytest.mark.parametrize("provider", ["docker", "libvirt", "virtualbox"])
 def test_a_mistake_in_it_is_seen(clone: Host, provider: str) -> None:
-    clone.run(f"sed -i 's/^ *machine.vm.provider \"{provider}\".*/&\\n{provider}.mistake = 1/' {CLONE}/Vagrantfile")
+    block = f'machine.vm.provider "{provider}" .*'
+    clone.run(f"sed -i 's/{block}/&\\n{provider}.mistake = 1/' {CLONE}/Vagrantfile")
     status, said = run(clone, "vagrant validate", VAGRANT_DEFAULT_PROVIDER=provider)
     assert status and "mistake" in said
 

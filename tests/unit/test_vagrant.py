@@ -1,4 +1,4 @@
-"""`make vagrant-test` where it cannot run, and what the master of the Vagrantfile does to machines."""
+"""`make vagrant-test` where it cannot run, and what its master does to the machines."""
 
 from __future__ import annotations
 
@@ -83,7 +83,9 @@ def master(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
 
 
 def states(changes: dict[str, Any], result: bool = True) -> dict[str, Any]:
-    return {"x": {"__id__": "sshd is hardened", "result": result, "comment": "why", "changes": changes}}
+    return {
+        "x": {"__id__": "sshd is hardened", "result": result, "comment": "why", "changes": changes}
+    }
 
 
 def report(*findings: tuple[str, str]) -> dict[str, Any]:

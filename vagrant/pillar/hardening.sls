@@ -68,16 +68,22 @@ hardening:
       minions: [monitor]
       settings: {}
 
-  ossec: {controls: {OSS-001: {"off": "Debian has no package of OSSEC"}}}
+  ossec:
+    controls:
+      OSS-001: {"off": "Debian has no package of OSSEC"}
 {% if "log" in fleet.ports %}
   logstash:
     servers: [{host: 192.168.56.13, name: log}]
     ports: {{ fleet.ports | tojson }}
 {% else %}
-  logstash: {controls: {LOG-001: {"off": "there is no machine called log"}}}
+  logstash:
+    controls:
+      LOG-001: {"off": "there is no machine called log"}
 {% endif %}
 {% if "monitor" not in fleet.ports %}
-  nrpe: {controls: {NRPE-001: {"off": "there is no machine called monitor"}}}
+  nrpe:
+    controls:
+      NRPE-001: {"off": "there is no machine called monitor"}
 {% endif %}
 
   waivers:
