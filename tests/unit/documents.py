@@ -20,11 +20,14 @@ PAGES = [
 ]
 SHELL = ("", "bash", "sh")
 FENCED = re.compile(r"^ *```(\w*)\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
-INDENTED = re.compile(r"(?<=\n\n)((?: {4,}\S.*\n|\n(?= {4}))+)")
+INDENTED = re.compile(r"(?<=\n\n)((?: {4,}\S.*\n)+)")
 INLINE = re.compile(r"(?<![`\w])`([^`]+)`(?!`)")
 COMMENT = re.compile(r"(^| +)#( .*)?$", re.MULTILINE)
-EXAMPLE = re.compile(r"CLI examples?::\n\n((?: +\S.*\n|\n)+)")
-DATA = yaml.safe_load((REPO / "tests/unit/data/commands.yaml").read_text())
+EXAMPLE = re.compile(r"CLI Examples?:\n\n\.\. code-block:: bash\n\n((?: +\S.*\n|\n)+)")
+TAKES_ONE = ("-c", "-b", "-t")
+DATA: dict[str, Any] = {}
+for part in ("commands", "commands-typed"):
+    DATA |= yaml.safe_load((REPO / f"tests/unit/data/{part}.yaml").read_text())
 SALT = ("salt", "salt-call", "salt-run")
 
 
@@ -39,12 +42,14 @@ class Command:
     @property
     def name(self) -> str:
         """The command on one line, without a comment."""
+        if self.text.startswith("set -e"):
+            return self.text.splitlines()[0]
         return " ".join(COMMENT.sub("", self.text).replace("\\\n", " ").split())
 
     @property
     def program(self) -> str:
         """The program that it begins with."""
-        return self.name.split()[0]
+        return self.name.removeprefix("sudo ").split()[0]
 
 
 def blocks(text: str) -> Iterator[tuple[int, str]]:
@@ -122,14 +127,17 @@ def shown() -> list[Command]:
 
 def call(command: str) -> tuple[str, list[str], dict[str, str]] | None:
     """The function of Salt that a command calls, with its arguments, if it calls one."""
-    words = [word for word in shlex.split(re.split(r" [|<>] ", command)[0]) if word]
-    if words[0] not in SALT:
+    program, *_ = command.removeprefix("sudo ").split()
+    if program not in SALT:
         return None
-    while len(words) > 1 and words[1].startswith("-"):
-        takes_one = words[1] in ("-c", "-b", "-t", "-L")
-        del words[1 : 3 if takes_one and words[1] != "-L" else 2]
-    rest = [word for word in words[2 if words[0] == "salt" else 1 :] if not word.startswith("--")]
-    given = [re.match(r"(\w+)=(.*)", word, re.DOTALL) for word in rest[1:]]
-    named: dict[str, str] = {it[1]: it[2] for it in given if it}
-    plain: list[Any] = [word for word, it in zip(rest[1:], given, strict=True) if not it]
-    return rest[0], plain, named
+    words = iter(shlex.split(re.split(r" [|<>] ", command.removeprefix("sudo "))[0])[1:])
+    rest = [it for it in words if not (it.startswith("-") and (it not in TAKES_ONE or next(words)))]
+    name, *given = rest[program == "salt" :] or [""]
+    named = [re.fullmatch(r"(\w+)=(.*)", word, re.DOTALL) for word in given]
+    plain = [word for word, it in zip(given, named, strict=True) if not it]
+    return (name, plain, {it[1]: it[2] for it in named if it}) if name else None
+
+
+def session(name: str) -> dict[str, Any]:
+    """What a test types: commands as the pages have them, each with what comes of it."""
+    return {command: how or {} for command, how in DATA["sessions"][name].items()}
