@@ -8,7 +8,6 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-
 from infra import conftest
 from infra.asking import Answer, Unreachable, ask
 
@@ -53,7 +52,9 @@ def test_who_cannot_become_root_is_told_so() -> None:
 
 def test_a_broken_connection_is_one_sentence() -> None:
     said = SimpleNamespace(stderr="ssh: connect to host web1 port 22: Connection refused\n")
-    with pytest.raises(Unreachable, match=r"^ssh://web1 cannot be reached: ssh: connect .* refused"):
+    with pytest.raises(
+        Unreachable, match=r"^ssh://web1 cannot be reached: ssh: connect .* refused"
+    ):
         ask(FakeHost(RuntimeError(said)), {"a": "true"})
     with pytest.raises(Unreachable, match="No such file"):
         ask(FakeHost(FileNotFoundError(2, "No such file or directory", "ssh")), {"a": "true"})

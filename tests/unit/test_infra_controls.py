@@ -40,7 +40,7 @@ def marks(module: ModuleType) -> Iterator[tuple[str, str]]:
 
 
 def judged(shipped: dict[str, Any], family: str) -> set[str]:
-    modules = [module for module in map(load, MODULES) if module.FAMILY == family]
+    modules = [module for module in map(load, MODULES) if family == module.FAMILY]
     return {i for module in modules for _, i in marks(module)}
 
 

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 import yaml
-
 from infra import pillars
 from infra.asking import Answer
 
