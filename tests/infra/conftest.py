@@ -49,15 +49,18 @@ def once(request: pytest.FixtureRequest, key: Any, make: Callable[[], T]) -> T:
     pillar, is one error; then its other tests have nothing to judge.
     """
     known = request.config.stash[KNOWN]
-    if key not in known:
+    first = key not in known
+    if first:
         try:
             known[key] = make()
         except (Unreachable, NoPillar) as error:
             known[key] = error
-            pytest.fail(str(error), pytrace=False)
-    if isinstance(known[key], Exception):
-        pytest.skip(f"not judged: {known[key]}")
-    return known[key]  # type: ignore[no-any-return]
+    found = known[key]
+    if isinstance(found, Exception) and first:
+        pytest.fail(str(found), pytrace=False)
+    if isinstance(found, Exception):
+        pytest.skip(f"not judged: {found}")
+    return found  # type: ignore[no-any-return]
 
 
 @pytest.fixture
@@ -97,15 +100,20 @@ def seen(
     return answers
 
 
+@pytest.fixture
+def excused(wanted: Expected, family: Family) -> dict[str, tuple[str, str]]:
+    """The controls that are waived or off, with (status, reason)."""
+    return wanted.baseline.excused(family, dt.datetime.now(dt.timezone.utc).date())
+
+
 @pytest.fixture(autouse=True)
 def judged(request: pytest.FixtureRequest) -> set[str]:
     """The ids of those controls of a test that are neither waived nor off."""
     marker = request.node.get_closest_marker("controls")
     if marker is None:
         return set()
-    wanted: Expected = request.getfixturevalue("wanted")
     family: Family = request.getfixturevalue("family")
-    excused = wanted.baseline.excused(family, dt.datetime.now(dt.timezone.utc).date())
+    excused = request.getfixturevalue("excused")
     left = [i for i in marker.args if i not in excused]
     if not left:
         pytest.skip("; ".join(f"{i} is {excused[i][1]}" for i in marker.args))

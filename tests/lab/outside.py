@@ -25,27 +25,35 @@ SAID = Path(__file__).with_name("outside.yaml")
 ALONE = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}  # what the suite does not need takes a second
 
 
-def judged(host: Host, families: Sequence[str] = (), *words: str) -> dict[str, str]:
+def judged(
+    host: Host,
+    families: Sequence[str] = (),
+    words: Sequence[str] = (),
+    way: str = "",
+    before: Sequence[str] = (),
+) -> dict[str, str]:
     """Test -> ``passed``, ``failed``, ``error`` or ``skipped`` with the reason, of all families or
-    of some.
+    of some. ``way`` is how to reach the host, if not as one of the lab; ``before`` stands before
+    the command.
     """
     files = [str(path) for it in families for path in REPO.glob(f"tests/infra/test_{it}*.py")]
     with tempfile.NamedTemporaryFile(suffix=".xml") as report:
-        command = [sys.executable, "-m", "pytest", *(files or ["tests/infra"]), "-q", *words]
-        command += [f"--hosts=lab://{host.name}@{host.lab.id}", f"--junitxml={report.name}"]
+        command = [*before, sys.executable, "-m", "pytest", *(files or ["tests/infra"])]
+        command += [f"--hosts={way or f'lab://{host.name}@{host.lab.id}'}", *words]
+        command += ["-q", f"--junitxml={report.name}"]
         command += ["-p", "testinfra.plugin", "-p", "no:cacheprovider"]
         env = {**os.environ, **ALONE}
         done = subprocess.run(command, cwd=REPO, env=env, capture_output=True, text=True)
         assert done.returncode in (0, 1), f"{done.stdout}\n{done.stderr}"
         tree = ET.parse(report.name)
     cases = tree.iter("testcase")
-    return {_name(case, host): _outcome(case) for case in cases}
+    return {_name(case): _outcome(case) for case in cases}
 
 
-def _name(case: ET.Element, host: Host) -> str:
+def _name(case: ET.Element) -> str:
     """As outside.yaml has it: ``sshd test_directive[permitrootlogin]``."""
     family = case.attrib["classname"].rsplit(".", 1)[-1].removeprefix("test_")
-    name = re.sub(rf"lab://{host.name}-?", "", case.attrib["name"]).replace("[]", "")
+    name = re.sub(r"\w+://[\w.]+-?", "", case.attrib["name"]).replace("[]", "")
     return f"{family} {name}"
 
 

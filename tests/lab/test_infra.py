@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 import outside
 import runs
-from rocksalt_lab import Host
+from rocksalt_lab import Host, Lab
+from rocksalt_lab.lab import ADMINISTRATOR
 
+NO_HOST_KEYS = "StrictHostKeyChecking no\nUserKnownHostsFile /dev/null\nLogLevel ERROR\n"
 ACCOUNTS = {"remove": ["accounts", "authorized_keys", "crontabs", "members", "sudoers"]}
 
 
@@ -46,6 +49,17 @@ def test_a_broken_host_fails_where_it_is_broken(host: Host, salt: runs.Asker, fa
     assert {*found} == {test for tests in outside.said(family).values() for test in tests}, found
     assert not runs.apply(salt).failed
     assert not outside.failed(outside.judged(host, [family]))
+
+
+def test_over_ssh_as_somebody_who_is_not_root(lab: Lab, host: Host, tmp_path: Path) -> None:
+    config = tmp_path / "ssh-config"
+    config.write_text(f"User {ADMINISTRATOR}\nIdentityFile {lab.state / 'key'}\n{NO_HOST_KEYS}")
+    at_management = ["nsenter", f"--net={lab.state / 'master/netns'}"]
+    way = {"way": f"ssh://{host.ip}", "before": at_management}
+    outcomes = outside.judged(host, ["sshd", "firewall"], [f"--ssh-config={config}"], **way)
+    assert set(outcomes.values()) == {"passed"}, outcomes
+    (error,) = outside.failed(outside.judged(host, ["sshd", "firewall"], **way)).values()
+    assert error.startswith(f"error: ssh://{host.ip} cannot be reached: ")
 
 
 def test_what_is_waived_or_off_is_not_judged(master: Host, pillar: Host, host: Host) -> None:
