@@ -18,7 +18,6 @@ from typing import Any
 
 MINIONS = Path("/etc/salt/pki/master/minions")
 PATIENCE = 300  # seconds until all machines have found the master
-SLOWLY = ("--timeout=120", "--gather-job-timeout=60")  # all of them on one busy desk
 
 
 class Failed(Exception):
@@ -27,7 +26,7 @@ class Failed(Exception):
 
 def salt(function: str, *arguments: str) -> dict[str, Any]:
     """What each machine returned; one that did not answer is a failure."""
-    command = ["salt", "--static", "--out=json", *SLOWLY, "*", function, *arguments]
+    command = ["salt", "--static", "--out=json", "*", function, *arguments]
     done = subprocess.run(command, capture_output=True, text=True)
     answers = json.loads(done.stdout or "{}")
     silent = sorted(set(names()) - {name for name, said in answers.items() if said is not False})
