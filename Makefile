@@ -7,7 +7,7 @@ SHELL := bash
 help: ## Show this list
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
 
-demo: ## Boot a master and two minions, break them, report the drift, heal them (root)
+demo: ## Start here: boot hosts, harden, break and heal them before your eyes, in 2 minutes (root)
 	@scripts/lab demo
 
 test: ## Run everything on Debian 12 and Salt 3008: lint, unit, functional, lab (root)
@@ -36,7 +36,7 @@ test-all: ## Run test, then VM, Vagrant, Salt 3006, Debian 13 and benchmarks as 
 lab: ## Boot the lab and leave it running to play in; prints how to log in (root)
 	@scripts/lab up
 
-lab-down: ## Stop that lab (root)
+lab-down: ## Stop that lab and remove its hosts (root)
 	@scripts/lab down
 
 lint: ## Check style and types
