@@ -77,6 +77,16 @@ def conforms(host: Host, *families: str) -> None:
     assert any(it == "passed" for it in outcomes.values())
 
 
+def sees(host: Host, family: str) -> None:
+    """Breaks a host in all ways that are written down for its family, and those tests fail, and no
+    others of it.
+    """
+    for case in cases(family):
+        host.run(["bash", "-ec", case.command])
+    found = failed(judged(host, [family]))
+    assert {*found} == {test for tests in said(family).values() for test in tests}, found
+
+
 def said(family: str) -> dict[str, list[str]]:
     """The tests that each of some cases of a family makes fail, by the case's name."""
     found: dict[str, list[str]] = yaml.safe_load(SAID.read_text())[family]

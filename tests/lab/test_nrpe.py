@@ -386,6 +386,13 @@ def test_one_run_heals_what_a_state_can(host: Host) -> None:
     runs.shell(host, FORGET)
 
 
+def test_the_suite_for_users_sees_it_as_well(host: Host) -> None:
+    outside.sees(host, "nrpe")
+    assert not runs.apply(host, "hardening.nrpe").failed
+    outside.conforms(host, "nrpe")
+    runs.shell(host, "find /etc/nagios -name '*.disabled-by-rocksalt' -delete")
+
+
 def test_killed_at_any_moment_it_is_the_old_or_the_new(watched: Site, host: Host) -> None:
     seed = random.randrange(10**6)
     print(f"seed {seed}")
