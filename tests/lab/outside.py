@@ -22,6 +22,7 @@ from rocksalt_lab import Host
 
 REPO = tampers.FOLDER.parents[2]
 SAID = Path(__file__).with_name("outside.yaml")
+LEAST = 3  # cases of a family that the suite has to see
 ALONE = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}  # what the suite does not need takes a second
 
 
@@ -85,6 +86,7 @@ def sees(host: Host, family: str) -> None:
         host.run(["bash", "-ec", case.command])
     found = failed(judged(host, [family]))
     assert {*found} == {test for tests in said(family).values() for test in tests}, found
+    assert len(said(family)) >= LEAST
 
 
 def said(family: str) -> dict[str, list[str]]:

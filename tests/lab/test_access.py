@@ -434,6 +434,12 @@ def test_one_run_heals_what_a_state_can(breakable: Site) -> None:
     assert breakable.call(breakable.log_in("alice"), fun="test.ping") == (200, [{"web1": True}])
 
 
+def test_the_suite_for_users_sees_what_is_broken(breakable: Site) -> None:
+    outside.sees(breakable.master, "access")
+    breakable.apply()
+    outside.conforms(breakable.master, "access")
+
+
 def test_it_can_all_be_taken_away(hardened: Site) -> None:
     """The last test: there is no salt-api any more, and a master without rights for people."""
     assert runs.apply(hardened.salt, "hardening.access.clean", test=True).changes

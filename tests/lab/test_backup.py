@@ -368,6 +368,13 @@ def test_one_run_heals_what_a_state_can(site: Site, name: str) -> None:
     assert not runs.apply(host, "hardening.backup").changes
 
 
+def test_the_suite_for_users_sees_what_is_broken(site: Site) -> None:
+    conform(site)
+    outside.sees(site.master, "backup")
+    assert not runs.apply(site.master, "hardening.backup").failed
+    outside.conforms(site.master, "backup")
+
+
 def test_the_masters_own_schedule_in_place_of_timers(site: Site) -> None:
     schedule = "/etc/salt/master.d/rocksalt-backup.conf"
     site.pillar(**{**site.own, "run_by": "salt"})

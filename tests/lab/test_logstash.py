@@ -544,6 +544,14 @@ def test_one_run_heals_what_a_state_can(breakable: Site, name: str) -> None:
     assert not breakable.apply(host).changes
 
 
+def test_the_suite_for_users_sees_what_is_broken(breakable: Site) -> None:
+    host = breakable.web1
+    outside.sees(host, "logstash")
+    breakable.apply(host)
+    host.run("/root/restart-logs")
+    becomes(lambda: not outside.failed(outside.judged(host, ["logstash"])), 60)
+
+
 def _fingerprint(host: Host) -> list[str]:
     """What a run could change, without what the shipper notes each second."""
     return [line for line in runs.fingerprint(host).splitlines() if STATE not in line]

@@ -429,6 +429,14 @@ def test_killed_at_any_moment_the_next_run_mends_it(site: Site, host: Host) -> N
     assert site.connected() and not site.differing()
 
 
+def test_the_suite_for_users_sees_what_is_broken(site: Site, host: Host) -> None:
+    outside.sees(host, "ossec")
+    runs.shell(host, "iptables -F OSSEC")
+    site.apply()
+    assert site.connected()
+    outside.conforms(host, "ossec")
+
+
 def test_without_a_server_nobody_watches(site: Site) -> None:
     site.pillar(servers=[])
     found = site.differing()
