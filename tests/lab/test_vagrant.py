@@ -12,8 +12,9 @@ from rocksalt_lab.container import Container
 
 pytestmark = [pytest.mark.vagrant, pytest.mark.timeout(1800)]
 CLONE = "/srv/rocksalt"
-DOCKER = {"VAGRANT_DEFAULT_PROVIDER": "docker"}
-# What tools the packages of VirtualBox bring is enough for Vagrant to read its configuration.
+# libvirt's own stand-in for a hypervisor is enough for Vagrant to read its configuration.
+DOCKER = {"VAGRANT_DEFAULT_PROVIDER": "docker", "LIBVIRT_DEFAULT_URI": "test:///default"}
+# A stand-in for VirtualBox, of which Vagrant asks no more for that than the version.
 VBOXMANAGE = """#!/bin/sh
 case "$*" in
 *--version*) echo 7.0.20r163906 ;;
