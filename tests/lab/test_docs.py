@@ -29,7 +29,8 @@ BIN, CLONE, STAGING = "/run/docs", "/srv/rocksalt", "/etc/salt/master.d/staging.
 NON_ZERO = "ERROR: Minions returned with non-zero exit code"
 WRONG = re.compile(
     r"is not available|Passed invalid arguments|arguments are not valid|Traceback|ERROR|exception"
-    r"|\nFailed: +[1-9]|No minions matched|did not return|sage:|Data failed to compile|not found"
+    r"|\nFailed: +[1-9]|No minions matched|did not return|sage:|returned False|Invalid outputter"
+    r"|Data failed to compile|not found"
 )
 
 
@@ -77,12 +78,12 @@ class Site:
         """What comes of a command, typed where its page means it."""
         for pattern, here in {**DATA["here"], **how.get("here", {})}.items():
             name = re.sub(pattern, here, name)
-        if how.get("on") == "machine":
+        if how.get("at") == "machine":
             line = re.sub(r"sudo (scripts/lab \w+)", rf"\1 --id={self.master.lab.id}", name)
             words = {"cwd": documents.REPO, "input": how.get("input"), "capture_output": True}
             return subprocess.run(["bash", "-c", line], text=True, **words)
         local = name.startswith("salt-call")
-        host: Host = getattr(self, how.get("on", "web1" if local else "master"))
+        host: Host = getattr(self, how.get("at", "web1" if local else "master"))
         folder = CLONE if " -c config " in name else "/root"
         if how.get("before"):
             host.run(f"cd {folder}; {how['before']}")

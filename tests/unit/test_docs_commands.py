@@ -170,6 +170,16 @@ def test_the_lab_types_the_commands_of_all_pages():
     assert pages == {*DATA["lab"]["order"]}
 
 
+def test_what_comes_of_a_command_is_said_in_known_words():
+    known = {"at", "before", "input", "here", "says", "code", "really"}
+    said = [how for how in LAB.values() if how]
+    said += [how for it in DATA["sessions"] for how in documents.session(it).values()]
+    assert all(set(how) <= known for how in said)
+    hosts = {how.get("at", "master") for how in said}
+    assert hosts == {"master", "web1", "machine"}
+    assert all(documents.call(it) or "at" in (how or {}) for it, how in LAB.items())
+
+
 def test_targets_of_make_do_what_is_said():
     """Each target calls the script that tests call as well."""
     called = {
