@@ -36,7 +36,8 @@ def look(wanted: Expected) -> dict[str, str]:
     return {
         "runs": f"systemctl -q is-active {MASTER}",
         "units": units.show(MASTER, API, BOOK),
-        "people": "ps -C salt-master -C salt-api -o user=",
+        "people": f"for it in $(systemctl show -P MainPID {MASTER} {API}); do"
+        " test $it = 0 || ps -o user= --pid $it --ppid $it; done",
         "config": f"{each}{hide}; echo; done 2>/dev/null",
         "stat": stat(f"{OURS} {USERS} /etc/salt/master /etc/salt/master.d{{,/*}} {own['tls_key']}"
                      " /etc/salt/pki/master/master.pem"),
