@@ -163,7 +163,8 @@ def test_it_is_connected(
 ) -> None:
     ports = {it.get("port", settings["ports"].get(wanted.minion)) for it in settings["servers"]}
     lines = [it for it in seen["connected"].lines if "rocksalt-ship" in it or "python" in it]
-    assert {int(it.split()[3].rsplit(":", 1)[1]) for it in lines} & ports
+    ends = (it.partition("users:")[0].split()[-1] for it in lines)
+    assert {int(end.rsplit(":", 1)[1]) for end in ends} & ports
 
 
 @pytest.mark.controls("LOG-006", "LOG-007")

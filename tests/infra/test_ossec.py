@@ -81,7 +81,8 @@ def test_its_daemons_run(seen: Look) -> None:
 @pytest.mark.controls("OSS-003")
 def test_it_is_connected(seen: Look, settings: dict[str, Any]) -> None:
     assert seen["waits"].code == 1, "it waits for a server"
-    peers = {line.split()[4].rsplit(":", 1)[0].strip("[]") for line in seen["talks"].lines}
+    ends = (line.partition("users:")[0].split()[-1] for line in seen["talks"].lines)
+    peers = {end.rsplit(":", 1)[0].strip("[]") for end in ends}
     assert peers and peers <= set(settings["servers"])
 
 
