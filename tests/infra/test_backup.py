@@ -20,6 +20,7 @@ UNIT = "rocksalt-backup-"
 JOBS = ("snapshot", "verify", "drill")
 HOME, USER = "/var/lib/rocksalt-vault", "rocksalt-vault"
 HOUR, GRACE = 3600, 3600
+GOOD = (0, 4)  # all went well, or with warnings: docs/backup.md
 
 
 def jobs(settings: dict[str, Any]) -> list[str]:
@@ -149,7 +150,7 @@ def test_the_spool_is_private(seen: Look, master: dict[str, Any]) -> None:
 @pytest.mark.controls("BKP-010")
 def test_the_last_snapshot(seen: Look, master: dict[str, Any], said: dict[str, Any]) -> None:
     last = said["snapshot"]
-    assert last["code"] == 0, last.get("reason")
+    assert last["code"] in GOOD, last.get("reason")
     assert age(seen, last) < 2 * master["interval"] * 60 + master["jitter"] + GRACE
 
 
@@ -161,14 +162,14 @@ def test_the_last_check(seen: Look, any_role: dict[str, Any], said: dict[str, An
         assert int(seen["now"].text) - int(seen["first"].text or 0) < limit
         return
     last = said["verify"]
-    assert last["code"] == 0, last.get("reason")
+    assert last["code"] in GOOD, last.get("reason")
     assert age(seen, last) < limit
 
 
 @pytest.mark.controls("BKP-012")
 def test_the_last_drill(seen: Look, drilling: dict[str, Any], said: dict[str, Any]) -> None:
     last = said["drill"]
-    assert last["code"] == 0, last.get("reason")
+    assert last["code"] in GOOD, last.get("reason")
     assert age(seen, last) < 2 * drilling["drill_every"] * HOUR + drilling["jitter"] + GRACE
 
 
