@@ -28,9 +28,9 @@ WARM = tampers.FOLDER.parent / "on_host/warm.py"
 BIN, CLONE, STAGING = "/run/docs", "/srv/rocksalt", "/etc/salt/master.d/staging.conf"
 NON_ZERO = "ERROR: Minions returned with non-zero exit code"
 WRONG = re.compile(
-    r"is not available|Passed invalid arguments|arguments are not valid|Traceback|ERROR|exception"
-    r"|\nFailed: +[1-9]|No minions matched|did not return|sage:|returned False|Invalid outputter"
-    r"|Data failed to compile|not found"
+    r"is not available|Passed invalid arguments|arguments are not valid|Traceback|ERROR"
+    r"|Error running|exception|\nFailed: +[1-9]|No minions matched|did not return|sage:"
+    r"|returned False|Invalid outputter|Data failed to compile|not found"
 )
 
 
