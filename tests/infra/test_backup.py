@@ -19,6 +19,7 @@ STATUS = "/var/lib/rocksalt/backup-status.json"
 UNIT = "rocksalt-backup-"
 JOBS = ("snapshot", "verify", "drill")
 HOME, USER = "/var/lib/rocksalt-vault", "rocksalt-vault"
+IDENTITY = "^AGE-SECRET-KEY-1[02-9AC-HJ-NP-Z]{58}$"  # as age-keygen writes it
 HOUR, GRACE = 3600, 3600
 GOOD = (0, 4)  # all went well, or with warnings: docs/backup.md
 
@@ -43,7 +44,7 @@ def look(wanted: Expected) -> dict[str, str]:
         "now": "date +%s",
         "stat": stat(f"{FOLDER} {FOLDER}/* {PROGRAM} {own['spool']} {identity}"),
         "program": f"wc -c < {PROGRAM}",
-        "identities": "grep -rlIs --exclude-dir=.git AGE-SECRET-KEY-1 /root /home /etc /srv",
+        "identities": f"grep -rlIsE --exclude-dir=.git '{IDENTITY}' /root /home /etc /srv",
         "let_in": f"cat {HOME}/.ssh/authorized_keys",
         "store": stat(f"{store}{{,/*}}"),
         "first": f"stat -c %Y {store}/*/* | sort -n | head -1",
