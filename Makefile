@@ -2,12 +2,12 @@
 
 SHELL := bash
 
-.PHONY: help demo test test-fast test-vm test-all lab lab-down lint bench docs clean
+.PHONY: help demo test test-fast test-vm test-vagrant vagrant-test test-all lab lab-down lint bench docs clean
 
 help: ## Show this list
-	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
+	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
 
-demo: ## Boot a master and two minions, break them, report the drift, heal them (root)
+demo: ## Start here: boot hosts, harden, break and heal them before your eyes, in 2 minutes (root)
 	@scripts/lab demo
 
 test: ## Run everything on Debian 12 and Salt 3008: lint, unit, functional, lab (root)
@@ -22,14 +22,21 @@ test-vm: ## Run what takes a kernel of its own, in an emulated machine (root)
 	@scripts/setup 3008 lab
 	@scripts/lanes vm vm-luks
 
-test-all: ## Run test, then the VM, Salt 3006, Debian 13 and the benchmarks as well (root)
+vagrant-test: ## Make the machines of the Vagrantfile, prove that they are hardened, destroy them
+	@scripts/vagrant-test
+
+test-vagrant: ## Run that in the lab: Vagrant and Docker in a system container (root)
 	@scripts/setup 3008 lab
-	@scripts/lanes lint unit functional,lab-1+lab-2 functional-3006,lab-debian-13+vm,vm-luks bench
+	@scripts/lanes vagrant
+
+test-all: ## Run test, then VM, Vagrant, Salt 3006, Debian 13 and benchmarks as well (root)
+	@scripts/setup 3008 lab
+	@scripts/lanes lint unit functional,lab-1+lab-2 functional-3006,lab-debian-13+vm,vm-luks vagrant bench
 
 lab: ## Boot the lab and leave it running to play in; prints how to log in (root)
 	@scripts/lab up
 
-lab-down: ## Stop that lab (root)
+lab-down: ## Stop that lab and remove its hosts (root)
 	@scripts/lab down
 
 lint: ## Check style and types

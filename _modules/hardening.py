@@ -14,9 +14,9 @@ import inspect
 from salt.exceptions import CommandExecutionError
 
 from rocksalt import __version__, report, source
+from rocksalt.advice import advice
 from rocksalt.errors import InvalidSettings, RocksaltError
 from rocksalt.plainly import plainly
-from rocksalt.settings import advice
 
 
 def __virtual__():

@@ -176,7 +176,7 @@ def wrapped(volume, saltenv=None):
 
     .. code-block:: bash
 
-        salt-call luks.wrapped acme-data --out=newline_values_only | base64 -d > acme-data.age
+        salt-call luks.wrapped acme-data --out=json | jq -r .local | base64 -d > acme-data.age
     """
     it, wanted = _volume(volume, saltenv)
     with plainly():

@@ -113,6 +113,7 @@ _COLOURS = {
     "skipped": "\033[36m",
     "ok": "\033[32m",
 }
+_NAMED = 3  # ids of controls that were skipped for one reason; of the others there is the number
 _ORDER = ("error", "drift", "waived", "skipped", "ok")
 
 
@@ -123,8 +124,12 @@ def text(report: Mapping[str, Any], colour: bool = False, width: int = 100) -> s
         report["findings"],
         key=lambda f: (_ORDER.index(f["status"]), SEVERITIES.index(f["severity"]), f["id"]),
     )
-    for same in _alike(ranked):
-        lines += _finding_lines(same, colour, width)
+    groups = _alike(ranked)
+    for same in groups:
+        if same[0]["status"] != "skipped":
+            lines += _finding_lines(same, colour, width)
+    if skipped := [same for same in groups if same[0]["status"] == "skipped"]:
+        lines += ["", *(_skipped_line(same, colour, width) for same in skipped)]
     fixes = sorted({f["fix"] for f in ranked if f["status"] == "drift" and f["remedy"] == "state"})
     if fixes:
         lines += ["", f"To fix: {', '.join(fixes)}"]
@@ -161,22 +166,34 @@ def _alike(findings: Iterable[Finding]) -> list[list[Finding]]:
 
 def _finding_lines(same: Sequence[Finding], colour: bool, width: int) -> list[str]:
     finding, others = same[0], same[1:]
-    status = finding["status"]
-    label = f"{status:<7}"
-    if colour:
-        label = f"{_COLOURS[status]}{label}\033[0m"
+    status, told = finding["status"], ""
+    label = _label(status, colour)
     lines = ["", f"{label} {finding['id']}  {finding['severity']}  {finding['title']}"]
     if status == "drift":
-        differing = _differing(finding["expected"], finding["actual"])
-        lines += [_wrapped(f"{key}: {show(value)}", width) for key, value in differing]
+        differing = [(k, show(v)) for k, v in _differing(finding["expected"], finding["actual"])]
+        lines += [_wrapped(f"{key}: {value}", width) for key, value in differing]
+        told = dict(differing).get("actual", "")
     if others:
         ids = ", ".join(other["id"] for other in others)
         lines.append(_wrapped(f"and {len(others)} more: {ids}", width))
-    if finding["reason"]:
+    if finding["reason"] not in ("", told):
         lines.append(_wrapped(f"why: {finding['reason']}", width))
     if status == "drift" and finding["remedy"] != "state":
         lines.append(_wrapped(f"remedy: {finding['remedy']}", width))
     return lines
+
+
+def _skipped_line(same: Sequence[Finding], colour: bool, width: int) -> str:
+    """What was skipped for one reason; ``drift.controls`` has every id."""
+    ids = sorted(finding["id"] for finding in same)
+    more = f" and {len(ids) - _NAMED} more" if len(ids) > _NAMED + 1 else ""
+    words = f"{', '.join(ids[:_NAMED] if more else ids)}{more}: {same[0]['reason']}"
+    text = textwrap.fill(words, width, initial_indent=" " * 8, subsequent_indent=" " * 10)
+    return f"{_label('skipped', colour)} {text.lstrip()}"
+
+
+def _label(status: str, colour: bool) -> str:
+    return f"{_COLOURS[status]}{status:<7}\033[0m" if colour else f"{status:<7}"
 
 
 def _differing(expected: Any, actual: Any) -> list[tuple[str, Any]]:

@@ -69,7 +69,7 @@ _PRIVATE = re.compile("PRIVATE KEY|AGE-SECRET-KEY-", re.IGNORECASE)
 
 FORMATS: dict[str, tuple[Callable[[str], bool], str]] = {
     "address": (_parses(ipaddress.ip_address), "an IPv4 or IPv6 address"),
-    "network": (_parses(ipaddress.ip_network), "a network such as 10.0.0.0/8 (no host bits set)"),
+    "network": (_parses(ipaddress.ip_network), "a network such as 10.0.0.0/8"),
     "group": (_is_group, "a group name such as sudo"),
     "user": (_is_user, "an account name such as ann"),
     "public_key": (
@@ -88,8 +88,15 @@ def nearest(name: str, known: Iterable[str]) -> str:
     known = sorted(known)
     if not known:
         return "; there is none"
-    close = difflib.get_close_matches(name, known, n=1)
+    meant = _as_control(name)
+    close = [meant] if meant in known else difflib.get_close_matches(name, known, n=1)
     return f"; did you mean {close[0]!r}?" if close else f"; known are {', '.join(known)}"
+
+
+def _as_control(name: str) -> str:
+    """The id of a control that was misread: ``sshd-1O1`` is SSHD-101, ``FW-1`` FW-001."""
+    family, _, number = name.upper().rpartition("-")
+    return f"{family}-{number.replace('O', '0').replace('I', '1').replace('L', '1').zfill(3)}"
 
 
 def shown(value: Any, spec: Spec) -> str:
@@ -108,7 +115,7 @@ def problems(value: Any, spec: Spec, path: str) -> list[str]:
     """
     kind, words = TYPES[spec["type"]]
     if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-        return [f"{path}: {shown(value, spec)} is not {words}"]
+        return [f"{path}: {_other_type(value, spec, kind, words)}"]
     found = [f"{path}: {shown(value, spec)} {fault}" for fault in _faults(value, spec)]
     if isinstance(value, list):
         for index, item in enumerate(value):
@@ -118,6 +125,15 @@ def problems(value: Any, spec: Spec, path: str) -> list[str]:
     if isinstance(value, dict):
         found += _entry_problems(value, spec, path)
     return found
+
+
+def _other_type(value: Any, spec: Spec, kind: type | tuple[type, ...], words: str) -> str:
+    """What to write in the place of a value of another type."""
+    if value is None:
+        return f"is empty: write {words}, or leave it out"
+    text = shown(value, spec)
+    brackets = f"; write [{text}]" if kind is list and isinstance(value, str) else ""
+    return f"{text} is not {words}{brackets}"
 
 
 def _entry_problems(value: Mapping[Any, Any], spec: Spec, path: str) -> list[str]:
@@ -165,8 +181,17 @@ def _faults(value: Any, spec: Spec) -> list[str]:
     if "format" in spec:
         fits, words = FORMATS[spec["format"]]
         if not fits(value):
-            found.append(f"is not {words}")
+            meant = _without_host_bits(value) if spec["format"] == "network" else ""
+            found.append(f"is not {words}{meant}")
     return found
+
+
+def _without_host_bits(value: str) -> str:
+    """The network that an address with a mask lies in, as a proposal."""
+    try:
+        return f"; did you mean '{ipaddress.ip_interface(value).network}'?"
+    except ValueError:
+        return ""
 
 
 def spec_problems(name: str, spec: Any, path: str) -> list[str]:

@@ -271,6 +271,8 @@ def _renamed(family: FamilyCatalogue, over: Any, path: str, warnings: list[str])
 
 
 def _family_problems(family: FamilyCatalogue, over: Any, path: str) -> list[str]:
+    if over is None:
+        return [f"{path}: is empty: write settings below it, or leave it out"]
     if not isinstance(over, Mapping):
         return [f"{path}: {over!r} is not a mapping of settings"]
     found = []
@@ -383,27 +385,6 @@ def as_date(value: Any) -> dt.date | None:
         except ValueError:
             continue
     return None
-
-
-def advice(baseline: Baseline, pillar: Mapping[str, Any]) -> list[str]:
-    """What is valid and yet likely not meant: no pillar at all, settings below a floor, waivers
-    that have ended.
-    """
-    found = list(baseline.warnings)
-    if not pillar:
-        found.append("this minion has no pillar 'hardening': every setting has its default")
-    today = dt.datetime.now(dt.timezone.utc).date()
-    for family in baseline.families.values():
-        for control in family.controls.values():
-            weak = family.below_floor(control)
-            if weak and control.id not in baseline.excused(family, today):
-                found.append(f"{weak}; {control.id} is drift until it is corrected or waived")
-    found += [
-        f"hardening:waivers:{identifier} ended on {waiver.expires} and excuses nothing"
-        for identifier, waiver in baseline.waivers.items()
-        if not waiver.active(today)
-    ]
-    return found
 
 
 def to_snapshot(baseline: Baseline) -> dict[str, Any]:

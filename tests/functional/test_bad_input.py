@@ -73,8 +73,8 @@ MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "a network with host bits": (
         {"networks": {"management": ["10.0.0.1/24"]}},
-        "hardening:networks:management:0: '10.0.0.1/24' is not a network such as 10.0.0.0/8 (no "
-        "host bits set)",
+        "hardening:networks:management:0: '10.0.0.1/24' is not a network such as 10.0.0.0/8; did "
+        "you mean '10.0.0.0/24'?",
     ),
     "a secret in a role": (
         {"roles": {"web": {"minions": ["*"], "settings": {"sample": {"password": "x"}}}}},

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 
 import pytest
 
-pytest.register_assert_rewrite("runs")  # a failed assertion there shows its values, too
+pytest.register_assert_rewrite("outside", "runs")  # a failed assertion there shows its values, too
 
 import runs  # noqa: E402
-from rocksalt_lab import Host, Lab, Machine, vm  # noqa: E402
+from rocksalt_lab import Host, Lab, Machine, vagrant_image, vm  # noqa: E402
 from rocksalt_lab.image import RELEASES, SALT_LINES, ensure  # noqa: E402
 from rocksalt_lab.system import MACHINE_TOOLS, ensure_tools  # noqa: E402
 
@@ -48,6 +48,8 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         with capture.global_and_fixture_disabled():
             ensure_tools()
             ensure(option("--lab-release"), option("--lab-salt"))
+            if "desk" in needed:
+                vagrant_image.ensure()
             if "machine" in needed:
                 ensure_tools(tools=MACHINE_TOOLS)
                 vm.ensure_image(option("--lab-release"), option("--lab-salt"))

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import outside
 import tampers
 from rocksalt_lab import Host, Lab, LabError, SaltResult
 
@@ -113,11 +114,12 @@ def differing(host: Salt, **kwargs: Any) -> dict[str, str]:
 
 
 def harden(host: Host) -> None:
-    """The host conforms: modules synced, highstate applied, no drift."""
+    """The host conforms: modules synced, highstate applied, no drift, also seen from outside."""
     host.salt_call("saltutil.sync_all")
     run = apply(host)
     assert not run.failed
     assert not differing(host)
+    outside.conforms(host)
 
 
 def conform(host: Host) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+import outside
 import runs
 import tampers
 from logs import becomes
@@ -106,6 +107,7 @@ def test_test_mode_says_all_of_it_and_changes_nothing(site: Site) -> None:
 
 def test_a_run_leaves_no_drift_and_a_second_changes_and_restarts_nothing(hardened: Site) -> None:
     assert not hardened.differing("access") and not hardened.differing("firewall")
+    outside.conforms(hardened.master, "access", "firewall")
     hardened.web1_answers()
     before = shown(hardened)
     assert not hardened.apply(FAMILIES).changes
@@ -491,6 +493,12 @@ def test_one_run_heals_what_a_state_can(breakable: Site) -> None:
     assert not breakable.apply().changes
     assert shown(breakable) == before
     assert breakable.call(breakable.log_in("alice"), fun="test.ping") == (200, [{"web1": True}])
+
+
+def test_the_suite_for_users_sees_what_is_broken(breakable: Site) -> None:
+    outside.sees(breakable.master, "access")
+    breakable.apply()
+    outside.conforms(breakable.master, "access")
 
 
 def test_it_can_all_be_taken_away(hardened: Site) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+import outside
 import runs
 import tampers
 from rocksalt_lab import Host, Lab
@@ -206,6 +207,7 @@ def test_a_highstate_of_vault_and_master_is_a_working_backup(site: Site) -> None
     site.master.run("systemctl start rocksalt-backup-verify.service")
     for host in (site.vault, site.master):
         assert not runs.differing(host)
+        outside.conforms(host)
         before = runs.fingerprint(host)
         assert not runs.apply(host).changes
         assert runs.fingerprint(host) == before
@@ -364,6 +366,13 @@ def test_one_run_heals_what_a_state_can(site: Site, name: str) -> None:
         assert run.controls >= set().union(*(case.of_family for case in together))
         assert not runs.differing(host, families="backup")
     assert not runs.apply(host, "hardening.backup").changes
+
+
+def test_the_suite_for_users_sees_what_is_broken(site: Site) -> None:
+    conform(site)
+    outside.sees(site.master, "backup")
+    assert not runs.apply(site.master, "hardening.backup").failed
+    outside.conforms(site.master, "backup")
 
 
 def test_the_masters_own_schedule_in_place_of_timers(site: Site) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+import outside
 import runs
 from rocksalt_lab import Host, Lab
 
@@ -80,6 +81,7 @@ def test_first_highstate_leaves_no_drift(fresh: Host, master: Host) -> None:
     result = fresh.salt_call("drift.report")
     assert no_drift_is_left(result.value) and result.retcode == 0
     assert result.value["summary"]["score"] == 100
+    outside.conforms(fresh)
 
 
 def test_second_highstate_changes_and_restarts_nothing(fresh: Host) -> None:
@@ -164,6 +166,7 @@ def test_reboot_keeps_it(lab: Lab, fresh: Host, master: Host) -> None:
     assert not fresh.failed_units
     assert "uid=0(root)" in lab.ssh(master, "ops", fresh, "sudo -n id").stdout
     assert not runs.differing(fresh)
+    outside.conforms(fresh)
 
 
 def test_clean_takes_away_what_is_ours_and_nothing_else(fresh: Host) -> None:

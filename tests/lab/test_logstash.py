@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+import outside
 import runs
 import tampers
 from logs import (
@@ -95,6 +96,7 @@ def test_a_second_run_changes_nothing_and_restarts_nothing(shipping: Site) -> No
     started = f"systemctl show -P MainPID {units}"
     for host in (shipping.web1, shipping.logs1):
         assert not shipping.differing(host)
+        outside.conforms(host, "logstash", "firewall")
         before = host.run(started).stdout
         assert not shipping.apply(host).changes
         assert host.run(started).stdout == before
@@ -543,6 +545,14 @@ def test_one_run_heals_what_a_state_can(breakable: Site, name: str) -> None:
         host.run("/root/restart-logs")
         assert not breakable.differing(host)
     assert not breakable.apply(host).changes
+
+
+def test_the_suite_for_users_sees_what_is_broken(breakable: Site) -> None:
+    host = breakable.web1
+    outside.sees(host, "logstash")
+    breakable.apply(host)
+    host.run("/root/restart-logs")
+    becomes(lambda: not outside.failed(outside.judged(host, ["logstash"])), 60)
 
 
 def _fingerprint(host: Host) -> list[str]:

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+import outside
 import runs
 import tampers
 from rocksalt_lab import Host, Lab
@@ -245,6 +246,7 @@ def test_without_a_certificate_nobody_gets_an_answer(hardened: Site) -> None:
 def test_a_monitoring_host_sees_what_breaks_and_what_is_healed(watched: Site) -> None:
     web2 = watched.hosts[1]
     assert not runs.differing(web2)
+    outside.conforms(web2, "nrpe", "firewall")
     watched.sees(web2, "check_salt_drift", "DRIFT OK - ", 20)
     for host in watched.hosts:
         watched.sees(host, "check_luks", "LUKS OK - ", 20)
@@ -382,6 +384,13 @@ def test_one_run_heals_what_a_state_can(host: Host) -> None:
     assert not runs.apply(host, "hardening.nrpe").changes
     assert process(host) == before
     runs.shell(host, FORGET)
+
+
+def test_the_suite_for_users_sees_it_as_well(host: Host) -> None:
+    outside.sees(host, "nrpe")
+    assert not runs.apply(host, "hardening.nrpe").failed
+    outside.conforms(host, "nrpe")
+    runs.shell(host, "find /etc/nagios -name '*.disabled-by-rocksalt' -delete")
 
 
 def test_killed_at_any_moment_it_is_the_old_or_the_new(watched: Site, host: Host) -> None:

@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 
+import outside
 import runs
 import tampers
 from rocksalt_lab import Host, Lab, ossec_standin
@@ -213,6 +214,7 @@ def test_one_run_makes_it_a_watched_host_and_tells_nobody_the_secret(site: Site)
     assert site.main.agents() == ["1024 web2"]
     assert site.connected()
     assert not site.differing()
+    outside.conforms(host, "ossec", "firewall")
 
     jobs = site.master.run("salt-run --out=json jobs.list_jobs search_function=state.apply").stdout
     job = max(json.loads(jobs))
@@ -425,6 +427,14 @@ def test_killed_at_any_moment_the_next_run_mends_it(site: Site, host: Host) -> N
     site.apply()
     assert site.main.agents() == ["1024 web2"]
     assert site.connected() and not site.differing()
+
+
+def test_the_suite_for_users_sees_what_is_broken(site: Site, host: Host) -> None:
+    outside.sees(host, "ossec")
+    runs.shell(host, "iptables -F OSSEC")
+    site.apply()
+    assert site.connected()
+    outside.conforms(host, "ossec")
 
 
 def test_without_a_server_nobody_watches(site: Site) -> None:

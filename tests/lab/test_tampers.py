@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+import outside
 import runs
 import tampers
 from rocksalt_lab import Host, Lab
@@ -60,6 +61,7 @@ def test_one_run_heals_all_cases_at_once(
     assert run.controls >= set().union(*(case.healed for case in cases))
     assert not runs.differing(salt)
     assert not runs.apply(salt).changes
+    outside.conforms(host)
     assert "uid=0(root)" in lab.ssh(master, "ops", host, "sudo -n id").stdout
 
 

@@ -220,6 +220,15 @@ def test_restore_a_path_of_a_snapshot(site, tmp_path, capsys):
     assert (code, found["sequence"], found["files"]) == (OK, 1, 1)
 
 
+def test_restore_the_part_of_a_customer(site, tmp_path, capsys):
+    code = site.run(
+        "restore", "--identity", str(site.identity), "--part", "customer-acme",
+        "--to", str(tmp_path / "out"),
+    )  # fmt: skip
+    assert code == FAILED
+    assert "customer-acme" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("text", "why"),
     [(None, "cannot be read"), ("nonsense\n", "line 1 of the identity file"), ("", "no identity")],

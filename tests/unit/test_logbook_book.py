@@ -12,7 +12,9 @@ import tracemalloc
 
 import pytest
 
+from rocksalt.backup.crypto import sshsig
 from rocksalt.errors import Refused, RocksaltError
+from rocksalt.logbook import __main__ as cli
 from rocksalt.logbook import apilog, book, checking, config, playback, telling, units, watching
 from rocksalt.logbook.arguments import Arguments
 from rocksalt.logbook.sentences import sentence
@@ -692,6 +694,17 @@ def test_a_book_without_a_witness_is_checked_all_the_same(opened, tmp_path):
     shutil.rmtree(tmp_path / "book/m1")
     with pytest.raises(RocksaltError, match="has no book of m1"):
         checking.check(settings, "", None)
+
+
+def test_entries_of_a_witness_need_its_key(opened, tmp_path, capsys):
+    opened().add(job("1"))
+    path, given = tmp_path / "logbook.json", tmp_path / "entries.jsonl"
+    path.write_text(json.dumps({**SETTINGS, "folder": str(tmp_path / "book"), "witness": None}))
+    given.write_text("{}\n")
+    sshsig.generate(tmp_path / "signing")
+    words = ["--config", str(path), "--state", str(tmp_path)]
+    assert cli.main(["verify", "--witness-entries", str(given), *words]) == 1
+    assert "has no witness, so no key to check entries with" in capsys.readouterr().err
 
 
 def test_a_witness_that_cannot_be_asked_is_a_problem(opened, tmp_path):

@@ -8,7 +8,9 @@ import yaml
 
 from rocksalt import settings
 from rocksalt.access import problems
+from rocksalt.advice import advice
 
+KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAILLSU+svfvtVleVVviymVZnxscO18BM7Yct5w88/ZAKf ann"
 PILLAR = Path(__file__).resolve().parents[2] / "pillar/hardening.sls"
 
 
@@ -44,16 +46,28 @@ def test_yaml_reads_a_bare_off_as_false_and_means_off(shipped):
 
 def test_advice(shipped):
     pillar = {
+        "networks": {"management": ["10.0.0.0/24"]},
+        "accounts": {"administrators": {"ann": {"keys": [KEY], "nopasswd": True}}},
         "sshd": {"max_auth_tries": 8},
         "waivers": {
             "SSHD-140": {"reason": "r", "owner": "a", "approver": "b", "expires": "2020-01-01"}
         },
     }
-    found = settings.advice(settings.resolve(shipped, pillar, {}, "web1"), pillar)
+    found = advice(settings.resolve(shipped, pillar, {}, "web1"), pillar)
     assert found == [
         "hardening:sshd:max_auth_tries is 8: the greatest acceptable value is 6; SSHD-131 is drift"
         " until it is corrected or waived",
         "hardening:waivers:SSHD-140 ended on 2020-01-01 and excuses nothing",
     ]
-    (nothing,) = settings.advice(settings.resolve(shipped, {}, {}, "web1"), {})
+    nothing, *undeclared = advice(settings.resolve(shipped, {}, {}, "web1"), {})
     assert nothing.startswith("this minion has no pillar 'hardening'")
+    assert [sentence.split()[0] for sentence in undeclared] == [
+        "hardening:networks:management",
+        "hardening:accounts:administrators",
+    ]
+
+
+def test_nothing_is_asked_for_a_family_that_is_switched_off(shipped):
+    pillar = {family: {"enabled": False} for family in ("firewall", "accounts")}
+    found = advice(settings.resolve(shipped, pillar, {}, "web1"), pillar)
+    assert not [it for it in found if "management" in it or "administrators" in it]

@@ -273,6 +273,25 @@ def test_what_could_not_be_looked_at_for_one_reason_is_told_once():
     assert "        and 2 more: E1, E2" in lines
 
 
+def test_what_was_skipped_for_one_reason_is_one_line_at_the_end():
+    away = [entry("skipped", id=f"S{n}", reason="nobody is there") for n in range(5)]
+    few = [entry("skipped", id=f"T{n}", reason="switched off: no") for n in range(4)]
+    assert told(*away, *few, entry("error", id="E", reason="e")).splitlines()[1:] == [
+        "",
+        "error   E  low  The door is locked",
+        "        why: e",
+        "",
+        "skipped S0, S1, S2 and 2 more: nobody is there",
+        "skipped T0, T1, T2, T3: switched off: no",
+    ]
+
+
+def test_the_reason_is_left_out_where_it_says_what_is_there_once_more():
+    shown = told(entry("drift", expected=[], actual=["bob"], reason="bob"))
+    assert "        expected: nothing\n        actual: bob\n" in shown
+    assert "why:" not in shown
+
+
 @pytest.mark.parametrize(
     ("seconds", "age"),
     [

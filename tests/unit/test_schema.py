@@ -55,7 +55,7 @@ def test_right(spec, value):
         ({"type": "integer", "max": 5}, 6, ["p: 6 is more than 5"]),
         ({"type": "string", "min": 1}, "", ["p: '' is less than 1 characters"]),
         ({"type": "string", "pattern": "a+"}, "aab", ["p: 'aab' does not match a+"]),
-        ({"type": "list"}, "a", ["p: 'a' is not a list"]),
+        ({"type": "list"}, "a", ["p: 'a' is not a list; write ['a']"]),
         ({"type": "list"}, [1], ["p:0: 1 is not a string"]),
         ({"type": "mapping"}, [], ["p: [] is not a mapping"]),
         (PORTS, [], ["p: [] is less than 1 entries"]),
@@ -66,7 +66,7 @@ def test_right(spec, value):
         (CIPHERS, ["rot13"], ["p:0: 'rot13' is not known; known are aes128-ctr, aes256-ctr"]),
         (HOURS, {"mon": "eight"}, ["p:mon: 'eight' is not a whole number"]),
         (SERVICE, {}, ["p:from: is missing"]),
-        (SERVICES, {"ssh": None}, ["p:ssh: None is not a mapping"]),
+        (SERVICES, {"ssh": None}, ["p:ssh: is empty: write a mapping, or leave it out"]),
         (
             SERVICES,
             {"ssh": {"tcp": [0], "from": "ofice"}},
@@ -223,3 +223,20 @@ def test_a_description_is_checked_itself(spec, words):
 )
 def test_a_good_description(spec):
     assert schema.spec_problems("ports", spec, "defaults.yaml") == []
+
+
+@pytest.mark.parametrize("name", ["SSHD-1O1", "sshd-101", "SSHD-l01", "SSHD-I01"])
+def test_a_misread_control_is_recognised(name):
+    known = ["FW-001", "SSHD-001", "SSHD-101", "SSHD-161"]
+    assert schema.nearest(name, known) == "; did you mean 'SSHD-101'?"
+    assert schema.nearest("SSHD-1", known) == "; did you mean 'SSHD-001'?"
+
+
+def test_a_proposal_keeps_secrets_to_itself():
+    found = schema.problems("word", {"type": "list", "secret": True}, "p")
+    assert found == ["p: *** is not a list; write [***]"]
+    bits = {"type": "string", "format": "network"}
+    assert schema.problems("10.0.9.5/24", bits, "p") == [
+        "p: '10.0.9.5/24' is not a network such as 10.0.0.0/8; did you mean '10.0.9.0/24'?"
+    ]
+    assert schema.problems("10.0.0.0/33", bits, "p")[0].endswith("a network such as 10.0.0.0/8")

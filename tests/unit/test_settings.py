@@ -115,8 +115,8 @@ def test_roles_apply_by_minion_id_and_by_the_minions_own_configuration(resolve):
         ({"lock": {"enabled": "no"}}, "hardening:lock:enabled: 'no' is not true or false"),
         (
             {"networks": {"management": ["10.0.0.1/8"]}},
-            "hardening:networks:management:0: '10.0.0.1/8' is not a network such as 10.0.0.0/8 "
-            "(no host bits set)",
+            "hardening:networks:management:0: '10.0.0.1/8' is not a network such as 10.0.0.0/8; "
+            "did you mean '10.0.0.0/8'?",
         ),
         ({"networks": ["10.0.0.0/8"]}, "hardening:networks: ['10.0.0.0/8'] is not a mapping"),
         ({"roles": ["web"]}, "hardening:roles: ['web'] is not a mapping of role names"),
@@ -132,7 +132,7 @@ def test_roles_apply_by_minion_id_and_by_the_minions_own_configuration(resolve):
         ),
         (
             {"roles": {"web": {"minions": "web1"}}},
-            "hardening:roles:web:minions: 'web1' is not a list",
+            "hardening:roles:web:minions: 'web1' is not a list; write ['web1']",
         ),
         (
             {"roles": {"web": {"settings": []}}},
@@ -144,7 +144,7 @@ def test_roles_apply_by_minion_id_and_by_the_minions_own_configuration(resolve):
         ),
         (
             {"roles": {"web": {"settings": {"lock": None}}}},
-            "hardening:roles:web:settings:lock: None is not a mapping of settings",
+            "hardening:roles:web:settings:lock: is empty: write settings below it, or leave it out",
         ),
         (
             {"roles": {"db": {"minions": ["db1"], "settings": {"lock": {"size": 0}}}}},

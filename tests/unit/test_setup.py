@@ -137,7 +137,9 @@ def test_missing_debian_packages_without_root(setup, machine):
 def test_lab_without_root(clone, setup, machine, tmp_path):
     machine("id", "echo 65534")
     sentence = refusal(setup("3008", "lab"))
-    assert sentence == "the lab boots system containers, which takes root: run this as root."
+    assert sentence == (
+        "the lab boots system containers, which takes root: try again with sudo, or as root."
+    )
     assert not (tmp_path / ".cache").exists()
     assert not (clone / ".venv-3008").exists()
 
@@ -145,7 +147,8 @@ def test_lab_without_root(clone, setup, machine, tmp_path):
 def test_no_room_for_the_lab(clone, setup, machine, tmp_path):
     machine("df", "printf 'Filesystem Blocks Used Available\\nfs 0 0 3145728\\n'")
     assert refusal(setup("3008", "lab")) == (
-        f"{tmp_path}/.cache/rocksalt has 3 GiB free and 8 GiB are needed: make room and try again."
+        f"{tmp_path}/.cache/rocksalt has 3 GiB free and 8 GiB are needed: make room, or set "
+        "XDG_CACHE_HOME to a folder that has it, and try again."
     )
 
 
@@ -167,7 +170,8 @@ def test_no_room_for_a_venv(clone, setup, machine):
 def test_unsupported_system(setup, tmp_path, release, name):
     (tmp_path / "os-release").write_text(release)
     assert refusal(setup("3008")) == (
-        f"this runs on Debian 12, Debian 13 and Ubuntu, not on '{name}'."
+        f"this runs on Debian 12, Debian 13 and Ubuntu, not on '{name}'; a virtual machine with "
+        "one of them will do."
     )
 
 

@@ -6,7 +6,7 @@ import os
 import re
 import signal
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,11 +29,23 @@ NSPAWN_ENV = {
 
 
 class Container(Host):
-    """A host with the kernel of this machine. Made by `Lab.host`."""
+    """A host with the kernel of this machine. Made by `Lab.host`.
 
-    def __init__(self, lab: Lab, name: str, ip: str) -> None:
+    It may have another image than the lab's, and further options of systemd-nspawn.
+    """
+
+    def __init__(
+        self,
+        lab: Lab,
+        name: str,
+        ip: str,
+        image: Path | None = None,
+        options: Sequence[str] = (),
+    ) -> None:
         super().__init__(lab, name, ip)
         self._root = self._state / "root"
+        self._image = image or lab.image
+        self._options = options
 
     def _power_on(self) -> None:
         if not mounts_below(self._root):
@@ -46,6 +58,7 @@ class Container(Host):
             *(f"--machine=rocksalt-{self.lab.id}-{self.name}", f"--hostname={self.name}"),
             f"--network-namespace-path={self._state / 'netns'}",
             f"--capability={CAPABILITIES}",
+            *self._options,
         ]
         self._launch(command, NSPAWN_ENV)
 
@@ -59,7 +72,7 @@ class Container(Host):
         for folder in (self._disk / "upper", self._disk / "work", self._root):
             folder.mkdir(parents=True, exist_ok=True)
         layers = f"upperdir={self._disk}/upper,workdir={self._disk}/work"
-        options = f"lowerdir={self.lab.image},{layers}"
+        options = f"lowerdir={self._image},{layers}"
         sh("mount", "-t", "overlay", "rocksalt-lab", "-o", options, self._root)
         if new:
             (self._root / "etc/hostname").write_text(f"{self.name}\n")

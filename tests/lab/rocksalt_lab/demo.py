@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import re
-import textwrap
 import time
 from collections.abc import Callable, Mapping
 
 from .host import Host
 from .lab import Lab
 from .system import LabError, step
+from .told import changes
 
 TAMPERS = (
     (
@@ -272,20 +271,6 @@ def show_text(text: str) -> None:
         print(f"    {line}", flush=True)
 
 
-def changes(text: str) -> str:
-    """What a state run changed, said once for hosts where it is the same."""
-    hosts: dict[str, list[str]] = {}
-    for minion, states in sorted(json.loads(text).items()):
-        if not isinstance(states, dict):
-            return f"{minion}: {states}"
-        failed = [f"FAILED: {s['comment']}" for s in states.values() if s["result"] is False]
-        changed = sorted(i for state in states.values() for i in state["changes"])
-        done = f"changed: {' '.join(changed)}" if changed else "changed nothing"
-        hosts.setdefault("; ".join([done, *failed]), []).append(minion)
-    lines = (f"{', '.join(names)}: {done}" for done, names in hosts.items())
-    return "\n".join(textwrap.fill(line, 92, subsequent_indent="  ") for line in lines)
-
-
 def show(release: str, salt: str) -> None:
     """Boot hosts, play, clean up."""
     started = time.monotonic()
@@ -293,4 +278,5 @@ def show(release: str, salt: str) -> None:
         hosts = lab.salt_cluster()
         Demo(lab, hosts, lab.host("attacker", "10.79.0.66")).play()
     seconds = time.monotonic() - started
-    print(f"\nAll of it on real hosts in {seconds:.0f} s. `make lab` leaves some to play with.")
+    print(f"\nAll of it on real hosts in {seconds:.0f} s. `make lab` leaves some to play with, and")
+    print("docs/install.md is about hosts of yours.")

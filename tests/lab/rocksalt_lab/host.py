@@ -261,12 +261,13 @@ class Host(ABC):
         """This host for testinfra."""
         from .backend import testinfra_host  # people who only play need no testinfra
 
-        def execute(argv: list[str]) -> subprocess.CompletedProcess[bytes]:
-            return subprocess.run(
-                self.argv(argv), stdin=subprocess.DEVNULL, capture_output=True, timeout=120
-            )
+        return testinfra_host(self.name, self.execute)
 
-        return testinfra_host(self.name, execute)
+    def execute(self, argv: list[str]) -> subprocess.CompletedProcess[bytes]:
+        """Run a command as root; whatever it gave, in bytes."""
+        return subprocess.run(
+            self.argv(argv), stdin=subprocess.DEVNULL, capture_output=True, timeout=120
+        )
 
 
 def occupied(cgroup: Path) -> bool:

@@ -119,14 +119,14 @@ def _forget_old(images: Path) -> None:
 def _build(root: Path, work: Path, release: str, salt: str) -> None:
     """Build an image of Debian and Salt."""
     with step(f"{release} image 1/4: installing Debian"):
-        _debian(root, RELEASES[release])
+        offered = [*words(REPOSITORY), *words(MACHINE_PACKAGES)]
+        debian(root, RELEASES[release], words(PACKAGES), offered)
     with step(f"{release} image 2/4: installing Salt {salt}"):
-        _salt(root, work, salt)
+        python(root, work, requirements(salt))
     with step(f"{release} image 3/4: making its package repository"):
         _repository(root, work)
     with step(f"{release} image 4/4: finishing"):
-        _finish(root)
-    root.chmod(0o755)
+        finish(root)
 
 
 def _mirrors(suite: str) -> list[str]:
@@ -147,18 +147,18 @@ def _mirrors(suite: str) -> list[str]:
     return list(lines)
 
 
-def _debian(root: Path, suite: str) -> None:
-    """Install the Debian packages and download what the offline repository offers."""
-    offered = [*words(REPOSITORY), *words(MACHINE_PACKAGES)]
+def debian(root: Path, suite: str, packages: list[str], offered: list[str]) -> None:
+    """Install the Debian packages and download what an offline repository shall offer, if any."""
+    hook = [f"--customize-hook={DOWNLOAD}"] if offered else []
     options = APT_OPTIONS.findall(sh("apt-config", "dump").stdout)
     sh(
         "mmdebstrap",
         "--mode=root",
         "--variant=minbase",
         "--dpkgopt=force-unsafe-io",
-        f"--include={','.join(words(PACKAGES))}",
+        f"--include={','.join(packages)}",
         *(f'--aptopt={key} "{value}"' for key, value in options),
-        f"--customize-hook={DOWNLOAD}",
+        *hook,
         suite,
         root,
         *_mirrors(suite),
@@ -166,12 +166,12 @@ def _debian(root: Path, suite: str) -> None:
     )
 
 
-def _salt(root: Path, work: Path, salt: str) -> None:
-    """Install Salt with pip inside the new system, with this machine's pip configuration."""
+def python(root: Path, work: Path, packages: Path) -> None:
+    """Make /opt/salt with pip inside the new system, with this machine's pip configuration."""
     keep = re.compile(r"PATH|HOME|(PIP|SSL|XDG_CONFIG)_\w+|\w+_CA_BUNDLE|\w+_proxy", re.IGNORECASE)
     env = {key: value for key, value in os.environ.items() if keep.fullmatch(key)}
     unshare = ("unshare", "--mount", "--propagation=private", "--")
-    sh(*unshare, INSTALL_SALT, root, work, requirements(salt), *_pip_paths(), env=env)
+    sh(*unshare, INSTALL_SALT, root, work, packages, *_pip_paths(), env=env)
 
 
 def _pip_paths() -> list[Path]:
@@ -227,7 +227,7 @@ def _repository(root: Path, work: Path) -> None:
     )
 
 
-def _finish(root: Path) -> None:
+def finish(root: Path) -> None:
     """Our own files, the administrator's account, and nothing of the machine that built it."""
     shutil.copytree(ROOTFS, root, dirs_exist_ok=True)
     sh(
@@ -251,3 +251,4 @@ def _finish(root: Path) -> None:
     (root / "etc/machine-id").write_text("")
     (root / "etc/salt").mkdir()
     sh("chroot", root, "apt-get", "update", "-qq")
+    root.chmod(0o755)

@@ -178,9 +178,13 @@ class Lab:
 
     # -- hosts ----------------------------------------------------------------------------------
 
-    def host(self, name: str, ip: str) -> Container:
-        """Make a host and boot it."""
-        return self.boot({name: ip})[0]
+    def host(
+        self, name: str, ip: str, image: Path | None = None, options: Sequence[str] = ()
+    ) -> Container:
+        """Make a host and boot it; image and options as in `Container`."""
+        host = Container(self, name, ip, image, options)
+        self._boot([host])
+        return host
 
     def boot(self, hosts: dict[str, str]) -> list[Container]:
         """Make hosts (name -> address) and boot them at the same time."""

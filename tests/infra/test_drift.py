@@ -1,0 +1,60 @@
+"""That the host compares itself with the baseline, by what systemd and its report say."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+from typing import Any
+
+import pytest
+
+from .asking import Look
+from .files import named, stat
+from .pillars import Expected
+
+FAMILY = "drift"
+TIMER, SERVICE = "rocksalt-drift.timer", "rocksalt-drift.service"
+REPORT = "/var/lib/rocksalt/last.json"
+GRACE = 600  # seconds for the report itself
+
+
+def look(wanted: Expected) -> dict[str, str]:
+    keys = "Id,ActiveState,UnitFileState,FragmentPath,DropInPaths,ExecStart,TimersCalendar"
+    return {
+        "units": f"systemctl show {TIMER} {SERVICE} -p {keys},RandomizedDelayUSec,Persistent",
+        "head": f"head -c 400 {REPORT}",
+        "stat": stat(f"/var/lib/rocksalt {REPORT}"),
+        "now": "date +%s",
+    }
+
+
+@pytest.mark.controls("DRIFT-001")
+def test_the_timer_runs(seen: Look, settings: dict[str, Any]) -> None:
+    timer = seen["units"].blocks[TIMER]
+    assert (timer["ActiveState"], timer["UnitFileState"]) == ("active", "enabled")
+    assert "OnCalendar=" in timer["TimersCalendar"] and timer["Persistent"] == "yes"
+
+
+@pytest.mark.controls("DRIFT-002")
+def test_it_runs_the_report(seen: Look) -> None:
+    for name, unit in seen["units"].blocks.items():
+        assert unit["FragmentPath"] == f"/etc/systemd/system/{name}"
+        assert unit["DropInPaths"] == ""
+    (command,) = (
+        part.removeprefix("argv[]=").split()
+        for part in seen["units"].blocks[SERVICE]["ExecStart"].split(" ; ")
+        if part.startswith("argv[]=")
+    )
+    assert command[0].endswith("/salt-call") and command[-1] == "drift.record"
+
+
+@pytest.mark.controls("DRIFT-003")
+def test_the_last_report_is_recent(seen: Look, settings: dict[str, Any]) -> None:
+    assert not seen["head"].code, seen["head"].text
+    time = json.loads('"' + seen["head"].text.split('"time": "')[1].split('"')[0] + '"')
+    taken = dt.datetime.strptime(time, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=dt.timezone.utc)
+    age = int(seen["now"].text) - taken.timestamp()
+    assert age < 2 * settings["interval"] * 60 + settings["jitter"] + GRACE
+    files = named(seen["stat"])
+    assert files[REPORT].owner == "root" and files[REPORT].mode & 0o027 == 0
+    assert files["/var/lib/rocksalt"].mode & 0o022 == 0

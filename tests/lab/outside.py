@@ -1,0 +1,104 @@
+"""The suite of tests/infra against hosts of the lab, in a process of its own, as its users run it.
+
+``outside.yaml`` says which tamper cases make which of its tests fail: by family, the name of a case
+of ``tampers/<family>.yaml`` and the names of tests.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import xml.etree.ElementTree as ET
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import yaml
+
+import tampers
+from rocksalt_lab import Host
+
+REPO = tampers.FOLDER.parents[2]
+SAID = Path(__file__).with_name("outside.yaml")
+LEAST = 3  # cases of a family that the suite has to see
+ALONE = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}  # what the suite does not need takes a second
+
+
+def judged(
+    host: Host,
+    families: Sequence[str] = (),
+    words: Sequence[str] = (),
+    way: str = "",
+    before: Sequence[str] = (),
+) -> dict[str, str]:
+    """Test -> ``passed``, ``failed``, ``error`` or ``skipped`` with the reason, of all families or
+    of some. ``way`` is how to reach the host, if not as one of the lab; ``before`` stands before
+    the command.
+    """
+    files = [str(path) for it in families for path in REPO.glob(f"tests/infra/test_{it}*.py")]
+    with tempfile.NamedTemporaryFile(suffix=".xml") as report:
+        command = [*before, sys.executable, "-m", "pytest", *(files or ["tests/infra"])]
+        command += [f"--hosts={way or f'lab://{host.name}@{host.lab.id}'}", *words]
+        command += ["-q", f"--junitxml={report.name}"]
+        command += ["-p", "testinfra.plugin", "-p", "no:cacheprovider"]
+        env = {**os.environ, **ALONE}
+        done = subprocess.run(command, cwd=REPO, env=env, capture_output=True, text=True)
+        assert done.returncode in (0, 1), f"{done.stdout}\n{done.stderr}"
+        return outcomes(Path(report.name).read_text())
+
+
+def outcomes(report: str) -> dict[str, str]:
+    """Test -> outcome, from a report as JUnit has it."""
+    return {_name(case): _outcome(case) for case in ET.fromstring(report).iter("testcase")}
+
+
+def _name(case: ET.Element) -> str:
+    """As outside.yaml has it: ``sshd test_directive[permitrootlogin]``."""
+    family = case.attrib["classname"].rsplit(".", 1)[-1].removeprefix("test_")
+    name = re.sub(r"\w+://[\w.]+-?", "", case.attrib["name"]).replace("[]", "")
+    return f"{family} {name}"
+
+
+def _outcome(case: ET.Element) -> str:
+    for kind, word in (("failure", "failed"), ("error", "error"), ("skipped", "skipped")):
+        found = case.find(kind)
+        if found is not None:
+            return f"{word}: {(found.text or found.attrib.get('message', '')).strip()}"
+    return "passed"
+
+
+def failed(found: Mapping[str, str]) -> dict[str, str]:
+    """Those tests that failed or could not be run."""
+    return {name: it for name, it in found.items() if it.startswith(("failed", "error"))}
+
+
+def conforms(host: Host, *families: str) -> None:
+    """The suite finds nothing; at least something of each family was judged."""
+    found = judged(host, families)
+    assert not failed(found)
+    assert any(it == "passed" for it in found.values())
+
+
+def sees(host: Host, family: str) -> None:
+    """Breaks a host in all ways that are written down for its family, and those tests fail, and no
+    others of it.
+    """
+    for case in cases(family):
+        host.run(["bash", "-ec", case.command])
+    found = failed(judged(host, [family]))
+    assert {*found} == {test for tests in said(family).values() for test in tests}, found
+    assert len(said(family)) >= LEAST
+
+
+def said(family: str) -> dict[str, list[str]]:
+    """The tests that each of some cases of a family makes fail, by the case's name."""
+    found: dict[str, list[str]] = yaml.safe_load(SAID.read_text())[family]
+    return found
+
+
+def cases(family: str) -> list[tampers.Case]:
+    """Those cases."""
+    known = {case.name: case for case in tampers.cases(family)}
+    return [known[name] for name in said(family)]
