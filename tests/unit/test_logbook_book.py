@@ -592,6 +592,13 @@ def test_no_more_than_the_limit(story):
     assert ([it["kind"] for it in found["records"]], found["earlier"]) == (["return", "gap"], 3)
 
 
+def test_a_story_has_bounds(story, monkeypatch):
+    monkeypatch.setattr(playback, "LARGEST", 1200)
+    found = story()
+    assert 0 < len(found["records"]) < 5 and found["earlier"] == 5 - len(found["records"])
+    assert found["records"][-1]["kind"] == "gap"
+
+
 @pytest.mark.parametrize(
     ("said", "time"),
     [

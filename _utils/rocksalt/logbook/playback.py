@@ -18,8 +18,10 @@ from rocksalt.logbook.records import Record, told
 from rocksalt.logbook.sentences import sentence
 from rocksalt.logstash.receiving import files
 
-LIMIT, MOST = 1000, 100_000
-"""Records that are told, unless more are asked for, and the most that can be."""
+LIMIT, MOST, LARGEST = 1000, 10_000, 16 << 20
+"""Records that are told, unless more are asked for; the most that can be, and their bytes, for all
+of it goes over the master's bus.
+"""
 _AGO = re.compile(r"(?P<count>\d+)(?P<unit>[smhdw])")
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 _BEFORE = dt.timedelta(days=1)
@@ -79,10 +81,10 @@ def play(folder: Path, asked: Filter, limit: int = LIMIT) -> dict[str, Any]:
     """What fits of the book in a folder, the last ``limit`` records of it: ``records``, the
     ``story`` (a sentence for each), how many ``earlier`` ones were left out.
     """
-    kept: list[tuple[str, int, Record, Record]] = []
-    count = 0
+    kept: list[tuple[str, int, int, Record, Record]] = []
+    count = held = 0
     jobs: OrderedDict[str, Record] = OrderedDict()
-    for number, record in enumerate(_records(folder, asked.since)):
+    for number, (size, record) in enumerate(_records(folder, asked.since)):
         jid = str(record.get("jid") or "")
         if _is_call(record) and jid not in jobs:
             jobs[jid] = {"user": record.get("user")}
@@ -91,20 +93,21 @@ def play(folder: Path, asked: Filter, limit: int = LIMIT) -> dict[str, Any]:
         job = jobs.get(jid, {})
         if asked.fits(record, job):
             count += 1
-            heapq.heappush(kept, (str(record.get("time", "")), number, record, job))
-            if len(kept) > limit:
-                heapq.heappop(kept)
+            heapq.heappush(kept, (str(record.get("time", "")), number, size, record, job))
+            held += size
+            while len(kept) > limit or (held > LARGEST and len(kept) > 1):
+                held -= heapq.heappop(kept)[2]
     kept.sort(key=lambda it: it[:2])
     return {
-        "story": [sentence(record, job) for _, _, record, job in kept],
-        "records": [record for _, _, record, _ in kept],
+        "story": [sentence(record, job) for *_, record, job in kept],
+        "records": [record for *_, record, _ in kept],
         "earlier": count - len(kept),
     }
 
 
-def _records(folder: Path, since: str) -> Iterator[Record]:
-    """Records that may be of a time, in the order in which they were kept. A record is kept after
-    its time.
+def _records(folder: Path, since: str) -> Iterator[tuple[int, Record]]:
+    """Records that may be of a time, with their bytes, in the order in which they were kept. A
+    record is kept after its time.
     """
     first = ""
     if since:
@@ -116,7 +119,7 @@ def _records(folder: Path, since: str) -> Iterator[Record]:
         with files.opened(path) as file:
             for line in file:
                 if record := read(line):
-                    yield record
+                    yield len(line), record
 
 
 def _is_call(record: Mapping[str, Any]) -> bool:
