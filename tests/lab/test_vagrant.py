@@ -13,7 +13,7 @@ from rocksalt_lab.container import Container
 
 pytestmark = [pytest.mark.vagrant, pytest.mark.timeout(1800)]
 CLONE = "/srv/rocksalt"
-MINIONS = os.environ.get("ROCKSALT_MINIONS", "4")
+MINIONS = os.environ.get("ROCKSALT_MINIONS", "2")  # web and db
 # libvirt's own stand-in for a hypervisor is enough for Vagrant to read its configuration.
 DOCKER = {"VAGRANT_DEFAULT_PROVIDER": "docker", "LIBVIRT_DEFAULT_URI": "test:///default"}
 # A stand-in for VirtualBox, of which Vagrant asks no more for that than the version.
