@@ -108,9 +108,10 @@ def test_a_lab_lane_makes_the_image_before_the_tests_need_it(clone):
 
 def test_what_takes_a_kernel_of_its_own_is_a_lane_of_its_own(clone):
     (clone / ".venv-3008/bin/pytest").write_text('#!/bin/sh\necho "pytest $*"\n')
-    said = lanes(clone, "lab", "vm", "vm-luks").stdout
+    said = lanes(clone, "lab", "vm", "vm-luks", "vagrant").stdout
     options = "tests/lab --lab-release debian-12 --lab-salt 3008"
-    assert f"pytest {options} -m not vm\n" in said
+    assert f"pytest {options} -m not vm and not vagrant\n" in said
+    assert f"pytest {options} -m vagrant\n" in said
     assert f"pytest {options} -m vm -k not test_luks\n" in said
     assert f"pytest {options} -m vm -k test_luks\n" in said
 
@@ -118,7 +119,7 @@ def test_what_takes_a_kernel_of_its_own_is_a_lane_of_its_own(clone):
 def test_the_two_halves_of_the_lab_are_the_lab(clone):
     (clone / ".venv-3008/bin/pytest").write_text('#!/bin/sh\necho "pytest $*"\n')
     said = lanes(clone, "lab-1", "lab-2").stdout
-    options = "tests/lab --lab-release debian-12 --lab-salt 3008 -m not vm"
+    options = "tests/lab --lab-release debian-12 --lab-salt 3008 -m not vm and not vagrant"
     one, other = (line.partition(" -k ")[2] for line in said.splitlines() if options in line)
     assert one and other == f"not ({one})"
     names = {path.stem for path in (REPO / "tests/lab").glob("test_*.py")}

@@ -6,7 +6,6 @@
   "LUKS-001": "the box's disk is not encrypted",
   "LUKS-002": "the box's swap is not encrypted",
   "LUKS-003": "the box's volume group is not encrypted",
-  "LOG-007": "Debian 12 numbers the journals of people and of the system together, which looks like loss",
 } %}
 {% do debts.update({
   "master": {"ACL-001": "nobody uses salt-api here", "BKP-001": "this master is made anew, not restored"},
