@@ -537,6 +537,17 @@ def test_the_oldest_are_passed_over(source):
     assert source.counts == {"dropped": 6}
 
 
+def test_what_comes_after_a_jump_of_numbers_is_not_passed_over(source):
+    """Where memory was moved to a disk that had an old journal, numbers go on behind that."""
+    old = 2_000_000
+    source.write(entry(500), *(entry(old + it, sequence="bb", moment=500 + it) for it in (1, 2)))
+    source.start(cursor(500))
+    source.journal.limit(4)
+    source.write(*(entry(old + it, sequence="bb", moment=500 + it) for it in (3, 4)))
+    assert source.messages(4) == [f"n{old + 3}", f"n{old + 4}"]
+    assert source.counts == {"dropped": 2}
+
+
 def test_the_first_run_passes_over_no_more_than_there_is(source):
     source.write(*(entry(it) for it in range(1_000_001, 1_000_011)))
     source.start()

@@ -53,6 +53,7 @@ class Journal:
         self._begin, self._begins = begin if cursor(begin) else "", begins
         self._keep = self._reached = cursor(reached)
         self._skip = 0
+        self._newest: Cursor | None = None
         self._unanswered = ""
         self._then: list[str] = []
 
@@ -164,9 +165,9 @@ class Journal:
         kept = self._keep and place.until(self._keep)
         if not kept:
             self._reached = place
-        passed_over = self._skip > 0 and not kept
+        old = self._skip > 0 and self._newest and place.until(self._newest)
         self._skip = max(self._skip - 1, 0)
-        if passed_over:
+        if old and not kept:
             counts[DROPPED] = 1
             return Step(NAME, entry["__CURSOR"], (), place.micros, counts)
         if OMITTED in entry:
@@ -188,8 +189,9 @@ class Journal:
         return found
 
     def limit(self, most: int) -> None:
-        """Passes over the oldest entries where more wait than may. Those that were on their way
-        when a connection ended are sent, for nobody knows whether they arrived.
+        """Passes over the oldest entries where more wait than may, of those that are there now.
+        Those that were on their way when a connection ended are sent, for nobody knows whether they
+        arrived.
         """
         try:
             newest = self._ask(*_own_boot(self._last), "-n1")
@@ -197,7 +199,7 @@ class Journal:
             self._unanswered = str(error)
             return
         waiting = newest[0].behind(self._last) if newest and self._last else 0
-        self._skip = max(waiting - most, 0)
+        self._skip, self._newest = max(waiting - most, 0), next(iter(newest), None)
 
     def _boot(self) -> list[str]:
         """What chooses the entries since the last boot. In a sandbox in a container the kernel
