@@ -34,7 +34,7 @@ COMMIT
 
 def wanted(**allow: list[str]) -> Any:
     services = {"ssh": {}, "http": {"tcp": [80]}, "dns": {"tcp": [53], "udp": [53]}}
-    settings = {"allow": allow, "services": services, "raw_rules": {}}
+    settings = {"allow": allow, "services": services, "raw_rules": {}, "foreign": []}
     families = {
         "firewall": SimpleNamespace(settings=settings),
         "sshd": SimpleNamespace(settings={"ports": [22]}),
@@ -45,7 +45,8 @@ def wanted(**allow: list[str]) -> Any:
 
 def seen(old: str = "", new: str = "") -> dict[str, Answer]:
     assert old in SAVED
-    return {"live4": Answer(SAVED.replace(old, new) if old else SAVED, 0)}
+    live = Answer(SAVED.replace(old, new) if old else SAVED, 0)
+    return {"live4": live, "raw4": Answer("", 0), "raw6": Answer("", 0)}
 
 
 def test_a_rule() -> None:
@@ -54,6 +55,7 @@ def test_a_rule() -> None:
     assert (found.target, "comment" in found.words) == ("X", False)
     assert rule("-A X ! -s 10.0.0.1/32 -j DROP").option("-s") == ""
     assert rule("-A X -p tcp -m multiport --dports 80,443 -j ACCEPT").ports == [80, 443]
+    assert rule("-A X -p tcp -m multiport --dports 22,80:82 -j X").ports == [22, 80, 81, 82]
 
 
 def test_only_the_table_filter_counts() -> None:
