@@ -89,5 +89,5 @@ def listeners(seen: Look) -> list[tuple[str, str, int, str]]:
         name, _, interface = address.strip("[]").partition("%")
         name = "::" if name == "*" else name.rstrip("]")
         if interface.rstrip("]") != "lo" and not ipaddress.ip_address(name).is_loopback:
-            found.append((kind, name, int(port), *(rest or [""])))
+            found.append((kind, name, int(port), "".join(rest)))
     return found

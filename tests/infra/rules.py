@@ -32,7 +32,7 @@ class Rule:
     def ports(self) -> list[int]:
         """The ports it names as those to go to, single ones and lists."""
         named = self.option("--dport") or self.option("--dports")
-        found = []
+        found: list[int] = []
         for part in filter(None, named.split(",")):
             first, _, last = part.partition(":")
             found += range(int(first or 0), int(last or (65535 if ":" in part else first)) + 1)

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from . import units
 from .asking import Look
 from .packets import (
     EVERYBODY,
@@ -176,7 +177,8 @@ def test_the_rules_on_disk_are_those_in_force(seen: Look, version: int) -> None:
 def test_they_are_loaded_at_boot(seen: Look) -> None:
     unit = seen["units"].blocks[UNIT]
     assert (unit["ActiveState"], unit["UnitFileState"]) == ("active", "enabled")
-    assert unit["FragmentPath"] == f"/etc/systemd/system/{UNIT}" and not unit["DropInPaths"]
+    assert unit["FragmentPath"] == f"/etc/systemd/system/{UNIT}"
+    assert units.drop_ins(unit) == []
     assert f"path={LOADER} ;" in unit["ExecStart"]
     assert "network-pre.target" in unit["Before"].split()
     assert "/run/rocksalt-firewall/emergency" not in seen["failed"].lines
@@ -189,7 +191,7 @@ def test_they_are_loaded_at_boot(seen: Look) -> None:
 def test_flushed_rules_come_back(seen: Look) -> None:
     guard = seen["units"].blocks[GUARD]
     assert (guard["ActiveState"], guard["UnitFileState"]) == ("active", "enabled")
-    assert not guard["DropInPaths"]
+    assert units.drop_ins(guard) == []
 
 
 @pytest.mark.controls("FW-009")

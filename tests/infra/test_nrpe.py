@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from . import nets
+from . import nets, units
 from .asking import Look
 from .files import loose, named, stat
 from .pillars import Expected
@@ -112,7 +112,8 @@ def test_it_was_started_on_what_is_there(seen: Look) -> None:
 @pytest.mark.controls("NRPE-005")
 def test_it_has_no_other_configuration(seen: Look) -> None:
     assert seen["others"].lines == []
-    assert seen["unit"].pairs["DropInPaths"] == f"/etc/systemd/system/{UNIT}.d/rocksalt.conf"
+    ours = f"/etc/systemd/system/{UNIT}.d/rocksalt.conf"
+    assert units.drop_ins(seen["unit"].pairs) == [ours]
     assert not {"include", "include_file", "include_dir"} & options(seen).keys()
 
 

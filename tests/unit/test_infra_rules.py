@@ -6,6 +6,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from infra import packets
 from infra import test_firewall as firewall
 from infra.asking import Answer
 from infra.rules import rule, table
@@ -66,14 +67,14 @@ def test_only_the_table_filter_counts() -> None:
 
 def test_what_the_pillar_permits() -> None:
     everything = wanted(ssh=["management"], http=["public"], dns=["nobody"])
-    assert firewall.permissions(everything, "allow", 4) == {
+    assert packets.permissions(everything, "allow", 4) == {
         ("10.0.0.0/24", "tcp", 22),
         ("0.0.0.0/0", "tcp", 80),
     }
-    assert ("2001:db8::/64", "tcp", 22) in firewall.permissions(everything, "allow", 6)
+    assert ("2001:db8::/64", "tcp", 22) in packets.permissions(everything, "allow", 6)
 
 
-GOOD = {"raw_rules": {}, "allow": {}}
+GOOD: dict[str, Any] = {"raw_rules": {}, "allow": {}}
 
 
 def test_a_host_as_declared_passes() -> None:
