@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from .asking import Answer
+from .pillars import Expected
 
 # Under whatever condition sshd's files name a place, and the two usual ones. Prints account and
 # path, for every account and every file that is there.
@@ -86,3 +87,21 @@ def shown(answer: Answer) -> Iterator[tuple[str, str, Key]]:
 def of(answer: Answer, name: str) -> set[Key]:
     """The keys that open one account."""
     return {key for who, _, key in shown(answer) if who == name}
+
+
+def handed_out(wanted: Expected) -> dict[str, set[Key]]:
+    """By account that another family makes, the keys that it lets in, to one program each."""
+    families = {name: it.settings for name, it in wanted.baseline.families.items()}
+    vault = families["backup"]["receiver"]
+    witness = families["logstash"]["witness"]
+    clients = {
+        vault.get("user", "rocksalt-vault"): vault,
+        witness.get("user", "rocksalt-witness"): witness,
+    }
+    found = {
+        who: declared(it["key"] for it in own.get("clients", {}).values())
+        for who, own in clients.items()
+    }
+    customers = families["luks"]["customers"].values()
+    lines = [line for it in customers for line in it.get("ssh_keys", ())]
+    return {**found, families["luks"]["user"]: declared(lines)}

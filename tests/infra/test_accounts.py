@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from dataclasses import dataclass
 from typing import Any
@@ -23,6 +24,8 @@ DIGESTS = r"""for who in %s; do
   printf '%%s ' $who; awk -F: -v w=$who '$1 == w { printf "%%s", $2 }' /etc/shadow | sha256sum
 done"""
 HOMES = "awk -F: '($3 == 0 || ($3 >= 1000 && $3 < 60000)) {print $6}' /etc/passwd | sort -u"
+DEBUG = "debug-shell.service"
+UNASKED = re.compile(r"\s--autologin\b|\s-a|[\s/]login\s[^;]*-f\b")  # of agetty, and login
 NO_SHELLS = ("/nologin", "/false", "/sync", "/git-shell")
 WEAK = {"des", "1", "2", "2a", "2x", "3", "md5", "sha1"}
 EVERYBODY_HAS = (  # private halves of these are in Vagrant's repository
@@ -32,7 +35,7 @@ EVERYBODY_HAS = (  # private halves of these are in Vagrant's repository
 
 
 def look(wanted: Expected) -> dict[str, str]:
-    show = "systemctl show -p Id,ExecStart,Environment"
+    show = "systemctl show -p Id,ExecStart,Environment,ActiveState,UnitFileState"
     return {
         "passwd": "cat /etc/passwd",
         "group": "cat /etc/group",
@@ -41,8 +44,8 @@ def look(wanted: Expected) -> dict[str, str]:
         "root": "passwd -S root",
         "stat": stat("/etc/passwd /etc/group /etc/shadow /etc/gshadow"),
         "units": f"{show} console-getty.service getty@tty1.service serial-getty@ttyS0.service"
-        " rescue.service emergency.service",
-        "crontabs": "ls /var/spool/cron/crontabs",
+        f" 'getty@*' 'serial-getty@*' 'container-getty@*' {DEBUG} rescue.service emergency.service",
+        "crontabs": "! test -d /var/spool/cron/crontabs || ls /var/spool/cron/crontabs",
         "homes": stat(f"$({HOMES})"),
         "dotted": f"for home in $({HOMES}); do"
         " find $home -maxdepth 1 -name '.*' -type f -perm /022;"
@@ -113,8 +116,11 @@ def test_emergency_shell(seen: Look, settings: dict[str, Any]) -> None:
 
 @pytest.mark.controls("ACC-003")
 def test_no_console_logs_in_by_itself(seen: Look) -> None:
-    lines = {name: it["ExecStart"] for name, it in seen["units"].blocks.items() if "getty" in name}
-    assert [name for name, line in lines.items() if "--autologin" in line or " -a " in line] == []
+    found = seen["units"].blocks
+    lines = {name: it["ExecStart"] for name, it in found.items() if "getty" in name}
+    assert lines and [name for name, line in lines.items() if UNASKED.search(line)] == []
+    shell = found[DEBUG]
+    assert shell["ActiveState"] != "active" and shell["UnitFileState"] != "enabled", DEBUG
 
 
 @pytest.mark.controls("ACC-005")
@@ -158,29 +164,11 @@ def test_no_key_that_everybody_has(seen: Look) -> None:
     assert [who for who, _, key in found if key.blob.startswith(EVERYBODY_HAS)] == []
 
 
-def handed_out(wanted: Expected) -> dict[str, set[keys.Key]]:
-    """By account that another family makes, the keys that it lets in, to one program each."""
-    families = {name: it.settings for name, it in wanted.baseline.families.items()}
-    vault = families["backup"]["receiver"]
-    witness = families["logstash"]["witness"]
-    clients = {
-        vault.get("user", "rocksalt-vault"): vault,
-        witness.get("user", "rocksalt-witness"): witness,
-    }
-    found = {
-        who: keys.declared(it["key"] for it in own.get("clients", {}).values())
-        for who, own in clients.items()
-    }
-    customers = families["luks"]["customers"].values()
-    lines = [line for it in customers for line in it.get("ssh_keys", ())]
-    return {**found, families["luks"]["user"]: keys.declared(lines)}
-
-
 @pytest.mark.controls("ACC-042")
 def test_only_declared_keys(
     seen: Look, wanted: Expected, settings: dict[str, Any], excused: dict[str, Any]
 ) -> None:
-    theirs = handed_out(wanted)
+    theirs = keys.handed_out(wanted)
     locked = set() if "ACC-040" in excused else {*settings["default_accounts"]} - declared(settings)
     strange = []
     for who, line, key in keys.shown(seen["authorized"]):
@@ -223,6 +211,7 @@ def test_privileged_groups(seen: Look, settings: dict[str, Any]) -> None:
 
 @pytest.mark.controls("ACC-045")
 def test_no_stranger_has_a_crontab(seen: Look, settings: dict[str, Any]) -> None:
+    assert not seen["crontabs"].code, seen["crontabs"].text
     may = {*declared(settings), *settings["crontab_users"]}
     assert [it for it in seen["crontabs"].lines if it not in may] == []
 
