@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+import shlex
 import xml.etree.ElementTree as ET
 from typing import Any
 
@@ -31,7 +32,7 @@ def beside_the_point(wanted: Expected) -> str:
 
 
 def look(wanted: Expected) -> dict[str, str]:
-    own = wanted.baseline.families[FAMILY].settings
+    package = shlex.quote(wanted.baseline.families[FAMILY].settings["package"])
     return {
         "units": units.show(*DAEMONS, TARGET, TIMER),
         "waits": f"test -e {HOME}/queue/ossec/.wait",
@@ -40,9 +41,9 @@ def look(wanted: Expected) -> dict[str, str]:
         "agent": f"awk '{{print $1, $2}}' {HOME}/etc/client.keys",
         "shared": f"cat {HOME}/etc/shared/agent.conf",
         "options": f"cat {HOME}/etc/internal_options.conf {HOME}/etc/local_internal_options.conf",
-        "changed": f"dpkg -V {own['package']} | grep -E '/var/ossec/(bin|etc/shared)/'",
+        "changed": f"dpkg -V {package} | grep -E '/var/ossec/(bin|etc/shared)/'",
         "responses": f"ls {HOME}/active-response/bin",
-        "owned": f"dpkg -L {own['package']} | grep active-response/bin/",
+        "owned": f"dpkg -L {package} | grep active-response/bin/",
         "diverted": f"dpkg-divert --list '{HOME}/active-response/bin/*'",
         "scripts": " ".join(["cat", *(f"{HOME}/active-response/bin/{it}" for it in SCRIPTS)]),
         "allowed": f"cat {ALLOWED}",
