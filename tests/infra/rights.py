@@ -75,7 +75,9 @@ def _deploys(grant: Grant, call: Mapping[str, Any], settings: Mapping[str, Any])
             return False
         for condition in conditions:
             words = condition.get("kwargs") if isinstance(condition, Mapping) else None
-            app = _only(words.get("app")) if isinstance(words, Mapping) else None
+            if not isinstance(words, Mapping):
+                return False
+            app = _only(words.get("app"))
             if app not in apps:
                 return False
             version = words.get("version", "")

@@ -196,10 +196,11 @@ def test_certificates_last(seen: Look, settings: dict[str, Any]) -> None:
 
 
 @pytest.mark.controls("LOG-010")
-def test_keys_are_private(seen: Look) -> None:
+def test_keys_are_private(seen: Look, settings: dict[str, Any]) -> None:
     files = {path: it for path, it in named(seen["stat"]).items() if path.startswith(f"{FOLDER}/")}
     assert loose({p: it for p, it in files.items() if p.endswith(".pem")}, 0o022) == []
     keys = {p: it for p, it in files.items() if p.endswith((".key", "/signing", "/transport"))}
+    assert keys or not (ships(settings) or receives(settings)), f"{FOLDER} has no key"
     known = ("root", "rocksalt-logs", "rocksalt-witness")
     assert [path for path, it in keys.items() if it.mode & 0o037 or it.owner not in known] == []
 
