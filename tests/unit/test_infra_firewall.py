@@ -88,6 +88,7 @@ def seen(old: str = "", new: str = "", listening: str = LISTENING) -> dict[str, 
         "nft": Answer(json.dumps({"nftables": nft}), 0),
         "others": Answer("", 0),
         "ufw": Answer("", 1),
+        "socket": Answer("", 3),
     }
 
 
@@ -145,6 +146,17 @@ def test_what_is_not_declared_fails(old: str, new: str) -> None:
 def test_who_listens_in_vain_or_not_at_all_fails(old: str, new: str) -> None:
     with pytest.raises(AssertionError):
         all_of(seen(listening=LISTENING.replace(old, new)))
+
+
+def test_sshd_that_systemd_starts_is_reached() -> None:
+    started = LISTENING.replace('("sshd",pid=5', '("systemd",pid=1')
+    with pytest.raises(AssertionError):
+        firewall.test_administrators_reach_sshd(seen(listening=started), WANTED, 4)
+    by_socket = {"socket": Answer("", 0)}
+    firewall.test_administrators_reach_sshd(seen(listening=started) | by_socket, WANTED, 4)
+    elsewhere = seen(listening=started.replace("0.0.0.0:22", "0.0.0.0:23")) | by_socket
+    with pytest.raises(AssertionError):
+        firewall.test_administrators_reach_sshd(elsewhere, WANTED, 4)
 
 
 def test_a_table_of_nobody_fails() -> None:
