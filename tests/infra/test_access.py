@@ -29,15 +29,17 @@ def declared(wanted: Expected) -> bool:
 
 def look(wanted: Expected) -> dict[str, str]:
     own = wanted.baseline.families[FAMILY].settings
-    here = f"{own['address'] or '127.0.0.1'}:{own['port']}"
-    knock = f"timeout 10 openssl s_client -connect {here}"
+    address = own["address"] or "127.0.0.1"
+    here = f"[{address}]:{own['port']}" if ":" in address else f"{address}:{own['port']}"
+    knock = f"timeout 10 openssl s_client -connect {shlex.quote(here)}"
+    certificate, key = shlex.quote(own["tls_certificate"]), shlex.quote(own["tls_key"])
     return {
         "runs": f"systemctl -q is-active {MASTER}",
         "units": units.show(MASTER, API, BOOK),
         "people": f"for it in $(systemctl show -P MainPID {MASTER} {API}); do"
         " test $it = 0 || ps -o user= --pid $it --ppid $it; done",
         "config": master_options.command(),
-        "stat": stat(f"{OURS} {USERS} /etc/salt/master /etc/salt/master.d{{,/*}} {own['tls_key']}"
+        "stat": stat(f"{OURS} {USERS} /etc/salt/master /etc/salt/master.d{{,/*}} {key}"
                      " /etc/salt/pki/master/master.pem"),
         "users": f"sed -n 's/^\\([^:#]*\\):.*/\\1/p' {USERS}",
         "door": f"find {DOOR} \\( -perm /022 -o ! -user root \\) ! -type l",
@@ -47,9 +49,9 @@ def look(wanted: Expected) -> dict[str, str]:
         "listening": "ss -Hltn",
         "tls": f"{knock} -tls1_2",
         "old": f"{knock} -tls1_1 -cipher ALL:@SECLEVEL=0",
-        "ends": f"openssl x509 -in {own['tls_certificate']} -noout -checkend"
+        "ends": f"openssl x509 -in {certificate} -noout -checkend"
         f" {own['renew_days'] * 86400}",
-        "issued": f"openssl x509 -in {own['tls_certificate']} -noout -subject -issuer",
+        "issued": f"openssl x509 -in {certificate} -noout -subject -issuer",
         "group": f"getent group {own['user']}",
     }  # fmt: skip
 

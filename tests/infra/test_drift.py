@@ -12,6 +12,7 @@ import pytest
 from .asking import Look
 from .files import named, stat
 from .pillars import Expected
+from .units import drop_ins
 
 FAMILY = "drift"
 TIMER, SERVICE = "rocksalt-drift.timer", "rocksalt-drift.service"
@@ -70,7 +71,7 @@ def seconds(span: str) -> float:
 def test_it_runs_the_report(seen: Look) -> None:
     for name, unit in seen["units"].blocks.items():
         assert unit["FragmentPath"] == f"/etc/systemd/system/{name}"
-        assert unit["DropInPaths"] == ""
+        assert drop_ins(unit) == []
     (command,) = (
         part.removeprefix("argv[]=").split()
         for part in seen["units"].blocks[SERVICE]["ExecStart"].split(" ; ")

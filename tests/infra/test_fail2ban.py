@@ -40,7 +40,8 @@ def jails(wanted: Expected) -> dict[str, dict[str, Any]]:
             every = {key: jail.get(key, own[key]) for key in ("max_retry", "find_time", "ban_time")}
             found[name] = {"units": [f"{name}.service"], "ports": [], **jail, **every}
     if "sshd" in found and not found["sshd"]["ports"]:
-        found["sshd"]["ports"] = families["sshd"].settings["ports"]
+        declared = families["firewall"].settings["services"].get("ssh", {}).get("tcp")
+        found["sshd"]["ports"] = declared or families["sshd"].settings["ports"]
     return found
 
 

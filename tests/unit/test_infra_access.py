@@ -6,6 +6,7 @@ import datetime as dt
 import json
 import subprocess
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -137,3 +138,21 @@ def test_folders_that_are_missing_or_in_circles_are_no_strangers(tmp_path: Path)
         [f"{tmp_path}/a b"] * 2,
         [f"{tmp_path}/a b"],
     ]
+
+
+@pytest.mark.parametrize(
+    ("address", "words"),
+    [
+        ("", "-connect 127.0.0.1:8000 "),
+        ("10.0.0.5", "-connect 10.0.0.5:8000 "),
+        ("2001:db8::5", "-connect '[2001:db8::5]:8000' "),
+    ],
+)
+def test_salt_api_is_asked_at_its_address_and_paths_are_quoted(address: str, words: str) -> None:
+    own = {"address": address, "port": 8000, "renew_days": 30, "user": "salt"}
+    own |= {"tls_key": "/etc/a $(b).key", "tls_certificate": "/etc/a $(b).pem"}
+    families = {"access": SimpleNamespace(settings=own)}
+    asked = access.look(SimpleNamespace(baseline=SimpleNamespace(families=families)))
+    assert words in asked["tls"] and words in asked["old"]
+    assert "'/etc/a $(b).pem'" in asked["ends"] and "'/etc/a $(b).pem'" in asked["issued"]
+    assert "'/etc/a $(b).key'" in asked["stat"]

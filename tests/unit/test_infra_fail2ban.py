@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from infra import test_fail2ban as fail2ban
@@ -49,3 +51,13 @@ def test_what_is_laid_over_is_seen(name: str) -> None:
 def test_a_package_that_is_not_there_is_not_judged_as_good() -> None:
     with pytest.raises(AssertionError):
         judge(shipped=[])
+
+
+@pytest.mark.parametrize(("ssh", "ports"), [({}, [22]), ({"tcp": [2222]}, [2222]), (None, [22])])
+def test_the_jail_of_sshd_closes_the_ports_of_administrators(ssh: Any, ports: list[int]) -> None:
+    own = {"jails": {"sshd": {}}, "max_retry": 5, "find_time": 600, "ban_time": 3600}
+    services = {} if ssh is None else {"ssh": ssh}
+    settings = {"fail2ban": own, "firewall": {"services": services}, "sshd": {"ports": [22]}}
+    families = {name: SimpleNamespace(settings=it) for name, it in settings.items()}
+    wanted: Any = SimpleNamespace(baseline=SimpleNamespace(families=families))
+    assert fail2ban.jails(wanted)["sshd"]["ports"] == ports

@@ -51,3 +51,23 @@ def test_it_is_delayed_as_declared() -> None:
         judge("*-*-* *:00:00", 60, delay, jitter)
     with pytest.raises(AssertionError):
         judge("*-*-* *:00:00", 60, "10h", 300)
+
+
+@pytest.mark.parametrize(
+    ("path", "good"),
+    [
+        ("", True),
+        ("/run/systemd/system/service.d/zzz-lxc-service.conf", True),
+        ("/etc/systemd/system/rocksalt-drift.service.d/x.conf", False),
+    ],
+)
+def test_a_drop_in_for_every_service_is_no_tampering(path: str, good: bool) -> None:
+    text = (
+        "Id=rocksalt-drift.service\nFragmentPath=/etc/systemd/system/rocksalt-drift.service\n"
+        f"DropInPaths={path}\nExecStart={{ path=/a ; argv[]=/usr/bin/salt-call drift.record ; }}\n"
+    )
+    if good:
+        drift.test_it_runs_the_report({"units": Answer(text, 0)})
+    else:
+        with pytest.raises(AssertionError):
+            drift.test_it_runs_the_report({"units": Answer(text, 0)})
