@@ -61,6 +61,8 @@ def consoles(debug: str = "inactive", **lines: str) -> dict[str, Answer]:
 
 def test_a_console_that_asks() -> None:
     accounts.test_no_console_logs_in_by_itself(consoles())
+    masked = f"{consoles()['units'].text}\nId=serial-getty@ttyS0.service\nActiveState=inactive\n"
+    accounts.test_no_console_logs_in_by_itself({"units": Answer(masked, 0)})
 
 
 @pytest.mark.parametrize(
