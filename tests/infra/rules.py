@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import fnmatch
 import shlex
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 NOWHERE = ("LOG", "NFLOG", "")  # targets after which the next rule is tried
@@ -31,7 +32,11 @@ class Rule:
     def ports(self) -> list[int]:
         """The ports it names as those to go to, single ones and lists."""
         named = self.option("--dport") or self.option("--dports")
-        return [int(port) for port in named.split(",") if port.isdigit()]
+        found: list[int] = []
+        for part in filter(None, named.split(",")):
+            first, _, last = part.partition(":")
+            found += range(int(first or 0), int(last or (65535 if ":" in part else first)) + 1)
+        return found
 
     def __str__(self) -> str:
         return " ".join(("-A", self.chain, *self.words))
@@ -46,6 +51,70 @@ class Filter:
 
     def of(self, chain: str) -> list[Rule]:
         return [rule for rule in self.rules if rule.chain == chain]
+
+
+@dataclass(frozen=True)
+class Program:
+    """What a declared program may have: jumps to chains of these names, in FORWARD rules about
+    these interfaces, and tables of nftables. ``first``: in INPUT and OUTPUT also before ours.
+    """
+
+    chains: tuple[str, ...] = ()
+    interfaces: tuple[str, ...] = ()
+    tables: tuple[str, ...] = ()
+    first: bool = False
+
+
+PROGRAMS = {
+    "fail2ban": Program(("f2b-*",), tables=("f2b-table",)),
+    "ossec": Program(("OSSEC", "OSSEC-*")),
+    "docker": Program(("DOCKER", "DOCKER-*"), ("docker0", "br-*", "docker_gwbridge"), ("docker*",)),
+    "libvirt": Program(("LIBVIRT_*",), ("virbr*",), ("libvirt*",), first=True),
+    "kubernetes": Program(
+        ("KUBE-*", "CNI-*", "cali-*", "FLANNEL-*", "CILIUM_*"),
+        ("cni0", "cali*", "flannel*", "veth*"),
+        ("kube-*", "cali*"),
+        first=True,
+    ),
+    "vpn": Program(interfaces=("tun*", "tap*", "wg*")),
+}
+BANNING = ("fail2ban", "ossec")
+
+
+def like(name: str, patterns: Iterable[str]) -> bool:
+    return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
+
+
+def owned(rule: Rule, programs: Iterable[str]) -> bool:
+    """Whether a rule of a built-in chain is one of these programs'."""
+    sides = [rule.option("-i"), rule.option("-o")] if rule.chain == "FORWARD" else []
+    return any(
+        like(rule.target, it.chains) or any(like(side, it.interfaces) for side in sides)
+        for it in (PROGRAMS[name] for name in programs)
+    )
+
+
+def misplaced(rules: Sequence[Rule], ours: str, programs: Sequence[str]) -> list[str]:
+    """What of a built-in chain stands before the jump to ours, or is no declared program's."""
+    places = [n for n, it in enumerate(rules) if it.words == ("-j", ours)]
+    if len(places) != 1:
+        return [f"there are {len(places)} jumps to {ours}"]
+    forwarding = [it for it in programs if it not in BANNING]
+    early = [it for it in forwarding if rules[0].chain == "FORWARD" or PROGRAMS[it].first]
+    return [
+        str(it)
+        for n, it in enumerate(rules)
+        if n != places[0] and not owned(it, early if n < places[0] else programs)
+    ]
+
+
+def without(rules: Sequence[Rule], some: Iterable[Rule]) -> list[Rule]:
+    """The rules but for some, of which each has to be there."""
+    left = list(rules)
+    for it in some:
+        assert it in left, f"{it} is declared and not there"
+        left.remove(it)
+    return left
 
 
 def rule(line: str) -> Rule:

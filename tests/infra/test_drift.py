@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import re
 from typing import Any
 
 import pytest
@@ -11,10 +12,13 @@ import pytest
 from .asking import Look
 from .files import named, stat
 from .pillars import Expected
+from .units import drop_ins
 
 FAMILY = "drift"
 TIMER, SERVICE = "rocksalt-drift.timer", "rocksalt-drift.service"
 REPORT = "/var/lib/rocksalt/last.json"
+DAY = 24 * 60
+UNITS = {"h": 3600, "min": 60, "s": 1, "ms": 0.001, "us": 0.000001, "": 1}
 GRACE = 600  # seconds for the report itself
 
 
@@ -32,14 +36,42 @@ def look(wanted: Expected) -> dict[str, str]:
 def test_the_timer_runs(seen: Look, settings: dict[str, Any]) -> None:
     timer = seen["units"].blocks[TIMER]
     assert (timer["ActiveState"], timer["UnitFileState"]) == ("active", "enabled")
-    assert "OnCalendar=" in timer["TimersCalendar"] and timer["Persistent"] == "yes"
+    assert timer["Persistent"] == "yes"
+    times = minutes(timer["TimersCalendar"])
+    every = list(range(min(times, default=0), DAY, settings["interval"]))
+    assert times == every, timer["TimersCalendar"]
+    assert seconds(timer["RandomizedDelayUSec"]) == settings["jitter"]
+
+
+def minutes(calendar: str) -> list[int]:
+    """The minutes of a day at which a timer runs that runs each day; none where it is otherwise."""
+    found = re.search(r"OnCalendar=(?:\*-\*-\* )?([^\s:]+):([^\s:]+)(?::00)? ", calendar)
+    if not found:
+        return []
+    hours, parts = _all(found[1], 24), _all(found[2], 60)
+    return [hour * 60 + minute for hour in hours for minute in parts]
+
+
+def _all(field: str, end: int) -> list[int]:
+    """The numbers of a field such as ``*``, ``00/15`` or ``03,09``."""
+    found: set[int] = set()
+    for part in field.replace("*", "0/1" if "/" not in field else "0").split(","):
+        start, _, step = part.partition("/")
+        found |= set(range(int(start), end, int(step))) if step else {int(start)}
+    return sorted(found)
+
+
+def seconds(span: str) -> float:
+    """The seconds of a time such as ``1min 30s``."""
+    parts = re.findall(r"([\d.]+)([a-z]*)", span)
+    return sum(float(number) * UNITS[unit] for number, unit in parts)
 
 
 @pytest.mark.controls("DRIFT-002")
 def test_it_runs_the_report(seen: Look) -> None:
     for name, unit in seen["units"].blocks.items():
         assert unit["FragmentPath"] == f"/etc/systemd/system/{name}"
-        assert unit["DropInPaths"] == ""
+        assert drop_ins(unit) == []
     (command,) = (
         part.removeprefix("argv[]=").split()
         for part in seen["units"].blocks[SERVICE]["ExecStart"].split(" ; ")

@@ -16,6 +16,10 @@ from .rules import table
 FAMILY = "fail2ban"
 OURS = "/etc/fail2ban/jail.d/zz-rocksalt.local"
 SERVER = "/etc/fail2ban/fail2ban.d/zz-rocksalt.local"
+# For settings, which are judged by what they say; filters, actions and paths are code.
+SETTINGS = {"/etc/fail2ban/jail.conf", "/etc/fail2ban/fail2ban.conf"}
+DROP_INS = ("/etc/fail2ban/jail.d/", "/etc/fail2ban/fail2ban.d/")
+PATHS_OVER = "/etc/fail2ban/paths-overrides.local"
 LOOPBACK = {"127.0.0.0/8", "::1"}
 PROMPT = "fail2ban> "
 OF_SERVER = ("status", "get dbfile", "get dbpurgeage", "get loglevel", "get logtarget", "banned")
@@ -36,7 +40,8 @@ def jails(wanted: Expected) -> dict[str, dict[str, Any]]:
             every = {key: jail.get(key, own[key]) for key in ("max_retry", "find_time", "ban_time")}
             found[name] = {"units": [f"{name}.service"], "ports": [], **jail, **every}
     if "sshd" in found and not found["sshd"]["ports"]:
-        found["sshd"]["ports"] = families["sshd"].settings["ports"]
+        declared = families["firewall"].settings["services"].get("ssh", {}).get("tcp")
+        found["sshd"]["ports"] = declared or families["sshd"].settings["ports"]
     return found
 
 
@@ -63,8 +68,9 @@ def look(wanted: Expected) -> dict[str, str]:
         "mine": f"cat {SERVER}",
         "open": "find /etc/fail2ban ! -type l \\( -perm /022 -o ! -user root \\)",
         "stat": stat(f"{OURS} {SERVER}"),
-        "changed": "dpkg -V fail2ban; ls /etc/fail2ban/filter.d/*.local"
-        " /etc/fail2ban/action.d/*.local /etc/fail2ban/*.local 2>/dev/null",
+        "shipped": "dpkg -L fail2ban",
+        "changed": "dpkg -V fail2ban",
+        "local": "find /etc/fail2ban -name '*.local'",
         "live4": "iptables-save",
         "live6": "ip6tables-save",
     }
@@ -252,7 +258,15 @@ def test_only_root_changes_it(seen: Look) -> None:
 
 @pytest.mark.controls("F2B-015")
 def test_filters_and_actions_are_as_shipped(seen: Look) -> None:
-    assert seen["changed"].lines == []
+    shipped = {path for path in seen["shipped"].lines if path.startswith("/etc/fail2ban/")}
+    assert not seen["shipped"].code and shipped, seen["shipped"].text
+    changed = {line.split()[-1] for line in seen["changed"].lines}
+    laid_over = {
+        path
+        for path in seen["local"].lines
+        if path.replace(".local", ".conf") in shipped - SETTINGS or path == PATHS_OVER
+    }
+    assert {it for it in changed & shipped if not it.startswith(DROP_INS)} | laid_over == set()
 
 
 @pytest.mark.controls("F2B-016")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 import re
+import shlex
 from typing import Any
 
 import pytest
@@ -43,8 +44,8 @@ def beside_the_point(wanted: Expected) -> str:
 
 def look(wanted: Expected) -> dict[str, str]:
     own = wanted.baseline.families[FAMILY].settings
-    store = own["receiver"].get("path", "/var/log/rocksalt")
-    seen = own["witness"].get("path", f"{WITNESS_HOME}/witnessed")
+    store = shlex.quote(own["receiver"].get("path", "/var/log/rocksalt"))
+    seen = shlex.quote(own["witness"].get("path", f"{WITNESS_HOME}/witnessed"))
 
     def certificate(name: str) -> dict[str, str]:
         pem = f"{FOLDER}/{name}.pem"
@@ -69,9 +70,9 @@ def look(wanted: Expected) -> dict[str, str]:
         "now": "date +%s",
         "journald": "systemd-analyze cat-config systemd/journald.conf",
         "journal": "ls -d /var/log/journal/*/system.journal",
-        "store": stat(f"{store}{{,/*}}"),
+        "store": stat(f"{store} {store}/*"),
         "open": f"find {store} \\( -perm /007 -o -perm /020 \\) ! -type l | head",
-        "witnessed": stat(f"{seen}{{,/*}}"),
+        "witnessed": stat(f"{seen} {seen}/*"),
         "let_in": f"cat {WITNESS_HOME}/.ssh/authorized_keys",
         **certificate("host"),
         **certificate("server"),
@@ -195,10 +196,11 @@ def test_certificates_last(seen: Look, settings: dict[str, Any]) -> None:
 
 
 @pytest.mark.controls("LOG-010")
-def test_keys_are_private(seen: Look) -> None:
+def test_keys_are_private(seen: Look, settings: dict[str, Any]) -> None:
     files = {path: it for path, it in named(seen["stat"]).items() if path.startswith(f"{FOLDER}/")}
     assert loose({p: it for p, it in files.items() if p.endswith(".pem")}, 0o022) == []
     keys = {p: it for p, it in files.items() if p.endswith((".key", "/signing", "/transport"))}
+    assert keys or not (ships(settings) or receives(settings)), f"{FOLDER} has no key"
     known = ("root", "rocksalt-logs", "rocksalt-witness")
     assert [path for path, it in keys.items() if it.mode & 0o037 or it.owner not in known] == []
 

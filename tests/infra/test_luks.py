@@ -18,7 +18,10 @@ FAMILY = "luks"
 IN_MEMORY = ("tmpfs", "ramfs")
 DUMPS = """lsblk -nrpo NAME,FSTYPE | awk '$2 == "crypto_LUKS" {print $1}' | sort -u |
 while read -r it; do
-  echo "== $it"; cryptsetup luksDump --dump-json-metadata $it 2>/dev/null
+  echo "== $it"
+  if cryptsetup isLuks --type luks1 $it; then echo LUKS1
+  else cryptsetup luksDump --dump-json-metadata $it 2>/dev/null || cryptsetup luksDump $it 2>&1
+  fi
 done"""
 KEY_FILES = """awk '!/^#/ && $3 ~ "^/" {print $3}' /etc/crypttab | while read -r it; do
 stat -c '%a %U %G %.Z %n|%F' $it; done 2>/dev/null"""
@@ -91,11 +94,13 @@ def exempt(block: Block, settings: dict[str, Any]) -> bool:
 
 
 def headers(seen: Look) -> dict[str, dict[str, Any]]:
-    """The metadata of headers of LUKS2 by device; empty where there is another version."""
+    """The metadata of headers of LUKS2 by device; empty for LUKS1."""
     found = {}
     for part in seen["dumps"].text.split("== ")[1:]:
         device, _, text = part.partition("\n")
-        found[device.strip()] = json.loads(text) if text.strip().startswith("{") else {}
+        old = text.strip() == "LUKS1"
+        assert old or text.strip().startswith("{"), f"{device}: {text.strip() or 'says nothing'}"
+        found[device.strip()] = {} if old else json.loads(text)
     return found
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import datetime as dt
 import ipaddress
 import re
+import shlex
 from typing import Any
 
 import pytest
 
-from . import nets
+from . import nets, units
 from .asking import Look
 from .files import loose, named, stat
 from .pillars import Expected
@@ -45,9 +46,12 @@ def beside_the_point(wanted: Expected) -> str:
 def look(wanted: Expected) -> dict[str, str]:
     own = wanted.baseline.families[FAMILY].settings
     plugins = {it["plugin"] for it in own["commands"].values()}
-    paths = " ".join(it if it.startswith("/") else f"{PLUGINS}/{it}" for it in plugins)
+    paths = shlex.join(it if it.startswith("/") else f"{PLUGINS}/{it}" for it in plugins)
     keys = ",".join(("ActiveState,UnitFileState,DropInPaths,User,AmbientCapabilities", *SANDBOX))
-    knock = f"a=$(sed -n 's/^server_address=//p' {CONFIG}); timeout 10 openssl s_client -connect"
+    knock = (
+        f"a=$(sed -n 's/^server_address=//p' {CONFIG}); case $a in *:*) a=\"[$a]\"; esac;"
+        f' timeout 10 openssl s_client -connect "$a:{own["port"]}"'
+    )
     return {
         "unit": f"systemctl show --timestamp=us+utc {UNIT} -p {keys},ExecMainStartTimestamp",
         "config": f"cat {CONFIG}",
@@ -55,8 +59,8 @@ def look(wanted: Expected) -> dict[str, str]:
         "others": "grep -rsvE --include='*.cfg' '^[[:space:]]*(#|$)'"
         " /etc/nagios/nrpe.d /etc/nagios/nrpe_local.cfg",
         "listening": "ss -Hltnp | grep '\"nrpe\"'",
-        "without": f"{knock} $a:{own['port']} -tls1_2",
-        "old": f"{knock} $a:{own['port']} -tls1_1 -cipher ALL:@SECLEVEL=0",
+        "without": f"{knock} -tls1_2",
+        "old": f"{knock} -tls1_1 -cipher ALL:@SECLEVEL=0",
         "verified": f"openssl verify -CAfile {FOLDER}/ca.pem -untrusted {FOLDER}/server.pem"
         f" {FOLDER}/server.pem",
         "names": f"openssl x509 -in {FOLDER}/server.pem -noout -subject -ext subjectAltName",
@@ -112,7 +116,8 @@ def test_it_was_started_on_what_is_there(seen: Look) -> None:
 @pytest.mark.controls("NRPE-005")
 def test_it_has_no_other_configuration(seen: Look) -> None:
     assert seen["others"].lines == []
-    assert seen["unit"].pairs["DropInPaths"] == f"/etc/systemd/system/{UNIT}.d/rocksalt.conf"
+    ours = f"/etc/systemd/system/{UNIT}.d/rocksalt.conf"
+    assert units.drop_ins(seen["unit"].pairs) == [ours]
     assert not {"include", "include_file", "include_dir"} & options(seen).keys()
 
 

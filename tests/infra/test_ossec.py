@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+import shlex
 import xml.etree.ElementTree as ET
 from typing import Any
 
@@ -31,7 +32,7 @@ def beside_the_point(wanted: Expected) -> str:
 
 
 def look(wanted: Expected) -> dict[str, str]:
-    own = wanted.baseline.families[FAMILY].settings
+    package = shlex.quote(wanted.baseline.families[FAMILY].settings["package"])
     return {
         "units": units.show(*DAEMONS, TARGET, TIMER),
         "waits": f"test -e {HOME}/queue/ossec/.wait",
@@ -40,9 +41,9 @@ def look(wanted: Expected) -> dict[str, str]:
         "agent": f"awk '{{print $1, $2}}' {HOME}/etc/client.keys",
         "shared": f"cat {HOME}/etc/shared/agent.conf",
         "options": f"cat {HOME}/etc/internal_options.conf {HOME}/etc/local_internal_options.conf",
-        "changed": f"dpkg -V {own['package']} | grep -E '/var/ossec/(bin|etc/shared)/'",
+        "changed": f"dpkg -V {package} | grep -E '/var/ossec/(bin|etc/shared)/'",
         "responses": f"ls {HOME}/active-response/bin",
-        "owned": f"dpkg -L {own['package']} | grep active-response/bin/",
+        "owned": f"dpkg -L {package} | grep active-response/bin/",
         "diverted": f"dpkg-divert --list '{HOME}/active-response/bin/*'",
         "scripts": " ".join(["cat", *(f"{HOME}/active-response/bin/{it}" for it in SCRIPTS)]),
         "allowed": f"cat {ALLOWED}",
@@ -52,7 +53,8 @@ def look(wanted: Expected) -> dict[str, str]:
         "live": "iptables-save; ip6tables-save",
         "routes": "ip route show type unreachable; ip route show type blackhole;"
         " ip -6 route show type unreachable",
-        "sources": "grep -rhE '^[^#]' /etc/apt/sources.list /etc/apt/sources.list.d",
+        "sources": "grep -rhE '^[^#]' /etc/apt/sources.list /etc/apt/sources.list.d |"
+        " sed -E 's#(://)[^/[:space:]]*@#\\1#g'",  # passwords stay on the host
     }
 
 
@@ -194,5 +196,6 @@ def test_its_repository_is_pinned_to_a_key(seen: Look, settings: dict[str, Any])
     place = re.search(r"https?://[^\s/]+", settings["repository"])
     if not (place and settings["repository_key"]):
         pytest.skip("no repository of OSSEC is set up")
-    lines = [line for line in seen["sources"].lines if place[0] in line]
+    address = re.sub("(?<=://)[^/]*@", "", place[0])
+    lines = [line for line in seen["sources"].lines if address in line]
     assert lines and [it for it in lines if "signed-by=" not in it or "trusted=" in it] == []

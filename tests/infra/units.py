@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from .asking import Answer
 
@@ -35,10 +35,20 @@ def moved(answer: Answer, names: Iterable[str]) -> list[str]:
     """Which of them come from elsewhere than /etc/systemd/system, or are changed by a drop-in."""
     blocks = answer.blocks
     return [
-        f"{name} is {unit.get('FragmentPath')} with {unit.get('DropInPaths') or 'no drop-ins'}"
+        f"{name} is {unit.get('FragmentPath')} with {' '.join(drop_ins(unit)) or 'no drop-ins'}"
         for name in names
         for unit in [blocks.get(name, {})]
-        if unit.get("FragmentPath") != f"{FOLDER}/{name}" or unit.get("DropInPaths")
+        if unit.get("FragmentPath") != f"{FOLDER}/{name}" or drop_ins(unit)
+    ]
+
+
+def drop_ins(unit: Mapping[str, str]) -> list[str]:
+    """The drop-ins of a unit that are about it; those for all of a kind come with containers."""
+    general = ("/service.d", "/timer.d", "/socket.d")
+    return [
+        path
+        for path in unit.get("DropInPaths", "").split()
+        if not path.rpartition("/")[0].endswith(general)
     ]
 
 

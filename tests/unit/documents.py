@@ -18,8 +18,14 @@ PAGES = [
     *(REPO / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md")),
     *(it for it in sorted((REPO / "docs").glob("*.md")) if it.name not in GENERATED),
 ]
-SHELL = ("", "bash", "sh")
-FENCED = re.compile(r"^ *```(\w*)\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
+SHELL, SESSION = ("", "bash", "sh", "shell"), ("console", "shell-session")
+NO_SHELL = ("yaml", "xml")
+ITEM = r"(?:(?:[-*+]|\d+[.)]) +)?"
+FENCED = re.compile(
+    rf"^ *{ITEM}(`{{3,}}|~{{3,}})([^`\n]*)\n(.*?)^ *\1[`~]* *$", re.MULTILINE | re.DOTALL
+)
+FENCE = re.compile(rf"^[ >]*{ITEM}(?:```|~~~).*", re.MULTILINE)
+PROMPT = re.compile(r"[$#] ")
 INDENTED = re.compile(r"(?<=\n\n)((?: {4,}\S.*\n)+)")
 INLINE = re.compile(r"(?<![`\w])`([^`]+)`(?!`)")
 COMMENT = re.compile(r"(^| +)#( .*)?$", re.MULTILINE)
@@ -52,14 +58,44 @@ class Command:
         return self.name.removeprefix("sudo ").split()[0]
 
 
+def fenced(text: str) -> Iterator[tuple[int, str]]:
+    """Where each fenced block of shell starts, with its text; ``ValueError`` names a language that
+    nobody said of whether it is one, and a fence that has no end.
+    """
+    for found in FENCED.finditer(text):
+        language = found[2].strip()
+        if language in SHELL or language in SESSION:
+            yield found.start(3), typed(found[3]) if language in SESSION else found[3]
+        elif language not in NO_SHELL:
+            known = ", ".join(it or "none" for it in (*SHELL, *SESSION, *NO_SHELL))
+            line = text.count("\n", 0, found.start()) + 1
+            raise ValueError(f"line {line}: a block of {language!r}; documents.py knows {known}")
+    if left := FENCE.search(FENCED.sub(lambda it: re.sub(r"[^\n]", "-", it[0]), text)):
+        line = text.count("\n", 0, left.start()) + 1
+        raise ValueError(f"line {line}: the block that {left[0].strip()!r} begins has no end")
+
+
+def typed(session: str) -> str:
+    """What a session shows that somebody types, each on its line: all where there is no prompt."""
+    lines = session.splitlines()
+    if not any(PROMPT.match(line.lstrip()) for line in lines):
+        return session
+    found, inside = "", False
+    for line in map(str.lstrip, lines):
+        inside = bool(PROMPT.match(line)) or (inside and line.startswith("> "))
+        found += (line.replace("> ", "  ", 1) if line[0] == ">" else line[2:]) if inside else ""
+        found += "\n"
+    return found
+
+
 def blocks(text: str) -> Iterator[tuple[int, str]]:
     """Line number and text of each piece of code that may be typed, without its indentation."""
     hidden = FENCED.sub(lambda found: re.sub(r"[^\n]", "-", found[0]), text)
     found = [(it.start(1), it[1]) for it in INDENTED.finditer(hidden)]
-    found += [(it.start(2), it[2]) for it in FENCED.finditer(text) if it[1] in SHELL]
+    found += fenced(text)
     for start, code in sorted(found):
         lines = code.rstrip().split("\n")
-        indented = min(len(line) - len(line.lstrip()) for line in lines if line)
+        indented = min((len(line) - len(line.lstrip()) for line in lines if line), default=0)
         yield text.count("\n", 0, start) + 1, "\n".join(line[indented:] for line in lines) + "\n"
 
 

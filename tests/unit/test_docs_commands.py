@@ -229,6 +229,47 @@ def test_commands_of_a_page():
     assert found == ["salt web1 test.version", "make demo"]
 
 
+@pytest.mark.parametrize(
+    ("block", "seen"),
+    [
+        ("~~~\nmake a\n~~~\n", [(2, "make a")]),
+        ("~~~~ bash\nmake a\n~~~~\n", [(2, "make a")]),
+        ("```shell\nmake a\n```\n", [(2, "make a")]),
+        ("- it\n\n  ```sh\n  make a\n  ```\n", [(4, "make a")]),
+        ("```console\nmake a\n```\n", [(2, "make a")]),
+        ("```console\n$ make a\nmade\n# make b\n```\n", [(2, "make a"), (4, "make b")]),
+        ("```console\n$ make \\\n> a\n> /made\n```\n", [(2, "make a /made")]),
+        ("```console\n$ make a\n\nmade > here\n> there\n```\n", [(2, "make a")]),
+        (
+            "2. ```yaml\n   key: a\n   ```\n\n    make b\n\n~~~\nmake a\n~~~\n",
+            [(5, "make b"), (8, "make a")],
+        ),
+        ("- ```bash\n  make a\n  ```\n", [(2, "make a")]),
+        ("```yaml\nkey: $ make a\n```\n", []),
+    ],
+)
+def test_commands_of_fenced_blocks(tmp_path, monkeypatch, block, seen):
+    monkeypatch.setattr(documents, "REPO", tmp_path)
+    (tmp_path / "page.md").write_text(block)
+    commands = documents.commands_of(tmp_path / "page.md")
+    assert [(it.line, it.name) for it in commands] == seen
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("a\n\n```bsah\nmake a\n```\n", "line 3: a block of 'bsah'; documents.py knows none, bash"),
+        ("~~~{.bash}\nmake a\n~~~\n", "line 1: a block of '{.bash}'"),
+        ("a\n```bash\nmake a\n", "line 2: the block that '```bash' begins has no end"),
+        ("> ```\n> make a\n> ```\n", "line 1: the block that '> ```' begins has no end"),
+        ("~~~\nmake a\n```\n", "line 1: the block that '~~~' begins has no end"),
+    ],
+)
+def test_a_block_that_is_not_understood_is_a_mistake(text, why):
+    with pytest.raises(ValueError, match=re.escape(why)):
+        list(documents.blocks(text))
+
+
 def test_what_is_shown_is_shell():
     script = "\n".join(sorted({re.sub(r"\.\.\.(?=$|\n)", "x", it.text) for it in SHOWN}))
     script = re.sub(r"<(\w+)>", "x", script)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
@@ -60,6 +61,17 @@ def test_each_test_names_controls_of_its_family(shipped, name: str) -> None:
     module = load(name)
     known = set(shipped[module.FAMILY].controls)
     assert [(test, i) for test, i in marks(module) if i not in known] == []
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_a_test_of_several_controls_asks_for_each_whether_it_is_waived(name: str) -> None:
+    for test in (it for key, it in vars(load(name)).items() if key.startswith("test_")):
+        ids = {
+            i for it in getattr(test, "pytestmark", []) if it.name == "controls" for i in it.args
+        }
+        text = inspect.getsource(test)
+        unasked = [i for i in ids if f'"{i}" in judged' not in text and f'"{i}": ' not in text]
+        assert len(ids) < 2 or unasked == [], test.__name__
 
 
 @pytest.mark.parametrize("name", MODULES)

@@ -118,7 +118,15 @@ def test_a_weak_header_fails(number: int, slot: dict[str, Any], encryption: str)
 
 def test_an_old_header_fails() -> None:
     with pytest.raises(AssertionError, match="/dev/vdb"):
-        luks.test_versions({"dumps": Answer("== /dev/vdb\n\n", 0)}, SETTINGS)
+        luks.test_versions({"dumps": Answer("== /dev/vdb\nLUKS1\n", 0)}, SETTINGS)
+
+
+@pytest.mark.parametrize("said", ["", "Device /dev/vdb does not exist or access denied."])
+def test_a_header_that_cannot_be_read_is_not_judged_as_good(said: str) -> None:
+    seen = {"dumps": Answer(f"== /dev/vdb\n{said}\n", 0)}
+    for test in (*HEADERS, luks.test_sectors, luks.test_tokens):
+        with pytest.raises(AssertionError, match="/dev/vdb"):
+            test(seen, SETTINGS)
 
 
 def test_a_container_has_no_disks() -> None:

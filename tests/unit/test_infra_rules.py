@@ -6,6 +6,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from infra import packets
 from infra import test_firewall as firewall
 from infra.asking import Answer
 from infra.rules import rule, table
@@ -34,7 +35,7 @@ COMMIT
 
 def wanted(**allow: list[str]) -> Any:
     services = {"ssh": {}, "http": {"tcp": [80]}, "dns": {"tcp": [53], "udp": [53]}}
-    settings = {"allow": allow, "services": services, "raw_rules": {}}
+    settings = {"allow": allow, "services": services, "raw_rules": {}, "foreign": []}
     families = {
         "firewall": SimpleNamespace(settings=settings),
         "sshd": SimpleNamespace(settings={"ports": [22]}),
@@ -45,7 +46,8 @@ def wanted(**allow: list[str]) -> Any:
 
 def seen(old: str = "", new: str = "") -> dict[str, Answer]:
     assert old in SAVED
-    return {"live4": Answer(SAVED.replace(old, new) if old else SAVED, 0)}
+    live = Answer(SAVED.replace(old, new) if old else SAVED, 0)
+    return {"live4": live, "raw4": Answer("", 0), "raw6": Answer("", 0)}
 
 
 def test_a_rule() -> None:
@@ -54,6 +56,7 @@ def test_a_rule() -> None:
     assert (found.target, "comment" in found.words) == ("X", False)
     assert rule("-A X ! -s 10.0.0.1/32 -j DROP").option("-s") == ""
     assert rule("-A X -p tcp -m multiport --dports 80,443 -j ACCEPT").ports == [80, 443]
+    assert rule("-A X -p tcp -m multiport --dports 22,80:82 -j X").ports == [22, 80, 81, 82]
 
 
 def test_only_the_table_filter_counts() -> None:
@@ -64,14 +67,14 @@ def test_only_the_table_filter_counts() -> None:
 
 def test_what_the_pillar_permits() -> None:
     everything = wanted(ssh=["management"], http=["public"], dns=["nobody"])
-    assert firewall.permissions(everything, "allow", 4) == {
+    assert packets.permissions(everything, "allow", 4) == {
         ("10.0.0.0/24", "tcp", 22),
         ("0.0.0.0/0", "tcp", 80),
     }
-    assert ("2001:db8::/64", "tcp", 22) in firewall.permissions(everything, "allow", 6)
+    assert ("2001:db8::/64", "tcp", 22) in packets.permissions(everything, "allow", 6)
 
 
-GOOD = {"raw_rules": {}, "allow": {}}
+GOOD: dict[str, Any] = {"raw_rules": {}, "allow": {}}
 
 
 def test_a_host_as_declared_passes() -> None:

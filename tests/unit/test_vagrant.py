@@ -27,7 +27,7 @@ def desk(tmp_path: Path) -> Desk:
         for name, script in commands.items():
             (tmp_path / name).write_text(f"#!{shutil.which('sh')}\n{script}\n")
             (tmp_path / name).chmod(0o755)
-        env = {"PATH": str(tmp_path), **env}
+        env = {"PATH": str(tmp_path), "VAGRANT_DOTFILE_PATH": str(tmp_path / "state"), **env}
         return subprocess.run(
             [str(tmp_path / "bash"), str(SCRIPT)], capture_output=True, text=True, env=env
         )
@@ -64,6 +64,32 @@ def test_without_the_provider_that_was_asked_for(desk: Desk) -> None:
     assert "VAGRANT_DEFAULT_PROVIDER is 'libvirt': libvirt is not installed" in sentence
     unknown = said(desk({"VAGRANT_DEFAULT_PROVIDER": "hyperv"}, vagrant="exit 0"))
     assert "'hyperv': there is no such provider" in unknown
+
+
+def test_libvirt_without_its_plugin_is_not_taken(desk: Desk) -> None:
+    env = {"VAGRANT_DEFAULT_PROVIDER": "libvirt"}
+    sentence = said(desk(env, vagrant='echo "vagrant-hosts (1.0)"', virsh="exit 0"))
+    assert "'libvirt': Vagrant has no plugin for libvirt: apt-get install vagrant-l" in sentence
+    sentence = said(desk({}, vagrant="exit 0", virsh="exit 0"))
+    assert "no plugin for libvirt" in sentence and "docker.io" in sentence
+
+
+def test_machines_that_are_there_are_left_alone(desk: Desk, tmp_path: Path) -> None:
+    for name, provider in (("db", "libvirt"), ("master", "docker")):
+        path = tmp_path / "state/machines" / name / provider / "id"
+        path.parent.mkdir(parents=True)
+        path.write_text("1234")
+    calls = tmp_path / "calls"
+    sentence = said(desk({}, vagrant=f'echo "$@" >>{calls}', docker="exit 0"))
+    assert "there are machines of this Vagrantfile (db, master)" in sentence
+    assert "run vagrant destroy first" in sentence
+    assert not calls.exists()
+
+
+def test_machines_that_were_destroyed_are_no_machines(desk: Desk, tmp_path: Path) -> None:
+    (tmp_path / "state/machines/web/docker").mkdir(parents=True)
+    done = desk({}, vagrant='echo "$1 $VAGRANT_DEFAULT_PROVIDER"; exit 1', docker="exit 0")
+    assert (done.returncode, done.stdout, done.stderr) == (1, "validate docker\n", "")
 
 
 @pytest.fixture
