@@ -31,6 +31,7 @@ WRONG = re.compile(
     r"is not available|Passed invalid arguments|arguments are not valid|Traceback|ERROR"
     r"|Error running|exception|\nFailed: +[1-9]|No minions matched|did not return|sage:"
     r"|returned False|Invalid outputter|Data failed to compile|not found"
+    r"|CLI Example"  # what salt-run prints where arguments do not fit
 )
 
 
