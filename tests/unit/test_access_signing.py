@@ -14,7 +14,7 @@ from access_hosts import CACHE, CONFIG, FOLDER, NOW, PKI
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
-from rocksalt.access import enforce, minion, problems, survey, versions
+from rocksalt.access import controls, enforce, minion, problems, survey, versions
 from rocksalt.access.facts import MASTER
 from rocksalt.errors import Refused
 
@@ -154,6 +154,19 @@ def test_what_another_file_replaces_is_not_left_there(host, look):
     with pytest.raises(Refused, match=r"another file replaces .*zzz\.conf.*; the old"):
         enforce.enforce(host, look("web1"), ["ACL-026"])
     assert host.read(OURS) is None and not commands(host, "systemd-run")
+
+
+def test_neither_minion_nor_master_stops_the_other(host, look):
+    host.path(OURS).unlink()
+    host.put("/etc/salt/minion.d/zzz.conf", "minion_sign_messages: false\n")
+    with pytest.raises(Refused, match=r"^another file replaces"):
+        enforce.enforce(host, look(token_hours=4), ["ACL-003", "ACL-026"])
+    assert "token_expire: 14400" in host.read(CONFIG) and host.read(OURS) is None
+    host.path("/etc/salt/minion.d/zzz.conf").unlink()
+    weak = {"hashes": {"alice": "5f4dcc3b5aa765d61d8327deb882cf99"}}
+    with pytest.raises(Refused, match=r"^hardening:access:hashes:alice is no strong hash"):
+        enforce.enforce(host, look(**weak), [controls.PASSWORDS, "ACL-026"])
+    assert host.read(OURS) == minion.config(look().settings)
 
 
 def test_where_no_restart_can_be_had_the_file_of_before_is_back(host, look):
