@@ -226,9 +226,11 @@ def test_lines_to_come_sign_as_these_do():
     assert versions.unverifiable("3009.0") == ""
 
 
-def test_a_record_says_what_was_found():
+def test_a_record_says_what_was_found(host):
+    assert survey.read(host, RECORD) is None
     found = survey.Survey(NOW, SHA224, {"web1": survey.SIGNS, "db1": survey.SILENT})
-    again = survey.parsed(survey.text(found), RECORD)
+    host.put(RECORD, survey.text(found))
+    again = survey.read(host, RECORD)
     assert again == found
     assert again.lagging() == {"db1": survey.SILENT}
     assert again.lagging(["web1"]) == {}, "the key of db1 is gone"
@@ -242,11 +244,25 @@ def test_a_record_says_what_was_found():
         json.dumps({"schema": 2, "time": "x", "algorithm": "x", "minions": {}}),
         json.dumps({"schema": 1, "time": "soon", "algorithm": "x", "minions": {}}),
         json.dumps({"schema": 1, "time": "2026-11-23T12:00:00Z", "algorithm": "x", "minions": []}),
+        "[" * 100000,
     ],
 )
-def test_what_is_no_record(text):
-    with pytest.raises(Refused, match="is no record of salt-run"):
-        survey.parsed(text, RECORD)
+def test_what_is_no_record(host, text):
+    host.put(RECORD, text)
+    with pytest.raises(Refused, match=f"^{RECORD} is no"):
+        survey.read(host, RECORD)
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, lambda path: os.symlink("/dev/zero", path)])
+def test_a_record_that_is_no_file_keeps_nobody_waiting(host, before, require, wrong, make):
+    """It is in a folder of the master's user, and stops neither the report nor what asks for it."""
+    host.path(RECORD).unlink()
+    make(host.path(RECORD))
+    assert wrong()["ACL-028"].startswith(RECORD)
+    with pytest.raises(Refused, match=RECORD):
+        require()
+    with pytest.raises(Refused, match=RECORD):
+        enforce.clean(host, FOLDER)
 
 
 # The master ---------------------------------------------------------------------------------------
