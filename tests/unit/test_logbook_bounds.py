@@ -7,7 +7,9 @@ import os
 import pytest
 
 from rocksalt.logbook import bounds
-from rocksalt.logbook.memory import Memory
+from rocksalt.logbook import memory as memory_module
+from rocksalt.logbook.memory import Memory, needed
+from rocksalt.logbook.sentences import sentence
 
 NOW = "2026-11-23T08:00:00.000000Z"
 
@@ -83,3 +85,41 @@ def test_a_disk_that_fills_up(made, disk):
     disk[0] = bounds.ROOM // bounds.LAST - 1
     assert "no room" in it.problem()
     assert (it.admits(job, memory), it.since) == (False, NOW)
+
+
+def job(jid, minions, **more):
+    return {"kind": "job", "jid": jid, "minions": minions, "event.id": f"job/{jid}/x", **more}
+
+
+def test_a_made_up_return_hides_no_true_one(made, monkeypatch):
+    monkeypatch.setattr(bounds, "RECORDS", 3)
+    monkeypatch.setattr(bounds, "WINDOW", 0.0)
+    it, memory = made
+    memory.note(job("7", ["db1"]))
+    assert [it.admits(back("db1", f"9{number}"), memory) for number in range(4)][-1] is False
+    outcomes = [{"success": True, "retcode": 0}, {"success": False, "retcode": 1}, {}]
+    for said in outcomes:
+        assert it.admits(back("db1", "7", **said), memory)
+        memory.note(back("db1", "7", **said, conflict=memory.is_complete("7")))
+        assert not it.admits(back("db1", "7", **said), memory)
+    [told] = it.told()
+    assert (told["left"], told["of"]) == ({"db1": 4}, ["7/db1"])
+    assert sentence(told, {}).endswith("is kept in 0 seconds, among them 7/db1")
+
+
+def test_made_up_jobs_push_no_true_one_out(made, monkeypatch):
+    monkeypatch.setattr(bounds, "RECORDS", 0)
+    monkeypatch.setattr(memory_module, "_PENDING", 2)
+    it, memory = made
+    for jid in "12345":
+        memory.note(job(jid, ["db1"]))
+    assert it.admits(back("db1", "1"), memory) and it.admits(back("db1", "5"), memory)
+    memory.note(back("db1", "1"))
+    assert not it.admits(back("db1", "1"), memory) and not it.admits(back("db1", "6"), memory)
+
+
+def test_what_came_back_is_known_after_a_restart(made):
+    _, memory = made
+    memory.note(needed(back("db1", "7", success=True, retcode=1, fun="a.b")))
+    assert not memory.awaits(back("db1", "7", success=False))
+    assert memory.awaits(back("db1", "7", success=True, retcode=0))

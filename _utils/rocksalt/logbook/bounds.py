@@ -36,6 +36,8 @@ class Bounds:
         self._sizes: dict[str, tuple[int, int]] = {}
         self._all = 0
         self._left: dict[str, int] = {}
+        self._of: dict[str, None] = {}
+        """Returns of known jobs that were left out."""
 
     def admits(self, record: Record, memory: Memory) -> bool:
         """Whether a record may be kept."""
@@ -43,14 +45,14 @@ class Bounds:
         minion = str(record.get("minion") or "")
         if self._full:
             self.since = self.since or self._now()
-            return self._leave(minion)
+            return self._leave(record, memory)
         if not _is_unasked(record, memory):
             return True
         count, size = self._sizes.get(minion, (0, 0))
         more = len(canonical(record))
         is_much = count >= RECORDS or size + more > BYTES or self._all + more > ALL
         if self._low or is_much:
-            return self._leave(minion)
+            return self._leave(record, memory)
         self._sizes[minion] = (count + 1, size + more)
         self._all += more
         return True
@@ -59,14 +61,14 @@ class Bounds:
         """What was left out in the time that ends now, if it does."""
         if time.monotonic() - self._began < WINDOW:
             return []
-        left, now = self._left, self._now()
-        self._began, self._sizes, self._all, self._left = time.monotonic(), {}, 0, {}
+        left, of, now = self._left, [*self._of], self._now()
+        self._began, self._sizes, self._all = time.monotonic(), {}, 0
+        self._left, self._of = {}, {}
         if not left:
             return []
         why = self.problem() or f"they sent more than is kept in {WINDOW:.0f} seconds"
-        return [
-            {"time": now, "kind": "limited", "left": left, "why": why, "event.id": f"limited/{now}"}
-        ]
+        found = {"time": now, "kind": "limited", "left": left, "why": why}
+        return [{**found, **({"of": of} if of else {}), "event.id": f"limited/{now}"}]
 
     def problem(self) -> str:
         """What is wrong with the disk, or nothing."""
@@ -77,7 +79,10 @@ class Bounds:
             return f"{self._folder} has little room left: what minions send unasked is not kept"
         return ""
 
-    def _leave(self, minion: str) -> bool:
+    def _leave(self, record: Record, memory: Memory) -> bool:
+        minion, jid = str(record.get("minion") or ""), str(record.get("jid"))
+        if record["kind"] == "return" and memory.is_job(jid) and len(self._of) < _NAMES:
+            self._of[f"{jid}/{minion}"] = None
         name = minion if minion in self._left or len(self._left) < _NAMES else "others"
         self._left[name] = self._left.get(name, 0) + 1
         return False
@@ -94,5 +99,5 @@ class Bounds:
 
 def _is_unasked(record: Record, memory: Memory) -> bool:
     if record["kind"] == "return":
-        return not memory.awaits(str(record.get("jid")), str(record.get("minion")))
+        return not memory.awaits(record)
     return record["kind"] in _FROM_MINIONS or "refused" in record

@@ -107,7 +107,8 @@ def _gap(it: Mapping[str, Any], _: Mapping[str, Any]) -> str:
 def _limited(it: Mapping[str, Any], _: Mapping[str, Any]) -> str:
     left = it.get("left") or {}
     said = _list([f"{count} of {name or 'nobody known'}" for name, count in left.items()])
-    return f"left out: {said}: {it.get('why')}"
+    of = f", among them {', '.join(map(str, it['of']))}" if it.get("of") else ""
+    return f"left out: {said}: {it.get('why')}{of}"
 
 
 def _other(it: Mapping[str, Any], _: Mapping[str, Any]) -> str:
