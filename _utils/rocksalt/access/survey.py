@@ -59,7 +59,7 @@ def judged(answer: object, signature: object, public: str, algorithm: str) -> st
     """
     if not isinstance(signature, bytes) or not signature:
         return UNSIGNED
-    if why := versions.unverifiable(str(answer)):
+    if why := versions.unverifiable(answer if isinstance(answer, str) else ""):
         return why
     try:
         key = serialization.load_pem_public_key(public.encode())
