@@ -156,6 +156,18 @@ def test_what_another_file_replaces_is_not_left_there(host, look):
     assert host.read(OURS) is None and not commands(host, "systemd-run")
 
 
+def test_a_release_whose_signatures_no_master_takes(host, net, look, wrong):
+    net.release = "3006.20"
+    assert {*wrong("web1")} == {"ACL-026"}
+    assert look("web1").seen()["ACL-026"].remedy == "manual"
+    host.path(OURS).unlink()
+    assert re.search(r"does not exist; .*3006\.20.*install 3006\.26", wrong("web1")["ACL-026"])
+    with pytest.raises(Refused, match=r"3006\.20.*: install 3006\.26"):
+        enforce.enforce(host, look("web1"), ["ACL-026"])
+    assert host.read(OURS) is None
+    assert wrong("web1", **OFF) == {}
+
+
 def test_neither_minion_nor_master_stops_the_other(host, look):
     host.path(OURS).unlink()
     host.put("/etc/salt/minion.d/zzz.conf", "minion_sign_messages: false\n")

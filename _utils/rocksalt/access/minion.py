@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from rocksalt import access
-from rocksalt.access import controls, master, rendering, sources, undoing
+from rocksalt.access import controls, master, rendering, sources, undoing, versions
 from rocksalt.access.facts import Checks, Facts
 from rocksalt.errors import Refused
 from rocksalt.findings import AS_RENDERED, Seen, compared, show, some
@@ -21,6 +21,7 @@ from rocksalt.transaction import Transaction
 UNIT, RESTART = "salt-minion.service", "rocksalt-minion-restart.service"
 RIGHTS = "root:root 0644"
 IDS = (controls.SIGNS, controls.RESTARTED)
+_RELEASE, _KNOWN = "release", "signs what masters verify"
 _SCRIPT = (
     f'tail --pid="$1" -f /dev/null; systemctl try-restart {UNIT} && exit; rm -f "$2"; '
     f"systemctl reset-failed {UNIT}; exec systemctl restart {UNIT}"
@@ -67,7 +68,7 @@ def _signs_expected(it: Facts) -> dict[str, Any]:
     own = path(it.folder)
     if not it.settings["minions_sign"]:
         return {own: None}
-    return {own: f"{AS_RENDERED}, {RIGHTS}", **options(it.settings)}
+    return {own: f"{AS_RENDERED}, {RIGHTS}", **options(it.settings), _RELEASE: _KNOWN}
 
 
 def _signs_seen(it: Facts) -> Seen:
@@ -79,10 +80,12 @@ def _signs_seen(it: Facts) -> Seen:
     state = "is a link" if it.host.path(own).is_symlink() else ""
     state = state or compared(it.host.read(own), config(it.settings))
     wanted = _signs_expected(it)
+    old = versions.unverifiable(it.wires.release())
     actual = {own: f"{state}, {rights}" if rights else None, **_effective(it)}
+    actual[_RELEASE] = old or _KNOWN
     why = [f"{own} {actual[own] or 'does not exist'}"] if actual[own] != wanted[own] else []
-    why += _others(it)
-    return Seen(actual, some(why))
+    why += [*_others(it), *([f"this minion {old}"] if old else [])]
+    return Seen(actual, some(why), remedy="manual" if old else "")
 
 
 def _effective(it: Facts) -> dict[str, Any]:
@@ -141,17 +144,20 @@ def _is_coming(host: Host) -> bool:
 def enforce(host: Host, it: Facts, own: Collection[str]) -> None:
     """Writes our file, or takes it away, and has the minion start anew after this run."""
     _refuse(host)
+    signs = it.settings["minions_sign"]
+    if signs and (why := versions.unverifiable(it.wires.release())):
+        raise Refused(f"this minion {why}")
     change, ours = Transaction(host), path(it.folder)
     with undoing.undone(change):
         if controls.SIGNS in own:
-            if host.path(ours).is_symlink() or not it.settings["minions_sign"]:
+            if host.path(ours).is_symlink() or not signs:
                 change.remove(ours)
-            if it.settings["minions_sign"]:
+            if signs:
                 host.path(ours).parent.mkdir(mode=0o755, parents=True, exist_ok=True)
                 owner, mode = RIGHTS.split()
                 change.write(ours, config(it.settings), mode, owner)
-                if why := _others(it):
-                    raise Refused(f"another file replaces {ours}: {some(why)}")
+                if others := _others(it):
+                    raise Refused(f"another file replaces {ours}: {some(others)}")
         _restart(host, ours)
 
 
