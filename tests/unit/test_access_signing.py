@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import subprocess
 
 import access_hosts
 import pytest
@@ -136,8 +137,41 @@ def test_it_is_written_and_the_minion_starts_anew_after_the_run(host, look, wron
     assert wrong("web1") == {} and host.access(OURS) == minion.RIGHTS
     (started,) = commands(host, "systemd-run")
     assert f"--unit={minion.RESTART}" in started
-    assert started[-2:] == (str(os.getpid()), OURS)
+    assert started[-4:] == (OURS, FOLDER, minion._ASIDE, str(os.getpid()))
     assert not [words for words in commands(host, "systemctl") if "restart" in words]
+
+
+@pytest.mark.parametrize(
+    ("starts", "finds", "stays", "restarts"),
+    [
+        ("true", "true", True, 1),
+        ("false", "true", False, 2),
+        ("true", '[ ! -e "$ours" ]', False, 2),  # its master knows no such algorithm
+        ("true", "false", True, 2),  # its master is away, or it has none
+    ],
+)
+def test_a_minion_that_does_not_find_its_master_is_as_it_was(
+    tmp_path, starts, finds, stays, restarts
+):
+    programs, ours, ran = tmp_path / "bin", tmp_path / "ours.conf", tmp_path / "ran"
+    ours.write_text("minion_sign_messages: true\n")
+    said = {
+        "systemctl": f'echo "$@" >> {ran}\n[ "$1" != try-restart ] || {starts}',
+        "salt-call": f'ours={ours}\n[ "$1" = --config-dir=/folder ] && {finds}',
+    }
+    programs.mkdir()
+    for name, text in said.items():
+        (programs / name).write_text(f"#!/bin/sh\n{text}\n")
+        (programs / name).chmod(0o755)
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    words = [str(ours), "/folder", str(tmp_path / "aside"), str(ended.pid)]
+    path = f"{programs}:{os.environ['PATH']}"
+    subprocess.run(
+        ["/bin/sh", "-c", minion._SCRIPT, "sh", *words], env={"PATH": path}, check=True, timeout=20
+    )
+    assert ours.exists() is stays and not (tmp_path / "aside").exists()
+    assert sum("restart" in line for line in ran.read_text().splitlines()) == restarts
 
 
 def test_no_job_waits_for_its_own_end(host, look):

@@ -22,11 +22,19 @@ UNIT, RESTART = "salt-minion.service", "rocksalt-minion-restart.service"
 RIGHTS = "root:root 0644"
 IDS = (controls.SIGNS, controls.RESTARTED)
 _RELEASE, _KNOWN = "release", "signs what masters verify"
+_ASIDE = "/run/rocksalt-minion-refused.conf"
 _SCRIPT = (
-    f'tail --pid="$1" -f /dev/null; systemctl try-restart {UNIT} && exit; rm -f "$2"; '
+    'ours=$1 folder=$2 aside=$3; finds_its_master() { timeout 60 salt-call --config-dir="$folder" '
+    "--no-return-event --out=quiet test.ping; }; "
+    f'tail --pid="$4" -f /dev/null; if systemctl try-restart {UNIT}; then '
+    '[ -e "$ours" ] || exit 0; finds_its_master && exit 0; '
+    'mv -f "$ours" "$aside"; finds_its_master || mv -f "$aside" "$ours"; rm -f "$aside"; '
+    'else rm -f "$ours"; fi; '
     f"systemctl reset-failed {UNIT}; exec systemctl restart {UNIT}"
 )
-"""Waits for a process, then starts the minion anew; without our file where it does not start."""
+"""Waits for a process, then starts the minion anew; without our file where it does not start, or
+finds its master without it alone: one that is older does not know the algorithms.
+"""
 
 
 def path(folder: str) -> str:
@@ -181,7 +189,8 @@ def _restart(host: Host, ours: str) -> None:
     if _is_coming(host):
         return
     words = ("--quiet", "--collect", f"--unit={RESTART}", "/bin/sh", "-c", _SCRIPT, "sh")
-    ran = host.run("systemd-run", *words, str(os.getpid()), ours)
+    folder = os.path.dirname(os.path.dirname(ours))
+    ran = host.run("systemd-run", *words, ours, folder, _ASIDE, str(os.getpid()))
     if ran.status:
         raise Refused(f"systemd-run, which starts {UNIT} anew: {' '.join(ran.err.split())}")
 
