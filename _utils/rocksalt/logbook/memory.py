@@ -9,17 +9,20 @@ from typing import Any, TypeVar
 
 from rocksalt.logbook.records import Record, short
 
-Key, Value = TypeVar("Key"), TypeVar("Value")
+Key = TypeVar("Key")
+Value = TypeVar("Value")
 KNOWN = 100_000
 """Last records among which one is found again."""
 _PENDING, _NAMES, _LEFT, _ADMITTED, _DECIDED = 10_000, 500_000, 100_000, 20_000, 20_000
 _OPEN = ("start", "lost")
 """From these on something may be missing, up to the next ``gap`` that could be filled."""
-_TOLD = "event.said"
+TOLD = "event.said"
+"""In a record that is not whole: the digest of what the whole one said."""
 _SAID = ("user", "fun", "arg", "kwarg", "tgt", "refused", "success", "retcode")
 _NEEDED = (
     "event.id", "kind", "jid", "minions", "minion", "act", "key", "success", "time", "since",
     "why", "refused", "conflict", "error", "retcode",
+    "cut",
 )  # fmt: skip
 
 
@@ -62,9 +65,14 @@ def said(record: Mapping[str, Any]) -> str:
     return json.dumps([record.get(key) for key in keys])
 
 
+def digest(record: Mapping[str, Any]) -> str:
+    """Of what it :func:`said`, also where it is not whole any more."""
+    return str(record.get(TOLD) or short(said(record)))
+
+
 def needed(record: Mapping[str, Any]) -> Record:
     """What has to be known of a record after a restart."""
-    return {**{key: record[key] for key in _NEEDED if key in record}, _TOLD: short(said(record))}
+    return {**{key: record[key] for key in _NEEDED if key in record}, TOLD: digest(record)}
 
 
 class Memory:
@@ -82,7 +90,7 @@ class Memory:
         self._pending: OrderedDict[str, set[str]] = OrderedDict()
         self._names = 0
         self._left: OrderedDict[str, None] = OrderedDict()
-        """Jobs that were pending when there were too many."""
+        """Jobs of which it is not known any more who has to answer."""
         self._admitted: OrderedDict[str, tuple[object, ...]] = OrderedDict()
         self._outcomes: OrderedDict[int, int] = OrderedDict()
         """Of the last returns: which outcomes are in the book."""
@@ -92,7 +100,7 @@ class Memory:
         of what it :func:`said`, where that is known.
         """
         identity, kind = str(record.get("event.id")), record.get("kind")
-        self.known.add(identity, told or record.get(_TOLD) or short(said(record)))
+        self.known.add(identity, told or digest(record))
         self.last = record
         if kind == "return":
             back = _back(record)
@@ -102,6 +110,8 @@ class Memory:
         if kind == "job" and "refused" not in record:
             # By its number alone, for the job cache has all minions of a job in one.
             self.known.add(f"job/{record.get('jid')}")
+            if "minions" in (record.get("cut") or ()):
+                _put(self._left, str(record.get("jid")), None, _LEFT)
             self._awaits(str(record.get("jid")), set(record.get("minions") or ()))
         elif kind == "return":
             self._answered(str(record.get("jid")), str(record.get("minion")))
