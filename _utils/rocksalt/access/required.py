@@ -71,14 +71,15 @@ def against_clean(host: Host, folder: str) -> str:
     cache = "/var/cache/salt/master"
     for source in sources.read(host, f"{folder}/master"):
         cache = str(source.data.get("cachedir", cache))
-    last = survey.read(host, f"{cache}/{survey.FILE}")
+    path = f"{cache}/{survey.FILE}"
+    last = survey.read(host, path)
     signing = [it for it, how in last.minions.items() if how == survey.SIGNS] if last else []
     if not signing:
         return ""
     return (
         f"{some(signing)} sign what they answer, which is lost to a master without "
         f"signing_algorithm: set {access.TOP}:minions_sign: false, apply hardening.access on all "
-        f"hosts, then {survey.HOW}"
+        f"hosts, then {survey.HOW}; or remove {path}, if these minions are gone"
     )
 
 
