@@ -172,7 +172,7 @@ def signing(timeout=15):
     require signatures.
 
     timeout
-        Seconds in which minions may answer.
+        Seconds in which minions may answer; it waits for all of them while one lags.
 
     Returns ``{"time", "algorithm": that the master verifies by, "signs": [minions], "lagging":
     {minion: why}, "record": path, "retcode": 2 while one lags}``; what went wrong is ``{"reason",
@@ -200,8 +200,13 @@ def _survey(timeout):
     publics = salt.key.get_key(__opts__).key_str_all().get("minions", {})
     found = dict.fromkeys(publics, survey.SILENT)
     for load in _answers(list(publics), timeout) if publics else ():
-        name, signature = load["id"], load.get("sig")
-        found[name] = survey.judged(load["return"], signature, publics[name], algorithm)
+        name = load["id"]
+        how = survey.judged(load["return"], load.get("sig"), publics[name], algorithm)
+        # Anybody can answer in the name of another, but not with its signature.
+        if how == survey.SIGNS or found[name] == survey.SILENT:
+            found[name] = how
+        if all(it == survey.SIGNS for it in found.values()):
+            break
     seen = survey.Survey(_now(), algorithm, found)
     path = os.path.join(__opts__["cachedir"], survey.FILE)
     Host().write(path, survey.text(seen), "0640")
@@ -217,20 +222,20 @@ def _survey(timeout):
 
 
 def _answers(minions, timeout):
-    """What minions answer when they are asked for their release, as the master got it."""
+    """What minions answer when they are asked for their release, as the master got it: all that
+    comes in time, for what comes first may be made up.
+    """
     jid = salt.utils.jid.gen_jid(__opts__)
-    missing = set(minions)
     with salt.client.get_local_client(mopts=__opts__) as client:
         asked = client.run_job(minions, "test.version", tgt_type="list", jid=jid, listen=True)
         if not asked:
             raise Refused("the master publishes no job: does it run?")
         deadline = time.monotonic() + timeout
-        while missing and (left := deadline - time.monotonic()) > 0:
+        while (left := deadline - time.monotonic()) > 0:
             event = client.event.get_event(wait=left, tag=f"salt/job/{jid}/ret", full=True)
-            name = event["data"]["id"] if event else None
-            if name in missing:
-                missing.remove(name)
-                yield event["data"]
+            data = event["data"] if event else None
+            if isinstance(data, dict) and data.get("id") in minions and "return" in data:
+                yield data
 
 
 def _words(value):

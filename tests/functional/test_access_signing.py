@@ -19,6 +19,7 @@ from saltfactories.utils import random_string
 
 from conftest import ENVIRONMENT, REPOSITORY, program
 from rocksalt.access import survey
+from rocksalt.host import Host
 
 MODERN = {"signing_algorithm": "PKCS1v15-SHA224", "encryption_algorithm": "OAEP-SHA224"}
 SIGNING = {"minion_sign_messages": True, **MODERN}
@@ -104,7 +105,8 @@ def test_one_that_does_not_sign_lags(fleet: Fleet) -> None:
     assert said.get("signs") == ["signs"], said
     assert said["lagging"] == {"lags": survey.UNSIGNED}
     assert (said["algorithm"], said["retcode"]) == (MODERN["signing_algorithm"], 2)
-    kept = survey.parsed(Path(said["record"]).read_text(), said["record"])
+    kept = survey.read(Host(), said["record"])
+    assert kept is not None
     assert kept.lagging(["signs", "lags"]) == said["lagging"]
 
 

@@ -83,5 +83,5 @@ def _signs(host: Host, run: runs.Run) -> None:
 
 
 def _starts_anew(host: Host) -> None:
-    host.wait_for("! systemctl is-active -q rocksalt-minion-restart", timeout=60)
+    host.wait_for("! systemctl is-active -q rocksalt-minion-restart", timeout=90)
     host.wait_for("systemctl is-active -q salt-minion", timeout=60)

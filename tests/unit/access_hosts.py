@@ -143,6 +143,7 @@ class Net:
         self.asked: list[tuple[str, int]] = []
         self.slept = 0.0
         self.refusal = 0
+        self.release = "3008.3"
 
     def sleep(self, seconds: float) -> None:
         """The logbook says meanwhile how it is, where its unit is there."""
@@ -164,7 +165,14 @@ class Net:
         return self.refusal
 
     def wires(self) -> Wires:
-        return Wires(self.knock, self.answers_in, lambda user: user, self.sleep, self.bound)
+        return Wires(
+            self.knock,
+            self.answers_in,
+            lambda user: user,
+            self.sleep,
+            self.bound,
+            lambda: self.release,
+        )
 
     def config(self, path: str, folder: str = "") -> dict[str, Any]:
         """What Salt makes of the files; a functional test compares it with Salt itself."""

@@ -259,6 +259,19 @@ def test_nobody_takes_the_time_of_somebody(monkeypatch: pytest.MonkeyPatch) -> N
     assert made[2:22] == made[22:], "a name has always the same"
 
 
+def test_who_is_known_takes_as_long_to_find(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All hashes are read to find the one of nobody: also for those who need none."""
+    parsed, read = passwords._parsed, list[str]()
+    users = "".join(f"user{number}:{QUICK}\n" for number in range(9))
+    monkeypatch.setattr(passwords, "_parsed", lambda text: read.append(text) or parsed(text))
+    counts = []
+    for name in ("user4", "nobody"):
+        read.clear()
+        assert not passwords.may_enter(users, name, "x")
+        counts.append(len(read))
+    assert counts == [10, 10]
+
+
 def test_the_hash_of_nobody_costs_what_ours_do() -> None:
     assert not passwords.may_enter("", "alice", "x")
     assert passwords._NOBODY[:3] == (passwords.N, passwords.R, passwords.P)

@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import subprocess
 
 import access_hosts
 import pytest
@@ -14,7 +15,7 @@ from access_hosts import CACHE, CONFIG, FOLDER, NOW, PKI
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
-from rocksalt.access import enforce, minion, problems, survey, versions
+from rocksalt.access import controls, enforce, minion, problems, survey, versions
 from rocksalt.access.facts import MASTER
 from rocksalt.errors import Refused
 
@@ -136,8 +137,41 @@ def test_it_is_written_and_the_minion_starts_anew_after_the_run(host, look, wron
     assert wrong("web1") == {} and host.access(OURS) == minion.RIGHTS
     (started,) = commands(host, "systemd-run")
     assert f"--unit={minion.RESTART}" in started
-    assert started[-2:] == (str(os.getpid()), OURS)
+    assert started[-4:] == (OURS, FOLDER, minion._ASIDE, str(os.getpid()))
     assert not [words for words in commands(host, "systemctl") if "restart" in words]
+
+
+@pytest.mark.parametrize(
+    ("starts", "finds", "stays", "restarts"),
+    [
+        ("true", "true", True, 1),
+        ("false", "true", False, 2),
+        ("true", '[ ! -e "$ours" ]', False, 2),  # its master knows no such algorithm
+        ("true", "false", True, 2),  # its master is away, or it has none
+    ],
+)
+def test_a_minion_that_does_not_find_its_master_is_as_it_was(
+    tmp_path, starts, finds, stays, restarts
+):
+    programs, ours, ran = tmp_path / "bin", tmp_path / "ours.conf", tmp_path / "ran"
+    ours.write_text("minion_sign_messages: true\n")
+    said = {
+        "systemctl": f'echo "$@" >> {ran}\n[ "$1" != try-restart ] || {starts}',
+        "salt-call": f'ours={ours}\n[ "$1" = --config-dir=/folder ] && {finds}',
+    }
+    programs.mkdir()
+    for name, text in said.items():
+        (programs / name).write_text(f"#!/bin/sh\n{text}\n")
+        (programs / name).chmod(0o755)
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    words = [str(ours), "/folder", str(tmp_path / "aside"), str(ended.pid)]
+    path = f"{programs}:{os.environ['PATH']}"
+    subprocess.run(
+        ["/bin/sh", "-c", minion._SCRIPT, "sh", *words], env={"PATH": path}, check=True, timeout=20
+    )
+    assert ours.exists() is stays and not (tmp_path / "aside").exists()
+    assert sum("restart" in line for line in ran.read_text().splitlines()) == restarts
 
 
 def test_no_job_waits_for_its_own_end(host, look):
@@ -154,6 +188,31 @@ def test_what_another_file_replaces_is_not_left_there(host, look):
     with pytest.raises(Refused, match=r"another file replaces .*zzz\.conf.*; the old"):
         enforce.enforce(host, look("web1"), ["ACL-026"])
     assert host.read(OURS) is None and not commands(host, "systemd-run")
+
+
+def test_a_release_whose_signatures_no_master_takes(host, net, look, wrong):
+    net.release = "3006.20"
+    assert {*wrong("web1")} == {"ACL-026"}
+    assert look("web1").seen()["ACL-026"].remedy == "manual"
+    host.path(OURS).unlink()
+    assert re.search(r"does not exist; .*3006\.20.*install 3006\.26", wrong("web1")["ACL-026"])
+    with pytest.raises(Refused, match=r"3006\.20.*: install 3006\.26"):
+        enforce.enforce(host, look("web1"), ["ACL-026"])
+    assert host.read(OURS) is None
+    assert wrong("web1", **OFF) == {}
+
+
+def test_neither_minion_nor_master_stops_the_other(host, look):
+    host.path(OURS).unlink()
+    host.put("/etc/salt/minion.d/zzz.conf", "minion_sign_messages: false\n")
+    with pytest.raises(Refused, match=r"^another file replaces"):
+        enforce.enforce(host, look(token_hours=4), ["ACL-003", "ACL-026"])
+    assert "token_expire: 14400" in host.read(CONFIG) and host.read(OURS) is None
+    host.path("/etc/salt/minion.d/zzz.conf").unlink()
+    weak = {"hashes": {"alice": "5f4dcc3b5aa765d61d8327deb882cf99"}}
+    with pytest.raises(Refused, match=r"^hardening:access:hashes:alice is no strong hash"):
+        enforce.enforce(host, look(**weak), [controls.PASSWORDS, "ACL-026"])
+    assert host.read(OURS) == minion.config(look().settings)
 
 
 def test_where_no_restart_can_be_had_the_file_of_before_is_back(host, look):
@@ -213,9 +272,11 @@ def test_lines_to_come_sign_as_these_do():
     assert versions.unverifiable("3009.0") == ""
 
 
-def test_a_record_says_what_was_found():
+def test_a_record_says_what_was_found(host):
+    assert survey.read(host, RECORD) is None
     found = survey.Survey(NOW, SHA224, {"web1": survey.SIGNS, "db1": survey.SILENT})
-    again = survey.parsed(survey.text(found), RECORD)
+    host.put(RECORD, survey.text(found))
+    again = survey.read(host, RECORD)
     assert again == found
     assert again.lagging() == {"db1": survey.SILENT}
     assert again.lagging(["web1"]) == {}, "the key of db1 is gone"
@@ -229,11 +290,25 @@ def test_a_record_says_what_was_found():
         json.dumps({"schema": 2, "time": "x", "algorithm": "x", "minions": {}}),
         json.dumps({"schema": 1, "time": "soon", "algorithm": "x", "minions": {}}),
         json.dumps({"schema": 1, "time": "2026-11-23T12:00:00Z", "algorithm": "x", "minions": []}),
+        "[" * 100000,
     ],
 )
-def test_what_is_no_record(text):
-    with pytest.raises(Refused, match="is no record of salt-run"):
-        survey.parsed(text, RECORD)
+def test_what_is_no_record(host, text):
+    host.put(RECORD, text)
+    with pytest.raises(Refused, match=f"^{RECORD} is no"):
+        survey.read(host, RECORD)
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, lambda path: os.symlink("/dev/zero", path)])
+def test_a_record_that_is_no_file_keeps_nobody_waiting(host, before, require, wrong, make):
+    """It is in a folder of the master's user, and stops neither the report nor what asks for it."""
+    host.path(RECORD).unlink()
+    make(host.path(RECORD))
+    assert wrong()["ACL-028"].startswith(RECORD)
+    with pytest.raises(Refused, match=RECORD):
+        require()
+    with pytest.raises(Refused, match=RECORD):
+        enforce.clean(host, FOLDER)
 
 
 # The master ---------------------------------------------------------------------------------------
@@ -359,7 +434,7 @@ def test_to_require_what_no_minion_does_is_a_contradiction(shipped):
 
 
 def test_a_master_that_would_lose_answers_keeps_its_configuration(host, net):
-    with pytest.raises(Refused, match="web1 sign what they answer, which is lost"):
+    with pytest.raises(Refused, match=f"web1 sign what they answer, .*; or remove {RECORD}"):
         enforce.clean(host, FOLDER)
     assert host.read(CONFIG) and host.read(OURS)
     host.put("/etc/salt/master.d/a.conf", f"cachedir: {CACHE}/elsewhere\n")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 
 import access_hosts
 import pytest
@@ -64,6 +65,16 @@ def test_younger_than_the_last_look(host, net, wrong):
     host.put(f"{PKI}/minions/web1", "key")
     looked(host, 60)
     assert wrong() == ""
+
+
+def test_what_is_no_file_keeps_nobody_waiting(host, net, wrong):
+    """The folder of keys is the master's user's."""
+    folder = host.path(f"{PKI}/minions")
+    os.mkfifo(folder / "pipe")
+    (folder / "link").symlink_to("/dev/zero")
+    (folder / "folder").mkdir()
+    looked(host, web1="key", pipe="", link="", folder="")
+    assert wrong().startswith("folder; link; pipe accepted with nobody's word")
 
 
 def test_without_a_logbook_nobody_knows(host, net, wrong):

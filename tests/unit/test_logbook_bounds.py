@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
 
 import pytest
 
 from rocksalt.logbook import bounds
-from rocksalt.logbook.memory import Memory
+from rocksalt.logbook import memory as memory_module
+from rocksalt.logbook.memory import Memory, digest, needed
+from rocksalt.logbook.sentences import sentence
 
 NOW = "2026-11-23T08:00:00.000000Z"
 
@@ -83,3 +86,90 @@ def test_a_disk_that_fills_up(made, disk):
     disk[0] = bounds.ROOM // bounds.LAST - 1
     assert "no room" in it.problem()
     assert (it.admits(job, memory), it.since) == (False, NOW)
+
+
+def job(jid, minions, **more):
+    return {"kind": "job", "jid": jid, "minions": minions, "event.id": f"job/{jid}/x", **more}
+
+
+def test_a_made_up_return_hides_no_true_one(made, monkeypatch):
+    monkeypatch.setattr(bounds, "RECORDS", 3)
+    monkeypatch.setattr(bounds, "WINDOW", 0.0)
+    it, memory = made
+    memory.note(job("7", ["db1"]))
+    assert [it.admits(back("db1", f"9{number}"), memory) for number in range(4)][-1] is False
+    outcomes = [{"success": True, "retcode": 0}, {"success": False, "retcode": 1}, {}]
+    for said in outcomes:
+        assert it.admits(back("db1", "7", **said), memory)
+        memory.note(back("db1", "7", **said, conflict=memory.is_complete("7")))
+        assert not it.admits(back("db1", "7", **said), memory)
+    [told] = it.told()
+    assert (told["left"], told["of"]) == ({"db1": 4}, ["7/db1"])
+    assert sentence(told, {}).endswith("is kept in 0 seconds, among them 7/db1")
+
+
+def test_made_up_jobs_push_no_true_one_out(made, monkeypatch):
+    monkeypatch.setattr(bounds, "RECORDS", 0)
+    monkeypatch.setattr(memory_module, "_PENDING", 2)
+    it, memory = made
+    for jid in "12345":
+        memory.note(job(jid, ["db1"]))
+    assert it.admits(back("db1", "1"), memory) and it.admits(back("db1", "5"), memory)
+    memory.note(back("db1", "1"))
+    assert not it.admits(back("db1", "1"), memory) and not it.admits(back("db1", "6"), memory)
+
+
+def test_what_came_back_is_known_after_a_restart(made):
+    _, memory = made
+    memory.note(needed(back("db1", "7", success=True, retcode=1, fun="a.b")))
+    assert not memory.awaits(back("db1", "7", success=False))
+    assert memory.awaits(back("db1", "7", success=True, retcode=0))
+
+
+def test_what_anybody_can_make_up_is_cut_and_never_left_out(made, monkeypatch):
+    monkeypatch.setattr(bounds, "WHOLE", 5_000)
+    it, memory = made
+    long = ["x" * 1000]
+    records = [job(str(number), ["web1"], fun="cmd.run", arg=long, kwarg={}) for number in range(9)]
+    kept = [it.fitted(record, memory) for record in records if it.admits(record, memory)]
+    assert kept[:4] == records[:4] and len(kept) == 9
+    assert all(len(json.dumps(small)) < 400 for small in kept[4:])
+    assert {key: kept[4].get(key) for key in ("fun", "arg", "kwarg", "minions", "cut")} == {
+        "fun": "cmd.run", "arg": None, "kwarg": {}, "minions": ["web1"], "cut": ["arg"],
+    }  # fmt: skip
+    assert it.problem() == "more is sent than is kept whole in 60 seconds: 5 are cut"
+    api = {"kind": "api", "kwarg": {"cmd": "x" * 4000}, "event.id": "x"}
+    assert it.fitted(api, memory) == api and it.fitted(api, memory)["cut"] == ["kwarg"]
+    monkeypatch.setattr(bounds, "WINDOW", 0.0)
+    [told] = it.told()
+    assert (told["shortened"], it.problem()) == (6, "")
+    assert sentence(told, {}) == (
+        "2026-11-23 08:00:00 cut: 6 records: more was sent than is kept in 0 seconds"
+    )
+    assert it.fitted(records[8], memory) == records[8]
+
+
+def test_what_is_refused_is_always_kept(made, monkeypatch):
+    monkeypatch.setattr(bounds, "RECORDS", 0)
+    monkeypatch.setattr(bounds, "WHOLE", 0)
+    it, memory = made
+    refused = job("1", [], refused="no" * 500, user="bob", fun="cmd.run", arg=["rm"], kwarg={})
+    assert it.admits(refused, memory)
+    small = it.fitted(refused, memory)
+    assert (small["refused"], small["arg"]) == (refused["refused"][: bounds.SMALL], ["rm"])
+    assert sentence({**small, "tgt": "web1"}, {}).endswith("(cut: refused)")
+
+
+def test_what_was_cut_is_no_conflict_and_its_returns_are_awaited(made, monkeypatch):
+    monkeypatch.setattr(bounds, "WHOLE", 0)
+    monkeypatch.setattr(bounds, "RECORDS", 0)
+    it, memory = made
+    whole = job("1", [f"web{number}" for number in range(99)], fun="cmd.run", arg=["x" * 1000])
+    small = it.fitted(whole, memory)
+    assert small["cut"] == ["arg", "minions"] and it.fitted(back(), memory) == back()
+    for record in (small, needed(small)):
+        known = Memory()
+        known.note(record)
+        assert not known.known.contradicts("job/1/x", digest(whole))
+        assert it.admits(back("web7"), known) and not it.admits(back("web7", "2"), known)
+        assert not known.is_complete("1") and [*known.pending()] == ["1"]

@@ -115,6 +115,23 @@ def test_a_return_that_is_too_large_or_no_file(site, monkeypatch):
     assert ["more than 1000 bytes" in unread[0], "no file" in unread[1]] == [True, True]
 
 
+@pytest.mark.parametrize("empty", [b"\x80", b"\x90"])
+def test_a_return_that_would_take_much_memory(site, monkeypatch, empty):
+    """It is a byte for each in the file."""
+    monkeypatch.setattr(packed, "MOST", 1000)
+    folders = [site.put(jid, LOAD, {"web1": DONE}) for jid in JIDS]
+    for folder, count in zip(folders, (998, 50_000), strict=False):
+        some = b"\xdd" + count.to_bytes(4, "big") + empty * count
+        (folder / "web1/return.p").write_bytes(b"\x81\xa6return" + some)
+    tracemalloc.start()
+    records = site.fill()[1]
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    [unread] = [it for it in records if "unread" in it]
+    assert unread["jid"] == JIDS[1] and "more than 1000 lists and mappings" in unread["unread"]
+    assert peak < 2_000_000
+
+
 def test_a_job_that_is_odd_hides_no_other_job(site, monkeypatch):
     for jid in JIDS:
         site.put(jid, LOAD, {"web1": DONE})

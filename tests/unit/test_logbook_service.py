@@ -348,3 +348,51 @@ def test_lines_of_the_api_are_kept_as_they_are_read(site, monkeypatch):
         f"u{number}" for number in range(95)
     ]
     assert len(kept) >= 10 and kept[-1] == len(lines)
+
+
+def test_nothing_is_kept_on_a_full_disk_and_all_of_it_later(site, monkeypatch):
+    """Lines of the API, changed files, and what is in the job cache wait where they are."""
+    from rocksalt.logbook import bounds
+
+    line = '{"event":"login","user":"%s"}\n'
+    (site.folder / "api.jsonl").write_text(line % "alice")
+    (site.folder / "states/a.sls").write_text("a")
+    monkeypatch.setattr(bounds, "_LOOK", -1)
+    site.run(True)
+    with (site.folder / "api.jsonl").open("a") as file:
+        file.write(line % "bob" + line % "carol")
+    (site.folder / "states/a.sls").write_text("b")
+    job = {"fun": "test.ping", "user": "alice", "Minions": ["web1"], "arg": []}
+    site.cache.known = {JID: job, f"{JID}1": job}
+    monkeypatch.setattr(bounds, "ROOM", 8 << 60)
+    monkeypatch.setattr(bounds, "SHARE", 1e9)
+    before = len(site.records())
+    site.run(True)
+    [gap] = [it for it in site.records()[before:] if it["kind"] not in ("start", "stop")]
+    assert gap["error"].endswith("the disk has no room left for what is in it")
+    monkeypatch.setattr(bounds, "ROOM", 0)
+    site.run(True)
+    later = site.records()[before:]
+    assert [it["user"] for it in later if it["kind"] == "api"] == ["bob", "carol"]
+    assert [it["changed"] for it in later if it["kind"] == "files"] == [
+        [str(site.folder / "states/a.sls")]
+    ]
+    assert {it["jid"] for it in later if it["kind"] == "job"} == {JID, f"{JID}1"}
+
+
+def test_a_disk_that_fills_up_while_lines_of_the_api_are_read(site, monkeypatch):
+    from rocksalt.logbook import bounds
+
+    lines = [f'{{"event":"login","user":"u{number}"}}\n' for number in range(9)]
+    (site.folder / "api.jsonl").write_text("".join(lines))
+    room = iter([False] * 4)
+    monkeypatch.setattr(service.Service, "_look", lambda self: None)
+    monkeypatch.setattr(bounds.Bounds, "is_full", lambda self: next(room, True))
+    site.run(True)
+    users = [it["user"] for it in site.records() if it["kind"] == "api"]
+    assert users == [f"u{number}" for number in range(len(users))] and len(users) < 9
+    monkeypatch.setattr(bounds.Bounds, "is_full", lambda self: False)
+    site.run(True)
+    assert [it["user"] for it in site.records() if it["kind"] == "api"] == [
+        f"u{number}" for number in range(9)
+    ]

@@ -129,7 +129,7 @@ class Access(Facts):
             why = str(error)
         except LookupError as error:
             why = str(error.args[0] if error.args else error)
-        except (AttributeError, OSError, TypeError, ValueError) as error:
+        except (AttributeError, OSError, RecursionError, TypeError, ValueError) as error:
             # What is read may be of somebody else.
             why = f"this cannot be looked at: {type(error).__name__}: {error}"
         return None, Seen(problem="error", reason=why)

@@ -36,17 +36,21 @@ from rocksalt.transaction import ASIDE, Transaction, each
 
 
 def enforce(host: Host, it: checks.Access, ids: Sequence[str]) -> None:
-    """Enforces the controls ``ids``: what is the minion's, what the master reads, then what is
-    salt-api's alone, then the logbook. Raises :class:`Refused`; then either nothing was changed, or
-    the parts that failed were put back. Once the master has answered, it keeps its part: rights
-    that were taken away stay so.
+    """Enforces the controls ``ids``: what the master reads, then what is salt-api's alone, then the
+    logbook; the minion's last, and whatever becomes of the rest. Raises :class:`Refused`; then
+    either nothing was changed, or the parts that failed were put back. Once the master has
+    answered, it keeps its part: rights that were taken away stay so.
     """
     own = {*ids} & {*it.wanted}
-    if own & {*minion.IDS}:
-        minion.enforce(host, it, own)
-    own -= {*minion.IDS}
-    if not own or not it.governed:
-        return
+    of_minion = own & {*minion.IDS}
+    of_master = own - of_minion
+    parts = [partial(_governed, host, it, of_master)] if of_master and it.governed else []
+    parts += [partial(minion.enforce, host, it, of_minion)] if of_minion else []
+    each(parts)
+
+
+def _governed(host: Host, it: checks.Access, own: set[str]) -> None:
+    """What is of a host with a master."""
     refuse(it, own)
     against = preflight.against_api(it, own)
     written = _master(host, it, own)

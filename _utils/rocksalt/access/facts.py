@@ -16,7 +16,7 @@ from functools import cached_property
 from typing import Any
 
 from rocksalt import access, findings
-from rocksalt.access import knocking, rendering, running, sources
+from rocksalt.access import knocking, rendering, running, sources, versions
 from rocksalt.accounts import database
 from rocksalt.errors import Refused
 from rocksalt.findings import Seen
@@ -41,13 +41,14 @@ def group_of(user: str) -> str:
 
 @dataclass(frozen=True)
 class Wires:
-    """What is not in files: the network, who users are, and the time that passes."""
+    """What is not in files: the network, who users are, the time that passes, and Salt itself."""
 
     knock: Callable[[str, int], knocking.Answers] = knocking.knock
     answers_in: Callable[..., bool] = knocking.answers_in
     group_of: Callable[[str], str] = group_of
     sleep: Callable[[float], None] = time.sleep
     bound: Callable[[str, int], int] = knocking.bound
+    release: Callable[[], str] = versions.running
 
 
 class Setup:

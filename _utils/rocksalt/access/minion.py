@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from rocksalt import access
-from rocksalt.access import controls, master, rendering, sources, undoing
+from rocksalt.access import controls, master, rendering, sources, undoing, versions
 from rocksalt.access.facts import Checks, Facts
 from rocksalt.errors import Refused
 from rocksalt.findings import AS_RENDERED, Seen, compared, show, some
@@ -21,11 +21,20 @@ from rocksalt.transaction import Transaction
 UNIT, RESTART = "salt-minion.service", "rocksalt-minion-restart.service"
 RIGHTS = "root:root 0644"
 IDS = (controls.SIGNS, controls.RESTARTED)
+_RELEASE, _KNOWN = "release", "signs what masters verify"
+_ASIDE = "/run/rocksalt-minion-refused.conf"
 _SCRIPT = (
-    f'tail --pid="$1" -f /dev/null; systemctl try-restart {UNIT} && exit; rm -f "$2"; '
+    'ours=$1 folder=$2 aside=$3; finds_its_master() { timeout 60 salt-call --config-dir="$folder" '
+    "--no-return-event --out=quiet test.ping; }; "
+    f'tail --pid="$4" -f /dev/null; if systemctl try-restart {UNIT}; then '
+    '[ -e "$ours" ] || exit 0; finds_its_master && exit 0; '
+    'mv -f "$ours" "$aside"; finds_its_master || mv -f "$aside" "$ours"; rm -f "$aside"; '
+    'else rm -f "$ours"; fi; '
     f"systemctl reset-failed {UNIT}; exec systemctl restart {UNIT}"
 )
-"""Waits for a process, then starts the minion anew; without our file where it does not start."""
+"""Waits for a process, then starts the minion anew; without our file where it does not start, or
+finds its master without it alone: one that is older does not know the algorithms.
+"""
 
 
 def path(folder: str) -> str:
@@ -67,7 +76,7 @@ def _signs_expected(it: Facts) -> dict[str, Any]:
     own = path(it.folder)
     if not it.settings["minions_sign"]:
         return {own: None}
-    return {own: f"{AS_RENDERED}, {RIGHTS}", **options(it.settings)}
+    return {own: f"{AS_RENDERED}, {RIGHTS}", **options(it.settings), _RELEASE: _KNOWN}
 
 
 def _signs_seen(it: Facts) -> Seen:
@@ -79,10 +88,12 @@ def _signs_seen(it: Facts) -> Seen:
     state = "is a link" if it.host.path(own).is_symlink() else ""
     state = state or compared(it.host.read(own), config(it.settings))
     wanted = _signs_expected(it)
+    old = versions.unverifiable(it.wires.release())
     actual = {own: f"{state}, {rights}" if rights else None, **_effective(it)}
+    actual[_RELEASE] = old or _KNOWN
     why = [f"{own} {actual[own] or 'does not exist'}"] if actual[own] != wanted[own] else []
-    why += _others(it)
-    return Seen(actual, some(why))
+    why += [*_others(it), *([f"this minion {old}"] if old else [])]
+    return Seen(actual, some(why), remedy="manual" if old else "")
 
 
 def _effective(it: Facts) -> dict[str, Any]:
@@ -141,17 +152,20 @@ def _is_coming(host: Host) -> bool:
 def enforce(host: Host, it: Facts, own: Collection[str]) -> None:
     """Writes our file, or takes it away, and has the minion start anew after this run."""
     _refuse(host)
+    signs = it.settings["minions_sign"]
+    if signs and (why := versions.unverifiable(it.wires.release())):
+        raise Refused(f"this minion {why}")
     change, ours = Transaction(host), path(it.folder)
     with undoing.undone(change):
         if controls.SIGNS in own:
-            if host.path(ours).is_symlink() or not it.settings["minions_sign"]:
+            if host.path(ours).is_symlink() or not signs:
                 change.remove(ours)
-            if it.settings["minions_sign"]:
+            if signs:
                 host.path(ours).parent.mkdir(mode=0o755, parents=True, exist_ok=True)
                 owner, mode = RIGHTS.split()
                 change.write(ours, config(it.settings), mode, owner)
-                if why := _others(it):
-                    raise Refused(f"another file replaces {ours}: {some(why)}")
+                if others := _others(it):
+                    raise Refused(f"another file replaces {ours}: {some(others)}")
         _restart(host, ours)
 
 
@@ -175,7 +189,8 @@ def _restart(host: Host, ours: str) -> None:
     if _is_coming(host):
         return
     words = ("--quiet", "--collect", f"--unit={RESTART}", "/bin/sh", "-c", _SCRIPT, "sh")
-    ran = host.run("systemd-run", *words, str(os.getpid()), ours)
+    folder = os.path.dirname(os.path.dirname(ours))
+    ran = host.run("systemd-run", *words, ours, folder, _ASIDE, str(os.getpid()))
     if ran.status:
         raise Refused(f"systemd-run, which starts {UNIT} anew: {' '.join(ran.err.split())}")
 

@@ -56,9 +56,7 @@ def _in_force(it: Facts) -> bool:
 
 def _last(it: Facts) -> survey.Survey | None:
     """What minions did when they were asked last; None where they were not."""
-    path = f"{it.option('cachedir')}/{survey.FILE}"
-    text = it.host.read(path)
-    return None if text is None else survey.parsed(text, path)
+    return survey.read(it.host, f"{it.option('cachedir')}/{survey.FILE}")
 
 
 def _accepted(it: Facts) -> list[str]:
@@ -74,15 +72,14 @@ def against_clean(host: Host, folder: str) -> str:
     for source in sources.read(host, f"{folder}/master"):
         cache = str(source.data.get("cachedir", cache))
     path = f"{cache}/{survey.FILE}"
-    if (text := host.read(path)) is None:
-        return ""
-    signing = [it for it, how in survey.parsed(text, path).minions.items() if how == survey.SIGNS]
+    last = survey.read(host, path)
+    signing = [it for it, how in last.minions.items() if how == survey.SIGNS] if last else []
     if not signing:
         return ""
     return (
         f"{some(signing)} sign what they answer, which is lost to a master without "
         f"signing_algorithm: set {access.TOP}:minions_sign: false, apply hardening.access on all "
-        f"hosts, then {survey.HOW}"
+        f"hosts, then {survey.HOW}; or remove {path}, if these minions are gone"
     )
 
 

@@ -10,7 +10,6 @@ import datetime as dt
 import json
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
@@ -19,6 +18,8 @@ from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from rocksalt.access import versions
 from rocksalt.backup import names
 from rocksalt.errors import Refused
+from rocksalt.host import Host
+from rocksalt.logstash import told
 
 FILE = "rocksalt-signing.json"
 """In the cache of the master."""
@@ -29,7 +30,7 @@ UNASKED = "was not asked"
 OTHERWISE = "signs otherwise than by its key and {}, as the master verifies"
 HASHES = {"PKCS1v15-SHA1": hashes.SHA1, "PKCS1v15-SHA224": hashes.SHA224}
 _SCHEMA = 1
-_KEYS = {"schema", "time", "algorithm", "minions"}
+_SHAPE = {"schema": int, "time": str, "algorithm": str, "minions": {"*": str}}
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ def judged(answer: object, signature: object, public: str, algorithm: str) -> st
     """
     if not isinstance(signature, bytes) or not signature:
         return UNSIGNED
-    if why := versions.unverifiable(str(answer)):
+    if why := versions.unverifiable(answer if isinstance(answer, str) else ""):
         return why
     try:
         key = serialization.load_pem_public_key(public.encode())
@@ -81,13 +82,16 @@ def text(survey: Survey) -> str:
     return json.dumps(record, indent=1) + "\n"
 
 
-def parsed(record: str, path: str) -> Survey:
-    """The survey of a record; raises :class:`Refused` for what is none."""
+def read(host: Host, path: str) -> Survey | None:
+    """The survey of a record, which is the master's user's; None where there is none. Raises
+    :class:`Refused` for what is no record.
+    """
+    if host.attributes(path, follow=False) is None:
+        return None
+    found = told.read(host, path, _SHAPE, HOW)
     try:
-        found: Any = json.loads(record)
-        if set(found) != _KEYS or found["schema"] != _SCHEMA:
+        if set(found) != set(_SHAPE) or found["schema"] != _SCHEMA:
             raise ValueError
-        minions = {str(name): str(why) for name, why in found["minions"].items()}
-        return Survey(names.parsed(found["time"]), str(found["algorithm"]), minions)
-    except (AttributeError, KeyError, TypeError, ValueError):
+        return Survey(names.parsed(found["time"]), found["algorithm"], found["minions"])
+    except ValueError:
         raise Refused(f"{path} is no record of {HOW}: call it again") from None

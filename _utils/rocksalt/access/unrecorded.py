@@ -10,11 +10,13 @@ from collections.abc import Iterator
 
 from rocksalt import logbook
 from rocksalt.access.facts import Facts
-from rocksalt.logbook import accepted
+from rocksalt.logbook import accepted, packed
 from rocksalt.logstash import told
 
 _KEYS = f"{logbook.STATE}/{accepted.KEPT}"
 _SHAPE = {"looked": str, "known": {"*": str}}
+_LARGEST = 64 << 10
+"""Bytes of a key that are read, of which it has a few hundred."""
 
 
 def keys(it: Facts) -> list[str]:
@@ -31,10 +33,15 @@ def keys(it: Facts) -> list[str]:
 def _unrecorded(it: Facts, known: dict[str, str], until: float) -> Iterator[str]:
     declared = [*it.settings["minions"], *it.settings["masters"]]
     for path in it.host.glob(f"{it.pki}/minions/*"):
-        name, text = os.path.basename(path), it.host.read(path)
-        if text is None or os.stat(it.host.path(path)).st_ctime > until:
+        name, digest = os.path.basename(path), ""
+        try:
+            if os.lstat(it.host.path(path)).st_ctime > until:
+                continue
+            digest = hashlib.sha256(packed.content(str(it.host.path(path)), _LARGEST)).hexdigest()
+        except FileNotFoundError:
             continue
-        digest = hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()
+        except OSError:
+            pass  # the folder is the master's user's: what is no file is nobody's key
         named = any(fnmatch.fnmatchcase(name, pattern) for pattern in declared)
         if known.get(name) != digest and (name in known or not named):
             yield name

@@ -49,6 +49,13 @@ SIGNING = {3006: 26, 3008: 3}
 _VERSION = re.compile(r"\b(\d{4})(?:\.(\d+))?")
 
 
+def running() -> str:
+    """The release of the Salt that runs this."""
+    import salt.version
+
+    return str(salt.version.__version__)
+
+
 def number(text: str) -> tuple[int, int] | None:
     """The line and the release in what ``salt-master --version`` prints; None where there is none.
 

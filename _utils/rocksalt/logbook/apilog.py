@@ -50,7 +50,7 @@ def record(line: bytes, identity: str, arguments: Arguments) -> Record:
 
 def _apart(said: dict[str, Any]) -> dict[str, Any]:
     """Without names that mean something else in a record."""
-    taken = ("kind", "event.id", "event.said", "host.name", "filled", "conflict")
+    taken = ("kind", "event.id", "event.said", "host.name", "filled", "conflict", "cut")
     return {f"api_{key}" if key in taken else str(key): value for key, value in said.items()}
 
 
@@ -102,6 +102,10 @@ class Tail:
             if position != self._position:
                 self._position = position
                 files.replace(self._kept, canonical({"inode": position[0], "offset": position[1]}))
+
+    def rewind(self) -> None:
+        """Gives all lines since the last :meth:`keep` again."""
+        self._close()
 
     def _resume(self) -> Iterator[tuple[bytes, str]]:
         """What was written to files that were renamed meanwhile, the oldest first."""

@@ -14,8 +14,8 @@ from typing import Any, BinaryIO
 
 from rocksalt.backup.manifest import canonical
 from rocksalt.errors import RocksaltError
-from rocksalt.logbook.memory import Memory, needed, said
-from rocksalt.logbook.records import Record, short, told
+from rocksalt.logbook.memory import Memory, digest, needed
+from rocksalt.logbook.records import Record, told
 from rocksalt.logstash.receiving import chain, files
 from rocksalt.logstash.receiving.store import Clock, Store, Unsynced, now
 
@@ -70,7 +70,7 @@ class Book:
         it is not.
         """
         with self._writing:
-            identity, told_by = str(record["event.id"]), short(said(record))
+            identity, told_by = str(record["event.id"]), digest(record)
             if self.memory.known.contradicts(identity, told_by):
                 # Nobody can tell which of them is true.
                 identity = f"{identity}/{told_by}"

@@ -9,17 +9,20 @@ from typing import Any, TypeVar
 
 from rocksalt.logbook.records import Record, short
 
+Key = TypeVar("Key")
 Value = TypeVar("Value")
 KNOWN = 100_000
 """Last records among which one is found again."""
 _PENDING, _NAMES, _LEFT, _ADMITTED, _DECIDED = 10_000, 500_000, 100_000, 20_000, 20_000
 _OPEN = ("start", "lost")
 """From these on something may be missing, up to the next ``gap`` that could be filled."""
-_TOLD = "event.said"
+TOLD = "event.said"
+"""In a record that is not whole: the digest of what the whole one said."""
 _SAID = ("user", "fun", "arg", "kwarg", "tgt", "refused", "success", "retcode")
 _NEEDED = (
     "event.id", "kind", "jid", "minions", "minion", "act", "key", "success", "time", "since",
-    "why", "refused", "conflict", "error",
+    "why", "refused", "conflict", "error", "retcode",
+    "cut",
 )  # fmt: skip
 
 
@@ -46,6 +49,13 @@ class Known:
             del self._all[next(iter(self._all))]
 
 
+def outcome(record: Mapping[str, Any]) -> int:
+    """Of a return: 1 for done, 2 for failed, 4 where neither is known."""
+    if record.get("success") is False or record.get("retcode"):
+        return 2
+    return 1 if record.get("success") else 4
+
+
 def said(record: Mapping[str, Any]) -> str:
     """What tells two records of the same thing apart; the job cache has less than the bus."""
     kind = record.get("kind")
@@ -55,9 +65,14 @@ def said(record: Mapping[str, Any]) -> str:
     return json.dumps([record.get(key) for key in keys])
 
 
+def digest(record: Mapping[str, Any]) -> str:
+    """Of what it :func:`said`, also where it is not whole any more."""
+    return str(record.get(TOLD) or short(said(record)))
+
+
 def needed(record: Mapping[str, Any]) -> Record:
     """What has to be known of a record after a restart."""
-    return {**{key: record[key] for key in _NEEDED if key in record}, _TOLD: short(said(record))}
+    return {**{key: record[key] for key in _NEEDED if key in record}, TOLD: digest(record)}
 
 
 class Memory:
@@ -75,21 +90,28 @@ class Memory:
         self._pending: OrderedDict[str, set[str]] = OrderedDict()
         self._names = 0
         self._left: OrderedDict[str, None] = OrderedDict()
-        """Jobs that were pending when there were too many."""
+        """Jobs of which it is not known any more who has to answer."""
         self._admitted: OrderedDict[str, tuple[object, ...]] = OrderedDict()
+        self._outcomes: OrderedDict[int, int] = OrderedDict()
+        """Of the last returns: which outcomes are in the book."""
 
     def note(self, record: Record, told: str = "") -> None:
         """Learns of a record that is in the book, in the order of the book; ``told`` is the digest
         of what it :func:`said`, where that is known.
         """
         identity, kind = str(record.get("event.id")), record.get("kind")
-        self.known.add(identity, told or record.get(_TOLD) or short(said(record)))
+        self.known.add(identity, told or digest(record))
         self.last = record
+        if kind == "return":
+            back = _back(record)
+            _put(self._outcomes, back, self._outcomes.get(back, 0) | outcome(record), KNOWN)
         if record.get("conflict"):
             return
         if kind == "job" and "refused" not in record:
             # By its number alone, for the job cache has all minions of a job in one.
             self.known.add(f"job/{record.get('jid')}")
+            if "minions" in (record.get("cut") or ()):
+                _put(self._left, str(record.get("jid")), None, _LEFT)
             self._awaits(str(record.get("jid")), set(record.get("minions") or ()))
         elif kind == "return":
             self._answered(str(record.get("jid")), str(record.get("minion")))
@@ -110,13 +132,22 @@ class Memory:
         """Whether a minion that asks to be let in gets another answer than the last time."""
         return self._admitted.get(str(record.get("minion"))) != _admission(record)
 
-    def awaits(self, jid: str, minion: str) -> bool:
-        """Whether a return is one of a job that was published for that minion, and the first."""
-        return minion in self._pending.get(jid, ())
+    def awaits(self, record: Record) -> bool:
+        """Whether a return is the first one of a job that was published for that minion, or has
+        another outcome than those that are known: a made-up one uses up nobody's true one.
+        """
+        jid, known = str(record.get("jid")), self._outcomes.get(_back(record), 0)
+        if known:
+            return not known & outcome(record)
+        return str(record.get("minion")) in self._pending.get(jid, ()) or jid in self._left
+
+    def is_job(self, jid: str) -> bool:
+        """Whether that was published."""
+        return f"job/{jid}" in self.known
 
     def is_complete(self, jid: str) -> bool:
         """Whether a job and all its returns are in the book."""
-        known = f"job/{jid}" in self.known or f"runner/{jid}" in self.known
+        known = self.is_job(jid) or f"runner/{jid}" in self.known
         return known and jid not in self._pending and jid not in self._left
 
     def pending(self) -> Iterator[str]:
@@ -142,11 +173,15 @@ class Memory:
                 del self._pending[jid]
 
 
+def _back(record: Record) -> int:
+    return hash((str(record.get("jid")), str(record.get("minion"))))
+
+
 def _admission(record: Record) -> tuple[object, ...]:
     return record.get("act"), record.get("key"), record.get("success")
 
 
-def _put(kept: OrderedDict[str, Value], key: str, value: Value, most: int) -> None:
+def _put(kept: OrderedDict[Key, Value], key: Key, value: Value, most: int) -> None:
     kept[key] = value
     kept.move_to_end(key)
     if len(kept) > most:

@@ -7,24 +7,27 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from collections.abc import Callable
 from typing import Any
 
 import msgpack  # type: ignore[import-untyped]
 
-LARGEST = 4 << 20
-"""Bytes of one file that are unpacked: in memory they may become a hundred times as many."""
+LARGEST, MOST = 4 << 20, 100_000
+"""Bytes of one file that are unpacked, and lists and mappings in it: an empty one is one byte there
+and a hundred in memory.
+"""
 
 
 class Unread(ValueError):
     """It cannot be unpacked; says why."""
 
 
-def unpack(data: bytes) -> Any:
+def unpack(data: bytes, **hooks: Callable[[Any], Any]) -> Any:
     """What is packed in it; what is of no plain type is the text of its bytes."""
     try:
         return msgpack.unpackb(
             data, raw=False, strict_map_key=False, unicode_errors="replace",
-            ext_hook=lambda _, own: own.decode(errors="replace"),
+            ext_hook=lambda _, own: own.decode(errors="replace"), **hooks,
         )  # fmt: skip
     except Exception as error:
         # Its own errors, and what bytes make of types.
@@ -39,7 +42,14 @@ def load(path: str) -> Any:
         raise Unread(f"{path} has more than {LARGEST} bytes")
     if not data:
         raise Unread(f"{path} is empty")
-    return unpack(data)
+    left = iter(range(MOST))
+
+    def count(value: Any) -> Any:
+        if next(left, None) is None:
+            raise ValueError(f"it has more than {MOST} lists and mappings")
+        return value
+
+    return unpack(data, object_hook=count, list_hook=count)
 
 
 def content(path: str, most: int) -> bytes:

@@ -27,7 +27,8 @@ def sentence(record: Mapping[str, Any], job: Mapping[str, Any]) -> str:
     late = " (from the job cache)" if record.get("filled") is True else ""
     other = " (CONFLICT: another record says otherwise)" if record.get("conflict") else ""
     time = str(record.get("time", ""))[:19].replace("T", " ")
-    return _plain(f"{time} {tell(record, job)}{late}{other}")
+    cut = f" (cut: {_list(record['cut'])})" if record.get("cut") else ""
+    return _plain(f"{time} {tell(record, job)}{late}{other}{cut}")
 
 
 def _job(it: Mapping[str, Any], _: Mapping[str, Any]) -> str:
@@ -105,9 +106,11 @@ def _gap(it: Mapping[str, Any], _: Mapping[str, Any]) -> str:
 
 
 def _limited(it: Mapping[str, Any], _: Mapping[str, Any]) -> str:
-    left = it.get("left") or {}
-    said = _list([f"{count} of {name or 'nobody known'}" for name, count in left.items()])
-    return f"left out: {said}: {it.get('why')}"
+    left = [f"{count} of {name or 'nobody known'}" for name, count in it.get("left", {}).items()]
+    said = [f"left out: {_list(left)}"] if left else []
+    said += [f"cut: {it['shortened']} records"] if it.get("shortened") else []
+    of = f", among them {', '.join(map(str, it['of']))}" if it.get("of") else ""
+    return f"{'; '.join(said)}: {it.get('why')}{of}"
 
 
 def _other(it: Mapping[str, Any], _: Mapping[str, Any]) -> str:
@@ -151,7 +154,7 @@ def _word(value: Any) -> str:
 
 
 def _on(it: Mapping[str, Any]) -> str:
-    tgt = it.get("tgt")
+    tgt = it.get("tgt", "...")
     written = ",".join(map(str, tgt)) if isinstance(tgt, list) else str(tgt)
     minions = it.get("minions")
     if minions is None:

@@ -109,6 +109,7 @@ class Service:
         while not self._stop.is_set():
             if not bus.connect():
                 self._book.tell(connected=False)
+                self._tell_bounds()
                 self._stop.wait(_MOMENT)
                 continue
             heard = self._book.time()
@@ -144,13 +145,17 @@ class Service:
         for tag, data in bus.read(wait):
             stamp = stamp if isinstance(data, str) else data.get("_stamp")
             self._keep(tag, data)
+        if not self._tell_bounds() and self._bounds.since:
+            raise follow.Lost("the disk had no room left for the logbook")
+        return records.moment(stamp) or now
+
+    def _tell_bounds(self) -> str:
+        """Keeps what was left out, and has the status tell the problem, which is given."""
         for record in self._bounds.told():
             self._book.add(record)
         problem = self._bounds.problem()
         self._tell_problem("room", problem)
-        if self._bounds.since and not problem:
-            raise follow.Lost("the disk had no room left for the logbook")
-        return records.moment(stamp) or now
+        return problem
 
     def _tell_problem(self, about: str, problem: str) -> None:
         """Has the status tell it, with those about other things."""
@@ -170,7 +175,7 @@ class Service:
         if found is None or (found["kind"] == "auth" and not self._book.memory.is_news(found)):
             return
         if self._bounds.admits(found, self._book.memory):
-            self._book.add(found)
+            self._book.add(self._bounds.fitted(found, self._book.memory))
             self._keys.note(found)
 
     def _fill(self) -> Iterator[None]:
@@ -185,20 +190,31 @@ class Service:
         counts, error = dict[str, int](), {}
         try:
             if since:
+                self._need_room()
                 self._cache = self._cache or jobcache.Cache(self._opts)
                 for found in gaps.fill(self._book, self._cache, since, self._arguments):
                     counts = found
+                    self._need_room()
                     yield
         except Exception as failed:
             # Whatever a returner raises, what comes now has to be kept.
             error = {"error": f"the job cache cannot be read: {type(failed).__name__}: {failed}"}
+            if self._bounds.is_full():
+                self._bounds.since = self._bounds.since or since
         why = str(opened.get("why") or "the logbook was not running")
         self._own(
             "gap", since=since, until=until, why=why, filled=counts,
             seconds=round(time.monotonic() - began, 3), **error,
         )  # fmt: skip
 
+    def _need_room(self) -> None:
+        if self._bounds.is_full():
+            raise RocksaltError("the disk has no room left for what is in it")
+
     def _look(self) -> None:
+        if self._bounds.is_full():
+            # It is found later as well.
+            return
         trees = self._trees
         late = self._watch.look() if self._watch else ()
         for found in (*trees.look(), *self._keys.look(), *late):
@@ -213,7 +229,11 @@ class Service:
         problem = ""
         try:
             for number, (line, identity) in enumerate(self._api.lines(), 1):
-                self._book.add(apilog.record(line, identity, self._arguments))
+                if self._bounds.is_full():
+                    self._api.rewind()
+                    return
+                found = apilog.record(line, identity, self._arguments)
+                self._book.add(self._bounds.fitted(found, self._book.memory))
                 if number % _TOGETHER == 0:
                     self._book.sync()
                     self._api.keep()

@@ -43,19 +43,31 @@ class Watcher:
         self._trees, self._kept = trees, kept
         self._seen: dict[str, dict[str, Any]] = _loaded(kept)
         self._found = self._seen
+        self._failed: dict[str, str] = {}
+        """By tree, why it could not be looked at."""
 
     def look(self) -> list[Record]:
         """What changed since the last time that :meth:`keep` was called, a record for each tree.
-        Of one that was never looked at: how many files it has.
+        Of one that was never looked at: how many files it has. One that cannot be looked at, whose
+        :meth:`problem` that is, stays as it was.
         """
-        self._found = {name: self._looked(name, paths) for name, paths in self._trees.items()}
+        self._found, self._failed = {}, {}
+        for name, paths in self._trees.items():
+            try:
+                self._found[name] = self._looked(name, paths)
+            except Exception as error:
+                # Others write them: none may end the logbook, or hide those after it.
+                self._failed[name] = f"{name} cannot be looked at: {type(error).__name__}: {error}"
+                if name in self._seen:
+                    self._found[name] = self._seen[name]
         pairs = ((name, self._seen.get(name), new) for name, new in self._found.items())
         return [record for name, old, new in pairs if (record := _compared(name, old, new))]
 
     def problem(self) -> str:
         """Of which trees not all files are looked at, or nothing."""
         many = [name for name, it in self._found.items() if len(it["tree"]) >= FILES]
-        return f"{', '.join(many)}: more than {FILES} files, not all are watched" if many else ""
+        said = f"{', '.join(many)}: more than {FILES} files, not all are watched" if many else ""
+        return "; ".join(filter(None, [*self._failed.values(), said]))
 
     def keep(self) -> None:
         """Goes on from what was found, when the records are kept."""
@@ -115,7 +127,7 @@ def files_of(top: str, before: Tree) -> Tree:
     last look.
     """
     found: Tree = {}
-    for path in islice(_paths(top, set()), FILES):
+    for path in islice(_paths(top), FILES):
         is_folder = os.path.isdir(path)
         try:
             # Of a link to a folder, which is told of by itself, where it leads.
@@ -130,25 +142,29 @@ def files_of(top: str, before: Tree) -> Tree:
     return found
 
 
-def _paths(top: str, seen: set[str]) -> Iterator[str]:
-    """All files, also behind links, which the master follows as well: each folder once."""
-    if not os.path.isdir(top):
-        yield top
-        return
-    if os.path.islink(top):
-        yield top
-    real = os.path.realpath(top)
-    if real in seen:
-        return
-    seen.add(real)
-    try:
-        names = sorted(os.listdir(top))
-    except OSError:
-        # It is told as a file that cannot be read.
-        yield top
-        return
-    for name in names:
-        yield from _paths(os.path.join(top, name), seen)
+def _paths(top: str) -> Iterator[str]:
+    """All files, also behind links, which the master follows as well: each folder once, however
+    deep it is.
+    """
+    seen: set[tuple[int, int]] = set()
+    left = [top]
+    while left:
+        path = left.pop()
+        if not os.path.isdir(path):
+            yield path
+            continue
+        if os.path.islink(path):
+            yield path
+        try:
+            state = os.stat(path)
+            known = (state.st_dev, state.st_ino)
+            names = [] if known in seen else sorted(os.listdir(path), reverse=True)
+        except OSError:
+            # It is told as a file that cannot be read.
+            yield path
+            continue
+        seen.add(known)
+        left += [os.path.join(path, name) for name in names]
 
 
 def _content(path: str, state: os.stat_result) -> str:

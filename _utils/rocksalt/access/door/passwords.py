@@ -64,7 +64,8 @@ def may_enter(users: str, user: str, password: str) -> bool:
     nobody can foretell without the lines. A name that is there twice is nobody's.
     """
     found = _parsed(hash_of(users, user)) if user else None
-    asked = found or _stand_in(users, user)
+    stand_in = _stand_in(users, user)  # made for everybody, for that takes time as well
+    asked = found or stand_in
     return hmac.compare_digest(asked.of(password), asked.hash) and found is not None
 
 
