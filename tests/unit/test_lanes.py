@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -30,9 +31,11 @@ def clone(tmp_path: Path) -> Path:
 
 def lanes(clone: Path, *names: str, **env: str) -> subprocess.CompletedProcess[str]:
     command = [clone / "scripts/lanes", *names]
-    return subprocess.run(
+    done = subprocess.run(
         command, capture_output=True, text=True, env={"PATH": "/usr/bin:/bin", **env}
     )
+    done.stdout = re.sub(r" \d s$", " 0 s", done.stdout, flags=re.M)  # a busy machine takes longer
+    return done
 
 
 def test_stops_at_the_first_failure_and_shows_the_times(clone):
