@@ -32,8 +32,11 @@ def beside_the_point(wanted: Expected) -> str:
 
 
 def look(wanted: Expected) -> dict[str, str]:
-    package = shlex.quote(wanted.baseline.families[FAMILY].settings["package"])
+    settings = wanted.baseline.families[FAMILY].settings
+    package = shlex.quote(settings["package"])
+    folders = " ".join(map(shlex.quote, settings["directories"]))
     return {
+        "there": f'for it in {folders}; do ! test -e "$it" || echo "$it"; done',
         "units": units.show(*DAEMONS, TARGET, TIMER),
         "waits": f"test -e {HOME}/queue/ossec/.wait",
         "talks": "ss -Hnup | grep ossec-agentd",
@@ -111,7 +114,7 @@ def test_it_is_enrolled_under_its_name(
 def test_declared_folders_are_watched(seen: Look, settings: dict[str, Any]) -> None:
     root = conf(seen)
     folders = {it for text in texts(root, ".//syscheck/directories") for it in text.split(",")}
-    assert set(settings["directories"]) <= folders
+    assert set(seen["there"].lines) <= folders <= set(settings["directories"])
     ignored = texts(root, ".//syscheck/ignore")
     assert "" not in ignored and set(ignored) <= set(settings["ignore"])
 
