@@ -18,6 +18,7 @@ OWN: dict[str, Any] = {
     "servers": ["10.0.0.9"],
     "port": 1514,
     "package": "ossec-hids-agent",
+    "directories": {"/etc": {}},
 }
 
 
@@ -39,3 +40,20 @@ def test_passwords_of_repositories_stay_on_the_host(tmp_path: Path) -> None:
     for line in (f"deb {PLACE.format('ann:secret@')}", "deb https://b.example.com/ bookworm main"):
         with pytest.raises(AssertionError):
             ossec.test_its_repository_is_pinned_to_a_key(asked(line, tmp_path), OWN)
+
+
+@pytest.mark.parametrize(
+    ("options", "right"),
+    [
+        ("logcollector.remote_commands=0\nlogcollector.remote_commands=1\n", True),
+        ("logcollector.remote_commands=1\nlogcollector.remote_commands=0\n", False),
+        ("agent.debug=0\n", False),
+    ],
+)
+def test_of_several_values_the_first_is_in_force(options: str, right: bool) -> None:
+    seen: Any = {"options": Answer(options, 0)}
+    if right:
+        ossec.test_the_server_runs_no_commands(seen)
+    else:
+        with pytest.raises(AssertionError):
+            ossec.test_the_server_runs_no_commands(seen)
