@@ -82,7 +82,9 @@ def test_names_of_plugins_and_of_a_package(store: Path) -> None:
     own = {"commands": commands, "port": 5666, "renew_days": 30}
     assert list(named(Answer(asked(nrpe, "plugins", own), 0))) == [f"{store}/site/1.age"]
     say = 'dpkg() { shift; printf "%s active-response/bin/\\n" "$#"; }\n'
-    assert asked(ossec, "owned", {"package": NASTY, "directories": {NASTY: {}}}, say).split()[0] == "1"
+    assert (
+        asked(ossec, "owned", {"package": NASTY, "directories": {NASTY: {}}}, say).split()[0] == "1"
+    )
     assert not (store.parent / "bad").exists()
 
 
