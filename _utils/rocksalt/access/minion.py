@@ -5,7 +5,7 @@ the run that changed something is over, for that run's answer is on its way unti
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import yaml
@@ -89,17 +89,18 @@ def _signs_seen(it: Facts) -> Seen:
     state = state or compared(it.host.read(own), config(it.settings))
     wanted = _signs_expected(it)
     old = versions.unverifiable(it.wires.release())
-    actual = {own: f"{state}, {rights}" if rights else None, **_effective(it)}
+    found = _sources(it)
+    actual = {own: f"{state}, {rights}" if rights else None, **_effective(it, found)}
     actual[_RELEASE] = old or _KNOWN
     why = [f"{own} {actual[own] or 'does not exist'}"] if actual[own] != wanted[own] else []
-    why += [*_others(it), *([f"this minion {old}"] if old else [])]
+    why += [*_others(it, found), *([f"this minion {old}"] if old else [])]
     return Seen(actual, some(why), remedy="manual" if old else "")
 
 
-def _effective(it: Facts) -> dict[str, Any]:
+def _effective(it: Facts, read: Sequence[sources.Source]) -> dict[str, Any]:
     """The minion's options as its files have them, of which the last one wins."""
     found = dict[str, Any]()
-    for source in _sources(it):
+    for source in read:
         found.update(source.data)
     return {key: found.get(key) for key in options(it.settings)}
 
@@ -112,10 +113,10 @@ def _sources(it: Facts) -> list[sources.Source]:
     return found
 
 
-def _others(it: Facts) -> list[str]:
+def _others(it: Facts, read: Sequence[sources.Source]) -> list[str]:
     """What other files make of the options, in words."""
-    found = [source for source in _sources(it) if source.path != path(it.folder)]
-    effective, wanted = _effective(it), options(it.settings)
+    found = [source for source in read if source.path != path(it.folder)]
+    effective, wanted = _effective(it, read), options(it.settings)
     return [
         f"{key} is {show(effective[key])}, expected {show(wanted[key])} ({', '.join(named)})"
         for key in wanted
@@ -164,7 +165,7 @@ def enforce(host: Host, it: Facts, own: Collection[str]) -> None:
                 host.path(ours).parent.mkdir(mode=0o755, parents=True, exist_ok=True)
                 owner, mode = RIGHTS.split()
                 change.write(ours, config(it.settings), mode, owner)
-                if others := _others(it):
+                if others := _others(it, _sources(it)):
                     raise Refused(f"another file replaces {ours}: {some(others)}")
         _restart(host, ours)
 
