@@ -85,9 +85,10 @@ class Account:
         if place.s != last.s and (first or self._left(last, place)):
             self._numbers.pop(last.s, None)
             return {GAPS: 1}
-        known = self._numbers.get(place.s)
-        expected = max(known or 0, last.i) + 1
-        if known is None or place.i <= expected:
+        if place.s not in self._numbers:
+            return {}
+        expected = max(self._numbers[place.s], last.i) + 1
+        if place.i <= expected:
             return {}
         if self._reread != last and self._in_vain < REREADS:
             self._reread = last
