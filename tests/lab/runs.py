@@ -129,6 +129,18 @@ def conform(host: Host) -> None:
         harden(host)
 
 
+@contextmanager
+def conforming(master: Host, host: Host, **hardening: Any) -> Iterator[Host]:
+    """The host, which conforms to this pillar; afterwards the pillar is as it was."""
+    before = master.read(PILLAR)
+    try:
+        set_pillar(master, hardening)
+        conform(host)
+        yield host
+    finally:
+        master.write(PILLAR, before)
+
+
 def set_pillar(master: Host, hardening: Mapping[str, Any]) -> None:
     """Replaces the pillar that every minion gets; the lab's networks and administrator stay unless
     it has its own.

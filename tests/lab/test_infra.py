@@ -19,11 +19,8 @@ ACCOUNTS = {"remove": ["accounts", "authorized_keys", "crontabs", "members", "su
 @pytest.fixture(scope="module")
 def host(master: Host, web1: Host) -> Iterator[Host]:
     """A host that conforms, on which one run takes away what strangers left."""
-    before = master.read(runs.PILLAR)
-    runs.set_pillar(master, {"accounts": ACCOUNTS})
-    runs.conform(web1)
-    yield web1
-    master.write(runs.PILLAR, before)
+    with runs.conforming(master, web1, accounts=ACCOUNTS) as host:
+        yield host
 
 
 @pytest.fixture(scope="module")

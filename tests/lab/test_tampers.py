@@ -23,11 +23,8 @@ ACCOUNTS = {
 @pytest.fixture(scope="module")
 def host(master: Host, web1: Host) -> Iterator[Host]:
     """A host on which the administrator has a declared password, and nothing of strangers stays."""
-    before = master.read(runs.PILLAR)
-    runs.set_pillar(master, {"accounts": ACCOUNTS})
-    runs.conform(web1)
-    yield web1
-    master.write(runs.PILLAR, before)
+    with runs.conforming(master, web1, accounts=ACCOUNTS) as host:
+        yield host
 
 
 @pytest.fixture(scope="module")
