@@ -1,19 +1,22 @@
 """The suite of tests/infra against hosts of the lab, in a process of its own, as its users run it.
 
-``outside.yaml`` says which tamper cases make which of its tests fail: by family, the name of a case
-of ``tampers/<family>.yaml`` and the names of tests.
+``outside.yaml`` says which tamper cases make which of its tests fail: by family a list of rounds,
+each of which has names of cases of ``tampers/<family>.yaml`` with the names of tests.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
 import sys
 import tempfile
 import xml.etree.ElementTree as ET
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 import yaml
 
@@ -22,7 +25,6 @@ from rocksalt_lab import Host
 
 REPO = tampers.FOLDER.parents[2]
 SAID = Path(__file__).with_name("outside.yaml")
-LEAST = 3  # cases of a family that the suite has to see
 ALONE = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}  # what the suite does not need takes a second
 
 
@@ -81,24 +83,47 @@ def conforms(host: Host, *families: str) -> None:
     assert any(it == "passed" for it in found.values())
 
 
-def sees(host: Host, family: str) -> None:
-    """Breaks a host in all ways that are written down for its family, and those tests fail, and no
-    others of it.
-    """
-    for case in cases(family):
-        host.run(["bash", "-ec", case.command])
-    found = failed(judged(host, [family]))
-    assert {*found} == {test for tests in said(family).values() for test in tests}, found
-    assert len(said(family)) >= LEAST
+class Round(NamedTuple):
+    """Cases that break one host together, and the tests that fail then."""
+
+    cases: list[tampers.Case]
+    tests: set[str]
 
 
-def said(family: str) -> dict[str, list[str]]:
-    """The tests that each of some cases of a family makes fail, by the case's name."""
-    found: dict[str, list[str]] = yaml.safe_load(SAID.read_text())[family]
-    return found
-
-
-def cases(family: str) -> list[tampers.Case]:
-    """Those cases."""
+def rounds(family: str) -> list[Round]:
+    """What is written down for a family."""
     known = {case.name: case for case in tampers.cases(family)}
-    return [known[name] for name in said(family)]
+    return [
+        Round([known[name] for name in said], {test for tests in said.values() for test in tests})
+        for said in yaml.safe_load(SAID.read_text())[family]
+    ]
+
+
+def sees(host: Host, family: str, **others: Host) -> None:
+    """Breaks a host in all ways of each round, and those tests fail, and no others of the family.
+    ``others`` are hosts that cases name.
+    """
+    for cases, tests in rounds(family):
+        at = others.get(cases[0].host, host)
+        with broken(at, cases):
+            found = failed(judged(at, [family]))
+        assert {*found} == tests, found
+
+
+@contextmanager
+def broken(host: Host, cases: Sequence[tampers.Case]) -> Iterator[None]:
+    """The host, broken in all these ways; afterwards it is as it was."""
+    host.write("/root/look.py", (tampers.FOLDER.parent / "on_host" / "look.py").read_text())
+    command = ["python", "-W", "ignore", "/root/look.py", "--hold"]
+    run = host.start(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert run.stdin and run.stdout
+    todo = [{"name": case.name, "break": case.command, "undo": case.undo} for case in cases]
+    run.stdin.write(json.dumps(todo) + "\n")
+    run.stdin.flush()
+    while (line := run.stdout.readline()) != "broken\n":
+        assert line, "the host could not be broken: see what was said above"
+    try:
+        yield
+    finally:
+        run.communicate(timeout=120)
+    assert run.returncode == 0, "the host was not put back"

@@ -388,10 +388,7 @@ def test_one_run_heals_what_a_state_can(host: Host) -> None:
 
 def test_the_suite_for_users_sees_it_as_well(host: Host) -> None:
     outside.sees(host, "nrpe")
-    assert not runs.apply(host, "hardening.nrpe").failed
     outside.conforms(host, "nrpe")
-    made = "find /etc/nagios -name '*.disabled-by-rocksalt' ! -name 'nrpe*.cfg.*'"
-    runs.shell(host, f"{made} -delete")
 
 
 def test_killed_at_any_moment_it_is_the_old_or_the_new(watched: Site, host: Host) -> None:

@@ -4,6 +4,9 @@ All in one process, because starting Salt takes longer than looking. Reads a JSO
 ``{name, break, undo}`` from standard input; writes one JSON line per case with the ids that drifted
 or could not be checked, and the reasons. Between two cases the host is put back as it was. Families
 on the command line are the only ones that are asked.
+
+``look.py --hold`` breaks it in all ways of one such list, which is a line of standard input, says
+``broken``, and puts all of it back when standard input ends.
 """
 
 import json
@@ -121,8 +124,24 @@ def look(caller: salt.client.Caller) -> dict[str, str]:
     }
 
 
+def hold(cases: "list[dict[str, str]]") -> None:
+    """Break it in all ways, until somebody has seen it."""
+    host = OfMaster() if Path(RESTARTS_MASTER).exists() else OfHost()
+    for case in cases:
+        time.sleep(0.05)
+        shell(case["break"])
+    print("broken", flush=True)
+    sys.stdin.read()
+    for undo in dict.fromkeys(case["undo"] for case in reversed(cases) if case["undo"]):
+        shell(undo)
+    host.put_back()
+
+
 def main() -> None:
     """Go through the cases of standard input."""
+    if sys.argv[1:] == ["--hold"]:
+        hold(json.loads(sys.stdin.readline()))
+        return
     opts = salt.config.minion_config("/etc/salt/minion")
     caller = salt.client.Caller(mopts=opts)
     host = OfMaster() if Path(RESTARTS_MASTER).exists() else OfHost()
