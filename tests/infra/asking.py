@@ -9,7 +9,7 @@ from subprocess import SubprocessError
 
 from testinfra.host import Host
 
-MARK = "rocksalt-infra-answer"
+MARK, END = "rocksalt-infra-answer", "rocksalt-infra-errors-end"
 SUDO = 'if [ "$(id -u)" = 0 ]; then exec sh -c "$0"; else exec sudo -n sh -c "$0"; fi'
 BEFORE = "export LC_ALL=C PATH=/opt/salt/bin:/usr/sbin:/usr/bin:/sbin:/bin:$PATH; cd /"
 
@@ -20,10 +20,23 @@ class Unreachable(Exception):
 
 @dataclass(frozen=True)
 class Answer:
-    """What one command said, on both streams, and its exit code."""
+    """What one command said, what it complained about on its other stream, and its exit code."""
 
     text: str
     code: int
+    errors: str = ""
+
+    @property
+    def said(self) -> str:
+        """All of it: for what tells on both streams what it saw, and for people."""
+        return self.text + self.errors
+
+    @property
+    def found(self) -> list[str]:
+        """All lines, for a question to which the right answer is nothing: a command that could not
+        look has found something.
+        """
+        return Answer(self.said, self.code).lines
 
     @property
     def lines(self) -> list[str]:
@@ -48,7 +61,8 @@ Look = Mapping[str, Answer]
 def ask(host: Host, commands: Mapping[str, str]) -> dict[str, Answer]:
     """The answers to shell commands that root runs on the host, by the names of the commands."""
     parts = [
-        f"(\n{command}\n) </dev/null 2>&1; printf '\\n{MARK} %s %s\\n' {name} $?"
+        f"{{ errors=$( (\n{command}\n) </dev/null 2>&1 >&3 3>&-); code=$?; }} 3>&1\n"
+        f"printf '\\n{MARK} %s %s\\n%s\\n{END}\\n' {name} $code \"$errors\""
         for name, command in commands.items()
     ]
     name = host.backend.get_pytest_id()
@@ -57,8 +71,8 @@ def ask(host: Host, commands: Mapping[str, str]) -> dict[str, Answer]:
     except (RuntimeError, OSError, SubprocessError) as error:
         raise Unreachable(f"{name} cannot be reached: {_last_words(error)}") from None
     answers, start = {}, 0
-    for end in re.finditer(rf"\n{MARK} (\S+) (\d+)(?:\n|\Z)", done.stdout):
-        answers[end[1]] = Answer(done.stdout[start : end.start()], int(end[2]))
+    for end in re.finditer(rf"\n{MARK} (\S+) (\d+)\n(.*?)\n?{END}(?:\n|\Z)", done.stdout, re.S):
+        answers[end[1]] = Answer(done.stdout[start : end.start()], int(end[2]), end[3])
         start = end.end()
     if missing := commands.keys() - answers.keys():
         said = " ".join((done.stderr or done.stdout[start:]).split())[-300:]

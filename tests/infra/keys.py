@@ -5,7 +5,7 @@ place of PEOPLE, has owners and modes of what holds them.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass
 
 from .asking import Answer
@@ -76,17 +76,23 @@ def declared(lines: Iterable[str]) -> set[Key]:
     return {key for key in map(parse, lines) if key}
 
 
-def shown(answer: Answer) -> Iterator[tuple[str, str, Key]]:
-    """Account, line and key, of all that SHOW found."""
+def shown(answer: Answer, files: Container[str] | None = None) -> Iterator[tuple[str, str, Key]]:
+    """Account, line and key, of all that SHOW found, or of what it found in some files."""
     for row in answer.lines:
-        who, _, line = row.split("\t", 2)
-        if key := parse(line):
+        who, path, line = row.split("\t", 2)
+        key = parse(line)
+        if key and (files is None or path in files):
             yield who, line, key
 
 
-def of(answer: Answer, name: str) -> set[Key]:
-    """The keys that open one account."""
-    return {key for who, _, key in shown(answer) if who == name}
+def places(patterns: str, entry: str) -> list[str]:
+    """The files in which sshd looks for keys of an account, by its AuthorizedKeysFile and the
+    account's line of passwd.
+    """
+    name, _, uid, _, _, home, _ = entry.split(":")
+    values = {"%h": home, "%u": name, "%U": uid, "%%": "%"}
+    words = (re.sub("%.", lambda it: values.get(it[0], it[0]), it) for it in patterns.split())
+    return [word if word.startswith("/") else f"{home}/{word}" for word in words]
 
 
 def handed_out(wanted: Expected) -> dict[str, set[Key]]:

@@ -55,7 +55,7 @@ def command(folder: str = "/etc/salt") -> str:
 
 def files(answer: Answer) -> dict[str, dict[str, Any]]:
     """The options of each file, in the order in which Salt reads them."""
-    assert not answer.code, answer.text
+    assert not answer.code, answer.said
     found: dict[str, dict[str, Any]] = json.loads(answer.text)
     return found
 

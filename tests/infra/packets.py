@@ -15,7 +15,7 @@ Permission = tuple[str, str, int]  # from where, tcp or udp, which port
 
 
 def live(seen: Look, version: int) -> Filter:
-    assert not seen[f"live{version}"].code, seen[f"live{version}"].text
+    assert not seen[f"live{version}"].code, seen[f"live{version}"].said
     return table(seen[f"live{version}"].lines)
 
 
@@ -76,7 +76,7 @@ def as_saved(wanted: Expected, version: int) -> str:
 
 def raw(seen: Look, version: int, chain: str) -> list[Rule]:
     """The pillar's raw rules for one of our chains."""
-    assert not seen[f"raw{version}"].code, seen[f"raw{version}"].text
+    assert not seen[f"raw{version}"].code, seen[f"raw{version}"].said
     return table(seen[f"raw{version}"].lines).of(f"rocksalt-{chain}")
 
 

@@ -140,7 +140,7 @@ def _parsed(answer: Answer, name: str) -> dict[str, Any]:
         it = yaml.safe_load(found["local"]) if "local" in found else found
         return {"pillar": None, "digests": {}, **it}
     except (ValueError, TypeError, yaml.YAMLError):
-        said = " ".join(answer.text.split())[-300:] or "nothing"
+        said = " ".join(answer.said.split())[-300:] or "nothing"
         raise NoPillar(
             f"salt-call on {name} did not give its pillar; it said: {said}. Name a file with the "
             "pillar: --pillar FILE"

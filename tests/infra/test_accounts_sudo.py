@@ -50,7 +50,7 @@ def look(wanted: Expected) -> dict[str, str]:
 
 
 def sudoers(seen: Look) -> dict[str, Any]:
-    assert not seen["rules"].code, seen["rules"].text
+    assert not seen["rules"].code, seen["rules"].said
     found = json.loads(seen["rules"].text[seen["rules"].text.index("{") :])
     return {"Defaults": [], "User_Specs": [], **found}
 
@@ -104,15 +104,15 @@ def test_option(seen: Look, settings: dict[str, Any], option: str, template: Any
 @pytest.mark.controls("ACC-020")
 def test_our_file_has_only_options(seen: Look) -> None:
     lines = [line for line in seen["ours"].lines if not line.startswith("#")]
-    assert not seen["ours"].code, seen["ours"].text
+    assert not seen["ours"].code, seen["ours"].said
     assert lines and all(line.startswith("Defaults ") for line in lines)
     assert {OURS, PEOPLE} <= named(seen["stat"]).keys()
 
 
 @pytest.mark.controls("ACC-021")
 def test_sudo_accepts_its_files(seen: Look) -> None:
-    assert not seen["checked"].code, seen["checked"].text
-    assert [line for line in seen["checked"].lines if not line.endswith("parsed OK")] == []
+    assert not seen["checked"].code, seen["checked"].said
+    assert [line for line in seen["checked"].found if not line.endswith("parsed OK")] == []
     files = named(seen["stat"])
     assert loose(files, 0o022) == []
     readable = {p: it for p, it in files.items() if not it.folder and "sudoers" in p}

@@ -92,7 +92,7 @@ def drilling(settings: dict[str, Any]) -> dict[str, Any]:
 @pytest.fixture
 def said(seen: Look) -> dict[str, Any]:
     """What the last runs said."""
-    assert not seen["status"].code, seen["status"].text
+    assert not seen["status"].code, seen["status"].said
     found: dict[str, Any] = json.loads(seen["status"].text)
     return found
 

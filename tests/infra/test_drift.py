@@ -82,7 +82,7 @@ def test_it_runs_the_report(seen: Look) -> None:
 
 @pytest.mark.controls("DRIFT-003")
 def test_the_last_report_is_recent(seen: Look, settings: dict[str, Any]) -> None:
-    assert not seen["head"].code, seen["head"].text
+    assert not seen["head"].code, seen["head"].said
     time = json.loads('"' + seen["head"].text.split('"time": "')[1].split('"')[0] + '"')
     taken = dt.datetime.strptime(time, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=dt.timezone.utc)
     age = int(seen["now"].text) - taken.timestamp()

@@ -171,7 +171,7 @@ def test_the_rules_on_disk_are_those_in_force(seen: Look, version: int) -> None:
     for chain in ("rocksalt-input", "rocksalt-forward", "rocksalt-output"):
         disk = table(seen[f"disk{version}"].lines).of(chain)
         assert [*map(str, disk)] == [*map(str, live(seen, version).of(chain))]
-    assert not seen["emergency"].code, seen["emergency"].text
+    assert not seen["emergency"].code, seen["emergency"].said
 
 
 @pytest.mark.controls("FW-007")
@@ -197,7 +197,7 @@ def test_flushed_rules_come_back(seen: Look) -> None:
 
 @pytest.mark.controls("FW-009")
 def test_no_other_rule_set_decides(seen: Look, wanted: Expected) -> None:
-    assert not seen["nft"].code, seen["nft"].text
+    assert not seen["nft"].code, seen["nft"].said
     chains = [it["chain"] for it in json.loads(seen["nft"].text)["nftables"] if "chain" in it]
     hooked = [it for it in chains if "hook" in it]
     known = [pattern for name in programs(wanted) for pattern in PROGRAMS[name].tables]

@@ -84,7 +84,7 @@ def shipping(seen: Look, settings: dict[str, Any]) -> dict[str, Any]:
     """What the shipper of a host that has one said of itself last."""
     if not ships(settings):
         pytest.skip("this host does not ship its logs")
-    assert not seen["status"].code, seen["status"].text
+    assert not seen["status"].code, seen["status"].said
     found: dict[str, Any] = json.loads(seen["status"].text)
     return found
 
@@ -111,7 +111,7 @@ def age(seen: Look, time: str) -> float:
 
 def genuine(seen: Look, name: str, called: str) -> None:
     """A certificate is of the authority, for its own key, and for this name."""
-    assert not seen[f"{name}_verified"].code, seen[f"{name}_verified"].text
+    assert not seen[f"{name}_verified"].code, seen[f"{name}_verified"].said
     assert re.search(rf"(?:CN ?= ?|DNS:){re.escape(called)}\b", seen[f"{name}_names"].text)
     keys = re.findall(r"-----BEGIN PUBLIC KEY-----[^-]*", seen[f"{name}_pair"].text)
     assert len(keys) == 2 and keys[0] == keys[1]
@@ -190,9 +190,9 @@ def test_its_certificate(seen: Look, shipping: dict[str, Any], wanted: Expected)
 @pytest.mark.controls("LOG-009")
 def test_certificates_last(seen: Look, settings: dict[str, Any]) -> None:
     if ships(settings):
-        assert not seen["host_ends"].code, seen["host_ends"].text
+        assert not seen["host_ends"].code, seen["host_ends"].said
     if receives(settings):
-        assert not seen["server_ends"].code, seen["server_ends"].text
+        assert not seen["server_ends"].code, seen["server_ends"].said
 
 
 @pytest.mark.controls("LOG-010")
@@ -249,7 +249,7 @@ def test_its_own_certificate(seen: Look, receiving: dict[str, Any], wanted: Expe
 
 @pytest.mark.controls("LOG-108")
 def test_received_logs_are_private(seen: Look, receiving: dict[str, Any]) -> None:
-    assert named(seen["store"]) and seen["open"].lines == []
+    assert named(seen["store"]) and seen["open"].found == []
     assert {it.owner for it in named(seen["store"]).values()} <= {"rocksalt-logs"}
 
 

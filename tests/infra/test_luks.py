@@ -67,7 +67,7 @@ class Block:
 
 
 def blocks(seen: Look) -> list[Block]:
-    assert not seen["blocks"].code, seen["blocks"].text
+    assert not seen["blocks"].code, seen["blocks"].said
 
     def walk(entries: list[dict[str, Any]], below: tuple[Block, ...]) -> Iterator[Block]:
         for it in entries:

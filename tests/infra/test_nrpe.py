@@ -76,7 +76,7 @@ def look(wanted: Expected) -> dict[str, str]:
 
 
 def options(seen: Look) -> dict[str, str]:
-    assert not seen["config"].code, seen["config"].text
+    assert not seen["config"].code, seen["config"].said
     return {k.strip(): v.strip() for k, _, v in (it.partition("=") for it in seen["config"].lines)}
 
 
@@ -133,10 +133,10 @@ def test_it_listens_on_one_internal_address(seen: Look, settings: dict[str, Any]
 @pytest.mark.controls("NRPE-007")
 def test_it_speaks_tls_with_those_it_knows(seen: Look, settings: dict[str, Any]) -> None:
     if settings["tls_minimum"] == "1.2":
-        assert PEER in seen["without"].text and re.search(REFUSED, seen["without"].text)
+        assert PEER in seen["without"].said and re.search(REFUSED, seen["without"].said)
     else:
-        assert not re.search(SPOKEN, seen["without"].text)
-    assert PEER not in seen["old"].text and not re.search(SPOKEN, seen["old"].text)
+        assert not re.search(SPOKEN, seen["without"].said)
+    assert PEER not in seen["old"].said and not re.search(SPOKEN, seen["old"].said)
 
 
 @pytest.mark.controls("NRPE-008")
@@ -165,7 +165,7 @@ def test_its_key_is_private(seen: Look) -> None:
 
 @pytest.mark.controls("NRPE-011")
 def test_its_certificate_is_genuine(seen: Look, wanted: Expected) -> None:
-    assert not seen["verified"].code, seen["verified"].text
+    assert not seen["verified"].code, seen["verified"].said
     assert re.search(rf"(?:CN ?= ?|DNS:){re.escape(wanted.minion)}\b", seen["names"].text)
     keys = re.findall(r"-----BEGIN PUBLIC KEY-----[^-]*", seen["pair"].text)
     assert len(keys) == 2 and keys[0] == keys[1]
@@ -173,7 +173,7 @@ def test_its_certificate_is_genuine(seen: Look, wanted: Expected) -> None:
 
 @pytest.mark.controls("NRPE-012")
 def test_its_certificate_lasts(seen: Look) -> None:
-    assert not seen["ends"].code, seen["ends"].text
+    assert not seen["ends"].code, seen["ends"].said
 
 
 @pytest.mark.controls("NRPE-014", "NRPE-015")
@@ -182,7 +182,7 @@ def test_plugins_are_there_and_roots(seen: Look, judged: set[str]) -> None:
         assert len(named(seen["ours"])) == len(OURS)
         assert loose(named(seen["ours"]), 0o022) == []
     if "NRPE-015" in judged:
-        assert not seen["plugins"].code, seen["plugins"].text
+        assert not seen["plugins"].code, seen["plugins"].said
         files = named(seen["plugins"])
         assert loose(files, 0o022) == []
         assert [path for path, it in files.items() if not it.mode & 0o001] == []

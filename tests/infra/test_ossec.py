@@ -63,7 +63,7 @@ def look(wanted: Expected) -> dict[str, str]:
 
 def conf(seen: Look) -> ET.Element:
     """The agent's configuration; the file may have several roots, as OSSEC reads it."""
-    assert not seen["conf"].code, seen["conf"].text
+    assert not seen["conf"].code, seen["conf"].said
     return ET.fromstring(f"<all>{seen['conf'].text}</all>")
 
 
@@ -130,9 +130,9 @@ def test_the_server_switches_nothing_off(seen: Look) -> None:
 def test_its_programs_are_the_packages(seen: Look, settings: dict[str, Any]) -> None:
     if settings["package"] == "none":
         pytest.skip("the agent comes from no package")
-    assert seen["changed"].lines == []
+    assert seen["changed"].found == []
     owned = {line.rsplit("/", 1)[1] for line in seen["owned"].lines}
-    assert set(seen["responses"].lines) <= owned
+    assert set(seen["responses"].found) <= owned
 
 
 @pytest.mark.controls("OSS-011")

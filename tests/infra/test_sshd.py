@@ -104,7 +104,7 @@ def look(wanted: Expected) -> dict[str, str]:
 
 def effective(seen: Look) -> dict[str, list[str]]:
     """The words of every keyword that sshd would obey."""
-    assert not seen["effective"].code, seen["effective"].text
+    assert not seen["effective"].code, seen["effective"].said
     found: dict[str, list[str]] = defaultdict(list)
     for line in seen["effective"].lines:
         keyword, _, value = line.partition(" ")
@@ -144,9 +144,9 @@ def test_algorithms(
 ) -> None:
     (found,) = effective(seen)[keyword]
     assert [it for it in settings[setting] if it in found.split(",")] == found.split(",")
-    offers = seen["offered"].text.partition("peer server KEXINIT")[2]
+    offers = seen["offered"].said.partition("peer server KEXINIT")[2]
     if words and not offers:
-        said = " ".join(seen["offered"].text.split())[-200:]
+        said = " ".join(seen["offered"].said.split())[-200:]
         pytest.skip(f"its files are right, but what it offers could not be seen: {said}")
     if words:
         line = re.search(rf"debug2: {words}: (\S+)", offers)
@@ -230,7 +230,7 @@ def test_private_host_keys_are_private(seen: Look) -> None:
 
 @pytest.mark.controls("SSHD-010")
 def test_host_keys_are_declared_and_strong(seen: Look, settings: dict[str, Any]) -> None:
-    found = [(int(line.split()[0]), line.split()[-1].strip("()")) for line in seen["keys"].lines]
+    found = [(int(line.split()[0]), line.split()[-1].strip("()")) for line in seen["keys"].found]
     assert {kind.upper() for kind in settings["host_key_types"]} <= {kind for _, kind in found}
     weak = [it for it in found if it[1] == "DSA" or (it[1] == "RSA" and it[0] < 3072)]
     assert weak == []
@@ -238,7 +238,7 @@ def test_host_keys_are_declared_and_strong(seen: Look, settings: dict[str, Any])
 
 @pytest.mark.controls("SSHD-011")
 def test_no_small_group_is_offered(seen: Look) -> None:
-    assert seen["small"].text.strip() == "0"
+    assert seen["small"].said.strip() == "0"
 
 
 @pytest.mark.controls("SSHD-012", "SSHD-013")
@@ -254,13 +254,13 @@ def test_sshd_runs_by_itself(seen: Look, judged: set[str]) -> None:
 @pytest.mark.controls("SSHD-014")
 def test_cloud_init_does_not_reopen_log_ins(seen: Look) -> None:
     lines = set(seen["cloud"].lines)
-    assert not seen["cloud"].code, seen["cloud"].text
+    assert not seen["cloud"].code, seen["cloud"].said
     assert not lines or {"disable_root: true", "ssh_pwauth: false"} <= lines
 
 
 @pytest.mark.controls("SSHD-015")
 def test_the_banner_is_the_declared_text(seen: Look, settings: dict[str, Any]) -> None:
-    assert seen["banner"].text.strip() == settings["banner"].strip()
+    assert seen["banner"].said.strip() == settings["banner"].strip()
 
 
 @pytest.mark.controls("SSHD-127")

@@ -22,6 +22,8 @@ def look(wanted: Expected) -> dict[str, str]:
         "sudo": each % "sudo -n -l -U $who",
         "state": each % "passwd -S $who; chage -l $who | grep 'Account expires'",
         "authorized": keys.SHOW,
+        "read": each % "sshd -T -C user=$who,host=localhost,addr=127.0.0.1"
+        " | sed -n 's/^authorizedkeysfile //p'",
         "modes": keys.MODES.replace("PEOPLE", people),
     }
 
@@ -41,6 +43,16 @@ def grants(lines: list[str]) -> list[str]:
     """The commands of ``sudo -l`` that somebody may run."""
     start = next((n for n, line in enumerate(lines) if "may run the following" in line), None)
     return [] if start is None else lines[start + 1 :]
+
+
+def opening(seen: Look, name: str) -> set[keys.Key]:
+    """The keys by which sshd lets an administrator in: of files in which it looks. Of who has no
+    account (ACC-010), any.
+    """
+    patterns = " ".join(parts(seen["read"].text)[name])
+    entry = "".join(parts(seen["people"].text)[name])
+    files = keys.places(patterns, entry) if entry else None
+    return {key for who, _, key in keys.shown(seen["authorized"], files) if who == name}
 
 
 def problems(
@@ -66,9 +78,7 @@ def problems(
             ("ACC-010", "has no account"): not entry,
             ("ACC-010", f"has no shell ({shell})"): shell.endswith(("nologin", "false")),
             ("ACC-010", "has expired"): "Account expires" in state and not state.endswith("never"),
-            ("ACC-011", "has none of the declared keys, as they are declared"): not keys.of(
-                seen["authorized"], name
-            )
+            ("ACC-011", "has none of the declared keys, as they are declared"): not opening(seen, name)
             & keys.declared(declared[name]["keys"]),
             ("ACC-011", "keeps keys where others can write"): any(
                 int(mode, 8) & 0o022 or owner not in (name, "root") for mode, owner, _ in own

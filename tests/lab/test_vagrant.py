@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 from collections.abc import Iterator
 
 import pytest
@@ -13,10 +14,20 @@ from rocksalt_lab.container import Container
 
 pytestmark = [pytest.mark.vagrant, pytest.mark.timeout(1800)]
 CLONE = "/srv/rocksalt"
-MINIONS = os.environ.get("ROCKSALT_MINIONS", "2")  # web and db
+MINIONS = os.environ.get("ROCKSALT_MINIONS", "4")  # all that the Vagrantfile makes by itself
 # libvirt's own stand-in for a hypervisor is enough for Vagrant to read its configuration.
 DOCKER = {"VAGRANT_DEFAULT_PROVIDER": "docker", "LIBVIRT_DEFAULT_URI": "test:///default"}
 # A stand-in for VirtualBox, of which Vagrant asks no more for that than the version.
+EDIT = """
+/etc/tried-out:
+  file.managed:
+    - contents: {{ salt["drift.tried_out"]() }}
+"""
+EDITED_MODULE = """
+
+def tried_out():
+    return "an edit on the desk"
+"""
 VBOXMANAGE = """#!/bin/sh
 case "$*" in
 *--version*) echo 7.0.20r163906 ;;
@@ -87,6 +98,34 @@ def test_without_the_role_vagrant_the_highstate_refuses_and_all_is_destroyed(clo
         refused = rf"{name}: .*; the guarded controls of accounts are left as found"
         assert re.search(refused, said), said[-3000:]
     assert not machines(clone)
+
+
+def test_an_edit_on_the_desk_is_tried_at_once(clone: Host) -> None:
+    """Of a state and of a module; and the suite looks into the machines by ``docker exec``."""
+    status, said = run(clone, "vagrant up --provider=docker", timeout=1200, ROCKSALT_MINIONS="1")
+    assert status == 0, said[-6000:]
+    clone.run(f"cat >>{CLONE}/salt/hardening/drift/init.sls", input=EDIT)
+    clone.run(f"cat >>{CLONE}/_modules/drift.py", input=EDITED_MODULE)
+    for mode in ("test=True", ""):
+        said = ssh(clone, "master", f"sudo salt web state.apply hardening.drift {mode}")
+        assert "/etc/tried-out" in said and not re.search("Failed: +[1-9]", said), said
+    assert ssh(clone, "web", "sudo cat /etc/tried-out").strip() == "an edit on the desk"
+
+    names = clone.run("docker ps --format '{{.Names}}'").stdout.split()
+    hosts = ",".join(f"docker://{name}" for name in names)
+    command = f".venv-3008/bin/pytest tests/infra -q --hosts={hosts}"
+    status, said = run(clone, command, timeout=600)
+    print(said)
+    assert len(names) == 2 and status == 0, said[-3000:]
+    assert int(re.findall(r"(\d+) passed", said)[-1]) > 2 * 100
+
+
+def ssh(host: Host, machine: str, command: str) -> str:
+    """The output of a command in a machine of one minion's fleet."""
+    line = f"vagrant ssh {machine} --no-tty --command {shlex.quote(command)}"
+    status, said = run(host, line, timeout=300, ROCKSALT_MINIONS="1")
+    assert status == 0, said
+    return said
 
 
 def test_make_vagrant_test(desk: Host) -> None:

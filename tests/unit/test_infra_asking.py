@@ -33,7 +33,15 @@ class FakeHost:
 
 def test_many_questions_are_one_command() -> None:
     answers = ask(FakeHost(), {"a": "echo 1; echo 2 >&2; exit 3", "b": "printf x", "c": "true"})
-    assert answers == {"a": Answer("1\n2\n", 3), "b": Answer("x", 0), "c": Answer("", 0)}
+    assert answers == {"a": Answer("1\n", 3, "2"), "b": Answer("x", 0), "c": Answer("", 0)}
+
+
+def test_complaints_are_no_answers() -> None:
+    commands = {"a": "printf 'one\\n\\nwhy\\n' >&2; echo two", "b": "ls /nonexistent; echo x 3>&2"}
+    answers = ask(FakeHost(), commands)
+    assert (answers["a"].lines, answers["a"].found) == (["two"], ["two", "one", "why"])
+    assert answers["b"].text == "x\n" and "No such file" in answers["b"].errors
+    assert answers["b"].said == answers["b"].text + answers["b"].errors
 
 
 def test_a_command_reads_no_other_commands() -> None:

@@ -44,6 +44,7 @@ def host(*lines: tuple[str, str], **more: str) -> dict[str, Answer]:
         "groups": "== ann\nsudo\n",
         "sudo": f"== ann\n{SUDO}\n",
         "state": "== ann\nann L\nAccount expires : never\n",
+        "read": "== ann\n.ssh/authorized_keys /home/%u/keys\n",
         "modes": "ann\t755\tann\t/home/ann\nann\t755\troot\t/etc/ssh/keys\n",
         "group": "sudo:x:27:ann\n",
         **more,
@@ -122,6 +123,19 @@ def test_ways_in_are_named_by_control() -> None:
     assert ways.problems(seen, site()) == {"ann": {"does not become root by sudo": "ACC-012"}}
     found = ways.problems(host(("ann", KEY)), site(), {"allowgroups": ["ssh"]})
     assert list(found["ann"].values()) == ["SSHD-108"]
+
+
+def test_a_key_where_sshd_does_not_look_opens_nothing() -> None:
+    for read in ("== ann\n.ssh/authorized_keys\n", "== ann\n"):
+        found = ways.problems(host(("ann", KEY), read=read), site())
+        assert found == {"ann": {"has none of the declared keys, as they are declared": "ACC-011"}}
+
+
+def test_places_of_keys() -> None:
+    entry = "ann:x:1000:1000::/home/ann:/bin/bash"
+    assert keys.places(".ssh/a %h/b /k/%u-%U /100%%", entry) == [
+        *("/home/ann/.ssh/a", "/home/ann/b", "/k/ann-1000", "/100%"),
+    ]
 
 
 @pytest.fixture
