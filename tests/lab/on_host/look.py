@@ -132,7 +132,8 @@ def hold(cases: "list[dict[str, str]]") -> None:
         shell(case["break"])
     print("broken", flush=True)
     sys.stdin.read()
-    for undo in dict.fromkeys(case["undo"] for case in reversed(cases) if case["undo"]):
+    undos = dict.fromkeys(case["undo"] for case in cases if case["undo"])
+    for undo in reversed(undos):
         shell(undo)
     host.put_back()
 
