@@ -29,9 +29,9 @@ test-vagrant: ## Run that in the lab: Vagrant and Docker in a system container (
 	@scripts/setup 3008 lab
 	@scripts/lanes vagrant
 
-test-all: ## Run test, then VM, Vagrant, Salt 3006, Debian 13 and benchmarks as well (root)
+test-all: ## Run test, then VM, demo, Vagrant, Salt 3006, Debian 13 and benchmarks (root)
 	@scripts/setup 3008 lab
-	@scripts/lanes lint unit functional,lab-1+lab-2 functional-3006,lab-debian-13+vm,vm-luks vagrant bench
+	@scripts/lanes lint unit functional,lab-1+lab-2 functional-3006,lab-debian-13+vm,vm-luks demo vagrant bench
 
 lab: ## Boot the lab and leave it running to play in; prints how to log in (root)
 	@scripts/lab up

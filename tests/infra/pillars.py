@@ -123,7 +123,7 @@ def _of_host(host: Host, local: bool) -> dict[str, Any]:
     template = " ".join(ASKED.split()).replace("SECRETS", json.dumps(secret))
     call = f"salt-call {words} --out=json --log-level=error slsutil.renderer"
     render = f"{call} string={_quoted(template)} default_renderer=jinja"
-    without = WITHOUT_SALT if local else "echo salt-call is not there; exit 127"
+    without = WITHOUT_SALT.strip() if local else "echo salt-call is not there; exit 127"
     command = f"if command -v salt-call >/dev/null; then {render}; else {without}; fi"
     return _parsed(ask(host, {"salt": command})["salt"], host.backend.get_pytest_id())
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+import on_spot
 import outside
 import runs
 from rocksalt_lab import Host, Lab
@@ -49,6 +50,49 @@ def test_over_ssh_as_somebody_who_is_not_root(lab: Lab, host: Host, tmp_path: Pa
     assert set(outcomes.values()) == {"passed"}, outcomes
     (error,) = outside.failed(outside.judged(host, ["sshd", "firewall"], **way)).values()
     assert error.startswith(f"error: ssh://{host.ip} cannot be reached: ")
+
+
+@pytest.fixture(scope="module")
+def by_lab(host: Host) -> dict[str, str]:
+    """What is found over the lab's own way, with which others are compared."""
+    return outside.judged(host)
+
+
+def test_over_salt_from_the_master(master: Host, host: Host, by_lab: dict[str, str]) -> None:
+    """In Salt's own Python, which takes what the suite needs from a folder beside it."""
+    on_spot.bring(master)
+    assert on_spot.judged(master, f"salt://{host.name}") == by_lab
+    host.run("chmod 644 /etc/shadow")
+    words = ["-k", "test_account_files_are_roots"]
+    assert outside.failed(on_spot.judged(master, f"salt://{host.name}", words))
+    host.run("chmod 640 /etc/shadow")
+
+
+def test_on_the_host_itself_as_somebody_who_is_not_root(
+    host: Host, by_lab: dict[str, str]
+) -> None:
+    on_spot.bring(host)
+    assert on_spot.judged(host, "local://", user=ADMINISTRATOR) == by_lab
+
+
+def test_with_the_pillar_in_a_file(host: Host, by_lab: dict[str, str], tmp_path: Path) -> None:
+    """As the host's own Salt prints it; other values are judged by, and too few of them fail."""
+    file = tmp_path / "pillar.yaml"
+    unmask = "unmask=True" if host.lab.salt == "3008" else ""
+    file.write_text(host.run(f"salt-call pillar.items {unmask} --out=yaml").stdout)
+    assert outside.judged(host, words=[f"--pillar={file}"]) == by_lab
+    file.write_text("hardening: {sshd: {max_auth_tries: 3}}")
+    found = outside.failed(outside.judged(host, ["sshd"], [f"--pillar={file}"]))
+    assert "At index 0 diff: '4' != '3'" in found["sshd test_directive[maxauthtries]"]
+
+
+def test_a_pillar_that_says_too_little_fails(master: Host, host: Host, tmp_path: Path) -> None:
+    file = tmp_path / "pillar.yaml"
+    file.write_text("hardening: {schema: 1}")
+    words = [f"--pillar={file}"]
+    found = outside.judged(host, ["fail2ban", "logstash", "nrpe", "ossec"], words)
+    found |= outside.judged(master, ["access"], words)
+    assert set(outside.BY_PILLAR) <= {*outside.failed(found)}
 
 
 def test_what_is_waived_or_off_is_not_judged(master: Host, pillar: Host, host: Host) -> None:

@@ -21,6 +21,7 @@ from typing import Any
 
 import pytest
 
+import outside
 import runs
 import tampers
 from rocksalt_lab import Host, Lab, LabError, Machine
@@ -527,6 +528,30 @@ def test_every_case_is_seen_exactly(site: Site) -> None:
         if set(found) != set().union(*(case.drifts for case in cases)):
             wrong[", ".join(case.name for case in cases)] = found
     assert not wrong
+    assert site.differing() == {}, "the machine was not put back"
+
+
+def test_the_suite_for_users_sees_it_as_well(site: Site, tmp_path: Path) -> None:
+    """By a pillar that wants keys to cost what is right; those of the lab are cheap."""
+    tree = json.loads(site.master.read(runs.PILLAR))
+    del tree["hardening"]["luks"]["argon2_memory"]
+    pillar = tmp_path / "pillar.json"
+    pillar.write_text(json.dumps(tree))
+
+    def judged() -> dict[str, str]:
+        found = outside.judged(site.machine, ["luks"], [f"--pillar={pillar}"])
+        assert "passed" in found.values()
+        return outside.failed(found)
+
+    cheap = set(outside.STRICTER)
+    assert {*judged()} == cheap
+    for cases, tests in outside.rounds("luks"):
+        for case in cases:
+            site.salt.shell(case.command)
+        found = judged()
+        for case in reversed(cases):
+            site.salt.shell(case.undo)
+        assert {*found} == tests | cheap, found
     assert site.differing() == {}, "the machine was not put back"
 
 

@@ -21,12 +21,12 @@ DOCKER = {"VAGRANT_DEFAULT_PROVIDER": "docker", "LIBVIRT_DEFAULT_URI": "test:///
 EDIT = """
 /etc/tried-out:
   file.managed:
-    - contents: {{ salt["drift.tried_out"]() }}
+    - contents: an edit on the desk
 """
 EDITED_MODULE = """
 
 def tried_out():
-    return "an edit on the desk"
+    return "an edit of a module"
 """
 VBOXMANAGE = """#!/bin/sh
 case "$*" in
@@ -110,6 +110,8 @@ def test_an_edit_on_the_desk_is_tried_at_once(clone: Host) -> None:
         said = ssh(clone, "master", f"sudo salt web state.apply hardening.drift {mode}")
         assert "/etc/tried-out" in said and not re.search("Failed: +[1-9]", said), said
     assert ssh(clone, "web", "sudo cat /etc/tried-out").strip() == "an edit on the desk"
+    ssh(clone, "master", "sudo salt '*' saltutil.sync_all")
+    assert ssh(clone, "master", "sudo salt '*' drift.tried_out").count("an edit of a module") == 2
 
     names = clone.run("docker ps --format '{{.Names}}'").stdout.split()
     hosts = ",".join(f"docker://{name}" for name in names)

@@ -64,6 +64,11 @@ def test_a_broken_connection_is_one_sentence() -> None:
         Unreachable, match=r"^ssh://web1 cannot be reached: ssh: connect .* refused"
     ):
         ask(FakeHost(RuntimeError(said)), {"a": "true"})
+    class SaltClientError(Exception):
+        pass
+
+    with pytest.raises(Unreachable, match="cannot be reached: SaltClientError"):
+        ask(FakeHost(SaltClientError()), {"a": "true"})
     with pytest.raises(Unreachable, match="No such file"):
         ask(FakeHost(FileNotFoundError(2, "No such file or directory", "ssh")), {"a": "true"})
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -107,3 +109,22 @@ def test_with_a_file_the_host_needs_no_salt_and_passwords_stay_digests(told, tmp
     path.write_text(yaml.safe_dump({"hardening": {**PILLAR, "accounts": accounts}}))
     found = pillars.expected(HOST, str(path))
     assert len(found.digests["ann"]) == 64 and HASH not in repr(found.digests)
+
+
+def test_a_host_without_salt_says_who_it_is(tmp_path: Path) -> None:
+    """The command as the host's shell has it, where there is no salt-call."""
+
+    def run(command: str, *arguments: str) -> Any:
+        script = arguments[1].replace("PATH=", f"PATH={tmp_path} NO=")
+        words = ["/bin/sh", "-c", script]
+        done = subprocess.run(words, capture_output=True, text=True, env={"PATH": ""}, check=False)
+        return SimpleNamespace(stdout=done.stdout, stderr=done.stderr)
+
+    (tmp_path / "hostname").write_text("#!/bin/sh\necho web7\n")
+    (tmp_path / "hostname").chmod(0o755)
+    host: Any = SimpleNamespace(backend=HOST.backend, run=run)
+    file = tmp_path / "pillar.yaml"
+    file.write_text(yaml.safe_dump({"hardening": PILLAR}))
+    assert pillars.expected(host, str(file)).minion == "web7"
+    with pytest.raises(pillars.NoPillar, match="salt-call is not there"):
+        pillars.expected(host, None)

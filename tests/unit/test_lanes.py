@@ -114,7 +114,7 @@ def test_what_takes_a_kernel_of_its_own_is_a_lane_of_its_own(clone):
     said = lanes(clone, "lab", "vm", "vm-luks", "vagrant").stdout
     options = "tests/lab --lab-release debian-12 --lab-salt 3008"
     assert f"pytest {options} -m not vm and not vagrant\n" in said
-    assert f"pytest {options} -m vagrant\n" in said
+    assert f"pytest {options} -m vagrant -rP\n" in said
     assert f"pytest {options} -m vm -k not test_luks\n" in said
     assert f"pytest {options} -m vm -k test_luks\n" in said
 
@@ -127,3 +127,19 @@ def test_the_two_halves_of_the_lab_are_the_lab(clone):
     assert one and other == f"not ({one})"
     names = {path.stem for path in (REPO / "tests/lab").glob("test_*.py")}
     assert set(one.split(" or ")) < names
+
+
+@pytest.mark.parametrize(
+    ("last", "code", "verdict"),
+    [
+        ("docs/install.md is about hosts of yours.", 0, "ok"),
+        ("docs/install.md is about hosts of yours.", 1, "FAILED"),
+        ("  web1 drifts", 0, "FAILED"),
+    ],
+)
+def test_the_demo_has_to_come_to_its_end(clone, last, code, verdict):
+    (clone / "Makefile").write_text(f"demo:\n\t@echo begin; echo '{last}'; exit {code}\n")
+    done = lanes(clone, "demo")
+    assert f"== demo {verdict} in 0 s" in done.stdout.splitlines()
+    assert (done.returncode == 0) == (verdict == "ok")
+    assert last in done.stdout.splitlines()

@@ -266,7 +266,10 @@ class Host(ABC):
     def execute(self, argv: list[str]) -> subprocess.CompletedProcess[bytes]:
         """Run a command as root; whatever it gave, in bytes."""
         return subprocess.run(
-            self.argv(argv), stdin=subprocess.DEVNULL, capture_output=True, timeout=120
+            self.argv(argv),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=2 * self.PATIENCE,
         )
 
 
