@@ -22,10 +22,10 @@ test-vm: ## Run what takes a kernel of its own, in an emulated machine (root)
 	@scripts/setup 3008 lab
 	@scripts/lanes vm vm-luks
 
-vagrant-test: ## Make the machines of the Vagrantfile, prove that they are hardened, destroy them
+vagrant-test: ## Make the machines of the Vagrantfile here, prove that they are hardened, destroy them
 	@scripts/vagrant-test
 
-test-vagrant: ## Run that in the lab: Vagrant and Docker in a system container (root)
+test-vagrant: ## Run the same in the lab, which brings Vagrant and Docker with it (root)
 	@scripts/setup 3008 lab
 	@scripts/lanes vagrant
 

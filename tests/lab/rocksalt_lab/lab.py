@@ -107,7 +107,8 @@ class Lab:
             data = json.loads((RUN / id / "lab.json").read_text())
         except OSError:
             raise LabError(
-                f"There is no lab {id!r}: `up` starts one, `status` lists those there are."
+                f"There is no lab {id!r}: `scripts/lab up` starts one, `scripts/lab status` lists "
+                "those there are."
             ) from None
         lab = cls(id, data["release"], data["salt"], Path(data["image"]), Path(data["disk"]))
         lab.owner, lab.owner_start = data["owner"], data["owner_start"]
