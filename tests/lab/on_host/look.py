@@ -124,12 +124,24 @@ def look(caller: salt.client.Caller) -> dict[str, str]:
     }
 
 
+def wait_for_sshd() -> None:
+    """While it starts itself anew to read its files, it ignores that it is to do so once more."""
+    time.sleep(0.05)
+    shell(
+        "status=/proc/$(systemctl show -P MainPID ssh)/status; for _ in $(seq 200); do"
+        " caught=$(sed -n 's/^SigCgt:\\t//p' $status);"
+        " if [[ $((16#$caught & 1)) = 1 ]]; then exit; fi; sleep 0.05; done; exit 1"
+    )
+
+
 def hold(cases: "list[dict[str, str]]") -> None:
     """Break it in all ways, until somebody has seen it."""
     host = OfMaster() if Path(RESTARTS_MASTER).exists() else OfHost()
     for case in cases:
         time.sleep(0.05)
         shell(case["break"])
+        if "reload ssh" in case["break"]:
+            wait_for_sshd()
     print("broken", flush=True)
     sys.stdin.read()
     undos = dict.fromkeys(case["undo"] for case in cases if case["undo"])
