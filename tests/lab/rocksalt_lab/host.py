@@ -159,7 +159,7 @@ class Host(ABC):
         self,
         cmd: Command,
         check: bool = True,
-        timeout: float = 120,
+        timeout: float | None = None,
         input: str | None = None,
         env: Mapping[str, str] | None = None,
     ) -> Finished:
@@ -167,6 +167,7 @@ class Host(ABC):
 
         A command still running after `timeout` seconds is killed, and that is always an error.
         """
+        timeout = timeout or 2 * self.PATIENCE
         words = ["bash", "-c", cmd] if isinstance(cmd, str) else [str(word) for word in cmd]
         limit = ["timeout", "--kill-after=5", str(timeout)]
         feed: dict[str, Any] = {"stdin": subprocess.DEVNULL} if input is None else {"input": input}
