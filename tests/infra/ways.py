@@ -74,12 +74,12 @@ def problems(
         free = any(rule == "(ALL : ALL) NOPASSWD: ALL" for rule in rules)
         password = state.split()[1:2] == ["P"]
         shell = entry.split(":")[-1]
+        mine = opening(seen, name) & keys.declared(declared[name]["keys"])
         checks = {
             ("ACC-010", "has no account"): not entry,
             ("ACC-010", f"has no shell ({shell})"): shell.endswith(("nologin", "false")),
             ("ACC-010", "has expired"): "Account expires" in state and not state.endswith("never"),
-            ("ACC-011", "has none of the declared keys, as they are declared"): not opening(seen, name)
-            & keys.declared(declared[name]["keys"]),
+            ("ACC-011", "has none of the declared keys, as they are declared"): not mine,
             ("ACC-011", "keeps keys where others can write"): any(
                 int(mode, 8) & 0o022 or owner not in (name, "root") for mode, owner, _ in own
             ),

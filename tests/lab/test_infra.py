@@ -68,9 +68,7 @@ def test_over_salt_from_the_master(master: Host, host: Host, by_lab: dict[str, s
     host.run("chmod 640 /etc/shadow")
 
 
-def test_on_the_host_itself_as_somebody_who_is_not_root(
-    host: Host, by_lab: dict[str, str]
-) -> None:
+def test_on_the_host_itself_as_somebody_who_is_not_root(host: Host, by_lab: dict[str, str]) -> None:
     on_spot.bring(host)
     assert on_spot.judged(host, "local://", user=ADMINISTRATOR) == by_lab
 

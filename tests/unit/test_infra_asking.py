@@ -64,6 +64,7 @@ def test_a_broken_connection_is_one_sentence() -> None:
         Unreachable, match=r"^ssh://web1 cannot be reached: ssh: connect .* refused"
     ):
         ask(FakeHost(RuntimeError(said)), {"a": "true"})
+
     class SaltClientError(Exception):
         pass
 

@@ -1,4 +1,4 @@
-"""tests/lab/outside.yaml: the cases by which the lab proves that each test of the suite can fail."""
+"""tests/lab/outside.yaml: by what the lab proves that each test of the suite can fail."""
 
 from __future__ import annotations
 
