@@ -26,6 +26,7 @@ from rocksalt_lab import Host
 REPO = tampers.FOLDER.parents[2]
 SAID = yaml.safe_load(Path(__file__).with_name("outside.yaml").read_text())
 BY_PILLAR, STRICTER = SAID.pop("by_pillar"), SAID.pop("by_a_stricter_pillar")
+PLACE = r"^/\S+:\d+: "  # in which file a test was skipped
 ALONE = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}  # what the suite does not need takes a second
 
 
@@ -68,7 +69,8 @@ def _outcome(case: ET.Element) -> str:
     for kind, word in (("failure", "failed"), ("error", "error"), ("skipped", "skipped")):
         found = case.find(kind)
         if found is not None:
-            return f"{word}: {(found.text or found.attrib.get('message', '')).strip()}"
+            text = (found.text or found.attrib.get("message", "")).strip()
+            return f"{word}: {re.sub(PLACE, '', text)}"
     return "passed"
 
 

@@ -54,7 +54,8 @@ def test_a_report_of_junit_becomes_outcomes() -> None:
       <testcase classname="infra.test_sshd" name="test_c[lab://web1]">
         <error message="no">ssh://web1 cannot be reached</error></testcase>
       <testcase classname="infra.test_sshd" name="test_d[local-ipv4]"/>
-      <testcase classname="infra.test_sshd" name="test_e[local]"/>
+      <testcase classname="infra.test_sshd" name="test_e[local]">
+        <skipped message="a reason">/clone/tests/infra/test_sshd.py:9: a reason</skipped></testcase>
     </testsuite>"""
     outcomes = outside.outcomes(text)
     assert outcomes == {
@@ -62,6 +63,6 @@ def test_a_report_of_junit_becomes_outcomes() -> None:
         "sshd test_b": "failed: long",
         "sshd test_c": "error: ssh://web1 cannot be reached",
         "sshd test_d[ipv4]": "passed",
-        "sshd test_e": "passed",
+        "sshd test_e": "skipped: a reason",
     }
     assert {*outside.failed(outcomes)} == {"sshd test_b", "sshd test_c"}
