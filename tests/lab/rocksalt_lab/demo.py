@@ -59,6 +59,7 @@ DROP_IN = "/etc/ssh/sshd_config.d/00-rocksalt.conf"
 FORGOTTEN = (5432, 8080)
 DENIED, ROOT = "Permission denied", "uid=0(root)"
 MISTAKES = 8
+PATIENCE = "gather_job_timeout: 60\n"  # a machine that is busy with other things, too, answers late
 VAGRANT = """
 useradd --create-home --shell /bin/bash vagrant
 echo vagrant:vagrant | chpasswd
@@ -118,6 +119,7 @@ class Demo:
             for port in FORGOTTEN:
                 self._serve(port)
             self.web1.run(VAGRANT)
+            self.master.write("/etc/salt/master.d/patience.conf", PATIENCE)
             self.master.run("salt --timeout=60 '*' saltutil.sync_all")
             self.master.run("salt-run saltutil.sync_all")
             installing.wait()
