@@ -103,7 +103,9 @@ class OfHost:
         )
         shell(self.files)
         shell(
-            "systemctl daemon-reload; systemctl reset-failed; systemctl start rocksalt-drift.timer;"
+            "systemctl daemon-reload; systemctl reset-failed;"
+            "if test -e /etc/systemd/system/rocksalt-drift.timer; then"
+            " systemctl start rocksalt-drift.timer; fi;"
             "if tr '\\0' ' ' < /proc/$(systemctl show -P MainPID ssh)/cmdline | grep -q -- ' -o ';"
             "then systemctl restart ssh; else systemctl reload-or-restart ssh; fi;"
             "if test -e /etc/rocksalt/firewall/load; then /etc/rocksalt/firewall/load;"
