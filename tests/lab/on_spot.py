@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from importlib.metadata import distribution
 from pathlib import Path
@@ -32,7 +31,6 @@ def judged(host: Host, way: str, words: Sequence[str] = (), user: str = "root") 
     line = f"cd {CLONE} && PYTHONDONTWRITEBYTECODE=1 {' '.join(command)}"
     done = host.run(line, check=False, timeout=300)
     assert done.returncode in (0, 1), f"{done.stdout}\n{done.stderr}"
-    assert re.search(r"\d+ passed", done.stdout), done.stdout
     found = outside.outcomes(host.read(report))
     host.run(["rm", report])
     return found

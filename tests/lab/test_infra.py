@@ -63,9 +63,11 @@ def test_over_salt_from_the_master(master: Host, host: Host, by_lab: dict[str, s
     on_spot.bring(master)
     assert on_spot.judged(master, f"salt://{host.name}") == by_lab
     host.run("chmod 644 /etc/shadow")
-    words = ["-k", "test_account_files_are_roots"]
-    assert outside.failed(on_spot.judged(master, f"salt://{host.name}", words))
-    host.run("chmod 640 /etc/shadow")
+    try:
+        words = ["-k", "test_account_files_are_roots"]
+        assert outside.failed(on_spot.judged(master, f"salt://{host.name}", words))
+    finally:
+        host.run("chmod 640 /etc/shadow")
 
 
 def test_on_the_host_itself_as_somebody_who_is_not_root(host: Host, by_lab: dict[str, str]) -> None:
