@@ -34,7 +34,8 @@ def look(wanted: Expected) -> dict[str, str]:
     return {
         "container": "systemd-detect-virt --container",
         "blocks": "lsblk -J -p -o NAME,TYPE,FSTYPE,MOUNTPOINTS",
-        "temporary": "for it in /tmp /var/tmp; do findmnt -nro FSTYPE,SOURCE -T $it; done",
+        "temporary": "for it in /tmp /var/tmp; do"
+        " echo $it $(findmnt -nro FSTYPE,SOURCE -T $it); done",
         "dumps": DUMPS,
         "keys": KEY_FILES,
         "volumes": f"for it in {devices}; do echo $it $(blkid -o value -s TYPE $it); done",
@@ -127,12 +128,14 @@ def test_members_are_encrypted(seen: Look, settings: dict[str, Any]) -> None:
 
 @pytest.mark.controls("LUKS-004")
 def test_temporary_folders(seen: Look, settings: dict[str, Any]) -> None:
-    known = {it.name: it for it in blocks(seen)}
+    """An exempt / does not excuse them: they would have to be named themselves, or the disk."""
+    known, free = {it.name: it for it in blocks(seen)}, settings["exempt"].keys()
     bare = []
     for line in seen["temporary"].lines:
-        kind, source = line.split()[:2]
+        path, kind, source = (*line.split(), "", "")[:3]
         block = known.get(source.partition("[")[0])
-        if kind not in IN_MEMORY and not (block and (block.encrypted or exempt(block, settings))):
+        safe = block and (block.encrypted or block.names & free)
+        if kind not in IN_MEMORY and path not in free and not safe:
             bare.append(line)
     assert bare == []
 

@@ -86,6 +86,17 @@ def test_a_place_is_exempt_only_if_all_are() -> None:
         luks.test_what_is_mounted_is_encrypted(root, {**SETTINGS, "exempt": {"/": "all"}})
 
 
+def test_temporary_folders_are_not_excused_with_the_file_system_they_lie_on() -> None:
+    said = Answer("/tmp tmpfs tmpfs\n/var/tmp ext4 /dev/mapper/vg-root[/var/tmp]\n", 0)
+    test = luks.test_temporary_folders
+    test({**GOOD, "temporary": said}, SETTINGS)
+    for free in ("/dev/vda2", "/var/tmp"):
+        test({**BARE, "temporary": said}, {**SETTINGS, "exempt": {free: "a reason"}})
+    for left in ({"/": "a reason"}, {}):
+        with pytest.raises(AssertionError, match="/var/tmp"):
+            test({**BARE, "temporary": said}, {**SETTINGS, "exempt": left})
+
+
 def dumps(slot: dict[str, Any], encryption: str = "aes-xts-plain64") -> dict[str, Answer]:
     part = {"encryption": encryption, "sector_size": 512}
     head = {"keyslots": {"0": {**SLOT, **slot}}, "segments": {"0": part}, "tokens": {}}
