@@ -83,3 +83,28 @@ def test_all_consoles_are_asked_about() -> None:
     asked = accounts.look(site())["units"]
     for unit in ("'getty@*'", "'serial-getty@*'", "'container-getty@*'", "debug-shell.service"):
         assert unit in asked
+
+
+def link(path: str) -> str:
+    return f"777 root root 1.0 {path}|symbolic link"
+
+
+@pytest.mark.parametrize("name", ["linked.disabled-by-rocksalt", "linked~"])
+def test_sudo_passes_over_names_with_a_dot(name: str) -> None:
+    files = {
+        "includes": Answer("@includedir /etc/sudoers.d\n", 0),
+        "conf": Answer("", 1),
+        "stat": Answer(link(f"{sudo.FOLDER}/{name}"), 0),
+    }
+    sudo.test_sudo_reads_no_other_files(files)
+    with pytest.raises(AssertionError):
+        files["stat"] = Answer(link(f"{sudo.FOLDER}/linked"), 0)
+        sudo.test_sudo_reads_no_other_files(files)
+
+
+def test_an_alias_that_nobody_uses_is_no_fault() -> None:
+    told = 'Warning: /etc/sudoers:64:12: unused User_Alias "OPERATORS"\n/etc/sudoers: parsed OK\n'
+    seen = {"checked": Answer(told, 0), "stat": Answer("", 0)}
+    sudo.test_sudo_accepts_its_files(seen)
+    with pytest.raises(AssertionError):
+        sudo.test_sudo_accepts_its_files({**seen, "checked": Answer(told + "bad owner\n", 0)})
