@@ -114,7 +114,7 @@ def test_only_what_is_declared_gets_in(
 def test_one_address_opens_only_so_many_connections(
     pillar: Host, attacker: Host, serving: Host
 ) -> None:
-    allow(pillar, allow={"https": ["public"]}, limits={"https": "6/minute"})
+    allow(pillar, allow={"https": ["public"]}, limits={"https": "6/hour"})
     assert not runs.apply(serving, "hardening.firewall").failed
     assert [reaches(attacker, serving.ip, 443) for _ in range(8)] == [True] * 6 + [False] * 2
     assert reaches(pillar, serving.ip, 443), "another address has its own count"
