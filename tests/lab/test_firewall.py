@@ -54,8 +54,8 @@ def serving(host: Host) -> Iterator[Host]:
 
 
 def reaches(source: Host, target: str, port: int) -> bool:
-    """Whether a new TCP connection comes about."""
-    return not source.run(["nc", "-z", "-w", "1", target, str(port)], check=False).returncode
+    """Whether a new TCP connection comes about, at the second attempt where a queue was full."""
+    return not source.run(["nc", "-z", "-w", "2", target, str(port)], check=False).returncode
 
 
 def link_local(host: Host) -> str:
