@@ -6,7 +6,6 @@ each of which has names of cases of ``tampers/<family>.yaml`` with the names of 
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import subprocess
@@ -116,12 +115,11 @@ def sees(host: Host, family: str, **others: Host) -> None:
 @contextmanager
 def broken(host: Host, cases: Sequence[tampers.Case]) -> Iterator[None]:
     """The host, broken in all these ways; afterwards it is as it was."""
-    host.write("/root/look.py", (tampers.FOLDER.parent / "on_host" / "look.py").read_text())
-    command = ["python", "-W", "ignore", "/root/look.py", "--hold"]
+    steps = tampers.bring_look(host, cases)
+    command = ["python", "-W", "ignore", tampers.LOOK, "--hold"]
     run = host.start(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert run.stdin and run.stdout
-    todo = [{"name": case.name, "break": case.command, "undo": case.undo} for case in cases]
-    run.stdin.write(json.dumps(todo) + "\n")
+    run.stdin.write(f"{steps}\n")
     run.stdin.flush()
     while (line := run.stdout.readline()) != "broken\n":
         assert line, "the host could not be broken: see what was said above"

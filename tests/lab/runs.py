@@ -179,10 +179,8 @@ def look_after_each(
 
     The name "" stands for the look after the last case.
     """
-    host.write("/root/look.py", (tampers.FOLDER.parent / "on_host" / "look.py").read_text())
-    todo = [{"name": case.name, "break": case.command, "undo": case.undo} for case in cases]
-    command = [PYTHON, "-W", "ignore", "/root/look.py", *families]
-    done = host.run(command, input=json.dumps(todo), timeout=580)
+    steps = tampers.bring_look(host, cases)
+    done = host.run([PYTHON, "-W", "ignore", tampers.LOOK, *families], input=steps, timeout=580)
     lines = (json.loads(line) for line in done.stdout.splitlines() if line.startswith("{"))
     return {line["name"]: line["found"] for line in lines}
 

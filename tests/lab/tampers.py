@@ -14,14 +14,20 @@ A case of ``tampers/<family>.yaml`` is a mapping with
 from __future__ import annotations
 
 import functools
+import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
+if TYPE_CHECKING:
+    from rocksalt_lab import Host
+
 FOLDER = Path(__file__).parent / "tampers"
 DROP_IN = "/etc/ssh/sshd_config.d/00-aaa.conf"
+LOOK = "/root/look.py"
 
 
 @dataclass(frozen=True)
@@ -71,6 +77,14 @@ def cases(family: str) -> list[Case]:
     """The tamper cases of one family."""
     text = (FOLDER / f"{family}.yaml").read_text()
     return [_case(family, entry) for entry in yaml.safe_load(text)]
+
+
+def bring_look(host: Host, cases: Iterable[Case]) -> str:
+    """Brings ``on_host/look.py`` to a host as :data:`LOOK`; the cases as its standard input has
+    them, one line of JSON.
+    """
+    host.write(LOOK, (FOLDER.parent / "on_host" / "look.py").read_text())
+    return json.dumps([{"name": it.name, "break": it.command, "undo": it.undo} for it in cases])
 
 
 def _case(family: str, entry: dict[str, Any]) -> Case:

@@ -136,9 +136,8 @@ def wait_for_sshd() -> None:
     )
 
 
-def hold(cases: "list[dict[str, str]]") -> None:
+def hold(host: "OfMaster | OfHost", cases: "list[dict[str, str]]") -> None:
     """Break it in all ways, until somebody has seen it."""
-    host = OfMaster() if Path(RESTARTS_MASTER).exists() else OfHost()
     for case in cases:
         time.sleep(0.05)
         shell(case["break"])
@@ -154,12 +153,12 @@ def hold(cases: "list[dict[str, str]]") -> None:
 
 def main() -> None:
     """Go through the cases of standard input."""
+    host = OfMaster() if Path(RESTARTS_MASTER).exists() else OfHost()
     if sys.argv[1:] == ["--hold"]:
-        hold(json.loads(sys.stdin.readline()))
+        hold(host, json.loads(sys.stdin.readline()))
         return
     opts = salt.config.minion_config("/etc/salt/minion")
     caller = salt.client.Caller(mopts=opts)
-    host = OfMaster() if Path(RESTARTS_MASTER).exists() else OfHost()
     for case in json.load(sys.stdin):
         time.sleep(0.05)  # file times are a few ms coarse: not in the same tick as the last reload
         shell(case["break"])
