@@ -14,10 +14,17 @@ from typing import Any, Protocol
 import outside
 import tampers
 from rocksalt_lab import Host, Lab, LabError, SaltResult
+from rocksalt_lab.lab import ADMINISTRATOR
 
 PYTHON = "/opt/salt/bin/python"
 HAS_MODULES = "test -e /var/cache/salt/minion/extmods/modules/drift.py"
 PILLAR = "/srv/rocksalt-pillar/hardening.sls"
+STRANGERS = ["accounts", "authorized_keys", "crontabs", "members", "sudoers"]
+ACCOUNTS = {
+    "remove": STRANGERS,
+    "password_hashes": {ADMINISTRATOR: f"$y$j9T${'s' * 22}${'h' * 43}"},  # of no password
+}
+"""Nothing of strangers stays, and the administrator has a declared password."""
 OWN_PENALTIES = "/etc/ssh/sshd_config.d/50-no-penalties.conf"
 
 

@@ -17,12 +17,11 @@ import runs
 from rocksalt_lab import Host, Lab
 from rocksalt_lab.host import Finished
 from rocksalt_lab.lab import KEY
-from runs import administrator_gets_in
+from runs import STRANGERS, administrator_gets_in
 
 MADE = "administrators have their accounts"
 SAFE = "an administrator keeps a way in"
 LOCKED = "root and strangers are locked out"
-STRANGERS = ["accounts", "authorized_keys", "crontabs", "members", "sudoers"]
 PASSWORD, OTHER_PASSWORD = "Of 9 green bottles", "7 hanging on the wall"
 FILES = (
     "/etc/passwd /etc/group /etc/shadow /etc/gshadow /etc/subuid /etc/subgid /etc/sudoers.d /home"

@@ -14,16 +14,12 @@ from rocksalt_lab import Host, Lab
 from rocksalt_lab.lab import ADMINISTRATOR
 
 NO_HOST_KEYS = "StrictHostKeyChecking no\nUserKnownHostsFile /dev/null\nLogLevel ERROR\n"
-ACCOUNTS = {
-    "remove": ["accounts", "authorized_keys", "crontabs", "members", "sudoers"],
-    "password_hashes": {ADMINISTRATOR: f"$y$j9T${'s' * 22}${'h' * 43}"},  # of no password
-}
 
 
 @pytest.fixture(scope="module")
 def host(master: Host, web1: Host) -> Iterator[Host]:
     """A host that conforms, with an administrator who has a declared password."""
-    with runs.conforming(master, web1, accounts=ACCOUNTS) as host:
+    with runs.conforming(master, web1, accounts=runs.ACCOUNTS) as host:
         yield host
 
 
@@ -97,7 +93,7 @@ def test_a_pillar_that_says_too_little_fails(master: Host, host: Host, tmp_path:
 
 def test_what_is_waived_or_off_is_not_judged(master: Host, pillar: Host, host: Host) -> None:
     off = {"controls": {"SSHD-131": {"off": "a test"}}, "max_auth_tries": 3}
-    runs.set_pillar(master, {"accounts": ACCOUNTS, "sshd": off, "drift": {"enabled": False}})
+    runs.set_pillar(master, {"accounts": runs.ACCOUNTS, "sshd": off, "drift": {"enabled": False}})
     outcomes = outside.judged(host, ["sshd", "drift"])
     assert not outside.failed(outcomes)
     assert "SSHD-131 is switched off: a test" in outcomes["sshd test_directive[maxauthtries]"]
@@ -105,12 +101,12 @@ def test_what_is_waived_or_off_is_not_judged(master: Host, pillar: Host, host: H
 
 
 def test_a_pillar_below_the_floor_fails(master: Host, pillar: Host, host: Host) -> None:
-    runs.set_pillar(master, {"accounts": ACCOUNTS, "sshd": {"max_auth_tries": 20}})
+    runs.set_pillar(master, {"accounts": runs.ACCOUNTS, "sshd": {"max_auth_tries": 20}})
     found = outside.failed(outside.judged(host, ["sshd"]))
     assert "the greatest acceptable value is 6" in found["sshd test_directive[maxauthtries]"]
 
 
 def test_a_pillar_that_is_not_valid_is_one_error(master: Host, pillar: Host, host: Host) -> None:
-    runs.set_pillar(master, {"accounts": ACCOUNTS, "sshd": {"max_auth_trys": 3}})
+    runs.set_pillar(master, {"accounts": runs.ACCOUNTS, "sshd": {"max_auth_trys": 3}})
     (said,) = outside.failed(outside.judged(host, ["sshd", "drift"])).values()
     assert said.startswith("error") and "max_auth_tries" in said

@@ -10,20 +10,15 @@ import outside
 import runs
 import tampers
 from rocksalt_lab import Host, Lab
-from rocksalt_lab.lab import ADMINISTRATOR
 
 HAVE_THEIR_OWN = {"access", "backup", "logstash", "luks", "nrpe", "ossec"}
 FAMILIES = [it for it in tampers.families() if it not in HAVE_THEIR_OWN]
-ACCOUNTS = {
-    "remove": ["accounts", "authorized_keys", "crontabs", "members", "sudoers"],
-    "password_hashes": {ADMINISTRATOR: f"$y$j9T${'s' * 22}${'h' * 43}"},  # of no password
-}
 
 
 @pytest.fixture(scope="module")
 def host(master: Host, web1: Host) -> Iterator[Host]:
     """A host on which the administrator has a declared password, and nothing of strangers stays."""
-    with runs.conforming(master, web1, accounts=ACCOUNTS) as host:
+    with runs.conforming(master, web1, accounts=runs.ACCOUNTS) as host:
         yield host
 
 
