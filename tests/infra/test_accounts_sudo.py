@@ -130,7 +130,7 @@ def test_sudo_accepts_its_files(seen: Look) -> None:
 
 @pytest.mark.controls("ACC-022")
 def test_sudo_reads_no_other_files(seen: Look) -> None:
-    assert {line.split(None, 1)[1].strip() for line in seen["includes"].lines} == {"/etc/sudoers.d"}
+    assert {line.split(None, 1)[1].strip() for line in seen["includes"].lines} == {FOLDER}
     files = {path: it for path, it in named(seen["stat"]).items() if not passed_over(path)}
     links = [path for path, it in files.items() if it.kind == "symbolic link"]
     own = [line for line in seen["conf"].lines if "=" in line]
