@@ -16,6 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import luks_volumes as given
 import pytest
@@ -27,7 +28,7 @@ from rocksalt.errors import Refused
 from rocksalt.luks import cryptsetup, programs
 from rocksalt.luks.config import RUNTIME, STATE, Customer, Volume
 from rocksalt.luks.keys import Key, WrongKey
-from rocksalt.luks.volumes import creating, finishing, journal, memory, rotating, settling, states
+from rocksalt.luks.volumes import creating, journal, memory, rotating, settling, states
 from rocksalt.luks.volumes.machine import Machine
 from rocksalt.luks.volumes.states import CUSTOMER, State
 
@@ -54,15 +55,27 @@ class Place:
     def state(self) -> State:
         return states.state(self.machine, self.volume)
 
-    @property
-    def slots_on_disk(self) -> set[int]:
-        """As the first copy of the header has them; none while it is being written."""
+    def on_disk(self) -> dict[str, Any]:
+        """As the first copy of the header has it; empty while it is being written."""
         with open(self.disk, "rb") as file:
             text = file.read(16 << 10)[4096:].partition(b"\0")[0]
         try:
-            return set(map(int, json.loads(text)["keyslots"]))
+            return dict(json.loads(text))
         except ValueError:
-            return set()
+            return {}
+
+    def all_new(self, slots: set[int]) -> bool:
+        """Whether these are left, and all data are encrypted as they shall be in the end."""
+        found = self.on_disk()
+        left = {*map(int, found.get("keyslots", ()))}
+        opened = [set(it["segments"]) for it in found.get("digests", {}).values()]
+        return slots == left and {"0", "2"} in opened and "flags" not in found["segments"]["0"]
+
+    def area(self, slot: int) -> bytes:
+        """The bytes of a key slot as the format places them, where slots are alike."""
+        with open(self.disk, "rb") as file:
+            file.seek((32 << 10) + slot * (252 << 10))
+            return file.read(252 << 10)
 
     def data(self, key: Key) -> list[bytes]:
         """Some sectors, decrypted as the kernel would do it: with AES-XTS and the volume key."""
@@ -406,22 +419,26 @@ def test_programs_that_die_as_well_leave_nothing_that_cannot_be_finished(
     assert died > 3
 
 
-def test_the_last_step_of_encrypting_anew_is_finished(made: Place, tmp_path: Path) -> None:
-    """Dies when the old key slot is gone, and the header says that all is still to be done."""
+@pytest.mark.parametrize("slots", [{0, 1, 2}, {1, 2}])
+def test_the_end_of_encrypting_anew_is_finished(
+    slots: set[int], made: Place, tmp_path: Path
+) -> None:
+    """Dies when all data are encrypted, before or after the old key slot is gone, and the header
+    says that all is still to be done.
+    """
     key, place = made.key(), made
-    for part in range(20):
+    for part in range(30):
         place = made.copy(tmp_path / str(part))
         opened(place)
         killed_when(
-            lambda place=place: place.slots_on_disk == {1, 2},
+            lambda place=place: place.all_new(slots),
             lambda place=place: rotating.reencrypt(place.machine, place.volume, key, WEAK),
         )
         settling.settle(place.machine, place.volume)
-        header = place.state.header
-        assert header is not None
-        if finishing.last_slot(header) == 1:
+        if place.all_new(slots):
             break
-    assert place.state.anew
+    else:
+        pytest.fail("it was never killed at this moment")
     before = given.digest(place.disk)
     with pytest.raises(WrongKey):
         rotating.reencrypt(place.machine, place.volume, Key.random(), WEAK)
@@ -430,6 +447,7 @@ def test_the_last_step_of_encrypting_anew_is_finished(made: Place, tmp_path: Pat
     assert done == ["the volume data was encrypted anew"]
     assert place.is_whole()
     assert (place.key(), place.data(key)) == (key, made.data(key))
+    assert not any(place.area(0))
     rotating.reencrypt(place.machine, place.volume, key, WEAK)
     assert place.is_whole()
 

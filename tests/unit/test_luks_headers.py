@@ -23,7 +23,11 @@ def test_a_good_header() -> None:
     assert header.version == 2
     assert header.uuid == "00000000-0000-4000-8000-000000000003"
     assert (header.label, header.subsystem, header.detached) == ("", "", False)
-    assert header.segments == header.data == (Segment("crypt", "aes-xts-plain64", 16777216),)
+    assert (
+        header.segments
+        == header.data
+        == (Segment("crypt", "aes-xts-plain64", 16777216, slots=(0,)),)
+    )
     assert header.key_size == 512
     digest = header.slots[0].digest
     wanted = Slot("luks2", 512, "aes-xts-plain64", 512, "argon2id", 65536, 4, 2, digest=digest)
@@ -98,7 +102,7 @@ def test_disks_that_encrypt_by_themselves() -> None:
         metadata["config"]["requirements"] = {"mandatory": ["opal"]}
 
     header = recorded("luks2-good", opal)
-    assert header.segments == (Segment("hw-opal", "", 16777216, 1073741824),)
+    assert header.segments == (Segment("hw-opal", "", 16777216, 1073741824, slots=(0,)),)
     assert header.requirements == ("opal",)
     assert not header.reencrypting
 

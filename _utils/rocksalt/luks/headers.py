@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,7 +20,8 @@ _ENABLED = re.compile(r"^Key Slot (\d+): ENABLED\n\s+Iterations:\s+(\d+)", re.MU
 class Segment:
     """A part of the data: ``kind`` is crypt, linear (not encrypted), hw-opal or hw-opal-crypt;
     ``offset`` and ``size`` in bytes (None: to the end of the device); ``integrity`` as cryptsetup
-    names it, empty for none; ``flags`` such as backup-previous while it is being reencrypted.
+    names it, empty for none; ``flags`` such as backup-previous while it is being reencrypted;
+    ``slots`` the key slots that open it, none for version 1, where all do.
     """
 
     kind: str
@@ -31,6 +32,7 @@ class Segment:
     iv: int = 0
     integrity: str = ""
     flags: tuple[str, ...] = ()
+    slots: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -155,12 +157,9 @@ def _fields(text: str) -> dict[str, str]:
 def _version_2(
     device: str, file: str, fields: Mapping[str, str], metadata: Mapping[str, Any]
 ) -> Header:
-    bound = {
-        int(slot)
-        for it in metadata["digests"].values()
-        for slot in it["keyslots"]
-        if it["segments"]
-    }
+    digests = metadata["digests"].values()
+    bound = {int(slot) for it in digests if it["segments"] for slot in it["keyslots"]}
+    opening = {number: it["keyslots"] for it in digests for number in it["segments"]}
     slots = {n: _slot(it, bound=n in bound) for n, it in _numbered(metadata["keyslots"])}
     config = metadata["config"]
     names = {key: _named(fields.get(key.title(), "")) for key in ("label", "subsystem")}
@@ -170,7 +169,10 @@ def _version_2(
         version=2,
         uuid=fields["UUID"],
         **names,
-        segments=tuple(_segment(it) for _, it in _numbered(metadata["segments"])),
+        segments=tuple(
+            _segment(it, opening.get(str(number), ()))
+            for number, it in _numbered(metadata["segments"])
+        ),
         slots=slots,
         tokens=dict(_numbered(metadata["tokens"])),
         key_size=max((it.key_size for it in slots.values() if it.bound), default=0),
@@ -188,7 +190,7 @@ def _named(text: str) -> str:
     return "" if text in ("(no label)", "(no subsystem)") else text
 
 
-def _segment(entry: Mapping[str, Any]) -> Segment:
+def _segment(entry: Mapping[str, Any], slots: Iterable[str]) -> Segment:
     size = entry["size"]
     return Segment(
         kind=entry["type"],
@@ -199,6 +201,7 @@ def _segment(entry: Mapping[str, Any]) -> Segment:
         iv=int(entry.get("iv_tweak", 0)),
         integrity=entry.get("integrity", {}).get("type", ""),
         flags=tuple(entry.get("flags", ())),
+        slots=tuple(sorted(map(int, slots))),
     )
 
 

@@ -1,8 +1,10 @@
-"""The last step of encrypting everything anew, where cryptsetup was killed in the middle of it.
+"""The end of encrypting everything anew, where cryptsetup was killed after its last write of data.
 
-All data are encrypted with the new volume key then, and the old key slot is gone already, while the
-header says still that there is something to do. cryptsetup 2.6 and 2.7 ask for both keys in that
-state and neither open the volume nor go on. What is left to do is to make the header say so.
+All data are encrypted with the new volume key then, while the header says still that there is
+something to do. To go on is fatal: cryptsetup 2.6 begins at the first byte again, and encrypts
+everything a second time. Later, when the old key slot is wiped or gone, cryptsetup 2.6 and 2.7 ask
+for both keys, and neither open the volume nor go on. What is left to do is to make the header say
+that all is done.
 
 Source: "LUKS2 On-Disk Format Specification" 1.1, sections 2 and 3.
 """
@@ -10,10 +12,12 @@ Source: "LUKS2 On-Disk Format Specification" 1.1, sections 2 and 3.
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 import struct
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from rocksalt.errors import Refused
@@ -27,7 +31,7 @@ from rocksalt.luks.volumes.machine import Machine
 _BINARY = 4096
 _SIZE, _SEQUENCE = slice(8, 16), slice(16, 24)
 _ALGORITHM, _CHECKSUM = slice(72, 104), slice(448, 512)
-_REENCRYPT = "online-reencrypt-v2"
+_REENCRYPT, _FINAL = "online-reencrypt-v2", "backup-final"
 
 Metadata = dict[str, Any]
 
@@ -36,11 +40,15 @@ def last_slot(header: Header) -> int | None:
     """The only key slot of a volume whose data are all encrypted anew although its header says
     that they are not; None for all others.
     """
-    keys = [number for number, slot in header.slots.items() if slot.kind != "reencrypt"]
-    whole = [it for it in header.data if it.kind == "crypt" and it.size is None and not it.flags]
-    if header.requirements != (_REENCRYPT,) or len(header.data) != 1 or len(whole) != 1:
+    if header.requirements != (_REENCRYPT,) or len(header.data) != 1:
         return None
-    return keys[0] if len(keys) == 1 and header.slots[keys[0]].bound else None
+    (now,) = header.data
+    final = [replace(it, flags=()) for it in header.segments if _FINAL in it.flags]
+    left = [number for number, slot in header.slots.items() if slot.kind != "reencrypt"]
+    if now.kind != "crypt" or now.size is not None or now.flags or len(now.slots) != 1:
+        return None
+    over = final == [now] if final else left == [*now.slots]
+    return now.slots[0] if over else None
 
 
 def finish(machine: Machine, volume: Volume, header: Header, key: Key) -> None:
@@ -67,12 +75,14 @@ def finish(machine: Machine, volume: Volume, header: Header, key: Key) -> None:
 
 
 def edited(header: bytes, slot: str) -> bytes:
-    """The same header (both copies, and key slots) with only this slot, and what it opens."""
+    """The same header (both copies, and key slots) with only this slot, and what it opens; zeros
+    are where the others were.
+    """
     size = int.from_bytes(header[_SIZE], "big")
     text = header[_BINARY:size].partition(b"\0")[0]
     packed = json.dumps(_final(json.loads(text), slot), separators=(",", ":")).encode()
     copies = (_copy(header[at : at + size], packed) for at in (0, size))
-    return b"".join([*copies, header[2 * size :]])
+    return image.take(io.BytesIO(b"".join([*copies, header[2 * size :]])))
 
 
 def _final(metadata: Mapping[str, Any], slot: str) -> Metadata:
@@ -83,9 +93,13 @@ def _final(metadata: Mapping[str, Any], slot: str) -> Metadata:
         raise Refused(f"slot {slot} is not that of the data, so nothing was written")
     config = {name: it for name, it in metadata["config"].items() if name != "requirements"}
     named = {"keyslots": [slot], "segments": ["0"]}
+    tokens = {
+        number: {**it, "keyslots": [one for one in it["keyslots"] if one == slot]}
+        for number, it in metadata["tokens"].items()
+    }
     return {
         "keyslots": {slot: metadata["keyslots"][slot]},
-        "tokens": metadata["tokens"],
+        "tokens": tokens,
         "segments": {"0": segments["0"]},
         "digests": {digest: {**digests[digest], **named}},
         "config": config,
