@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import pytest
+from backup_servers import free_ports
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
@@ -152,13 +153,14 @@ def master(base: Path) -> None:
     (pki / "minions").mkdir()
     (pki / "minions/web1").write_text(key_pair(base / "minion", "minion"))
     (pki / "minions/web2").write_text(key_pair(base / "other", "minion"))
+    publish_port, ret_port = free_ports(2)
     config = {
         "id": "salt.example.invalid",
         "pki_dir": str(pki),
         "file_roots": {"base": [str(base / "srv/salt")]},
         "pillar_roots": {"base": [str(pillar)]},
-        "publish_port": 14505,
-        "ret_port": 14506,
+        "publish_port": publish_port,
+        "ret_port": ret_port,
     }
     (salt / "master").write_text(json.dumps(config))
     (pillar / "acme").mkdir(parents=True)
@@ -522,7 +524,7 @@ def test_a_drill_finds_what_is_broken(site: Site, tmp_path: Path) -> None:
     (pki / "minions/web1").unlink()
     shutil.rmtree(here / "etc/salt/gpgkeys/private-keys-v1.d")
     config = here / "etc/salt/master"
-    config.write_text(config.read_text().replace("14506", '"no port"'))
+    config.write_text(json.dumps({**json.loads(config.read_text()), "ret_port": "no port"}))
     steps = played(site, tree, tmp_path / "scratch")
     if not ROOT:
         assert list(steps) == ["namespace"]
