@@ -71,10 +71,10 @@ class Place:
         opened = [set(it["segments"]) for it in found.get("digests", {}).values()]
         return slots == left and {"0", "2"} in opened and "flags" not in found["segments"]["0"]
 
-    def area(self, slot: int) -> bytes:
-        """The bytes of a key slot as the format places them, where slots are alike."""
+    def first_area(self) -> bytes:
+        """The bytes of the first key slot, behind both copies of the header."""
         with open(self.disk, "rb") as file:
-            file.seek((32 << 10) + slot * (252 << 10))
+            file.seek(32 << 10)
             return file.read(252 << 10)
 
     def data(self, key: Key) -> list[bytes]:
@@ -439,6 +439,7 @@ def test_the_end_of_encrypting_anew_is_finished(
             break
     else:
         pytest.fail("it was never killed at this moment")
+    assert place.state.anew
     before = given.digest(place.disk)
     with pytest.raises(WrongKey):
         rotating.reencrypt(place.machine, place.volume, Key.random(), WEAK)
@@ -447,7 +448,7 @@ def test_the_end_of_encrypting_anew_is_finished(
     assert done == ["the volume data was encrypted anew"]
     assert place.is_whole()
     assert (place.key(), place.data(key)) == (key, made.data(key))
-    assert not any(place.area(0))
+    assert not any(place.first_area())
     rotating.reencrypt(place.machine, place.volume, key, WEAK)
     assert place.is_whole()
 

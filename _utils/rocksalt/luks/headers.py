@@ -158,8 +158,9 @@ def _version_2(
     device: str, file: str, fields: Mapping[str, str], metadata: Mapping[str, Any]
 ) -> Header:
     digests = metadata["digests"].values()
-    bound = {int(slot) for it in digests if it["segments"] for slot in it["keyslots"]}
-    opening = {number: it["keyslots"] for it in digests for number in it["segments"]}
+    opening = {int(number): it["keyslots"] for it in digests for number in it["segments"]}
+    segments = [_segment(it, opening.get(n, ())) for n, it in _numbered(metadata["segments"])]
+    bound = {slot for it in segments for slot in it.slots}
     slots = {n: _slot(it, bound=n in bound) for n, it in _numbered(metadata["keyslots"])}
     config = metadata["config"]
     names = {key: _named(fields.get(key.title(), "")) for key in ("label", "subsystem")}
@@ -169,10 +170,7 @@ def _version_2(
         version=2,
         uuid=fields["UUID"],
         **names,
-        segments=tuple(
-            _segment(it, opening.get(str(number), ()))
-            for number, it in _numbered(metadata["segments"])
-        ),
+        segments=tuple(segments),
         slots=slots,
         tokens=dict(_numbered(metadata["tokens"])),
         key_size=max((it.key_size for it in slots.values() if it.bound), default=0),

@@ -2,9 +2,9 @@
 
 All data are encrypted with the new volume key then, while the header says still that there is
 something to do. To go on is fatal: cryptsetup 2.6 begins at the first byte again, and encrypts
-everything a second time. Later, when the old key slot is wiped or gone, cryptsetup 2.6 and 2.7 ask
-for both keys, and neither open the volume nor go on. What is left to do is to make the header say
-that all is done.
+everything a second time. Once it has wiped the old key slot, it neither opens the volume nor goes
+on; nor does 2.7 when the slot is gone. What is left to do is to make the header say that all is
+done.
 
 Source: "LUKS2 On-Disk Format Specification" 1.1, sections 2 and 3.
 """
@@ -43,10 +43,10 @@ def last_slot(header: Header) -> int | None:
     if header.requirements != (_REENCRYPT,) or len(header.data) != 1:
         return None
     (now,) = header.data
-    final = [replace(it, flags=()) for it in header.segments if _FINAL in it.flags]
-    left = [number for number, slot in header.slots.items() if slot.kind != "reencrypt"]
     if now.kind != "crypt" or now.size is not None or now.flags or len(now.slots) != 1:
         return None
+    final = [replace(it, flags=()) for it in header.segments if _FINAL in it.flags]
+    left = [number for number, slot in header.slots.items() if slot.kind != "reencrypt"]
     over = final == [now] if final else left == [*now.slots]
     return now.slots[0] if over else None
 
