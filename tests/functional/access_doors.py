@@ -44,7 +44,7 @@ GRANTS = {
     "ada": {"role": "auditor", "targets": ["*"], "everywhere": True},
     "pat": {"role": "platform", "targets": ["web1"], "apps": ["shop"]},
     "bob": {"role": "break-glass", "targets": ["web1"], "apps": ["shop"],
-            "until": str(TODAY + dt.timedelta(days=1)), "reason": "a test"},
+            "until": str(TODAY + dt.timedelta(days=2)), "reason": "a test"},
 }  # fmt: skip
 GUESSED = ("alice-guessed",)
 _NEXT = itertools.count(2)

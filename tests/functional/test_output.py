@@ -24,8 +24,8 @@ def validate(report: Any) -> None:
 
 
 def test_the_json_is_what_the_schema_promises(minion: Minion) -> None:
-    tomorrow = dt.datetime.now(dt.timezone.utc).date() + dt.timedelta(days=1)
-    waiver = {"reason": "r", "owner": "o", "approver": "a", "expires": tomorrow}
+    soon = dt.datetime.now(dt.timezone.utc).date() + dt.timedelta(days=2)
+    waiver = {"reason": "r", "owner": "o", "approver": "a", "expires": soon}
     minion.pillar(
         {"waivers": {"SAMPLE-003": waiver}}, controls={"SAMPLE-005": {"off": "no doors here"}}
     )
