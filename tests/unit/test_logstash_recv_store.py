@@ -642,7 +642,8 @@ def test_every_line_is_confirmed(server):
     lines = said.decode().splitlines()
     assert lines[:5] == ["OK"] * 5
     assert [line[:6] for line in lines[5:]] == ["Error:"] * 2
-    stored = [json.loads(line) for line in server.file().read_bytes().splitlines()]
+    [today] = (server.path / "web1").glob("*.jsonl")
+    stored = [json.loads(line) for line in today.read_bytes().splitlines()]
     assert [it.get("raw", it.get("event")) for it in stored] == ["a\nb", {"x": 1}, raw[2], "\udcff"]
     assert status["hosts"]["web1"]["n"] == 4
     said, status = run(server, b"")
