@@ -6,6 +6,7 @@ folder of text files; that is the one that gets enforced.
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 import logging
 import os
@@ -13,6 +14,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,6 +26,7 @@ import salt.config
 import yaml
 
 REPOSITORY = Path(__file__).resolve().parents[2]
+A_TEST = dt.timedelta(minutes=1)
 SAMPLE = Path(__file__).parent / "sample"
 GRAINS = {"os": "Debian", "osmajorrelease": 12}
 
@@ -143,6 +146,14 @@ def salt_factories_default_root_dir() -> Iterator[Path]:
     """
     with tempfile.TemporaryDirectory(prefix="salt-", ignore_cleanup_errors=True) as folder:
         yield Path(folder)
+
+
+@pytest.fixture
+def today() -> dt.date:
+    """The date in UTC, which stays what it is while a test runs: before midnight, it waits."""
+    while (now := dt.datetime.now(dt.timezone.utc)).date() != (now + A_TEST).date():
+        time.sleep(1)
+    return now.date()
 
 
 @pytest.fixture

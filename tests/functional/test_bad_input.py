@@ -10,17 +10,11 @@ import pytest
 from conftest import Minion
 from rocksalt.settings import merge
 
-DAY = dt.timedelta(days=1)
-WAIVER = {"reason": "a plan", "owner": "web", "approver": "security"}
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAILLSU+svfvtVleVVviymVZnxscO18BM7Yct5w88/ZAKf ann"
 SECRET = "correct horse battery staple"
 PRIVATE_KEY = f"-----BEGIN OPENSSH PRIVATE KEY-----\n{SECRET}\n-----END OPENSSH PRIVATE KEY-----"
 NO_KEY = "is not a public key in one line of authorized_keys, such as ssh-ed25519 AAAA... ann"
 NO_HASH = "*** is not a password hash of a known kind, such as mkpasswd --method=yescrypt prints"
-
-
-def today() -> dt.date:
-    return dt.datetime.now(dt.timezone.utc).date()
 
 
 def administrator(name: str, *keys: str, **more: Any) -> dict[str, Any]:
@@ -29,8 +23,6 @@ def administrator(name: str, *keys: str, **more: Any) -> dict[str, Any]:
     return {"accounts": {"administrators": {name: entry}}}
 
 
-# The suite may begin before midnight and come to a test after it.
-TIMELY = {**WAIVER, "expires": today() + 10 * DAY}
 MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
     "an unknown family": (
         {"shd": {}},
@@ -52,23 +44,6 @@ MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
         {"sshd": {"ciphers": ["aes256-gcm@openssh.org"]}},
         "hardening:sshd:ciphers:0: 'aes256-gcm@openssh.org' is not known; did you mean "
         "'aes256-gcm@openssh.com'?",
-    ),
-    "a waiver without an end": (
-        {"waivers": {"SAMPLE-001": WAIVER}},
-        "hardening:waivers:SAMPLE-001:expires: is missing",
-    ),
-    "a waiver for an unknown control": (
-        {"waivers": {"SAMPLE-01": TIMELY}},
-        "hardening:waivers:SAMPLE-01: no such control; did you mean 'SAMPLE-001'?",
-    ),
-    "a waiver that its owner approved": (
-        {"waivers": {"SAMPLE-001": {**TIMELY, "approver": "web"}}},
-        "hardening:waivers:SAMPLE-001:approver: 'web' owns the waiver; somebody else approves it",
-    ),
-    "a waiver for what guards against lock-out": (
-        {"waivers": {"SSHD-003": TIMELY}},
-        "hardening:waivers:SSHD-003: this control guards against locking everybody out and cannot "
-        "be excused",
     ),
     "a network with host bits": (
         {"networks": {"management": ["10.0.0.1/24"]}},
@@ -97,6 +72,38 @@ MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
         f"hardening:accounts:password_hashes:dora: {NO_HASH}",
     ),
 }
+
+
+def waiver_mistakes(today: dt.date) -> dict[str, tuple[dict[str, Any], str]]:
+    """Those with waivers, whose dates are about today."""
+    waiver = {"reason": "a plan", "owner": "web", "approver": "security", "expires": today}
+    latest, too_late = today + dt.timedelta(days=90), today + dt.timedelta(days=91)
+    return {
+        "a waiver without an end": (
+            {"waivers": {"SAMPLE-001": {**waiver, "expires": None}}},
+            "hardening:waivers:SAMPLE-001:expires: is missing",
+        ),
+        "a waiver of more than 90 days": (
+            {"waivers": {"SAMPLE-001": {**waiver, "expires": too_late}}},
+            f"hardening:waivers:SAMPLE-001:expires: {too_late} is more than 90 days away; the "
+            f"latest is {latest}",
+        ),
+        "a waiver for an unknown control": (
+            {"waivers": {"SAMPLE-01": waiver}},
+            "hardening:waivers:SAMPLE-01: no such control; did you mean 'SAMPLE-001'?",
+        ),
+        "a waiver that its owner approved": (
+            {"waivers": {"SAMPLE-001": {**waiver, "approver": "web"}}},
+            "hardening:waivers:SAMPLE-001:approver: 'web' owns the waiver; somebody else approves "
+            "it",
+        ),
+        "a waiver for what guards against lock-out": (
+            {"waivers": {"SSHD-003": waiver}},
+            "hardening:waivers:SSHD-003: this control guards against locking everybody out and "
+            "cannot be excused",
+        ),
+    }
+
 
 # Each setting is well-formed, and they do not go together.
 CONTRADICTIONS: dict[str, tuple[dict[str, Any], str]] = {
@@ -145,9 +152,13 @@ def refused(minion: Minion, *words: str) -> str:
     return message
 
 
-@pytest.mark.parametrize("mistake", [*MISTAKES, *CONTRADICTIONS])
-def test_a_mistake_is_named_with_what_would_be_right(minion: Minion, mistake: str) -> None:
-    pillar, sentence = {**MISTAKES, **CONTRADICTIONS}[mistake]
+@pytest.mark.parametrize(
+    "mistake", [*MISTAKES, *waiver_mistakes(dt.date(2000, 1, 1)), *CONTRADICTIONS]
+)
+def test_a_mistake_is_named_with_what_would_be_right(
+    minion: Minion, today: dt.date, mistake: str
+) -> None:
+    pillar, sentence = {**MISTAKES, **waiver_mistakes(today), **CONTRADICTIONS}[mistake]
     minion.pillar(pillar)
     caller = minion.caller()
 
@@ -156,30 +167,22 @@ def test_a_mistake_is_named_with_what_would_be_right(minion: Minion, mistake: st
     assert not minion.state_dir.exists()
 
 
-def test_a_waiver_ends_within_90_days(minion: Minion) -> None:
-    begun = today()
-    too_late = begun + 92 * DAY
-    minion.pillar({"waivers": {"SAMPLE-001": {**WAIVER, "expires": too_late}}})
-
-    [problem] = minion.caller().cmd("hardening.validate")["problems"]
-    sentence, _, latest = problem.rpartition(" ")
-    assert sentence == (
-        f"hardening:waivers:SAMPLE-001:expires: {too_late} is more than 90 days away; "
-        "the latest is"
-    )
-    assert begun + 90 * DAY <= dt.date.fromisoformat(latest) <= today() + 90 * DAY
-
-
-def test_all_mistakes_are_told_at_once_and_stop_the_run(minion: Minion) -> None:
+def test_all_mistakes_are_told_at_once_and_stop_the_run(minion: Minion, today: dt.date) -> None:
+    mistakes = {**MISTAKES, **waiver_mistakes(today)}
     pillar: dict[str, Any] = {}
-    for over, _ in MISTAKES.values():
+    for over, _ in mistakes.values():
         pillar = merge(pillar, over)
-    # Two mistakes with one waiver end up in one entry.
-    del pillar["waivers"]["SAMPLE-001"]["expires"]
+    # The three mistakes with one waiver end up in one entry, of which two can be made together.
+    pillar["waivers"]["SAMPLE-001"]["expires"] = None
     minion.pillar(pillar)
 
     heading, *told = refused(minion, "hardening.sample").splitlines()
-    assert {line.removeprefix("  - ") for line in told} == {text for _, text in MISTAKES.values()}
+    expected = {
+        sentence
+        for name, (_, sentence) in mistakes.items()
+        if name != "a waiver of more than 90 days"
+    }
+    assert {line.removeprefix("  - ") for line in told} == expected
     assert heading.endswith(f"failed: {len(told)} problems in the settings, nothing was changed:")
 
 

@@ -23,9 +23,9 @@ def validate(report: Any) -> None:
     checker.validate(report)
 
 
-def test_the_json_is_what_the_schema_promises(minion: Minion) -> None:
-    soon = dt.datetime.now(dt.timezone.utc).date() + dt.timedelta(days=2)
-    waiver = {"reason": "r", "owner": "o", "approver": "a", "expires": soon}
+def test_the_json_is_what_the_schema_promises(minion: Minion, today: dt.date) -> None:
+    tomorrow = today + dt.timedelta(days=1)
+    waiver = {"reason": "r", "owner": "o", "approver": "a", "expires": tomorrow}
     minion.pillar(
         {"waivers": {"SAMPLE-003": waiver}}, controls={"SAMPLE-005": {"off": "no doors here"}}
     )
